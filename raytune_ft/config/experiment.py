@@ -1,0 +1,132 @@
+"""The experiment: one resolved, frozen configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from raytune_ft.config.data import DataConfig
+from raytune_ft.config.model import Strict
+from raytune_ft.config.search import Asha, Search
+from raytune_ft.config.training import Isolated, Lora, Resources, Sft, Train
+from raytune_ft.names import check_name
+
+Name = Annotated[str, AfterValidator(lambda value: check_name("name", value))]
+
+MetricName = Literal["loss", "accuracy", "macro_f1", "weighted_f1"]
+
+
+class Evaluate(Strict):
+    """How base and winner are compared on the test split."""
+
+    metrics: list[MetricName] = ["loss"]
+    """`loss` for any data; the others where `labels` are given."""
+    labels: list[str] = []
+    """The possible answers; the model's choice is the one with the greatest logit of its first token."""
+    batch_size: int = Field(16, ge=1)
+    """Rows of one forward pass."""
+    bootstrap_samples: int = Field(2000, ge=100)
+    """Resamples of the paired bootstrap."""
+    confidence: float = Field(0.95, gt=0.5, lt=1.0)
+    """Level of the interval of the difference."""
+
+    @model_validator(mode="after")
+    def _labels(self) -> Evaluate:
+        wants = [metric for metric in self.metrics if metric != "loss"]
+        if wants and len(self.labels) < 2:
+            raise ValueError(f"metrics {wants} need at least two labels; add labels, or use metrics: [loss]")
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"labels {self.labels} repeat; each stands once")
+        return self
+
+
+class Wandb(Strict):
+    """Weights & Biases; its key comes from WANDB_API_KEY, never from a file."""
+
+    mode: Literal["online", "offline", "disabled"] = "offline"
+    """`offline` keeps records locally for `wandb sync`."""
+    project: str = "raytune-ft"
+    """W&B project."""
+    entity: str | None = None
+    """W&B team or user."""
+
+
+class Tracking(Strict):
+    """Who is told about each trial."""
+
+    tensorboard: bool = True
+    """Event files beside Ray Tune's state."""
+    wandb: Wandb | None = None
+    """Weights & Biases, through Ray's callback."""
+
+
+class RegistryConfig(Strict):
+    """Where the winner goes."""
+
+    path: str = "registry"
+    """Directory of adapters."""
+    adapter: Name | None = None
+    """Adapter's name; by default the experiment's."""
+
+
+class Experiment(Strict):
+    """Everything that a run needs; written beside its results."""
+
+    name: Name
+    """Names the run directory, the study and the tracker's group."""
+    base_model: str
+    """A model directory, or a Hugging Face hub id."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. Off unless you read that code."""
+    data: DataConfig
+    """Training, validation and test rows."""
+    objective: Sft = Sft()
+    """What the loss is."""
+    method: Lora = Lora()
+    """Which weights move."""
+    train: Train = Train()
+    """How they move."""
+    resources: Resources = Resources()
+    """What one trial takes."""
+    search: Search | None = None
+    """The study; without it `train` still runs the one configuration."""
+    runner: Isolated = Isolated()
+    """How a trial gets its workers."""
+    evaluate: Evaluate = Evaluate()
+    """Base against winner."""
+    tracking: Tracking = Tracking()
+    """Trackers."""
+    registry: RegistryConfig = RegistryConfig()
+    """Adapter versions."""
+    output_dir: str = "runs"
+    """Parent of the run directory."""
+    seed: int = Field(0, ge=0)
+    """Seed of splits, data order, adapters and dropout."""
+
+    @model_validator(mode="after")
+    def _rungs_fit(self) -> Experiment:
+        scheduler = self.search.scheduler if self.search else None
+        if isinstance(scheduler, Asha) and scheduler.grace_period > self.train.max_steps:
+            raise ValueError(
+                f"search.scheduler.grace_period {scheduler.grace_period} is above train.max_steps "
+                f"{self.train.max_steps}; lower one or raise the other"
+            )
+        return self
+
+    @property
+    def adapter_name(self) -> str:
+        return self.registry.adapter or self.name
+
+    def report_steps(self) -> tuple[int, ...]:
+        """Steps at which a trial evaluates, saves and reports, ascending; the last is `train.max_steps`."""
+        last, every = self.train.max_steps, self.train.eval_steps
+        steps = {last}
+        if every:
+            steps.update(range(every, last, every))
+        if self.search and isinstance(self.search.scheduler, Asha):
+            rung = self.search.scheduler.grace_period
+            while rung < last:
+                steps.add(rung)
+                rung *= self.search.scheduler.reduction_factor
+        return tuple(sorted(steps))

@@ -1,0 +1,118 @@
+"""`search:`: the space, who proposes configurations, who stops them, and how many there are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from raytune_ft.config.model import Strict
+
+
+class RandomSearch(Strict):
+    """Independent draws."""
+
+    type: Literal["random"] = "random"
+    seed: int = 0
+    """Seed of the draws."""
+
+
+class Tpe(Strict):
+    """Tree-structured Parzen estimator (Bergstra et al. 2011), Optuna's, multivariate."""
+
+    type: Literal["tpe"] = "tpe"
+    seed: int = 0
+    """Seed of the sampler."""
+    n_startup_trials: int = Field(4, ge=0)
+    """Trials drawn at random before the model is used."""
+
+
+Algorithm = Annotated[RandomSearch | Tpe, Field(discriminator="type")]
+
+
+class NoScheduler(Strict):
+    """Every trial runs to its last step."""
+
+    type: Literal["none"] = "none"
+
+
+class Asha(Strict):
+    """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934), Ray Tune's."""
+
+    type: Literal["asha"] = "asha"
+    grace_period: int = Field(10, ge=1)
+    """Steps that every trial gets."""
+    reduction_factor: int = Field(3, ge=2)
+    """One in this many goes on from each rung."""
+
+
+Scheduler = Annotated[NoScheduler | Asha, Field(discriminator="type")]
+
+
+class Parameter(Strict):
+    """One dimension of the space: exactly one of the distributions."""
+
+    loguniform: tuple[float, float] | None = None
+    """[low, high], uniform in the logarithm."""
+    uniform: tuple[float, float] | None = None
+    """[low, high]."""
+    randint: tuple[int, int] | None = None
+    """[low, high], both included."""
+    choice: list[Any] | None = None
+    """Any of these values."""
+    when: dict[str, Any] | None = None
+    """Only searched where each of these settings has this value."""
+
+    @model_validator(mode="after")
+    def _one_distribution(self) -> Parameter:
+        given = [kind for kind in ("loguniform", "uniform", "randint", "choice") if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"needs exactly one of loguniform, uniform, randint, choice; has {given or 'none'}")
+        if self.choice is not None and not self.choice:
+            raise ValueError("choice: [] leaves nothing to try")
+        bounds = self.loguniform or self.uniform or self.randint
+        if bounds and bounds[0] > bounds[1]:
+            raise ValueError(f"low {bounds[0]} is above high {bounds[1]}; write [{bounds[1]}, {bounds[0]}]")
+        if self.loguniform and self.loguniform[0] <= 0:
+            raise ValueError(f"loguniform needs low > 0, got {self.loguniform[0]}")
+        return self
+
+    def extremes(self) -> list[Any]:
+        """The values that bound the dimension, or all of a choice."""
+        return list(self.choice or self.loguniform or self.uniform or self.randint or ())
+
+
+class SearchSpace(Strict):
+    """What is searched: keys are paths into the experiment, e.g. `train.learning_rate`."""
+
+    parameters: dict[str, Parameter] = Field(min_length=1)
+    """Path into the experiment -> distribution."""
+    start_from: list[dict[str, Any]] = []
+    """Configurations tried first, in this order; a missing parameter is drawn."""
+
+
+class Search(Strict):
+    """One study."""
+
+    space: SearchSpace
+    """A file of `search_spaces/`, or the space itself."""
+    algorithm: Algorithm = Tpe()
+    """Who proposes the next configuration: `tpe` or `random`."""
+    scheduler: Scheduler = Asha()
+    """Who stops the weak ones early: `asha` or `none`."""
+    metric: str = "eval_loss"
+    """The number that decides; `eval_loss` is the mean over the validation split's answer tokens."""
+    mode: Literal["min", "max"] = "min"
+    """Whether less or more of it is better."""
+    trials: int = Field(16, ge=1)
+    """Trials in the study."""
+    max_concurrent: int = Field(1, ge=1)
+    """Trials at once; each takes `resources`."""
+    storage: str | None = None
+    """Optuna storage URL; by default SQLite in the run's directory."""
+
+    @model_validator(mode="after")
+    def _known_metric(self) -> Search:
+        if self.metric != "eval_loss" or self.mode != "min":
+            raise ValueError(f"metric {self.metric!r} ({self.mode}) is not reported by trials; use eval_loss with mode min")
+        return self

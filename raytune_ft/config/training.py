@@ -1,0 +1,112 @@
+"""`objective:`, `method:`, `train:`, `resources:` and `runner:`: how one trial trains."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from raytune_ft.config.model import Strict
+
+MAX_SERVED_LORA_RANK = 512  # vLLM 0.29: the largest member of its MaxLoRARanks
+
+
+class Sft(Strict):
+    """Supervised fine-tuning: cross entropy of the next token."""
+
+    type: Literal["sft"] = "sft"
+    loss_on: Literal["completion", "all"] = "completion"
+    """`completion`: only the answer's tokens carry loss (in `messages`: the assistant's turns); `all`: every token."""
+
+
+class Lora(Strict):
+    """Low-rank adapters beside frozen weights (Hu et al. 2021, arXiv 2106.09685), by PEFT."""
+
+    type: Literal["lora"] = "lora"
+    r: int = Field(16, ge=1, le=MAX_SERVED_LORA_RANK)
+    """Rank of the adapters; vLLM serves ranks up to 512."""
+    alpha: int = Field(32, ge=1)
+    """Scale of the adapters' output: alpha / r, or alpha / sqrt(r) with `use_rslora`."""
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    """Dropout before the adapters."""
+    target_modules: str | list[str] = "all-linear"
+    """Which modules get adapters, by PEFT's names."""
+    use_rslora: bool = False
+    """Rank-stabilised scale (Kalajdzievski 2023, arXiv 2312.03732)."""
+
+
+class Train(Strict):
+    """Optimisation, by the names that transformers' TrainingArguments give."""
+
+    learning_rate: float = Field(2e-4, gt=0.0, le=10.0)
+    """Peak learning rate of AdamW."""
+    per_device_train_batch_size: int = Field(8, ge=1)
+    """Rows of one worker's forward pass."""
+    gradient_accumulation_steps: int = Field(1, ge=1)
+    """Forward passes per optimizer step."""
+    max_steps: int = Field(100, ge=1)
+    """Optimizer steps of a trial that is never stopped."""
+    eval_steps: int | None = Field(None, ge=1)
+    """Steps between evaluations; by default the scheduler's rungs and the last step."""
+    per_device_eval_batch_size: int = Field(16, ge=1)
+    """Rows of one worker's forward pass in evaluation."""
+    lr_scheduler_type: Literal[
+        "constant", "constant_with_warmup", "linear", "cosine", "warmup_stable_decay"
+    ] = "constant_with_warmup"
+    """Shape of the learning rate; a constant one does not lie to early stopping."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps of linear warmup."""
+    weight_decay: float = Field(0.0, ge=0.0)
+    """AdamW's weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0.0)
+    """Gradients are clipped to this norm."""
+    bf16: bool = True
+    """Base weights and matrix products in bfloat16; adapters and optimizer stay float32."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
+    """Attention kernel, by transformers' names."""
+    divergence_factor: float = Field(4.0, gt=1.0)
+    """A trial ends as `diverged` when its training loss exceeds the first evaluation's by this factor, or is NaN."""
+
+
+class Ddp(Strict):
+    """Gradients are averaged over the workers; each holds everything."""
+
+    type: Literal["ddp"] = "ddp"
+
+
+class DeepSpeed(Strict):
+    """DeepSpeed ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054)."""
+
+    type: Literal["deepspeed"] = "deepspeed"
+    zero_stage: Literal[1, 2, 3] = 2
+    """1 shards the optimizer, 2 the gradients too, 3 the weights too."""
+    offload_optimizer: bool = False
+    """Keep the optimizer's state in host memory."""
+
+
+Strategy = Annotated[Ddp | DeepSpeed, Field(discriminator="type")]
+
+
+class Resources(Strict):
+    """What one trial takes of the cluster."""
+
+    workers: int = Field(1, ge=1)
+    """Ray Train workers of one trial."""
+    cpus_per_worker: float = Field(1, gt=0)
+    """Logical CPUs each worker reserves."""
+    gpus_per_worker: float = Field(0, ge=0)
+    """GPUs each worker reserves."""
+    strategy: Strategy = Ddp()
+    """How the workers share the work: `ddp` or `deepspeed`."""
+    worker_start_timeout_s: float = Field(180.0, gt=0)
+    """A trial whose workers have not started by then fails with that reason."""
+    max_failures: int = Field(2, ge=0)
+    """Restarts of a trial's workers after a crash, each from the last whole checkpoint."""
+
+
+class Isolated(Strict):
+    """One Ray Train run per trial: nothing is shared, everything is started anew."""
+
+    type: Literal["isolated"] = "isolated"
