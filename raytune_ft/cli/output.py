@@ -1,0 +1,27 @@
+"""Where things are printed: results to stdout, logs to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+
+console = Console(soft_wrap=False, highlight=False)
+log = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def emit(value: Any, as_json: bool, text: Callable[[], None]) -> None:
+    """Prints a result: `value` as one JSON document for programs, or whatever `text` prints for people."""
+    if as_json:
+        json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
+        sys.stdout.write("\n")
+    else:
+        text()
+
+
+def say(line: str) -> None:
+    """One plain log line, never wrapped or styled."""
+    log.print(line, markup=False)

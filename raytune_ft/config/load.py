@@ -1,0 +1,104 @@
+"""From an experiment file to the frozen experiment, or to the line that is wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.overrides import parse_assignments, with_settings
+from raytune_ft.config.problems import KeyPath, input_error
+from raytune_ft.config.search import SearchSpace
+from raytune_ft.config.yaml import Document, read_yaml
+from raytune_ft.errors import InputError
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Reads, completes and checks an experiment file.
+
+    Args:
+        path: The YAML file. Paths inside it are relative to the working directory.
+        overrides: `key.path=value` each, as `--set` takes them.
+
+    Raises:
+        InputError: One line per problem: `file:line: key.path: what; remedy`.
+    """
+    document = read_yaml(Path(path))
+    settings = parse_assignments(overrides)
+    values = with_settings(document.value, settings)
+    space_document = _read_space(values, document)
+    place = _Places(document, space_document, frozenset(settings))
+    try:
+        experiment = Experiment.model_validate(values)
+    except ValidationError as error:
+        raise input_error(error, Experiment, place) from None
+    check_space(experiment, values, place)
+    return experiment
+
+
+def with_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> Experiment:
+    """The experiment of one trial: `parameters` (key path -> value) put in and checked again."""
+    values = with_settings(experiment.model_dump(mode="json"), parameters)
+    try:
+        return Experiment.model_validate(values)
+    except ValidationError as error:
+        raise input_error(error, Experiment, lambda path: "") from None
+
+
+def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Places) -> None:
+    """Tries each parameter's extremes, and each starting point, against the experiment's own models."""
+    if experiment.search is None:
+        return
+    space = experiment.search.space
+    for index, start in enumerate(space.start_from):
+        for key in start:
+            if key not in space.parameters:
+                path: KeyPath = ("search", "space", "start_from", index, key)
+                raise InputError(place(path), f"start_from sets {key}, which the space does not search", "remove it")
+    candidates: list[tuple[KeyPath, Mapping[str, Any]]] = [
+        (("search", "space", "parameters", key), {**(parameter.when or {}), key: value})
+        for key, parameter in space.parameters.items()
+        for value in parameter.extremes()
+    ]
+    candidates += [(("search", "space", "start_from", index), start) for index, start in enumerate(space.start_from)]
+    for path, settings in candidates:
+        try:
+            Experiment.model_validate(with_settings(values, settings))
+        except ValidationError as error:
+            raise input_error(error, Experiment, lambda _, path=path: place(path)) from None
+
+
+class _Places:
+    """Where a key path was written: a line of the experiment file or of its space file, or a `--set`."""
+
+    def __init__(self, document: Document, space: Document | None, overridden: frozenset[str]) -> None:
+        self._document, self._space, self._overridden = document, space, overridden
+
+    def __call__(self, path: KeyPath) -> str:
+        dotted = ".".join(str(part) for part in path)
+        if any(dotted == key or dotted.startswith(f"{key}.") for key in self._overridden):
+            return "--set"
+        if self._space is not None and path[:2] == ("search", "space"):
+            return self._space.place(path[2:])
+        return self._document.place(path)
+
+
+def _read_space(values: dict[str, Any], document: Document) -> Document | None:
+    """Puts the content of the space's file in the place of its name."""
+    search = values.get("search")
+    if not isinstance(search, dict) or not isinstance(search.get("space"), str):
+        return None
+    path = Path(search["space"])
+    if not path.is_file():
+        where = f"{document.place(('search', 'space'))}: search.space"
+        raise InputError(where, f"no file {path}", "give a file of search_spaces/, or write the space inline")
+    space = read_yaml(path)
+    try:
+        SearchSpace.model_validate(space.value)
+    except ValidationError as error:
+        raise input_error(error, SearchSpace, space.place) from None
+    search["space"] = space.value
+    return space

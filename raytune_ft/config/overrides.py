@@ -1,0 +1,36 @@
+"""Settings by key path: `--set train.max_steps=20`, and a trial's parameters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raytune_ft.config.yaml import parse_yaml
+from raytune_ft.errors import InputError
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """`["train.max_steps=20"]` -> `{"train.max_steps": 20}`; values are read as YAML."""
+    parsed: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {assignment}", "is not key=value", "write e.g. --set train.max_steps=20")
+        parsed[key.strip()] = parse_yaml(f"value: {value}" if value else "value: ''", f"--set {key}").value["value"]
+    return parsed
+
+
+def with_settings(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested `values` in which each dotted key of `settings` has its value."""
+    result: dict[str, Any] = copy.deepcopy(dict(values))
+    for dotted, value in settings.items():
+        at: Any = result
+        *parents, last = dotted.split(".")
+        for depth, part in enumerate(parents, 1):
+            at = at.setdefault(part, {})
+            if not isinstance(at, dict):
+                inner = ".".join(parents[:depth])
+                raise InputError(dotted, f"{inner} is {at!r}, which has no keys below it", "check the key path")
+        at[last] = copy.deepcopy(value)
+    return result

@@ -1,0 +1,113 @@
+"""What pydantic found wrong, as lines a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from raytune_ft.errors import InputError
+
+KeyPath = tuple[str | int, ...]
+
+
+def input_error(error: ValidationError, model: type[BaseModel], place: Callable[[KeyPath], str]) -> InputError:
+    """One InputError for all problems; `place` turns a key path into `file:line`."""
+    lines = [_line(problem, model, place) for problem in error.errors(include_url=False)]
+    unique = list(dict.fromkeys(lines))
+    where, what, remedy = unique[0]
+    return InputError(where, what, remedy, tuple(str(InputError(*line)) for line in unique[1:]))
+
+
+def _line(problem: Any, model: type[BaseModel], place: Callable[[KeyPath], str]) -> tuple[str, str, str]:
+    path = _key_path(model, problem["loc"])
+    dotted = ".".join(str(part) for part in path)
+    where = ": ".join(part for part in (place(path), dotted) if part)
+    match problem["type"]:
+        case "extra_forbidden":
+            near = difflib.get_close_matches(str(path[-1]), known_keys(model, path[:-1]), n=1, cutoff=0.5)
+            known = ", ".join(known_keys(model, path[:-1]))
+            return where, "unknown key", f"did you mean {near[0]}?" if near else f"known keys: {known}"
+        case "missing":
+            return where, "missing", "add it"
+        case "union_tag_invalid" | "union_tag_not_found":
+            context = problem.get("ctx", {})
+            expected = str(context.get("expected_tags", "")).replace("'", "")
+            return where, f"type {context.get('tag', 'missing')!r} is unknown", f"use one of: {expected}"
+        case "value_error":
+            inner = problem["ctx"]["error"]
+            if isinstance(inner, InputError):
+                return where, inner.what, inner.remedy
+            what, _, remedy = str(inner).partition("; ")
+            return where, what, remedy
+        case _:
+            return where, f"{_shown(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}", ""
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _key_path(model: type[BaseModel], loc: KeyPath) -> KeyPath:
+    """Pydantic's location without the tags of unions that it puts between keys."""
+    kept: list[str | int] = []
+    at: list[Any] = [model]
+    for part in loc:
+        following = [child for each in at for child in _children(each, part)]
+        tags = [each for each in at if isinstance(each, type) and _tag(each) == part]
+        if tags and not following:
+            at = tags
+            continue
+        if not following and _is_type_name(part, kept):
+            continue
+        kept.append(part)
+        at = [member for child in following for member in _members(child)]
+    return tuple(kept)
+
+
+def _is_type_name(part: str | int, kept: list[str | int]) -> bool:
+    """Pydantic names the member of a plain union (`str`, `float`, `list[str]`) as a last location."""
+    return bool(kept) and isinstance(part, str) and (part in {"str", "float", "int", "bool"} or part.startswith("list["))
+
+
+def known_keys(model: type[BaseModel], path: KeyPath) -> list[str]:
+    """Keys that may stand at `path`."""
+    at: list[Any] = [model]
+    for part in path:
+        at = [member for each in at for child in _children(each, part) for member in _members(child)]
+    return sorted({key for each in at if _is_model(each) for key in each.model_fields})
+
+
+def _children(annotation: Any, part: str | int) -> list[Any]:
+    if _is_model(annotation):
+        field = annotation.model_fields.get(str(part))
+        return [field.annotation] if field else []
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is dict:
+        return [args[1]]
+    if origin in (list, tuple) and isinstance(part, int):
+        return [args[min(part, len(args) - 1)]]
+    return []
+
+
+def _members(annotation: Any) -> list[Any]:
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _members(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return [member for each in typing.get_args(annotation) for member in _members(each)]
+    return [annotation]
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _tag(model: Any) -> Any:
+    field = model.model_fields.get("type") if _is_model(model) else None
+    return field.default if field else None

@@ -1,0 +1,104 @@
+"""YAML as a configuration needs it: safe, no surprises, and every key knows its line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raytune_ft.errors import InputError
+
+MAX_BYTES = 1 << 20
+KeyPath = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file's plain values, and the line on which each key stands."""
+
+    source: str
+    value: dict[str, Any]
+    lines: dict[KeyPath, int]
+
+    def place(self, path: KeyPath) -> str:
+        """`file.yaml:12`, the line of the innermost key of `path` that stands in the file."""
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.lines:
+                return f"{self.source}:{self.lines[path[:end]]}"
+        return self.source
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-4 as the number that it is in YAML 1.2 and in every reader's mind."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def read_yaml(path: Path) -> Document:
+    """Reads one mapping; raises InputError with file and line for anything that is not plain data."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputError(str(path), error.strerror or str(error), "give the path of a YAML file") from error
+    if len(raw) > MAX_BYTES:
+        raise InputError(str(path), f"{len(raw)} bytes is too large for a configuration", "give at most 1 MiB")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}:{line}", f"byte 0x{raw[error.start]:02x} is not UTF-8", "save it as UTF-8") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, source: str) -> Document:
+    """Parses one mapping of plain values; `source` names it in errors."""
+    lines: dict[KeyPath, int] = {}
+    try:
+        for event in yaml.parse(text, Loader=_Loader):
+            if isinstance(event, yaml.AliasEvent):
+                where = f"{source}:{event.start_mark.line + 1}"
+                raise InputError(where, f"alias *{event.anchor}", "aliases are refused; write the value out")
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            raise InputError(source, "is empty", "raytune-ft init writes one to start from")
+        value = _plain(loader, node, (), lines, source)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        where = f"{source}:{mark.line + 1}" if mark else source
+        raise InputError(where, f"not valid YAML ({getattr(error, 'problem', None) or error})", "fix the syntax") from error
+    except RecursionError as error:
+        raise InputError(source, "is nested too deeply", "a configuration is a few levels deep") from error
+    if not isinstance(value, dict):
+        raise InputError(source, f"is a {type(value).__name__}, not a mapping", "write `key: value` lines")
+    return Document(source, value, lines)
+
+
+def _plain(loader: _Loader, node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], source: str) -> Any:
+    here = f"{source}:{node.start_mark.line + 1}"
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise InputError(f"{source}:{line}", "a key is not a plain word", "write `key: value`")
+            key = key_node.value
+            if key in mapping:
+                first = lines[(*path, key)]
+                raise InputError(f"{source}:{line}", f"key {key} stands twice (first on line {first})", "keep one")
+            lines[(*path, key)] = line
+            mapping[key] = _plain(loader, value_node, (*path, key), lines, source)
+        return mapping
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(loader, child, (*path, index), lines, source) for index, child in enumerate(node.value)]
+    if node.tag.startswith("!") or "python" in node.tag:
+        raise InputError(here, f"tag {node.tag} is refused", "use plain values")
+    return loader.construct_object(node)
