@@ -1,0 +1,1 @@
+"""Adapter versions, their manifests and cards, and the aliases that say which one is served."""

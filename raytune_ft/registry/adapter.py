@@ -1,0 +1,121 @@
+"""Whether a directory holds an adapter that is whole, safe, of this base, and that vLLM can load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.config.training import MAX_SERVED_LORA_RANK
+from raytune_ft.errors import IntegrityError, RaytuneError
+from raytune_ft.paths import read_json
+from raytune_ft.registry.base import base_directory, base_id, weight_files
+from raytune_ft.registry.safetensors_header import TensorInfo, read_header
+
+WEIGHTS_NAME = "adapter_model.safetensors"
+CONFIG_NAME = "adapter_config.json"
+_PREFIX = "base_model.model."
+# Settings that vLLM 0.29 refuses (lora/peft_helper.py), or ignores and would then answer wrongly.
+_UNSERVED = (
+    "use_dora", "lora_bias", "modules_to_save", "rank_pattern", "alpha_pattern", "trainable_token_indices",
+    "layer_replication", "target_parameters", "use_qalora", "alora_invocation_tokens", "arrow_config",
+)  # fmt: skip
+# The other ways to start (PiSSA, OLoRA, LoftQ, CorDA, ...) change the base's weights too.
+_BASE_KEEPING_INITS = (True, False, None, "gaussian", "eva", "orthogonal")
+
+
+@dataclass(frozen=True)
+class AdapterFacts:
+    """What serving has to know of an adapter."""
+
+    lora_rank: int
+    config: dict[str, Any]
+
+
+def check_adapter(directory: Path, base_model: str) -> AdapterFacts:
+    """Proves that `directory` can be served on `base_model`, from JSON and safetensors headers alone.
+
+    Raises:
+        IntegrityError: A file is missing, truncated or not safetensors.
+        RaytuneError: The adapter is of another base, or has what vLLM can't load.
+    """
+    if not (directory / WEIGHTS_NAME).is_file():
+        pickles = [path.name for path in directory.glob("adapter_model.*") if path.suffix in (".bin", ".pt", ".pth")]
+        what = f"only {pickles[0]}, a pickle, which can run code" if pickles else f"no {WEIGHTS_NAME}"
+        raise IntegrityError(f"{directory}: holds {what}; save the adapter as safetensors")
+    if not (directory / CONFIG_NAME).is_file():
+        raise IntegrityError(f"{directory}: holds no {CONFIG_NAME}; save it with PEFT's save_pretrained")
+    config = read_json(directory / CONFIG_NAME)
+    where = directory / CONFIG_NAME
+    rank = _check_config(where, config)
+    _check_base_name(where, config, base_model)
+    tensors = read_header(directory / WEIGHTS_NAME)
+    _check_tensors(directory / WEIGHTS_NAME, tensors, rank, base_model, bool(config.get("fan_in_fan_out")))
+    return AdapterFacts(rank, config)
+
+
+def _check_config(where: Path, config: Any) -> int:
+    if not isinstance(config, dict) or not {"peft_type", "r", "lora_alpha", "target_modules"} <= config.keys():
+        raise IntegrityError(f"{where}: lacks peft_type, r, lora_alpha or target_modules; save the adapter again")
+    if config["peft_type"] != "LORA":
+        raise RaytuneError(f"{where}: peft_type {config['peft_type']!r} can't be served; only LORA can")
+    rank = config["r"]
+    if type(rank) is not int or not 1 <= rank <= MAX_SERVED_LORA_RANK:
+        raise RaytuneError(f"{where}: r {rank!r} can't be served; vLLM takes 1 to {MAX_SERVED_LORA_RANK}")
+    if config.get("bias", "none") != "none":
+        raise RaytuneError(f"{where}: bias {config['bias']!r} can't be served; train with bias none")
+    if used := [key for key in _UNSERVED if config.get(key)]:
+        raise RaytuneError(f"{where}: {used[0]} {config[used[0]]!r} can't be served by vLLM; train without it")
+    if config.get("init_lora_weights") not in _BASE_KEEPING_INITS:
+        raise RaytuneError(
+            f"{where}: init_lora_weights {config['init_lora_weights']!r} changed the base's weights; convert it first"
+        )
+    return rank
+
+
+def _check_base_name(where: Path, config: Mapping[str, Any], base_model: str) -> None:
+    named = config.get("base_model_name_or_path")
+    if named and base_id(str(named)) != base_id(base_model):
+        raise RaytuneError(
+            f"{where}: the adapter's base is {named!r}, not {base_model!r}; promote it with its own base"
+        )
+
+
+def _check_tensors(
+    where: Path, tensors: Mapping[str, TensorInfo], rank: int, base_model: str, transposed: bool
+) -> None:
+    """Each pair (A: [rank, in], B: [out, rank]) must fit the base's weight [out, in] of that module."""
+    base: dict[str, TensorInfo] = {}
+    for path in weight_files(base_directory(base_model)):
+        base.update(read_header(path))
+    modules: dict[str, dict[str, TensorInfo]] = {}
+    for name, info in tensors.items():
+        module, _, side = name.removesuffix(".weight").rpartition(".")
+        if side not in ("lora_A", "lora_B") or len(info.shape) != 2:
+            raise RaytuneError(
+                f"{where}: tensor {name!r} can't be served by vLLM; only lora_A and lora_B of linears can"
+            )
+        modules.setdefault(module.removeprefix(_PREFIX), {})[side] = info
+    if not modules:
+        raise IntegrityError(f"{where}: holds no tensors; make the checkpoint again")
+    known = [module for module in modules if f"{module}.weight" in base]
+    for module, sides in modules.items():
+        if sides.keys() != {"lora_A", "lora_B"}:
+            raise IntegrityError(f"{where}: {module} has only one half of its pair; make the checkpoint again")
+        a, b = sides["lora_A"].shape, sides["lora_B"].shape
+        if a[0] != rank or b[1] != rank:
+            raise IntegrityError(
+                f"{where}: {module} has rank {a[0]}, {CONFIG_NAME} says {rank}; save the adapter again"
+            )
+        weight = base.get(f"{module}.weight")
+        if weight is None:
+            # Names differ for all modules where transformers renames on loading; for some only in another base.
+            if known:
+                raise RaytuneError(f"{where}: {base_model} has no {module}; the adapter is of another base")
+            continue
+        fits = weight.shape[::-1] if transposed else weight.shape
+        if weight.dtype != "U8" and fits != (b[0], a[1]):  # U8: packed 4-bit weights have no such shape
+            raise RaytuneError(
+                f"{where}: {module} is [{b[0]}, {a[1]}], in {base_model} {list(fits)}; the adapter is of another base"
+            )

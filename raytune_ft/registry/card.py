@@ -1,0 +1,79 @@
+"""The model card: README.md with the front matter that Hugging Face's hub reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raytune_ft.registry.manifest import Manifest
+
+CARD_NAME = "README.md"
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the card tells beyond the manifest."""
+
+    rows: Mapping[str, int] = field(default_factory=dict)
+    """Split -> rows."""
+    duplicates: Mapping[str, int] = field(default_factory=dict)
+    """Pair of splits -> rows that stand in both."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """The winning trial's configuration."""
+    test_rows: int | None = None
+    """Held-out rows that base and winner were compared on."""
+
+
+def render_card(manifest: Manifest, peft_config: Mapping[str, Any], facts: CardFacts) -> str:
+    """The card's whole text; it names no directory but the base's own name."""
+    base = manifest.base_model
+    shown_base = Path(base).name if Path(base).is_dir() or Path(base).is_absolute() else base
+    front = {
+        "base_model": shown_base,
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["lora", "raytune-ft", f"base_model:adapter:{shown_base}"],
+    }
+    asked = "plain completion" if manifest.form == "prompt_completion" else "chat, with the base's template"
+    lines = [
+        "---", yaml.safe_dump(front, sort_keys=False).strip(), "---", "",
+        f"# {manifest.adapter}, version {manifest.version}", "",
+        f"A LoRA adapter of `{shown_base}`, the winner (trial {manifest.trial}) of the study `{manifest.study}`.",
+        f"Ask it in the form it was trained on: {asked}.", "",
+        *(["**Promoted with --force: a gain over the base was not shown.**", ""] if manifest.forced else []),
+        "## Base against this adapter", "", *_metrics(manifest.metrics, facts.test_rows), "",
+        "## Data", "", f"Fingerprint `{manifest.data_fingerprint}`.", "",
+        *[f"- {split}: {count} rows" for split, count in facts.rows.items()],
+        *[f"- {count} rows of {pair} are the same" for pair, count in facts.duplicates.items()], "",
+        "## Configuration", "",
+        *[f"- `{key}`: {value}" for key, value in facts.parameters.items()],
+        f"- LoRA: r {manifest.lora_rank}, alpha {peft_config.get('lora_alpha')}, "
+        f"dropout {peft_config.get('lora_dropout', 0)}, rsLoRA {bool(peft_config.get('use_rslora'))}", "",
+        "## Made by", "", "```", manifest.command, "```", "",
+        f"{manifest.created}. Base weights sha256 `{manifest.base_sha256}`.",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _metrics(metrics: Mapping[str, Any], test_rows: int | None) -> list[str]:
+    systems, difference = metrics.get("systems", {}), metrics.get("difference", {})
+    if not difference:
+        return ["Not evaluated."]
+    over = f"On {test_rows} held-out rows that no trial saw:" if test_rows else "On held-out rows that no trial saw:"
+    table = [over, "", "| metric | base | adapter | difference | interval |", "|---|---|---|---|---|"]
+    for name, gain in difference.items():
+        base, winner = systems.get("base", {}).get(name), systems.get("winner", {}).get(name)
+        level = f"{gain.get('level', 0.95):.0%}"
+        table.append(
+            f"| {name} | {_number(base)} | {_number(winner)} | {gain['mean']:+.4f} "
+            f"| {level}: {gain['low']:+.4f} to {gain['high']:+.4f} |"
+        )
+    return table
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, int | float) else "-"

@@ -1,0 +1,46 @@
+"""Names and shapes of the tensors in a safetensors file, from its header alone: no weights are read."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.errors import IntegrityError
+
+_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor's type and shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def read_header(path: Path) -> dict[str, TensorInfo]:
+    """Reads the header and proves that the file holds as many bytes as it promises.
+
+    Raises:
+        IntegrityError: The file is truncated or not safetensors.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
+            raise IntegrityError(f"{path}: is not a whole safetensors file; make the checkpoint again")
+        raw = stream.read(length)
+    try:
+        header: dict[str, Any] = json.loads(raw)
+        header.pop("__metadata__", None)
+        tensors = {name: TensorInfo(info["dtype"], tuple(info["shape"])) for name, info in header.items()}
+        end = max((int(info["data_offsets"][1]) for info in header.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"{path}: its safetensors header is broken; make the checkpoint again") from error
+    if size != 8 + length + end:
+        raise IntegrityError(f"{path}: holds {size} bytes, its header promises {8 + length + end}; it is truncated")
+    return tensors
