@@ -1,0 +1,39 @@
+# The two commands for a stranger: `make quickstart` and `make test`. Both make .venv when needed.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test lint bench clean
+
+help: ## Say what there is to make
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: .venv/.installed ## Make .venv out of requirements/cpu.txt and requirements/dev.txt
+
+# A change of a lock, or an environment that was never finished, makes it anew.
+.venv/.installed: requirements/cpu.txt requirements/dev.txt
+	@PYTHON=$(PYTHON) requirements/install.sh .venv
+
+quickstart: setup ## Fetch a model and data, search, prove, register and serve
+	@$(BIN)/raytune-ft quickstart
+
+test: setup lint ## Lint, then unit, integration and end-to-end tests
+	@status=0; \
+	for suite in unit integration e2e; do \
+		echo "== tests/$$suite"; \
+		$(BIN)/python -m pytest tests/$$suite -q --durations=10 || status=1; \
+	done; \
+	exit $$status
+
+lint: setup ## ruff, mypy --strict and the layering of the folders
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+bench: setup ## Run every script of benchmarks/; each writes benchmarks/results/<name>.json
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+clean: ## Remove .venv and caches; runs/, registry/ and assets/ stay
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find raytune_ft tests -name __pycache__ -type d -prune -exec rm -rf {} +
