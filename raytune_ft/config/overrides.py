@@ -34,3 +34,11 @@ def with_settings(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dic
                 raise InputError(dotted, f"{inner} is {at!r}, which has no keys below it", "check the key path")
         at[last] = copy.deepcopy(value)
     return result
+
+
+def value_at(values: Mapping[str, Any], dotted: str) -> Any:
+    """The value at a dotted key of nested `values`, or None."""
+    at: Any = values
+    for part in dotted.split("."):
+        at = at.get(part) if isinstance(at, Mapping) else None
+    return at

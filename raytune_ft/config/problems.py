@@ -72,7 +72,9 @@ def _key_path(model: type[BaseModel], loc: KeyPath) -> KeyPath:
 
 def _is_type_name(part: str | int, kept: list[str | int]) -> bool:
     """Pydantic names the member of a plain union (`str`, `float`, `list[str]`) as a last location."""
-    return bool(kept) and isinstance(part, str) and (part in {"str", "float", "int", "bool"} or part.startswith("list["))
+    return (
+        bool(kept) and isinstance(part, str) and (part in {"str", "float", "int", "bool"} or part.startswith("list["))
+    )
 
 
 def known_keys(model: type[BaseModel], path: KeyPath) -> list[str]:

@@ -101,7 +101,7 @@ class Search(Strict):
     scheduler: Scheduler = Asha()
     """Who stops the weak ones early: `asha` or `none`."""
     metric: str = "eval_loss"
-    """The number that decides; `eval_loss` is the mean over the validation split's answer tokens."""
+    """The number that decides; `eval_loss` is the loss on the validation split, as transformers' Trainer computes it."""
     mode: Literal["min", "max"] = "min"
     """Whether less or more of it is better."""
     trials: int = Field(16, ge=1)
@@ -114,5 +114,7 @@ class Search(Strict):
     @model_validator(mode="after")
     def _known_metric(self) -> Search:
         if self.metric != "eval_loss" or self.mode != "min":
-            raise ValueError(f"metric {self.metric!r} ({self.mode}) is not reported by trials; use eval_loss with mode min")
+            raise ValueError(
+                f"metric {self.metric!r} ({self.mode}) is not reported by trials; use eval_loss with mode min"
+            )
         return self

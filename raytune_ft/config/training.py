@@ -50,9 +50,9 @@ class Train(Strict):
     """Steps between evaluations; by default the scheduler's rungs and the last step."""
     per_device_eval_batch_size: int = Field(16, ge=1)
     """Rows of one worker's forward pass in evaluation."""
-    lr_scheduler_type: Literal[
-        "constant", "constant_with_warmup", "linear", "cosine", "warmup_stable_decay"
-    ] = "constant_with_warmup"
+    lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine", "warmup_stable_decay"] = (
+        "constant_with_warmup"
+    )
     """Shape of the learning rate; a constant one does not lie to early stopping."""
     warmup_steps: int = Field(0, ge=0)
     """Steps of linear warmup."""
@@ -66,8 +66,8 @@ class Train(Strict):
     """Recompute activations in the backward pass: less memory, about a third more time."""
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
     """Attention kernel, by transformers' names."""
-    divergence_factor: float = Field(4.0, gt=1.0)
-    """A trial ends as `diverged` when its training loss exceeds the first evaluation's by this factor, or is NaN."""
+    divergence_factor: float = Field(2.0, gt=1.0)
+    """A trial ends as `diverged` when a loss is NaN or infinite, or `eval_loss` is this many times the first step's."""
 
 
 class Ddp(Strict):

@@ -74,7 +74,9 @@ def parse_yaml(text: str, source: str) -> Document:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source
-        raise InputError(where, f"not valid YAML ({getattr(error, 'problem', None) or error})", "fix the syntax") from error
+        raise InputError(
+            where, f"not valid YAML ({getattr(error, 'problem', None) or error})", "fix the syntax"
+        ) from error
     except RecursionError as error:
         raise InputError(source, "is nested too deeply", "a configuration is a few levels deep") from error
     if not isinstance(value, dict):

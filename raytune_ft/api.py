@@ -1,0 +1,98 @@
+"""The Python API; the command line calls these same functions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.load import load_experiment as _load_experiment
+from raytune_ft.paths import RunDirectory
+from raytune_ft.search.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from raytune_ft.registry.promote import Promotion
+    from raytune_ft.search.sweep import SweepResult
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Reads and checks an experiment file; `overrides` are `key.path=value`. Raises InputError."""
+    return _load_experiment(path, overrides)
+
+
+def check_inputs(experiment: Experiment, log: Callable[[str], None] = _to_stderr) -> None:
+    """Checks the base model and every line of the data; starts nothing, logs warnings. Raises InputError."""
+    from raytune_ft.data.base_model import check_base_model
+    from raytune_ft.data.summary import check_data
+
+    check_base_model(experiment)
+    for warning in check_data(experiment).warnings:
+        log(f"warning: {warning}")
+
+
+def run_sweep(
+    experiment: Experiment,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    log: Callable[[str], None] = _to_stderr,
+) -> SweepResult:
+    """Searches for the best configuration, on the cluster that RAY_ADDRESS names or on a private local one.
+
+    Args:
+        experiment: With a `search` section.
+        resume: Go on with the study in the run directory.
+        progress: Told of each start, report and end.
+        log: Takes warnings.
+
+    Raises:
+        InputError: The input is wrong; nothing was started.
+        RaytuneError: No trial ended with an adapter.
+    """
+    from raytune_ft.search.sweep import run_sweep as search
+
+    check_inputs(experiment, log)
+    return search(experiment, progress or Silent(), resume=resume)
+
+
+def evaluate(run: RunDirectory | str | Path, log: Callable[[str], None] = _to_stderr) -> dict[str, Any]:
+    """Compares base and winner on the test split; returns what `evaluation.json` holds. Raises InputError."""
+    from raytune_ft.evaluation.compare import evaluate_run
+
+    return evaluate_run(_directory(run), log)
+
+
+def promote(
+    run: RunDirectory | str | Path,
+    *,
+    registry: str | Path | None = None,
+    require_gain: bool = True,
+    command: str | None = None,
+) -> Promotion:
+    """Makes the winner a version of its adapter and moves `champion` to it.
+
+    Args:
+        run: The run directory.
+        registry: Directory of adapters; by default the one that the experiment names.
+        require_gain: Refuse a winner whose interval of the difference to the base includes zero.
+        command: What the card says made it; by default the plain command.
+
+    Raises:
+        RaytuneError: A gate refused; the alias is where it was.
+    """
+    from raytune_ft.registry.promote import promote as promote_run
+    from raytune_ft.registry.store import Registry
+
+    directory = _directory(run)
+    root = Path(registry) if registry else Path(load_experiment(directory.experiment).registry.path)
+    return promote_run(directory, Registry(root), require_gain=require_gain, command=command)
+
+
+def _directory(run: RunDirectory | str | Path) -> RunDirectory:
+    return run if isinstance(run, RunDirectory) else RunDirectory(Path(run).resolve())

@@ -1,0 +1,30 @@
+"""Verb `evaluate`: base against winner on rows that no trial saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raytune_ft.cli.output import console, emit, say
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run directory, e.g. runs/quickstart.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare base and winner on the test split, with a paired bootstrap interval."""
+    from raytune_ft import api
+    from raytune_ft.paths import RunDirectory
+    from raytune_ft.reporting.leaderboard import comparison_table
+    from raytune_ft.reporting.read import read_evaluation
+
+    directory = RunDirectory(run.resolve())
+    result = api.evaluate(directory, say)
+
+    def text() -> None:
+        console.print(comparison_table(read_evaluation(directory)))
+        console.print(f"next: raytune-ft promote {run}", markup=False)
+
+    emit(result, as_json, text)

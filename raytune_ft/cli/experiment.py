@@ -1,0 +1,60 @@
+"""Verbs `init` and `check`: an experiment file, and whether it holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raytune_ft.cli.output import console, emit, say
+
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: train.max_steps=20")]
+
+
+def init(
+    base_model: Annotated[str, typer.Option("--base-model", help="Model directory or hub id.")],
+    train: Annotated[Path, typer.Option("--train", help="JSONL file of training rows.")],
+    test: Annotated[Path | None, typer.Option("--test", help="JSONL file of rows to prove the winner on.")] = None,
+    to: Annotated[Path, typer.Option("--to", help="File to write.")] = Path("experiment.yaml"),
+    name: Annotated[str | None, typer.Option("--name", help="Name of the experiment.")] = None,
+) -> None:
+    """Write a commented experiment file for your own model and data."""
+    from raytune_ft.config.starter import write_starter
+
+    write_starter(to, name=name, base_model=base_model, train=train, test=test)
+    say(f"wrote {to}")
+    say(f"next: raytune-ft check {to} && raytune-ft sweep {to}")
+
+
+def check(
+    experiment: Annotated[Path | None, typer.Argument(help="Experiment file.")] = None,
+    overrides: Overrides = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of experiment files.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check an experiment file, its space, its model and every line of its data; start nothing."""
+    from raytune_ft.config.load import load_experiment
+    from raytune_ft.config.schema import experiment_schema
+    from raytune_ft.data.base_model import check_base_model
+    from raytune_ft.data.summary import check_data
+    from raytune_ft.errors import InputError
+
+    if schema:
+        console.print_json(json.dumps(experiment_schema()))
+        return
+    if experiment is None:
+        raise InputError("check", "no experiment file given", "raytune-ft check experiments/quickstart.yaml")
+    checked = load_experiment(experiment, overrides or ())
+    check_base_model(checked)
+    summary = check_data(checked)
+    result = {"experiment": checked.name, "base_model": checked.base_model, "splits": summary.rows, "ok": True}
+
+    def text() -> None:
+        rows = ", ".join(f"{split} {count}" for split, count in summary.rows.items())
+        console.print(f"{experiment}: ok ({checked.base_model}; rows: {rows})", markup=False)
+
+    for warning in summary.warnings:
+        say(f"warning: {warning}")
+    emit(result, as_json, text)

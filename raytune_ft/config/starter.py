@@ -1,0 +1,106 @@
+"""The experiment file that `init` writes: the user's model and data, every choice explained."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import yaml
+
+from raytune_ft.config.data import DataFormat
+from raytune_ft.errors import InputError
+from raytune_ft.names import check_name
+from raytune_ft.paths import write_text
+
+_TEMPLATE = """\
+# What is tuned, on what, and how far. `raytune-ft check {file}` checks every line before anything starts.
+name: {name}                     # names runs/{name}, the study and the trackers' group
+base_model: {base_model}         # a model directory, or a Hugging Face hub id
+data:
+  train: {train}                 # JSONL, one row a line
+  validation: 0.1                # a JSONL file, or the fraction cut off train; trials are compared on it
+{test}
+  format: {format}               # prompt_completion: {{"prompt", "completion"}}; messages: {{"messages": [...]}}
+  max_length: 1024               # tokens in a row at most
+objective: {{type: sft, loss_on: completion}}
+method: {{type: lora, r: 16, alpha: 32, target_modules: all-linear}}
+train:
+  per_device_train_batch_size: 8
+  max_steps: 200                 # of a trial that is never stopped
+  lr_scheduler_type: constant_with_warmup   # a constant rate does not lie to early stopping
+  warmup_steps: 5
+  bf16: true
+resources:
+  workers: 1                     # Ray Train workers of one trial
+  cpus_per_worker: 1
+  gpus_per_worker: 0             # 1 on a GPU machine
+  strategy: {{type: ddp}}          # or {{type: deepspeed, zero_stage: 2}}
+search:
+  space:                         # inline, or a file of search_spaces/; keys are paths into this file
+    parameters:
+      train.learning_rate: {{loguniform: [5.0e-5, 2.0e-3]}}
+      method.r: {{choice: [8, 16, 32]}}
+      train.per_device_train_batch_size: {{choice: [4, 8, 16]}}
+    start_from:
+      - {{train.learning_rate: 2.0e-4, method.r: 16, train.per_device_train_batch_size: 8}}
+  algorithm: {{type: tpe, seed: 0}}
+  scheduler: {{type: asha, grace_period: 20, reduction_factor: 3}}
+  trials: 16
+  max_concurrent: 1              # trials at once
+# With a closed set of answers, accuracy and F1 are compared too:
+# evaluate: {{metrics: [loss, accuracy, macro_f1], labels: [" yes", " no"]}}
+evaluate: {{metrics: [loss]}}
+tracking: {{tensorboard: true}}    # wandb: {{mode: offline, project: my-project}}
+registry: {{path: registry}}
+"""
+
+
+def write_starter(to: Path, *, name: str | None, base_model: str, train: Path, test: Path | None) -> None:
+    """Writes a commented experiment file that `load_experiment` reads.
+
+    Raises:
+        InputError: When `to` exists, a data file is missing, or its first row shows no known format.
+    """
+    if to.exists():
+        raise InputError(str(to), "already exists", "give another file with --to")
+    for path in (train, test):
+        if path is not None and not path.is_file():
+            raise InputError(str(path), "no such file", "give a JSONL file")
+    name = check_name("--name", name) if name else _name_of(train)
+    held_out = f"  test: {_quoted(str(test))}" if test else "  # test: test.jsonl          # rows no trial ever sees"
+    write_text(
+        to,
+        _TEMPLATE.format(
+            file=to,
+            name=name,
+            base_model=_quoted(base_model),
+            train=_quoted(str(train)),
+            test=held_out,
+            format=_format_of(train),
+        ),
+    )
+
+
+def _quoted(value: str) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n").removesuffix("\n...")
+
+
+def _name_of(train: Path) -> str:
+    plain = re.sub(r"[^a-z0-9-]+", "-", train.name.lower().split(".")[0]).strip("-")
+    return plain[:64].strip("-") or "experiment"
+
+
+def _format_of(train: Path) -> str:
+    with train.open(encoding="utf-8-sig", errors="replace") as stream:
+        first = next((line for line in stream if line.strip()), "")
+    try:
+        row = json.loads(first)
+    except ValueError as error:
+        raise InputError(f"{train}:1", "is not a JSON object", "write one row a line, as JSON") from error
+    if isinstance(row, dict) and "messages" in row:
+        return DataFormat.messages
+    if isinstance(row, dict) and {"prompt", "completion"} <= row.keys():
+        return DataFormat.prompt_completion
+    keys = sorted(row) if isinstance(row, dict) else type(row).__name__
+    raise InputError(f"{train}:1", f"has {keys}, no known format", 'write {"prompt", "completion"} or {"messages"}')

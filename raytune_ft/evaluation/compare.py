@@ -1,0 +1,124 @@
+"""The proof: base against winner on a test split that no trial saw."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from raytune_ft.config.load import load_experiment
+from raytune_ft.data.prepare import open_prepared
+from raytune_ft.errors import InputError, IntegrityError
+from raytune_ft.evaluation.bootstrap import paired_bootstrap
+from raytune_ft.evaluation.metrics import metric_values
+from raytune_ft.evaluation.scoring import Scores, label_tokens, score
+from raytune_ft.paths import RunDirectory, read_json, sha256_file, write_json
+from raytune_ft.training.base_model import load_base, load_tokenizer
+
+EXAMPLES = 20
+
+
+def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any]:
+    """Scores base and winner on the test split and writes `evaluation.json`.
+
+    Returns:
+        What was written: metrics of both systems, the difference of each with its interval, and examples.
+
+    Raises:
+        InputError: When the run has no winner or the experiment no test split.
+    """
+    import numpy as np
+    from peft import PeftModel
+
+    if not run.winner.exists():
+        raise InputError(str(run.root), "has no winner.json", "run raytune-ft sweep or train first")
+    experiment = load_experiment(run.experiment)
+    data = open_prepared(run.data)
+    if "test" not in data.splits:
+        raise InputError("data.test", "missing, so there is nothing that no trial saw", "add a test file")
+    winner = read_json(run.winner)
+    if winner["data_fingerprint"] != data.fingerprint:
+        raise IntegrityError(f"{run.data}: not the data that {run.winner} was searched on; run the sweep again")
+    tokenizer = load_tokenizer(experiment)
+    candidates = label_tokens(tokenizer, experiment.evaluate.labels)
+    adapter = run.root / winner["adapter"]
+    model = PeftModel.from_pretrained(load_base(experiment), adapter, use_safetensors=True)
+    rows = data.split("test")
+
+    def scored(name: str) -> tuple[Scores, float]:
+        started = time.monotonic()
+        scores = score(
+            model, rows, tokenizer.pad_token_id, candidates, experiment.evaluate.batch_size, _every(log, name)
+        )
+        return scores, round(time.monotonic() - started, 2)
+
+    with model.disable_adapter():
+        base, base_seconds = scored("base")
+    tuned, tuned_seconds = scored("winner")
+
+    settings, whole = experiment.evaluate, np.arange(len(rows))[None, :]
+    result = {
+        "schema": 1,
+        "experiment": experiment.name,
+        "split": "test",
+        "rows": len(rows),
+        "metrics": list(settings.metrics),
+        "labels": list(settings.labels),
+        "winner": {
+            "trial": winner["trial"],
+            "step": winner["step"],
+            "adapter_sha256": sha256_file(adapter / "adapter_model.safetensors"),
+        },
+        "systems": {
+            name: {metric: float(metric_values(metric, scores, whole)[0]) for metric in settings.metrics}
+            | {"seconds": seconds}
+            for name, scores, seconds in (("base", base, base_seconds), ("winner", tuned, tuned_seconds))
+        },
+        "difference": {
+            metric: asdict(
+                paired_bootstrap(
+                    metric,
+                    base,
+                    tuned,
+                    resamples=settings.bootstrap_samples,
+                    level=settings.confidence,
+                    seed=experiment.seed,
+                )
+            )
+            for metric in settings.metrics
+        },
+        "examples": _examples(data.test_rows(), base, tuned, settings.labels),
+    }
+    write_json(run.evaluation, result)
+    return result
+
+
+def _examples(rows: list[dict[str, Any]], base: Scores, tuned: Scores, labels: list[str]) -> list[dict[str, Any]]:
+    """Rows to look at, those first on which the systems disagree."""
+    order = list(range(len(rows)))
+    if base.choice is not None and tuned.choice is not None:
+        order.sort(key=lambda i: bool(base.choice[i] == tuned.choice[i]))
+    return [
+        {
+            "row": i,
+            "prompt": rows[i].get("prompt") or rows[i]["messages"][:-1],
+            "expected": rows[i].get("completion") or rows[i]["messages"][-1]["content"],
+            "base": labels[base.choice[i]] if base.choice is not None else None,
+            "winner": labels[tuned.choice[i]] if tuned.choice is not None else None,
+        }
+        for i in order[:EXAMPLES]
+    ]
+
+
+def _every(log: Callable[[str], None], name: str) -> Callable[[int, int], None]:
+    """Logs about four times on the way."""
+    shown = 0
+
+    def progress(done: int, rows: int) -> None:
+        nonlocal shown
+        if done * 4 // rows > shown:
+            shown = done * 4 // rows
+            log(f"{name}: {done} of {rows} test rows scored")
+
+    return progress

@@ -1,0 +1,76 @@
+"""The `isolated` runner: one Ray Train run per trial."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.training.outcome import Outcome, OutcomeKind
+from raytune_ft.training.spec import TrialSpec
+
+
+def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
+    """Trains `spec` with workers of its own and returns how it ended; never raises for the trial's own failure.
+
+    Args:
+        spec: The trial. A second call for the same directory goes on from the last whole checkpoint.
+        callbacks: Ray Train's `UserCallback`s; inside a Tune trial, the one that forwards reports to Tune.
+    """
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    from raytune_ft.training.worker import train_worker
+
+    resources = spec.experiment.resources
+    spec.directory.root.mkdir(parents=True, exist_ok=True)
+    spec.write()
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(resources.worker_start_timeout_s)
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"spec": spec},
+        scaling_config=_scaling(spec.experiment),
+        torch_config=TorchConfig(backend="nccl" if resources.gpus_per_worker else "gloo"),
+        run_config=RunConfig(
+            name=spec.directory.checkpoints.name,  # no time or random part: a restarted driver finds the run again
+            storage_path=str(spec.directory.root.resolve()),
+            callbacks=callbacks,
+            failure_config=FailureConfig(max_failures=resources.max_failures),
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=2, checkpoint_score_attribute="eval_loss", checkpoint_score_order="min"
+            ),
+        ),
+    )
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        outcome = Outcome.read(spec.directory) or Outcome(OutcomeKind.failed, failure_reason(error))
+        outcome.write(spec.directory)
+        return outcome
+    outcome = Outcome.read(spec.directory)
+    if outcome is None:
+        outcome = Outcome(OutcomeKind.failed, "the workers ended without an outcome; see their logs")
+        outcome.write(spec.directory)
+    return outcome
+
+
+def failure_reason(error: BaseException) -> str:
+    """The innermost cause's last line that says something, of Ray Train's nested error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "Error" in line and "TrainingFailedError" not in line]
+    return (telling or lines or [type(error).__name__])[-1][:300]
+
+
+def _scaling(experiment: Experiment) -> Any:
+    from ray.train import ScalingConfig
+
+    resources = experiment.resources
+    per_worker = {"CPU": resources.cpus_per_worker}
+    if resources.gpus_per_worker:
+        per_worker["GPU"] = resources.gpus_per_worker
+    return ScalingConfig(
+        num_workers=resources.workers,
+        use_gpu=resources.gpus_per_worker > 0,
+        resources_per_worker=per_worker,
+    )

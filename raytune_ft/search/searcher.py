@@ -1,0 +1,76 @@
+"""Ray Tune's searcher over our study. Ray's own OptunaSearch calls a pruned trial COMPLETE and a failed one RUNNING."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from ray.tune.search import Searcher
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.search import Search
+from raytune_ft.search.space import suggest
+from raytune_ft.search.study import tell, trial_name
+from raytune_ft.training.outcome import Outcome
+
+PARAMETERS = "parameters"
+TRIAL = "trial"
+
+
+class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
+    """Hands out configurations, records every report, and tells the study each trial's outcome.
+
+    Args:
+        study: The study to ask and tell.
+        experiment: Whose values stand where the space is silent.
+        search: The space.
+        wanted: Trials to hand out at most.
+        interrupted: Trials of a killed driver; they are handed out again first, under their own numbers.
+        outcome_of: How the trial of that name ended; called when Tune is done with it.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        experiment: Experiment,
+        search: Search,
+        wanted: int,
+        interrupted: list[optuna.Trial],
+        outcome_of: Callable[[str, dict[str, Any] | None], Outcome],
+    ) -> None:
+        super().__init__(metric=search.metric, mode=search.mode)
+        self._study, self._search = study, search
+        self._defaults = experiment.model_dump(mode="json")
+        self._left = wanted
+        self._interrupted = deque(interrupted)
+        self._outcome_of = outcome_of
+        self._running: dict[str, optuna.Trial] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._left <= 0:
+            return str(Searcher.FINISHED)
+        self._left -= 1
+        trial = self._interrupted.popleft() if self._interrupted else self._study.ask()
+        self._running[trial_id] = trial
+        parameters = suggest(trial, self._search.space, self._defaults)
+        return {TRIAL: trial_name(trial.number), PARAMETERS: parameters}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        trial, value = self._running.get(trial_id), result.get(self._search.metric)
+        if trial is not None and value is not None and "step" in result:
+            known = self._study.trials[trial.number].intermediate_values
+            if int(result["step"]) not in known:
+                trial.report(float(value), int(result["step"]))
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        trial = self._running.pop(trial_id, None)
+        if trial is not None:
+            tell(self._study, trial, self._outcome_of(trial_name(trial.number), result))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the study is on disk, and a resumed sweep is built from it."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a sweep is resumed from its study; use `raytune-ft sweep --resume`")

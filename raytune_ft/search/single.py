@@ -1,0 +1,68 @@
+"""One configuration, trained without a search; what it leaves is a run of one trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.resolve import resolved_yaml
+from raytune_ft.data.prepare import prepare
+from raytune_ft.errors import InputError, RaytuneError
+from raytune_ft.execution.cluster import check_resources, ray_cluster
+from raytune_ft.execution.isolated import run_isolated
+from raytune_ft.paths import RunDirectory, write_text
+from raytune_ft.search.leaderboard import build_leaderboard, choose_winner
+from raytune_ft.search.progress import Progress
+from raytune_ft.search.resume import check_same_experiment
+from raytune_ft.search.study import trial_name
+from raytune_ft.search.sweep import SweepResult
+from raytune_ft.training.outcome import Outcome, OutcomeKind
+from raytune_ft.training.spec import TrialSpec
+
+
+def train_once(experiment: Experiment, progress: Progress, *, resume: bool = False) -> SweepResult:
+    """Trains the experiment as it stands, its `search` section left aside.
+
+    Args:
+        experiment: What to train.
+        progress: Told of the start, each report and the end.
+        resume: Go on from the last checkpoint of a run that was stopped.
+
+    Raises:
+        InputError: Before anything starts.
+        RaytuneError: When the trial ended without an adapter.
+    """
+    experiment = experiment.model_copy(update={"search": None})
+    run = RunDirectory(Path(experiment.output_dir).resolve() / experiment.name)
+    trial = run.trial(trial_name(0))
+    if run.study.exists():
+        raise InputError(str(run.root), "holds a sweep", "change `name`, or use raytune-ft sweep --resume")
+    if trial.root.exists() and not resume:
+        raise InputError(str(run.root), "already holds a trained trial", "add --resume to go on, or change `name`")
+    check_same_experiment(experiment, run)
+    prepared = prepare(experiment, run.data)
+    write_text(run.experiment, resolved_yaml(experiment))
+    outcome = Outcome.read(trial)
+    if outcome is None:
+        spec = TrialSpec(trial_name(0), {}, experiment, run.data, trial)
+        with ray_cluster():
+            check_resources(experiment)
+            progress.started(spec.trial_id, {})
+            outcome = run_isolated(spec, [_forward_to(progress, spec.trial_id)])
+            progress.ended(spec.trial_id, str(outcome.kind), outcome.reason, outcome.value)
+    if outcome.kind is not OutcomeKind.completed:
+        raise RaytuneError(f"{trial.root}: {outcome.kind}: {outcome.reason}")
+    board = build_leaderboard(experiment, run)
+    return SweepResult(run, board, choose_winner(experiment, run, board, prepared.fingerprint))
+
+
+def _forward_to(progress: Progress, trial: str) -> Any:
+    """Ray Train's callback that passes each report on; it runs in the driver."""
+    from ray.train import UserCallback
+
+    class Forward(UserCallback):  # type: ignore[misc]  # ray is untyped
+        def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+            progress.reported(trial, metrics[0])
+
+    return Forward()

@@ -1,0 +1,143 @@
+"""The search: Ray Tune asks the study for configurations, the scheduler stops the weak, the board is written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.resolve import resolved_yaml
+from raytune_ft.config.search import Search
+from raytune_ft.data.prepare import prepare
+from raytune_ft.errors import InputError
+from raytune_ft.execution.cluster import check_resources, ray_cluster
+from raytune_ft.paths import RunDirectory, write_text
+from raytune_ft.search.leaderboard import Row, build_leaderboard, choose_winner
+from raytune_ft.search.progress import Progress
+from raytune_ft.search.resume import check_same_experiment, interrupted_trials
+from raytune_ft.search.schedulers import make_scheduler, replay
+from raytune_ft.search.study import open_study, trial_name
+from raytune_ft.training.outcome import Outcome, OutcomeKind
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a finished sweep leaves.
+
+    Attributes:
+        run: The run directory.
+        board: Every trial, best first.
+        winner: The first of the board.
+    """
+
+    run: RunDirectory
+    board: list[Row]
+    winner: Row
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user stopped the sweep; what is done is kept."""
+
+
+def run_sweep(experiment: Experiment, progress: Progress, *, resume: bool = False) -> SweepResult:
+    """Searches until the study has its trials.
+
+    Args:
+        experiment: With a `search` section.
+        progress: Told of each start, report and end.
+        resume: Go on with the run directory's study instead of refusing it.
+
+    Raises:
+        InputError: Before anything starts.
+        RaytuneError: When no trial ended with an adapter.
+        Interrupted: After Ctrl-C.
+    """
+    search = experiment.search
+    if search is None:
+        raise InputError("search", "missing", "add a search section, or use raytune-ft train")
+    run = RunDirectory(Path(experiment.output_dir).resolve() / experiment.name)
+    if run.study.exists() and not resume:
+        raise InputError(str(run.root), "already holds a study", "add --resume to go on with it, or change `name`")
+    check_same_experiment(experiment, run)
+    prepared = prepare(experiment, run.data)
+    write_text(run.experiment, resolved_yaml(experiment))
+    study = open_study(experiment, search, run)
+    finished = [trial_name(trial.number) for trial in study.trials if trial.state.is_finished()]
+    left = search.trials - len(finished)
+    if left > 0:
+        if not study.trials:
+            for start in search.space.start_from:
+                study.enqueue_trial(start)
+        with ray_cluster():
+            check_resources(experiment)
+            _tune(experiment, search, run, study, left, finished, progress)
+    board = build_leaderboard(experiment, run)
+    if len([trial for trial in study.trials if trial.state.is_finished()]) < search.trials:
+        raise Interrupted
+    winner = choose_winner(experiment, run, board, prepared.fingerprint)
+    return SweepResult(run, board, winner)
+
+
+def _tune(
+    experiment: Experiment,
+    search: Search,
+    run: RunDirectory,
+    study: Any,
+    left: int,
+    finished: list[str],
+    progress: Progress,
+) -> None:
+    from ray import tune
+
+    from raytune_ft.search.searcher import StudySearcher
+    from raytune_ft.search.trial import run_tune_trial
+    from raytune_ft.search.watch import Watch
+    from raytune_ft.tracking import tune_callbacks
+
+    def outcome_of(name: str, result: dict[str, Any] | None) -> Outcome:
+        outcome = Outcome.read(run.trial(name)) or _stopped(experiment, search, result or {})
+        outcome.write(run.trial(name))
+        progress.ended(name, str(outcome.kind), outcome.reason, outcome.value)
+        return outcome
+
+    scheduler = make_scheduler(experiment, search)
+    replay(scheduler, search, run, finished)
+    searcher = StudySearcher(study, experiment, search, left, interrupted_trials(study), outcome_of)
+    trainable = partial(
+        run_tune_trial, experiment=experiment.model_dump(mode="json"), run=str(run.root), cwd=str(Path.cwd())
+    )
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # a trial that fails at once has nothing to report
+    tune.Tuner(
+        tune.with_resources(trainable, {"CPU": 0}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=left,
+            max_concurrent_trials=search.max_concurrent,
+            trial_dirname_creator=_directory_name,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(run.root),
+            verbose=0,
+            callbacks=[Watch(progress), *tune_callbacks(experiment, run.root)],
+        ),
+    ).fit()
+
+
+def _directory_name(trial: Any) -> str:
+    return str(trial.config["trial"])
+
+
+def _stopped(experiment: Experiment, search: Search, result: dict[str, Any]) -> Outcome:
+    """How a trial ended that left no outcome: the scheduler stopped it, or its proxy died."""
+    step, value = int(result.get("step", 0)), result.get(search.metric)
+    seconds = float(result.get("seconds", 0.0))
+    if value is None:
+        return Outcome(OutcomeKind.failed, "ended before its first report; see the worker's log", step, None, seconds)
+    if step >= experiment.train.max_steps:
+        return Outcome(OutcomeKind.completed, f"ran all {step} steps", step, value, seconds)
+    return Outcome(OutcomeKind.pruned, f"stopped by {search.scheduler.type} at step {step}", step, value, seconds)

@@ -1,0 +1,26 @@
+"""Ray Tune's events, passed on to whoever watches the sweep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.tune import Callback
+
+from raytune_ft.search.progress import Progress
+from raytune_ft.search.searcher import PARAMETERS, TRIAL
+
+
+class Watch(Callback):  # type: ignore[misc]  # ray is untyped
+    """Runs in the driver."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._progress.started(trial.config[TRIAL], trial.config[PARAMETERS])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if "step" in result:
+            self._progress.reported(trial.config[TRIAL], result)

@@ -1,0 +1,33 @@
+"""Loading the frozen base and its tokenizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raytune_ft.config.experiment import Experiment
+
+
+def load_tokenizer(experiment: Experiment) -> Any:
+    """The base's tokenizer; it pads with its end token where it has no pad token."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(experiment.base_model, trust_remote_code=experiment.trust_remote_code)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(experiment: Experiment) -> Any:
+    """The base from safetensors, in bfloat16 with `train.bf16`, else float32; its cache is off."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        experiment.base_model,
+        dtype=torch.bfloat16 if experiment.train.bf16 else torch.float32,
+        attn_implementation=experiment.train.attn_implementation,
+        trust_remote_code=experiment.trust_remote_code,
+        use_safetensors=True,
+    )
+    model.config.use_cache = False
+    return model

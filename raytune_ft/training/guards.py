@@ -1,0 +1,49 @@
+"""When a trial must end for its own reason: a loss that is no number, one that explodes, no memory left."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass
+class DivergenceGuard:
+    """Watches losses, which must be the same on all ranks.
+
+    Attributes:
+        factor: `eval_loss` above this many times the first training loss is divergence.
+    """
+
+    factor: float
+    first_loss: float | None = None
+
+    def train_loss(self, step: int, loss: float) -> str | None:
+        """The reason to stop, or None."""
+        if not math.isfinite(loss):
+            return f"training loss is {loss} at step {step}; lower train.learning_rate"
+        if self.first_loss is None:
+            self.first_loss = loss
+        return None
+
+    def eval_loss(self, step: int, loss: float) -> str | None:
+        """The reason to stop, or None."""
+        if not math.isfinite(loss):
+            return f"eval_loss is {loss} at step {step}; lower train.learning_rate"
+        if self.first_loss is not None and loss > self.factor * self.first_loss:
+            return (
+                f"eval_loss {loss:.3g} at step {step} is over {self.factor:g} times the first step's "
+                f"{self.first_loss:.3g}; lower train.learning_rate"
+            )
+        return None
+
+
+def out_of_memory_reason(error: BaseException) -> str | None:
+    """What to lower, when `error` is an allocator's; None when it is another error."""
+    text = str(error)
+    names = {cls.__name__ for cls in type(error).__mro__}
+    if isinstance(error, MemoryError) or "OutOfMemoryError" in names or "DefaultCPUAllocator: can't allocate" in text:
+        first = text.splitlines()[0] if text else type(error).__name__
+        return (
+            f"{first[:160]}; lower train.per_device_train_batch_size or data.max_length, or set gradient_checkpointing"
+        )
+    return None

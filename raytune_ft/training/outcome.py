@@ -1,0 +1,51 @@
+"""How a trial ended, and why, in words a person can read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from raytune_ft.paths import TrialDirectory, read_json, write_json
+
+
+class OutcomeKind(StrEnum):
+    """The five ends of a trial."""
+
+    completed = "completed"
+    pruned = "pruned"
+    diverged = "diverged"
+    out_of_memory = "out_of_memory"
+    failed = "failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One trial's end.
+
+    Attributes:
+        kind: Which of the five ends.
+        reason: One sentence for a person.
+        step: Optimizer steps done.
+        value: The last reported value of the study's metric, if any.
+        seconds: Time from the trial's start to its end.
+    """
+
+    kind: OutcomeKind
+    reason: str
+    step: int = 0
+    value: float | None = None
+    seconds: float = 0.0
+
+    def write(self, trial: TrialDirectory) -> None:
+        values = asdict(self)
+        values["outcome"] = str(values.pop("kind"))
+        write_json(trial.outcome, values)
+
+    @staticmethod
+    def read(trial: TrialDirectory) -> Outcome | None:
+        """The outcome that `trial` ended in, or None while it has not."""
+        if not trial.outcome.exists():
+            return None
+        values: dict[str, Any] = read_json(trial.outcome)
+        return Outcome(kind=OutcomeKind(values.pop("outcome")), **values)

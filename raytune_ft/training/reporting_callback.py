@@ -1,0 +1,90 @@
+"""At each report step: evaluate, save, tell Ray Train; stop the trial when a guard says so."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch.distributed as dist
+from transformers import TrainerCallback
+
+from raytune_ft.training.guards import DivergenceGuard
+from raytune_ft.training.metrics_log import append_metrics
+from raytune_ft.training.spec import TrialSpec
+
+
+def checkpoint_name(step: int) -> str:
+    """Directory of the checkpoint of `step`, in the trial's `checkpoints/`."""
+    return f"step-{step:06d}"
+
+
+class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
+    """Runs on every rank; losses are reduced over ranks before they come here, so ranks agree on each decision."""
+
+    def __init__(self, spec: TrialSpec, first_loss: float | None, seconds_before: float) -> None:
+        self._spec = spec
+        self._report_steps = frozenset(spec.experiment.report_steps())
+        self._started = time.monotonic() - seconds_before
+        self._losses: list[float] = []
+        self._tokens = 0
+        self.last_eval_loss: float | None = None
+        self.guard = DivergenceGuard(spec.experiment.train.divergence_factor, first_loss)
+        self.diverged: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Since the trial's training began, restarts included."""
+        return time.monotonic() - self._started
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        logs = logs or {}
+        self._tokens = int(logs.get("num_tokens", self._tokens))
+        if "loss" in logs:
+            self._losses.append(float(logs["loss"]))
+            self._stop_if(self.guard.train_loss(state.global_step, float(logs["loss"])), control)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        control.should_log = True
+        if state.global_step in self._report_steps:
+            control.should_evaluate = control.should_save = True
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+        self.last_eval_loss = float(metrics["eval_loss"])
+        self._stop_if(self.guard.eval_loss(state.global_step, self.last_eval_loss), control)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Every node's first rank hands its files to Ray Train, which joins them into one checkpoint."""
+        context = ray.train.get_context()
+        if dist.is_initialized():
+            dist.barrier()
+        saved = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        checkpoint = ray.train.Checkpoint.from_directory(saved) if context.get_local_rank() == 0 else None
+        report = self._report(state.global_step, context.get_world_size())
+        if self.diverged is None:
+            ray.train.report(report, checkpoint=checkpoint, checkpoint_dir_name=checkpoint_name(state.global_step))
+        if context.get_world_rank() == 0:
+            append_metrics(self._spec.directory.metrics, report)
+        self._losses.clear()
+
+    def _report(self, step: int, workers: int) -> dict[str, Any]:
+        train = self._spec.experiment.train
+        rows = train.per_device_train_batch_size * train.gradient_accumulation_steps * workers
+        return {
+            "step": step,
+            "samples": step * rows,
+            "tokens": self._tokens,
+            "train_loss": sum(self._losses) / len(self._losses) if self._losses else None,
+            "eval_loss": self.last_eval_loss,
+            "first_loss": self.guard.first_loss,
+            "seconds": round(self.seconds, 3),
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "checkpoint": checkpoint_name(step) if self.diverged is None else None,
+        }
+
+    def _stop_if(self, reason: str | None, control: Any) -> None:
+        if reason and self.diverged is None:
+            self.diverged = reason
+            control.should_training_stop = True

@@ -1,0 +1,38 @@
+"""All that a worker is told about its trial."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.paths import TrialDirectory, write_json
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One trial, resolved and frozen.
+
+    Attributes:
+        trial_id: Number of the trial in its study, e.g. `0003`.
+        parameters: What the search chose: key path -> value.
+        experiment: The experiment with `parameters` put in.
+        data: Directory of the tokenised splits, readable by every worker.
+        directory: The trial's own directory, writable by every worker.
+    """
+
+    trial_id: str
+    parameters: dict[str, Any]
+    experiment: Experiment
+    data: Path
+    directory: TrialDirectory
+
+    def write(self) -> None:
+        """Leaves `config.json` in the trial's directory."""
+        values = {
+            "trial": self.trial_id,
+            "parameters": self.parameters,
+            "experiment": self.experiment.model_dump(mode="json"),
+        }
+        write_json(self.directory.config, values)

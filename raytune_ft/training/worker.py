@@ -1,0 +1,132 @@
+"""The loop that every Ray Train worker of a trial runs: TRL's SFTTrainer on the tokenised splits."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ray.train
+
+from raytune_ft.data.prepare import open_prepared
+from raytune_ft.paths import read_json
+from raytune_ft.training.base_model import load_base, load_tokenizer
+from raytune_ft.training.deepspeed import deepspeed_settings
+from raytune_ft.training.guards import out_of_memory_reason
+from raytune_ft.training.metrics_log import read_metrics, write_metrics
+from raytune_ft.training.outcome import Outcome, OutcomeKind
+from raytune_ft.training.reporting_callback import ReportingCallback
+from raytune_ft.training.spec import TrialSpec
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """Trains one trial to its end and leaves `outcome.json`; a restarted group goes on from the last checkpoint.
+
+    Args:
+        config: `{"spec": TrialSpec}`.
+    """
+    spec: TrialSpec = config["spec"]
+    if Outcome.read(spec.directory) is not None:  # a rank ended the trial for good, and the group was restarted
+        return
+    local = (
+        Path(tempfile.gettempdir()) / f"raytune-ft-{hashlib.sha256(str(spec.directory.root).encode()).hexdigest()[:16]}"
+    )
+    checkpoint = ray.train.get_checkpoint()
+    try:
+        if checkpoint is None:
+            outcome = _train(spec, local, None)
+        else:
+            with checkpoint.as_directory() as directory:
+                outcome = _train(spec, local, directory)
+    except (RuntimeError, MemoryError) as error:
+        reason = out_of_memory_reason(error)
+        if reason is None:
+            raise
+        Outcome(OutcomeKind.out_of_memory, reason).write(spec.directory)
+        gc.collect()
+        if ray.train.get_context().get_world_size() > 1:
+            raise  # the other ranks wait in a collective: let Ray Train end the group; the restarted one returns above
+        return
+    finally:
+        if ray.train.get_context().get_local_rank() == 0:
+            shutil.rmtree(local, ignore_errors=True)
+    if ray.train.get_context().get_world_rank() == 0:
+        outcome.write(spec.directory)
+
+
+def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
+    step = read_json(Path(resume_from) / "trainer_state.json")["global_step"] if resume_from else 0
+    earlier = [report for report in read_metrics(spec.directory.metrics) if report["step"] <= step]
+    if ray.train.get_context().get_world_rank() == 0:
+        write_metrics(spec.directory.metrics, earlier)
+    last = earlier[-1] if earlier else {}
+    callback = ReportingCallback(spec, last.get("first_loss"), float(last.get("seconds", 0.0)))
+    trainer = _trainer(spec, local, callback)
+    trainer.train(resume_from_checkpoint=resume_from)
+    done = trainer.state.global_step
+    value = callback.last_eval_loss
+    if callback.diverged:
+        return Outcome(OutcomeKind.diverged, callback.diverged, done, value, round(callback.seconds, 3))
+    return Outcome(OutcomeKind.completed, f"ran all {done} steps", done, value, round(callback.seconds, 3))
+
+
+def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback) -> Any:
+    from peft import LoraConfig
+    from transformers import PrinterCallback, ProgressCallback
+    from trl import SFTConfig, SFTTrainer
+
+    experiment = spec.experiment
+    train, method = experiment.train, experiment.method
+    arguments = SFTConfig(
+        output_dir=str(local),
+        learning_rate=train.learning_rate,
+        per_device_train_batch_size=train.per_device_train_batch_size,
+        per_device_eval_batch_size=train.per_device_eval_batch_size,
+        gradient_accumulation_steps=train.gradient_accumulation_steps,
+        max_steps=train.max_steps,
+        lr_scheduler_type=train.lr_scheduler_type,
+        warmup_steps=train.warmup_steps,
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm,
+        bf16=train.bf16,
+        gradient_checkpointing=train.gradient_checkpointing,
+        optim="adamw_torch",
+        seed=experiment.seed,
+        data_seed=experiment.seed,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # a NaN must be seen, not smoothed away
+        eval_strategy="no",  # the callback asks for evaluation and saving at the report steps
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=experiment.resources.gpus_per_worker > 0,
+        use_cpu=experiment.resources.gpus_per_worker == 0,
+        ddp_find_unused_parameters=False,
+        deepspeed=deepspeed_settings(experiment),
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+    )
+    data = open_prepared(spec.data)
+    trainer = SFTTrainer(
+        model=load_base(experiment),
+        args=arguments,
+        train_dataset=data.split("train"),
+        eval_dataset=data.split("validation"),
+        processing_class=load_tokenizer(experiment),
+        peft_config=LoraConfig(
+            task_type="CAUSAL_LM",
+            r=method.r,
+            lora_alpha=method.alpha,
+            lora_dropout=method.dropout,
+            target_modules=method.target_modules,
+            use_rslora=method.use_rslora,
+        ),
+        callbacks=[callback],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    return trainer
