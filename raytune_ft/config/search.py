@@ -101,7 +101,7 @@ class Search(Strict):
     scheduler: Scheduler = Asha()
     """Who stops the weak ones early: `asha` or `none`."""
     metric: str = "eval_loss"
-    """The number that decides; `eval_loss` is the loss on the validation split, as transformers' Trainer computes it."""
+    """The number that decides; `eval_loss` is the validation split's, as transformers' Trainer computes it."""
     mode: Literal["min", "max"] = "min"
     """Whether less or more of it is better."""
     trials: int = Field(16, ge=1)

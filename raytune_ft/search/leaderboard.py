@@ -34,7 +34,7 @@ def goal(experiment: Experiment) -> tuple[str, str]:
 
 
 def build_leaderboard(experiment: Experiment, run: RunDirectory) -> list[Row]:
-    """Reads every trial that has an outcome, ranks those with a value and a checkpoint, and writes `leaderboard.json`."""
+    """Ranks the trials that ended with a value and a checkpoint, and writes `leaderboard.json`."""
     metric, mode = goal(experiment)
     sign = 1.0 if mode == "min" else -1.0
     rows = [_row(run, path.name, metric, sign) for path in sorted(run.trials.glob("*")) if path.is_dir()]

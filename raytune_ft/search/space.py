@@ -1,4 +1,4 @@
-"""The search space as Optuna reads it: define-by-run, so that conditions and single distributions keep their meaning."""
+"""The search space as Optuna reads it: define-by-run, so that conditions keep their meaning."""
 
 from __future__ import annotations
 
