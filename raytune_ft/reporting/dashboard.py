@@ -1,0 +1,59 @@
+"""optuna-dashboard over a run's study."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from raytune_ft.config.load import load_experiment
+from raytune_ft.errors import InputError
+from raytune_ft.paths import RunDirectory
+from raytune_ft.reporting.importance import study_url
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def serve_dashboard(run: RunDirectory, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serves until interrupted.
+
+    Args:
+        run: The run directory.
+        host: Address to listen on.
+        port: Port to listen on.
+        ready: Called with the URL once it listens.
+
+    Raises:
+        InputError: When there is no study to show, or the port is taken.
+    """
+    search = load_experiment(run.experiment).search
+    storage = search.storage if search else None
+    if storage is None and not run.study.is_file():
+        raise InputError(str(run.study), "no such file", "the sweep writes it when it starts")
+    from optuna_dashboard import wsgi  # type: ignore[import-untyped]
+
+    try:
+        server = make_server(host, port, wsgi(storage or study_url(run)), _ThreadedServer, _QuietHandler)
+    except OSError as error:
+        raise InputError(f"{host}:{port}", f"can't listen there ({error.strerror})", "choose another --port") from error
+    with server:
+        ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/dashboard")
+        server.serve_forever()
+
+
+class _ThreadedServer(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """A browser asks every few seconds; its requests are no news."""

@@ -1,0 +1,70 @@
+"""The leaderboard and the comparison of base and winner as rich tables."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from raytune_ft.reporting.read import Evaluation, Leaderboard
+from raytune_ft.reporting.wording import difference, duration, measure, number, one_line, outcome_words, parameter_names
+
+OUTCOME_STYLES = {
+    "completed": "green",
+    "pruned": "yellow",
+    "diverged": "red",
+    "out_of_memory": "red",
+    "failed": "red",
+    "running": "cyan",
+}
+
+
+def leaderboard_table(leaderboard: Leaderboard) -> Table:
+    """Rank, trial, outcome, value, step, time, and a column for each searched parameter."""
+    names = parameter_names(row.parameters for row in leaderboard.rows)
+    table = Table(box=box.SIMPLE_HEAD, title=f"{leaderboard.experiment}: leaderboard", title_justify="left")
+    for header in ("rank", "trial", "outcome", leaderboard.metric, "step", "time", *names.values()):
+        table.add_column(header, justify="left" if header in ("trial", "outcome") else "right", overflow="fold")
+    for row in leaderboard.rows:
+        values = (number(row.parameters.get(key), 3) for key in names)
+        table.add_row(
+            number(row.rank),
+            Text(one_line(row.trial)),
+            outcome_text(row.outcome),
+            measure(row.value),
+            number(row.step),
+            duration(row.seconds),
+            *(Text(one_line(value)) for value in values),
+            style="bold" if row.rank == 1 else None,
+        )
+    return table
+
+
+def comparison_table(evaluation: Evaluation) -> Table:
+    """Metric, base, winner, and their difference with its interval."""
+    levels = {interval.level for interval in evaluation.difference.values()}
+    level = f"{100 * levels.pop():g} % interval" if len(levels) == 1 else "interval"
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"base against winner, {evaluation.rows} rows of {evaluation.split}",
+        title_justify="left",
+    )
+    table.add_column("metric")
+    for header in ("base", "winner", "difference", level):
+        table.add_column(header, justify="right")
+    base, winner = (evaluation.systems.get(system, {}) for system in ("base", "winner"))
+    for metric in evaluation.metrics:
+        gap = evaluation.difference.get(metric)
+        table.add_row(
+            metric,
+            measure(base.get(metric)),
+            measure(winner.get(metric)),
+            difference(gap.mean) if gap else "-",
+            f"{difference(gap.low)} to {difference(gap.high)}" if gap else "-",
+        )
+    return table
+
+
+def outcome_text(outcome: str) -> Text:
+    """An outcome in its colour."""
+    return Text(outcome_words(one_line(outcome)), style=OUTCOME_STYLES.get(outcome, ""))
