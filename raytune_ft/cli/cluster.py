@@ -1,0 +1,66 @@
+"""`submit` and `doctor`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+from raytune_ft.cli.output import console, emit, say
+
+DASHBOARD = "http://127.0.0.1:8265"
+
+
+def submit(
+    experiment: Path = typer.Argument(help="Experiment file, inside the working directory."),
+    address: str = typer.Option(DASHBOARD, help="URL of the cluster's dashboard."),
+    assignments: list[str] = typer.Option([], "--set", help="key.path=value, replaces a setting; may be repeated."),
+    wait: bool = typer.Option(True, help="Stream the job's log until it ends, or return at once."),
+    working_dir: Path = typer.Option(Path("."), help="Directory that is uploaded; the job starts in it."),
+    python: str = typer.Option("python", help="Interpreter on the cluster's nodes that has raytune-ft's packages."),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+) -> None:
+    """Run a sweep on a Ray cluster that is already up."""
+    from raytune_ft.cluster.submit import follow, submit_sweep
+
+    job = submit_sweep(experiment, address=address, overrides=assignments, working_dir=working_dir, python=python)
+    say(f"job {job.submission_id}: {job.entrypoint}")
+    for path in job.shared_paths:
+        say(f"every node must see {path}")
+    status = "PENDING"
+    if wait:
+        try:
+            follow(job, sys.stderr.write)
+        except KeyboardInterrupt:
+            say(f"the job goes on; follow it: {job.how_to_follow}\nstop it: {job.how_to_stop}")
+            raise
+        status = "SUCCEEDED"
+    commands = {"follow": job.how_to_follow, "stop": job.how_to_stop}
+
+    def text() -> None:
+        console.print(f"job {job.submission_id}: {status}", markup=False, soft_wrap=True)
+        if not wait:
+            console.print(f"follow it: {job.how_to_follow}\nstop it:   {job.how_to_stop}", markup=False, soft_wrap=True)
+
+    emit({"submission_id": job.submission_id, "status": status, **commands}, as_json, text)
+
+
+def doctor(as_json: bool = typer.Option(False, "--json", help="Print the findings as JSON.")) -> None:
+    """Check that this machine can train and serve."""
+    from dataclasses import asdict
+
+    from raytune_ft.cluster.doctor import Level, examine
+
+    checks = examine()
+
+    def text() -> None:
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            remedy = f"  -> {check.remedy}" if check.remedy else ""
+            line = f"{check.level:<4}  {check.name:<{width}}  {check.found}{remedy}"
+            console.print(line, markup=False, soft_wrap=True)
+
+    emit([asdict(check) for check in checks], as_json, text)
+    if any(check.level is Level.fail for check in checks):
+        raise typer.Exit(1)

@@ -1,0 +1,68 @@
+"""Facts about this machine that are cheap to read: no torch, no ray, under a second."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sysconfig
+from pathlib import Path
+
+GIB = 1024**3
+
+
+def usable_cores() -> int:
+    """Cores this process may use; a container or a job may have fewer than the machine."""
+    return len(os.sched_getaffinity(0))
+
+
+def memory_gib() -> tuple[float, float]:
+    """Total and available memory, GiB; a cgroup's limit counts."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    limit = _cgroup_limit_bytes()
+    if limit is None or limit >= memory.total:
+        return memory.total / GIB, memory.available / GIB
+    return limit / GIB, min(memory.available, limit) / GIB
+
+
+def _cgroup_limit_bytes() -> int | None:
+    try:
+        text = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def free_disk_gib(path: Path) -> float:
+    """Free space for this user where `path` is, or will be, GiB."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free / GIB
+
+
+def gpus() -> list[str]:
+    """Name and memory of each NVIDIA GPU, by nvidia-smi."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=1.5, check=True)
+    except (subprocess.SubprocessError, OSError):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+
+
+def port_is_taken(port: int) -> bool:
+    """Whether something listens on the loopback `port`."""
+    with socket.socket() as probe:
+        probe.settimeout(0.2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def python_headers() -> Path | None:
+    """Directory of Python.h, which DeepSpeed's compiled op includes."""
+    directory = Path(sysconfig.get_path("include"))
+    return directory if (directory / "Python.h").is_file() else None
