@@ -1,0 +1,72 @@
+"""Tokenised splits on disk, as every worker opens them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.config.data import DataFormat
+from raytune_ft.errors import IntegrityError
+from raytune_ft.paths import read_json
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+TEST_ROWS = "test.rows.jsonl"
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A directory of tokenised splits that is what its manifest says."""
+
+    directory: Path
+    fingerprint: str
+    """Hex sha256 over everything that decided the rows."""
+    form: DataFormat
+    template_sha256: str | None
+    """Of the chat template, for conversations."""
+    sizes: dict[str, int]
+    """Rows by split."""
+    duplicates: dict[str, int]
+    """`train`: repeats within it; `train/test`: rows of train that stood in test too."""
+    warnings: tuple[str, ...]
+
+    def split(self, name: str) -> Path:
+        """Directory for `datasets.load_from_disk`: `input_ids` and `labels`, int32, -100 where there is no loss."""
+        return self.directory / name
+
+    @property
+    def test_rows(self) -> Path:
+        """The rows of the test split before tokenising, in the same order, as JSONL."""
+        return self.directory / TEST_ROWS
+
+
+def open_prepared(target: Path) -> PreparedData:
+    """Opens what `prepare` wrote.
+
+    Raises:
+        IntegrityError: There is nothing, or a file is missing or has another size than the manifest says.
+    """
+    path = target / MANIFEST
+    if not path.is_file():
+        raise IntegrityError(f"{target}: no prepared data here; run the step that prepares it again")
+    manifest: dict[str, Any] = read_json(path)
+    if manifest.get("schema") != SCHEMA:
+        raise IntegrityError(f"{path}: schema {manifest.get('schema')!r}, expected {SCHEMA}; prepare the data again")
+    for name, size in manifest["files"].items():
+        file = target / name
+        found = file.stat().st_size if file.is_file() else None
+        if found != size:
+            shown = "is missing" if found is None else f"has {found} bytes"
+            raise IntegrityError(
+                f"{file}: {shown}, the manifest says {size} bytes; remove {target} and prepare it again"
+            )
+    return PreparedData(
+        directory=target,
+        fingerprint=manifest["fingerprint"],
+        form=DataFormat(manifest["form"]),
+        template_sha256=manifest["template_sha256"],
+        sizes={name: split["rows"] for name, split in manifest["splits"].items()},
+        duplicates=manifest["duplicates"],
+        warnings=tuple(manifest["warnings"]),
+    )
