@@ -89,6 +89,7 @@ def curves(trials: Sequence[TrialRecord], winner: str | None, metric: str) -> Fi
         if not by_step:
             continue
         won = trial.trial == winner
+        colour = ACCENT if won else OUTCOME_COLOURS.get(trial.outcome, NEUTRAL)
         data.append(
             {
                 "type": "scatter",
@@ -98,7 +99,7 @@ def curves(trials: Sequence[TrialRecord], winner: str | None, metric: str) -> Fi
                 "showlegend": won or trial.outcome not in named,
                 "x": list(by_step),
                 "y": list(by_step.values()),
-                "line": {"color": ACCENT if won else OUTCOME_COLOURS.get(trial.outcome, NEUTRAL), "width": 3 if won else 1.5},
+                "line": {"color": colour, "width": 3 if won else 1.5},
                 "marker": {"size": 8 if won else 5},
                 "opacity": 1 if won else 0.75 if few else 0.3,
                 "hovertemplate": f"trial {_escape(trial.trial)}<br>step %{{x}}: %{{y:.4f}}<extra></extra>",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import tempfile
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +33,14 @@ search:
 """
 
 
+@pytest.fixture(scope="session")
+def fabricate(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunDirectory]:
+    """Fabricates each kind of run once: a study of many trials takes SQLite a second."""
+    return cache(partial(_fabricate, tmp_path_factory.mktemp("runs")))
+
+
 @pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., RunDirectory]:
+def make_run(fabricate: Callable[..., RunDirectory], tmp_path: Path) -> Callable[..., RunDirectory]:
     """Makes a run directory: `make_run(name, trials, failed_reason, fingerprint)`."""
 
     def make(
@@ -40,20 +49,25 @@ def make_run(tmp_path: Path) -> Callable[..., RunDirectory]:
         failed_reason: str = "worker died: exit code 137",
         fingerprint: str = "4be1" * 16,
     ) -> RunDirectory:
-        run = RunDirectory(tmp_path / name)
-        write_text(run.experiment, EXPERIMENT.format(name=name, trials=trials))
-        rows = _search(run, name, trials, failed_reason)
-        ranked = sorted(rows, key=lambda row: math.inf if row["value"] is None else row["value"])
-        for rank, row in enumerate(ranked, start=1):
-            row["rank"] = rank if row["value"] is not None else None
-        write_json(
-            run.leaderboard,
-            {"schema": 1, "experiment": name, "metric": "eval_loss", "mode": "min", "rows": ranked},
-        )
-        _result(run, ranked[0], fingerprint)
-        return run
+        made = fabricate(name, trials, failed_reason, fingerprint)
+        return RunDirectory(shutil.copytree(made.root, tmp_path / name))
 
     return make
+
+
+def _fabricate(parent: Path, name: str, trials: int, failed_reason: str, fingerprint: str) -> RunDirectory:
+    run = RunDirectory(Path(tempfile.mkdtemp(dir=parent)) / name)
+    write_text(run.experiment, EXPERIMENT.format(name=name, trials=trials))
+    rows = _search(run, name, trials, failed_reason)
+    ranked = sorted(rows, key=lambda row: math.inf if row["value"] is None else row["value"])
+    for rank, row in enumerate(ranked, start=1):
+        row["rank"] = rank if row["value"] is not None else None
+    write_json(
+        run.leaderboard,
+        {"schema": 1, "experiment": name, "metric": "eval_loss", "mode": "min", "rows": ranked},
+    )
+    _result(run, ranked[0], fingerprint)
+    return run
 
 
 def _search(run: RunDirectory, name: str, trials: int, failed_reason: str) -> list[dict[str, Any]]:

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from raytune_ft.errors import InputError
+from raytune_ft.paths import RunDirectory, write_json
+from raytune_ft.reporting.html import write_report
+from raytune_ft.reporting.importance import parameter_importances
+from raytune_ft.reporting.picture import write_picture
+
+MakeRun = Callable[..., RunDirectory]
+CANARY = "<script>alert('canary')</script></script><img src=x onerror=alert(1)>"
+
+
+class Page(HTMLParser):
+    """Collects scripts, links to elsewhere and element ids, as a browser would see them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.scripts: list[str] = []
+        self.elsewhere: list[str] = []
+        self.ids: set[str] = set()
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href"):
+                self.elsewhere.append(value or "")
+            if name == "id":
+                self.ids.add(value or "")
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] == "script" and self.cdata_elem == "script":
+            self.scripts[-1] += data
+
+
+def page_of(run: RunDirectory) -> tuple[str, Page]:
+    text = write_report(run).read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+def figures_of(page: Page) -> dict[str, dict[str, list[object]]]:
+    figures: dict[str, dict[str, list[object]]] = json.loads(page.scripts[0])
+    return figures
+
+
+def test_the_report_is_one_file_without_links_and_with_every_figure(make_run: MakeRun) -> None:
+    _, page = page_of(make_run())
+    assert page.elsewhere == []
+    assert len(page.scripts) == 3 and "plotly.js v" in page.scripts[1][:200]
+    figures = figures_of(page)
+    assert set(figures) == {"history", "curves", "importance", "parallel", "differences"}
+    assert set(figures) <= page.ids
+    assert all(figure["data"] for figure in figures.values())
+
+
+def test_only_the_two_scripts_of_the_report_may_run(make_run: MakeRun) -> None:
+    text, page = page_of(make_run())
+    allowed = set(re.findall(r"'sha256-([^']+)'", text.split("<title>")[0]))
+    assert allowed == {base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() for code in page.scripts[1:]}
+
+
+def test_what_a_trial_wrote_stays_text(make_run: MakeRun) -> None:
+    text, page = page_of(make_run(failed_reason=CANARY))
+    assert CANARY not in text and "<script>alert" not in text and "onerror=alert(1)>" not in text
+    assert "&lt;script&gt;alert(&#x27;canary&#x27;)" in text
+    assert "img" not in page.tags and len(page.scripts) == 3
+
+
+def test_a_parameter_named_like_a_tag_stays_text(make_run: MakeRun) -> None:
+    run = make_run()
+    board = json.loads(run.leaderboard.read_text())
+    for row in board["rows"]:
+        row["parameters"] = {f"train.{CANARY}": CANARY, **row["parameters"]}
+    write_json(run.leaderboard, board)
+    text, page = page_of(run)
+    assert CANARY not in text and "img" not in page.tags and len(page.scripts) == 3
+    assert "<img" not in json.dumps(figures_of(page))
+
+
+def test_too_few_completed_trials_are_said_in_words(make_run: MakeRun) -> None:
+    text, page = page_of(make_run(trials=3))
+    assert "importances need at least 4" in text
+    assert "importance" not in figures_of(page)
+
+
+def test_importances_are_shares_of_one(make_run: MakeRun) -> None:
+    run = make_run()
+    found = parameter_importances(run, "movie-sentiment")
+    assert sum(found.shares.values()) == pytest.approx(1)
+    assert next(iter(found.shares)) == "train.learning_rate"  # the toy loss depends on it most
+    assert parameter_importances(run, "other").absent.startswith("study.db holds no study named other")
+
+
+def test_a_run_in_which_everything_failed_still_has_a_report(make_run: MakeRun) -> None:
+    run = make_run(trials=4)
+    board = json.loads(run.leaderboard.read_text())
+    for row in board["rows"]:
+        row.update(rank=None, value=None, outcome="out_of_memory", reason="CUDA out of memory")
+    write_json(run.leaderboard, board)
+    for path in (run.winner, run.evaluation, run.data / "manifest.json", run.study):
+        path.unlink()
+    text, page = page_of(run)
+    assert "None of 4 trials has a result" in text and "CUDA out of memory" in text
+    assert set(figures_of(page)) == {"history", "curves"}
+
+
+def test_data_without_labels_has_a_report_without_a_difference_plot(make_run: MakeRun) -> None:
+    run = make_run()
+    evaluation = json.loads(run.evaluation.read_text())
+    evaluation.update(metrics=["loss"], difference={"loss": evaluation["difference"]["loss"]})
+    write_json(run.evaluation, evaluation)
+    text, page = page_of(run)
+    assert "differences" not in page.ids and "-0.480 to -0.360" in text
+
+
+@pytest.mark.parametrize(("name", "start"), [("sweep.png", b"\x89PNG"), ("sweep.svg", b"<?xml")])
+def test_a_still_picture_is_drawn(make_run: MakeRun, tmp_path: Path, name: str, start: bytes) -> None:
+    path = write_picture(make_run(), tmp_path / "docs" / name)
+    assert path.read_bytes().startswith(start)
+
+
+def test_a_picture_in_another_format_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--plot: 'sweep\.gif' is neither \.png nor \.svg"):
+        write_picture(make_run(), tmp_path / "sweep.gif")
