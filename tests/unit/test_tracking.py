@@ -92,7 +92,8 @@ def test_wandb_without_a_key_is_switched_off_and_offline_needs_none(
 
 
 def offline_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("ray.air.util.node._force_on_current_node", dict)
+    for place in ("ray.air.util.node", "ray.air.integrations.wandb"):  # asking for this node would start Ray
+        monkeypatch.setattr(f"{place}._force_on_current_node", dict)
     (callback,) = tune_callbacks(experiment(tensorboard=False, wandb={"mode": "offline"}), tmp_path / "run")
     return callback
 
