@@ -110,6 +110,8 @@ def _wandb(settings: Wandb, group: str, run_dir: Path) -> Any:
                 wandb.teardown()
                 self.kwargs["mode"] = "offline"
                 parent.run()
+            finally:
+                wandb.teardown()  # else it is torn down while Ray kills the process, with a traceback
 
     class WeightsAndBiases(WandbLoggerCallback):
         """Ray's callback without its demand for a key when nothing is sent, and without secrets in the config."""

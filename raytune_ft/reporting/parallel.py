@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raytune_ft.reporting.plots import MANY_TRIALS, NEUTRAL, Figure
+from raytune_ft.reporting.plots import ACCENT, MANY_TRIALS, NEUTRAL, Figure
 from raytune_ft.reporting.read import Leaderboard, Row
 from raytune_ft.reporting.wording import measure, number, parameter_names
 
@@ -49,6 +49,7 @@ def parallel_coordinates(board: Leaderboard) -> Figure | None:
 
 def _line(row: Row, dimensions: Mapping[str, _Dimension], result: _Dimension, worse: float, width: float) -> Figure:
     heights = [axis.place(row.parameters[key]) if key in row.parameters else None for key, axis in dimensions.items()]
+    won = row.rank == 1
     colour = ",".join(str(round(good + (bad - good) * worse)) for good, bad in zip(_GOOD, _BAD, strict=True))
     settings = [f"{axis.name} {number(row.parameters.get(key), 3)}" for key, axis in dimensions.items()]
     words = [f"trial {row.trial}", *settings, f"{result.name} {measure(row.value)}"]
@@ -57,9 +58,9 @@ def _line(row: Row, dimensions: Mapping[str, _Dimension], result: _Dimension, wo
         "mode": "lines+markers",
         "x": list(range(len(heights) + 1)),
         "y": [*heights, result.place(row.value)],
-        "line": {"color": f"rgb({colour})", "width": 2.5 * width if row.rank == 1 else width},
-        "marker": {"size": 7 if row.rank == 1 else 5},
-        "opacity": 1 if row.rank == 1 else 0.75,
+        "line": {"color": ACCENT if won else f"rgb({colour})", "width": 2 * width if won else width},
+        "marker": {"size": 7 if won else 5},
+        "opacity": 1 if won else 0.75,
         "hovertemplate": html.escape(" | ".join(words)).replace(" | ", "<br>") + "<extra></extra>",
         "showlegend": False,
     }

@@ -91,7 +91,8 @@ def parameters(importances: Importances, parallel: bool) -> str:
     else:
         note, plot = importances.absent, ""
     lines = '<div class="plot" id="parallel"></div>' if parallel else ""
-    words = "One line a trial; green is better, orange worse." if parallel else "Fewer than two trials have a value."
+    colours = "One line a trial; green is better, orange worse, the winner blue."
+    words = colours if parallel else "Fewer than two trials have a value."
     return f"""<section><h2>What mattered</h2><p class="note">{escape(note)}</p>{plot}</section>
 <section><h2>From settings to results</h2><p class="note">{words}</p>{lines}</section>"""
 
@@ -127,8 +128,8 @@ def outcomes(board: Leaderboard) -> str:
         causes.setdefault((row.outcome, cause or "-"), []).append(row.trial)
     order = {outcome: place for place, outcome in enumerate(OUTCOMES)}
     ranked = sorted(causes.items(), key=lambda item: order.get(item[0][0], len(order)))
-    rows = [(outcome, str(len(trials)), _some(trials), reason) for (outcome, reason), trials in ranked]
-    table = _table(("outcome", "trials", "which", "cause"), rows, numbers=[1], outcome=0, wrap=3)
+    rows = [(outcome, str(len(trials)), reason, _some(trials)) for (outcome, reason), trials in ranked]
+    table = _table(("outcome", "trials", "cause", "which"), rows, numbers=[1], outcome=0, wrap=2)
     return f"<section><h2>How trials ended</h2>{table}</section>"
 
 
