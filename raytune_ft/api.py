@@ -29,7 +29,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 def check_inputs(experiment: Experiment, log: Callable[[str], None] = _to_stderr) -> None:
     """Checks the base model and every line of the data; starts nothing, logs warnings. Raises InputError."""
     from raytune_ft.data.base_model import check_base_model
-    from raytune_ft.data.summary import check_data
+    from raytune_ft.data.checks import check_data
 
     check_base_model(experiment)
     for warning in check_data(experiment).warnings:

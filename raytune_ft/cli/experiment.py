@@ -38,7 +38,7 @@ def check(
     from raytune_ft.config.load import load_experiment
     from raytune_ft.config.schema import experiment_schema
     from raytune_ft.data.base_model import check_base_model
-    from raytune_ft.data.summary import check_data
+    from raytune_ft.data.checks import check_data
     from raytune_ft.errors import InputError
 
     if schema:

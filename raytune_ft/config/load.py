@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,11 @@ def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Place
         try:
             Experiment.model_validate(with_settings(values, settings))
         except ValidationError as error:
-            raise input_error(error, Experiment, lambda _, path=path: place(path)) from None
+            raise input_error(error, Experiment, partial(_at, place(path))) from None
+
+
+def _at(place: str, _: KeyPath) -> str:
+    return place
 
 
 class _Places:

@@ -64,7 +64,7 @@ def parse_yaml(text: str, source: str) -> Document:
     try:
         for event in yaml.parse(text, Loader=_Loader):
             if isinstance(event, yaml.AliasEvent):
-                where = f"{source}:{event.start_mark.line + 1}"
+                where = f"{source}:{event.start_mark.line + 1}"  # type: ignore[union-attr]  # never None here
                 raise InputError(where, f"alias *{event.anchor}", "aliases are refused; write the value out")
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -73,7 +73,7 @@ def parse_yaml(text: str, source: str) -> Document:
         value = _plain(loader, node, (), lines, source)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        where = f"{source}:{mark.line + 1}" if mark else source
+        where = f"{source}:{mark.line + 1}" if mark is not None else source
         raise InputError(
             where, f"not valid YAML ({getattr(error, 'problem', None) or error})", "fix the syntax"
         ) from error

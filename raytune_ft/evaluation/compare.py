@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.load import load_experiment
-from raytune_ft.data.prepare import open_prepared
+from raytune_ft.data.prepared import open_prepared
+from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.evaluation.bootstrap import paired_bootstrap
 from raytune_ft.evaluation.metrics import metric_values
 from raytune_ft.evaluation.scoring import Scores, label_tokens, score
 from raytune_ft.paths import RunDirectory, read_json, sha256_file, write_json
-from raytune_ft.training.base_model import load_base, load_tokenizer
+from raytune_ft.training.base_model import load_base
 
 EXAMPLES = 20
 
@@ -29,22 +32,23 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
         InputError: When the run has no winner or the experiment no test split.
     """
     import numpy as np
+    from datasets import load_from_disk
     from peft import PeftModel
 
     if not run.winner.exists():
         raise InputError(str(run.root), "has no winner.json", "run raytune-ft sweep or train first")
     experiment = load_experiment(run.experiment)
     data = open_prepared(run.data)
-    if "test" not in data.splits:
+    if "test" not in data.sizes:
         raise InputError("data.test", "missing, so there is nothing that no trial saw", "add a test file")
     winner = read_json(run.winner)
     if winner["data_fingerprint"] != data.fingerprint:
         raise IntegrityError(f"{run.data}: not the data that {run.winner} was searched on; run the sweep again")
-    tokenizer = load_tokenizer(experiment)
+    tokenizer = load_tokenizer(experiment.base_model, experiment.trust_remote_code)
     candidates = label_tokens(tokenizer, experiment.evaluate.labels)
     adapter = run.root / winner["adapter"]
     model = PeftModel.from_pretrained(load_base(experiment), adapter, use_safetensors=True)
-    rows = data.split("test")
+    rows = load_from_disk(data.split("test"))
 
     def scored(name: str) -> tuple[Scores, float]:
         started = time.monotonic()
@@ -88,7 +92,7 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
             )
             for metric in settings.metrics
         },
-        "examples": _examples(data.test_rows(), base, tuned, settings.labels),
+        "examples": _examples(_read_rows(data.test_rows), base, tuned, settings.labels),
     }
     write_json(run.evaluation, result)
     return result
@@ -97,18 +101,24 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
 def _examples(rows: list[dict[str, Any]], base: Scores, tuned: Scores, labels: list[str]) -> list[dict[str, Any]]:
     """Rows to look at, those first on which the systems disagree."""
     order = list(range(len(rows)))
+    chosen: dict[str, list[str]] = {}
     if base.choice is not None and tuned.choice is not None:
-        order.sort(key=lambda i: bool(base.choice[i] == tuned.choice[i]))
+        chosen = {"base": [labels[k] for k in base.choice], "winner": [labels[k] for k in tuned.choice]}
+        order.sort(key=lambda i: chosen["base"][i] == chosen["winner"][i])
     return [
         {
             "row": i,
             "prompt": rows[i].get("prompt") or rows[i]["messages"][:-1],
             "expected": rows[i].get("completion") or rows[i]["messages"][-1]["content"],
-            "base": labels[base.choice[i]] if base.choice is not None else None,
-            "winner": labels[tuned.choice[i]] if tuned.choice is not None else None,
+            "base": chosen["base"][i] if chosen else None,
+            "winner": chosen["winner"][i] if chosen else None,
         }
         for i in order[:EXAMPLES]
     ]
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _every(log: Callable[[str], None], name: str) -> Callable[[int, int], None]:

@@ -45,13 +45,11 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        outcome = Outcome.read(spec.directory) or Outcome(OutcomeKind.failed, failure_reason(error))
-        outcome.write(spec.directory)
-        return outcome
-    outcome = Outcome.read(spec.directory)
-    if outcome is None:
-        outcome = Outcome(OutcomeKind.failed, "the workers ended without an outcome; see their logs")
-        outcome.write(spec.directory)
+        reason = failure_reason(error)
+    else:
+        reason = "the workers ended without an outcome; see their logs"
+    outcome = Outcome.read(spec.directory) or Outcome(OutcomeKind.failed, reason)
+    outcome.write(spec.directory)
     return outcome
 
 

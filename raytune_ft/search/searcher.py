@@ -19,7 +19,7 @@ PARAMETERS = "parameters"
 TRIAL = "trial"
 
 
-class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
+class StudySearcher(Searcher):
     """Hands out configurations, records every report, and tells the study each trial's outcome.
 
     Args:
@@ -48,7 +48,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         self._outcome_of = outcome_of
         self._running: dict[str, optuna.Trial] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         if self._left <= 0:
             return str(Searcher.FINISHED)
         self._left -= 1

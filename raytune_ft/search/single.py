@@ -45,7 +45,7 @@ def train_once(experiment: Experiment, progress: Progress, *, resume: bool = Fal
     write_text(run.experiment, resolved_yaml(experiment))
     outcome = Outcome.read(trial)
     if outcome is None:
-        spec = TrialSpec(trial_name(0), {}, experiment, run.data, trial)
+        spec = TrialSpec.of(trial_name(0), {}, experiment, run)
         with ray_cluster():
             check_resources(experiment)
             progress.started(spec.trial_id, {})
@@ -61,7 +61,7 @@ def _forward_to(progress: Progress, trial: str) -> Any:
     """Ray Train's callback that passes each report on; it runs in the driver."""
     from ray.train import UserCallback
 
-    class Forward(UserCallback):  # type: ignore[misc]  # ray is untyped
+    class Forward(UserCallback):
         def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
             progress.reported(trial, metrics[0])
 

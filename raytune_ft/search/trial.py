@@ -35,5 +35,5 @@ def run_tune_trial(config: dict[str, Any], experiment: dict[str, Any], run: str,
     except InputError as error:
         Outcome(OutcomeKind.failed, str(error)).write(trial)
         return
-    spec = TrialSpec(config["trial"], config["parameters"], resolved, run_directory.data, trial)
+    spec = TrialSpec.of(config["trial"], config["parameters"], resolved, run_directory)
     run_isolated(spec, [TuneReportCallback()])

@@ -10,7 +10,7 @@ from raytune_ft.search.progress import Progress
 from raytune_ft.search.searcher import PARAMETERS, TRIAL
 
 
-class Watch(Callback):  # type: ignore[misc]  # ray is untyped
+class Watch(Callback):
     """Runs in the driver."""
 
     def __init__(self, progress: Progress) -> None:

@@ -1,20 +1,10 @@
-"""Loading the frozen base and its tokenizer."""
+"""Loading the frozen base."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
-
-
-def load_tokenizer(experiment: Experiment) -> Any:
-    """The base's tokenizer; it pads with its end token where it has no pad token."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(experiment.base_model, trust_remote_code=experiment.trust_remote_code)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def load_base(experiment: Experiment) -> Any:

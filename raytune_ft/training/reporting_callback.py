@@ -21,7 +21,7 @@ def checkpoint_name(step: int) -> str:
     return f"step-{step:06d}"
 
 
-class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
+class ReportingCallback(TrainerCallback):
     """Runs on every rank; losses are reduced over ranks before they come here, so ranks agree on each decision."""
 
     def __init__(self, spec: TrialSpec, first_loss: float | None, seconds_before: float) -> None:
@@ -51,8 +51,8 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]  # transformers 
         if state.global_step in self._report_steps:
             control.should_evaluate = control.should_save = True
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
-        self.last_eval_loss = float(metrics["eval_loss"])
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.last_eval_loss = float(kwargs["metrics"]["eval_loss"])
         self._stop_if(self.guard.eval_loss(state.global_step, self.last_eval_loss), control)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

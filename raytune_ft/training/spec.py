@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.paths import TrialDirectory, write_json
+from raytune_ft.paths import RunDirectory, TrialDirectory, write_json
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,14 @@ class TrialSpec:
     experiment: Experiment
     data: Path
     directory: TrialDirectory
+
+    @staticmethod
+    def of(trial_id: str, parameters: dict[str, Any], experiment: Experiment, run: RunDirectory) -> TrialSpec:
+        """The trial of that id in `run`; a worker has another working directory, so a base on disk gets its whole path."""
+        base = Path(experiment.base_model).expanduser()
+        source = str(base.resolve()) if base.is_dir() else experiment.base_model
+        resolved = experiment.model_copy(update={"base_model": source})
+        return TrialSpec(trial_id, parameters, resolved, run.data, run.trial(trial_id))
 
     def write(self) -> None:
         """Leaves `config.json` in the trial's directory."""

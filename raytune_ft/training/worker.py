@@ -11,9 +11,10 @@ from typing import Any
 
 import ray.train
 
-from raytune_ft.data.prepare import open_prepared
+from raytune_ft.data.prepared import open_prepared
+from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.paths import read_json
-from raytune_ft.training.base_model import load_base, load_tokenizer
+from raytune_ft.training.base_model import load_base
 from raytune_ft.training.deepspeed import deepspeed_settings
 from raytune_ft.training.guards import out_of_memory_reason
 from raytune_ft.training.metrics_log import read_metrics, write_metrics
@@ -64,7 +65,16 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
         write_metrics(spec.directory.metrics, earlier)
     last = earlier[-1] if earlier else {}
     callback = ReportingCallback(spec, last.get("first_loss"), float(last.get("seconds", 0.0)))
-    trainer = _trainer(spec, local, callback)
+    try:
+        trainer = _trainer(spec, local, callback)
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        ImportError,
+    ) as error:  # the same on every rank and at every retry
+        return Outcome(OutcomeKind.failed, f"{type(error).__name__}: {error}", step)
     trainer.train(resume_from_checkpoint=resume_from)
     done = trainer.state.global_step
     value = callback.last_eval_loss
@@ -74,9 +84,11 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
 
 
 def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback) -> Any:
+    from datasets import load_from_disk
     from peft import LoraConfig
     from transformers import PrinterCallback, ProgressCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     experiment = spec.experiment
     train, method = experiment.train, experiment.method
@@ -114,9 +126,9 @@ def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback) -> Any:
     trainer = SFTTrainer(
         model=load_base(experiment),
         args=arguments,
-        train_dataset=data.split("train"),
-        eval_dataset=data.split("validation"),
-        processing_class=load_tokenizer(experiment),
+        train_dataset=load_from_disk(data.split("train")),
+        eval_dataset=load_from_disk(data.split("validation")),
+        processing_class=load_tokenizer(experiment.base_model, experiment.trust_remote_code),
         peft_config=LoraConfig(
             task_type="CAUSAL_LM",
             r=method.r,
