@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from contextlib import suppress
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -45,7 +46,7 @@ def serve_dashboard(run: RunDirectory, host: str, port: int, ready: Callable[[st
         server = make_server(host, port, wsgi(storage or study_url(run)), _ThreadedServer, _QuietHandler)
     except OSError as error:
         raise InputError(f"{host}:{port}", f"can't listen there ({error.strerror})", "choose another --port") from error
-    with server:
+    with server, suppress(KeyboardInterrupt):
         ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/dashboard")
         server.serve_forever()
 

@@ -67,7 +67,7 @@ def _line(row: Row, dimensions: Mapping[str, _Dimension], result: _Dimension, wo
 
 
 def _dimension(name: str, values: Sequence[Any]) -> _Dimension:
-    distinct = list(dict.fromkeys(values))
+    distinct = list({repr(value): value for value in values}.values())  # a value may be a list
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in distinct)
     if len(distinct) == 1:
         return _Dimension(name, lambda _: 0.5, [(0.5, number(distinct[0], 3))])

@@ -68,6 +68,7 @@ def test_the_dashboard_serves_the_runs_study_until_it_is_interrupted(server: sub
     assert b"<html" in ask(f"http://127.0.0.1:{port}/dashboard", server)
     server.send_signal(signal.SIGINT)
     assert f"dashboard at http://127.0.0.1:{port}/dashboard" in server.communicate(timeout=20)[1]
+    assert server.returncode == 0
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(run: Path) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,8 +52,8 @@ def page_of(run: RunDirectory) -> tuple[str, Page]:
     return text, Page(text)
 
 
-def figures_of(page: Page) -> dict[str, dict[str, list[object]]]:
-    figures: dict[str, dict[str, list[object]]] = json.loads(page.scripts[0])
+def figures_of(page: Page) -> dict[str, dict[str, Any]]:
+    figures: dict[str, dict[str, Any]] = json.loads(page.scripts[0])
     return figures
 
 
@@ -124,6 +125,20 @@ def test_data_without_labels_has_a_report_without_a_difference_plot(make_run: Ma
     write_json(run.evaluation, evaluation)
     text, page = page_of(run)
     assert "differences" not in page.ids and "-0.480 to -0.360" in text
+
+
+def test_parameters_that_are_lists_or_only_sometimes_set_are_drawn(make_run: MakeRun) -> None:
+    run = make_run()
+    board = json.loads(run.leaderboard.read_text())
+    for index, row in enumerate(board["rows"]):
+        row["parameters"]["method.target_modules"] = [["q_proj"], ["q_proj", "v_proj"], "all-linear"][index % 3]
+        if index % 2:
+            row["parameters"]["method.dropout"] = index / 100
+    write_json(run.leaderboard, board)
+    text, page = page_of(run)
+    names = [note["text"] for note in figures_of(page)["parallel"]["layout"]["annotations"]]
+    assert "<b>target_modules</b>" in names and "<b>dropout</b>" in names and "[&#x27;q_proj&#x27;]" in names
+    assert "[&#x27;q_proj&#x27;, &#x27;v_proj&#x27;]" in text
 
 
 @pytest.mark.parametrize(("name", "start"), [("sweep.png", b"\x89PNG"), ("sweep.svg", b"<?xml")])
