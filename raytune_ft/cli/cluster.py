@@ -26,8 +26,8 @@ def submit(
 
     job = submit_sweep(experiment, address=address, overrides=assignments, working_dir=working_dir, python=python)
     say(f"job {job.submission_id}: {job.entrypoint}")
-    for path in job.shared_paths:
-        say(f"every node must see {path}")
+    if job.shared_paths:
+        say(f"every node must see {', '.join(job.shared_paths)}")
     status = "PENDING"
     if wait:
         try:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from raytune_ft.config.experiment import Experiment
 
-# Anchored: `registry` alone would also leave raytune_ft/registry behind. Hidden: caches, .git, .venv, .env.
-NOT_UPLOADED = ("/.*", "/assets", "/runs", "/registry", "/wandb", "/outputs", "/dist", "__pycache__", "*.pyc")
+# Anchored: `registry` alone would also leave raytune_ft/registry behind. `/.?*`: caches, .git, .venv, .env.
+NOT_UPLOADED = ("/.?*", "/assets", "/runs", "/registry", "/wandb", "/outputs", "/dist", "__pycache__", "*.pyc")
 
 
 def settings_for_cluster(experiment: Experiment, working_dir: Path) -> tuple[list[str], list[str]]:

@@ -111,7 +111,7 @@ def follow(job: Job, write: Callable[[str], Any]) -> None:
     except InputError as error:  # the job was started, so this is a failure, not a wrong input
         raise RaytuneError(f"lost job {job.submission_id} ({error}); follow it: {job.how_to_follow}") from error
     if str(info.status) != "SUCCEEDED":
-        reason = " ".join((info.message or "no reason given").split())[:300]
+        reason = " ".join((info.message or "no reason given").split(", last available logs")[0].split())[:300]
         raise RaytuneError(f"job {job.submission_id} ended as {info.status}: {reason}")
 
 
