@@ -39,16 +39,16 @@ ToyExperiment = Callable[..., Path]
 
 
 def toy_rows(count: int, seed: int) -> list[dict[str, str]]:
-    """Rows that a few dozen steps can learn: the answer is " yes" exactly where the prompt says `sunny`."""
+    """Different rows that a few dozen steps can learn: the answer is " yes" where the prompt says `sunny`."""
     draw = random.Random(seed)
-    rows = []
-    for _ in range(count):
+    rows: dict[str, dict[str, str]] = {}
+    while len(rows) < count:
         sunny = draw.random() < 0.5
         words = [*draw.sample(SIGHTS, 2), "sunny" if sunny else "rainy"]
         draw.shuffle(words)
         prompt = f"Note: the {draw.choice(PLACES)} is {words[0]}, {words[1]} and {words[2]}.\nSwim:"
-        rows.append({"prompt": prompt, "completion": " yes" if sunny else " no"})
-    return rows
+        rows[prompt] = {"prompt": prompt, "completion": " yes" if sunny else " no"}
+    return list(rows.values())
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -113,13 +113,14 @@ def toy_experiment(tiny_llama: Path, tmp_path: Path) -> ToyExperiment:
     """
 
     def write(**changes: Any) -> Path:
+        rows = toy_rows(224, seed=1)
         values: dict[str, Any] = {
             "name": "toy",
             "base_model": str(tiny_llama),
             "data": {
-                "train": str(write_jsonl(tmp_path / "data/train.jsonl", toy_rows(160, seed=1))),
-                "validation": str(write_jsonl(tmp_path / "data/validation.jsonl", toy_rows(32, seed=2))),
-                "test": str(write_jsonl(tmp_path / "data/test.jsonl", toy_rows(32, seed=3))),
+                "train": str(write_jsonl(tmp_path / "data/train.jsonl", rows[:160])),
+                "validation": str(write_jsonl(tmp_path / "data/validation.jsonl", rows[160:192])),
+                "test": str(write_jsonl(tmp_path / "data/test.jsonl", rows[192:])),
                 "max_length": 64,
             },
             "method": {"type": "lora", "r": 8, "alpha": 16},
