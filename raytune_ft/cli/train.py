@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raytune_ft.cli.experiment import Overrides
-from raytune_ft.cli.output import console, emit, log, say
+from raytune_ft.cli.output import console, emit, log, out, say
 
 if TYPE_CHECKING:
     from raytune_ft.config.experiment import Experiment
@@ -77,7 +77,7 @@ def show(result: SweepResult, as_json: bool) -> None:
 
     def text() -> None:
         console.print(leaderboard_table(read_leaderboard(result.run)))
-        console.print(f"winner: trial {result.winner.trial}, {result.winner.value:.4f} at step {result.winner.step}")
-        console.print(f"next: raytune-ft evaluate {shown}", markup=False)
+        out(f"winner: trial {result.winner.trial}, {result.winner.value:.4f} at step {result.winner.step}")
+        out(f"next: raytune-ft evaluate {shown}")
 
     emit(read_json(result.run.leaderboard) | {"run": str(run), "winner": result.winner.trial}, as_json, text)

@@ -118,15 +118,17 @@ class Experiment(Strict):
     def adapter_name(self) -> str:
         return self.registry.adapter or self.name
 
+    def rungs(self) -> tuple[int, ...]:
+        """Steps at which the scheduler may stop a trial, ascending."""
+        if self.search is None or not isinstance(self.search.scheduler, Asha):
+            return ()
+        steps = [self.search.scheduler.grace_period]
+        while steps[-1] * self.search.scheduler.reduction_factor < self.train.max_steps:
+            steps.append(steps[-1] * self.search.scheduler.reduction_factor)
+        return tuple(steps)
+
     def report_steps(self) -> tuple[int, ...]:
         """Steps at which a trial evaluates, saves and reports, ascending; the last is `train.max_steps`."""
-        last, every = self.train.max_steps, self.train.eval_steps
-        steps = {last}
-        if every:
-            steps.update(range(every, last, every))
-        if self.search and isinstance(self.search.scheduler, Asha):
-            rung = self.search.scheduler.grace_period
-            while rung < last:
-                steps.add(rung)
-                rung *= self.search.scheduler.reduction_factor
-        return tuple(sorted(steps))
+        last = self.train.max_steps
+        every = range(self.train.eval_steps, last, self.train.eval_steps) if self.train.eval_steps else ()
+        return tuple(sorted({*every, *self.rungs(), last}))

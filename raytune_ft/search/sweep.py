@@ -22,6 +22,14 @@ from raytune_ft.search.schedulers import make_scheduler, replay
 from raytune_ft.search.study import open_study, trial_name
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
+TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that fails at once has nothing to report
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the experiment says which trackers there are
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints a table at every verbosity; ours is the one
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",  # nobody restores from Tune's state
+}
+PROXY_MEMORY = 256 * 2**20  # bytes; a trial's own process takes no CPU from the workers that it waits for
+
 
 @dataclass(frozen=True)
 class SweepResult:
@@ -109,26 +117,27 @@ def _tune(
     trainable = partial(
         run_tune_trial, experiment=experiment.model_dump(mode="json"), run=str(run.root), cwd=str(Path.cwd())
     )
-    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # a trial that fails at once has nothing to report
+    os.environ.update(TUNE_ENVIRONMENT)
     tune.Tuner(
-        tune.with_resources(trainable, {"CPU": 0}),
+        tune.with_resources(trainable, {"memory": PROXY_MEMORY}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=left,
             max_concurrent_trials=search.max_concurrent,
-            trial_dirname_creator=_directory_name,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
         ),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(run.root),
             verbose=0,
-            callbacks=[Watch(progress), *tune_callbacks(experiment, run.root)],
+            callbacks=[Watch(progress, experiment.rungs()), *tune_callbacks(experiment, run.root)],
         ),
     ).fit()
 
 
-def _directory_name(trial: Any) -> str:
+def _trial_name(trial: Any) -> str:
     return str(trial.config["trial"])
 
 

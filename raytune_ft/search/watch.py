@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Any
 
 from ray.tune import Callback
@@ -13,8 +14,8 @@ from raytune_ft.search.searcher import PARAMETERS, TRIAL
 class Watch(Callback):
     """Runs in the driver."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress, rungs: tuple[int, ...]) -> None:
+        self._progress, self._rungs = progress, rungs
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._progress.started(trial.config[TRIAL], trial.config[PARAMETERS])
@@ -23,4 +24,5 @@ class Watch(Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         if "step" in result:
-            self._progress.reported(trial.config[TRIAL], result)
+            rung = bisect_right(self._rungs, result["step"])
+            self._progress.reported(trial.config[TRIAL], result | ({"rung": rung} if rung else {}))

@@ -30,7 +30,7 @@ class TrialSpec:
 
     @staticmethod
     def of(trial_id: str, parameters: dict[str, Any], experiment: Experiment, run: RunDirectory) -> TrialSpec:
-        """The trial of that id in `run`; a worker has another working directory, so a base on disk gets its whole path."""
+        """The trial of that id in `run`; a base on disk gets its whole path, as workers run in another directory."""
         base = Path(experiment.base_model).expanduser()
         source = str(base.resolve()) if base.is_dir() else experiment.base_model
         resolved = experiment.model_copy(update={"base_model": source})

@@ -73,7 +73,7 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
         TypeError,
         KeyError,
         ImportError,
-    ) as error:  # the same on every rank and at every retry
+    ) as error:  # on every rank, at every retry
         return Outcome(OutcomeKind.failed, f"{type(error).__name__}: {error}", step)
     trainer.train(resume_from_checkpoint=resume_from)
     done = trainer.state.global_step
