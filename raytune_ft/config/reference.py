@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import types
 from collections.abc import Iterator
@@ -10,16 +11,15 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from raytune_ft.config.experiment import Experiment
 
 HEADER = """\
 # Configuration
 
-Every key of an experiment file, generated from the models by `python -m raytune_ft.config.reference`. Keys without a
-default are required. `--set key.path=value` replaces any of them on the command line, and a search space may search
-any of them. `raytune-ft check --schema` prints the same as a JSON schema for editors.
+Every key of an experiment file, generated from the models by `python -m raytune_ft.config.reference`.
+`--set key.path=value` replaces any of them on the command line, and a search space may search any of them.
+`raytune-ft check --schema` prints the same as a JSON schema for editors.
 """
 
 
@@ -87,7 +87,7 @@ def _type(annotation: Any) -> str:
         return f"list of {inner[0]}" if origin is list or Ellipsis in parts else f"[{', '.join(inner)}]"
     if origin is dict:
         return f"mapping to {_type(parts[1])}"
-    if isinstance(annotation, type):
+    if annotation is not Any and isinstance(annotation, type):
         if issubclass(annotation, Enum):
             return " or ".join(f"`{member.value}`" for member in annotation)
         if issubclass(annotation, BaseModel):
@@ -99,23 +99,23 @@ def _type(annotation: Any) -> str:
 
 
 def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
-    if value is PydanticUndefined:
-        return ""
     if isinstance(value, BaseModel):
         tag = getattr(value, "type", None)
-        return f"`{{type: {tag}}}`" if tag else ""
+        return f"`{{type: {tag}}}`" if tag else "see below"
     if isinstance(value, Enum):
         value = value.value
-    if isinstance(value, bool):
-        value = str(value).lower()
+    if isinstance(value, bool | list):
+        value = json.dumps(value)
     return "none" if value is None else f"`{value}`"
 
 
 def _limits(field: FieldInfo) -> str:
     signs = (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below"))
     found = [
-        f"{word} {value:g}"
+        f"{word} {value}"
         for name, word in signs
         for rule in field.metadata
         if (value := getattr(rule, name, None)) is not None
