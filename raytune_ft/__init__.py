@@ -12,16 +12,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from raytune_ft.errors import InputError, RaytuneError
+
 if TYPE_CHECKING:
     from raytune_ft.api import evaluate, load_experiment, promote, run_sweep
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "load_experiment", "promote", "run_sweep"]
+_API = ("evaluate", "load_experiment", "promote", "run_sweep")
+__all__ = ["InputError", "RaytuneError", "evaluate", "load_experiment", "promote", "run_sweep"]
 
 
 def __getattr__(name: str) -> Any:
     """Loads the API on first use, so that the command answers at once."""
-    if name in __all__:
+    if name in _API:
         from raytune_ft import api
 
         return getattr(api, name)

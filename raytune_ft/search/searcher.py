@@ -48,6 +48,10 @@ class StudySearcher(Searcher):
         self._outcome_of = outcome_of
         self._running: dict[str, optuna.Trial] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its searcher, and a sweep is resumed from its study."""
+        return {}
+
     def suggest(self, trial_id: str) -> Any:
         if self._left <= 0:
             return str(Searcher.FINISHED)

@@ -17,6 +17,10 @@ class Watch(Callback):
     def __init__(self, progress: Progress, rungs: tuple[int, ...]) -> None:
         self._progress, self._rungs = progress, rungs
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its callbacks, and a sweep is resumed from its study."""
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._progress.started(trial.config[TRIAL], trial.config[PARAMETERS])
 
