@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import load_experiment
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.paths import RunDirectory, read_json, sha256_file
@@ -100,8 +99,12 @@ def promote(
 
 def registry_of(run: RunDirectory) -> Registry:
     """The registry that the run's experiment names."""
-    experiment: Experiment = load_experiment(run.experiment)
-    return Registry(Path(experiment.registry.path))
+    return Registry(Path(load_experiment(run.experiment).registry.path))
+
+
+def adapter_of(run: RunDirectory) -> str:
+    """The adapter's name that the run's experiment gives."""
+    return load_experiment(run.experiment).adapter_name
 
 
 def _mapping(path: Path, remedy: str) -> dict[str, Any]:

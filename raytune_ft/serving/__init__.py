@@ -1,0 +1,1 @@
+"""The endpoint: Ray Serve and vLLM answer for the base and the registry's adapters by name."""

@@ -1,0 +1,79 @@
+"""The Serve application, for `raytune-ft serve` and for a Serve config's `import_path` alike."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from raytune_ft.registry.base import base_directory
+from raytune_ft.serving.catalog import Catalog, build_catalog
+from raytune_ft.serving.settings import ServeArgs, check_exposure, parse_serve_args, read_api_key
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+    from ray.serve.llm import LLMConfig
+
+ENGINE_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",  # everything that is served lies on disk
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",  # it joins a request's model name to a path, unsanitised
+}
+
+
+def build_app(args: ServeArgs | dict[str, Any]) -> Application:
+    """Builds the application; Ray has to be started.
+
+    Args:
+        args: `ServeArgs`, or a mapping of its fields, as the `args` of a Serve config file.
+
+    Raises:
+        InputError: A setting is wrong, the base or an adapter is missing, or others could reach it without a key.
+    """
+    args = parse_serve_args(args)
+    check_exposure(args.host, read_api_key(args.api_key_file))
+    catalog = build_catalog(args)
+    from raytune_ft.serving.ray_llm import bind
+
+    return bind(args, catalog, engine_config(args, catalog))
+
+
+def engine_config(args: ServeArgs, catalog: Catalog) -> LLMConfig:
+    """How Ray Serve LLM starts vLLM for this endpoint."""
+    from ray.serve.llm import LLMConfig
+
+    gpus = args.gpus if args.gpus is not None else _gpus_of_cluster()
+    on_cpu = gpus == 0
+    engine: dict[str, Any] = {
+        "dtype": args.dtype,
+        "max_model_len": args.max_model_len,
+        "enforce_eager": on_cpu if args.enforce_eager is None else args.enforce_eager,
+        "trust_remote_code": args.trust_remote_code,
+    }
+    if gpus > 1:
+        engine["tensor_parallel_size"] = gpus
+    if catalog.registry is not None:
+        engine |= {"enable_lora": True, "max_loras": args.max_adapters, "max_lora_rank": catalog.max_lora_rank}
+    environment = dict(ENGINE_ENVIRONMENT)
+    if on_cpu:
+        environment["VLLM_CPU_KVCACHE_SPACE"] = str(args.cpu_kv_cache_gib)
+    return LLMConfig(
+        model_loading_config={
+            "model_id": catalog.base,
+            "model_source": str(base_directory(args.base_model).resolve()),
+        },
+        engine_kwargs=engine,
+        lora_config={"max_num_adapters_per_replica": 64} if catalog.registry is not None else None,
+        placement_group_config={"bundles": [{"CPU": 1}] if on_cpu else [{"GPU": 1}] * gpus},
+        # The bundles already count the engine; the replica around it only waits.
+        deployment_config={
+            "ray_actor_options": {"num_cpus": 0},
+            "max_constructor_retry_count": args.start_attempts,
+        },
+        runtime_env={"env_vars": environment},
+    )
+
+
+def _gpus_of_cluster() -> int:
+    ray: Any = importlib.import_module("ray")
+    return int(ray.cluster_resources().get("GPU", 0) >= 1)

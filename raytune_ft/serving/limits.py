@@ -1,0 +1,34 @@
+"""What one request may ask for: beyond it the answer is 400, and the engine never sees the request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raytune_ft.serving.openai_errors import RequestError
+from raytune_ft.serving.settings import Limits
+
+
+def check_request(body: Any, limits: Limits, max_model_len: int) -> None:
+    """Refuses a parsed completion or chat request that asks for too much.
+
+    Raises:
+        RequestError: 400, with the field that is too great.
+    """
+    prompts = _prompts(getattr(body, "prompt", None))
+    answers = (getattr(body, "n", None) or 1) * prompts
+    if answers > limits.max_n:
+        raise _too_much("n", f"{answers} answers", f"{limits.max_n} in one request")
+    most = limits.max_tokens or max_model_len
+    for name in ("max_tokens", "max_completion_tokens", "min_tokens"):
+        value = getattr(body, name, None)
+        if value is not None and value > most:
+            raise _too_much(name, f"{value} tokens", f"{most} in one answer")
+
+
+def _prompts(prompt: Any) -> int:
+    """A prompt is a text, a list of texts, a list of tokens, or a list of lists of tokens."""
+    return len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+
+
+def _too_much(param: str, asked: str, most: str) -> RequestError:
+    return RequestError(400, f"{param}: {asked} are above the limit of {most}", "invalid_value", param)

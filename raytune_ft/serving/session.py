@@ -1,0 +1,188 @@
+"""An endpoint for as long as a `with` block runs: a private Ray, Serve and vLLM, and nothing left behind."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from raytune_ft.errors import InputError, RaytuneError
+from raytune_ft.serving.app import ENGINE_ENVIRONMENT, build_app
+from raytune_ft.serving.catalog import build_catalog
+from raytune_ft.serving.loopback import LOOPBACK_ENVIRONMENT, ray_on_loopback
+from raytune_ft.serving.processes import children, end
+from raytune_ft.serving.settings import ServeArgs, check_exposure, is_loopback, read_api_key
+
+_APP = "raytune-ft"
+_RAY_ENVIRONMENT = {
+    **ENGINE_ENVIRONMENT,
+    **LOOPBACK_ENVIRONMENT,
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "VLLM_HOST_IP": "127.0.0.1",
+}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where an endpoint answers."""
+
+    base_url: str
+    """Ends in /v1."""
+    models: list[str]
+    """Model ids, the base first."""
+    api_key: str | None = field(default=None, repr=False)
+    """Sent as a bearer token."""
+
+
+@contextmanager
+def served(
+    args: ServeArgs,
+    *,
+    log: Callable[[str], None] = lambda line: None,
+    start_timeout_s: float = 600.0,
+    engine_log: bool = False,
+) -> Iterator[Endpoint]:
+    """Serves until the block ends, on a Ray of its own that listens on loopback.
+
+    Args:
+        args: What is served, and where.
+        log: Told what is going on, a line at a time.
+        start_timeout_s: The endpoint has to answer within this time.
+        engine_log: Show what Ray and vLLM print.
+
+    Raises:
+        InputError: A setting is wrong; nothing was started.
+        RaytuneError: The engine did not start.
+    """
+    api_key = read_api_key(args.api_key_file)
+    check_exposure(args.host, api_key)
+    build_catalog(args)  # refuses what can't be served before anything is started
+    port = _free_port(args.host, args.port)
+    args = args.model_copy(update={"port": port, "start_attempts": 1})
+    ray: Any = importlib.import_module("ray")
+    if ray.is_initialized():
+        raise RaytuneError("serve: this process already uses a Ray; call ray.shutdown() first")
+    started, before = time.monotonic(), children()
+    with _environment(_RAY_ENVIRONMENT), ray_on_loopback(), _quiet(not engine_log):
+        try:
+            log(f"starting Ray and vLLM for {args.base_model}")
+            _start(ray, args, engine_log)
+            reached = f"127.0.0.1:{port}" if is_loopback(args.host) or args.host == "0.0.0.0" else f"{args.host}:{port}"
+            base_url = f"http://{reached}/v1"
+            _wait_until_running(started + start_timeout_s)
+            models = _list_models(base_url, api_key)
+            log(f"answering at {base_url} after {time.monotonic() - started:.0f} s")
+            yield Endpoint(base_url, models, api_key)
+        finally:
+            _stop(ray)
+            left = end(children() - before)
+            if left:
+                log(f"ended {left} processes that Ray left behind")
+
+
+def _start(ray: Any, args: ServeArgs, engine_log: bool) -> None:
+    from ray import serve
+
+    ray.init(
+        address="local",
+        num_cpus=max(2, os.cpu_count() or 1),
+        include_dashboard=False,
+        log_to_driver=engine_log,
+        logging_level="info" if engine_log else "error",
+    )
+    quiet = {"log_level": "INFO" if engine_log else "ERROR"}
+    serve.start(
+        proxy_location="HeadOnly", http_options={"host": args.host, "port": args.port}, logging_config={**quiet}
+    )
+    target = serve.RunTarget(target=build_app(args), name=_APP, route_prefix="/")
+    serve.run_many([target], wait_for_applications_running=False, wait_for_ingress_deployment_creation=False)
+
+
+def _wait_until_running(deadline: float) -> None:
+    from ray import serve
+
+    status, why = "NOT_STARTED", ""
+    while time.monotonic() < deadline:
+        application = serve.status().applications.get(_APP)
+        if application is not None:
+            status = str(application.status.value)
+            why = "\n".join([application.message, *(each.message for each in application.deployments.values())])
+        if status == "RUNNING":
+            return
+        if status in ("DEPLOY_FAILED", "UNHEALTHY"):
+            break
+        time.sleep(0.5)
+    raise RaytuneError(f"serve: the endpoint is {status}: {cause(why)}; --engine-log shows more")
+
+
+def cause(message: str) -> str:
+    """The last error that a traceback names, in one line, or the end of the message."""
+    found = list(re.finditer(r"^\s*(?:[\w.]+(?:Error|Exception)\b.*)", message, re.MULTILINE))
+    text = message[found[-1].start() :] if found else message[-600:]
+    return " ".join(text.split())[:600] or "no reason given"
+
+
+def _list_models(base_url: str, api_key: str | None) -> list[str]:
+    from raytune_ft.serving.ask import client
+
+    return [model.id for model in client(Endpoint(base_url, [], api_key), retries=5).models.list()]
+
+
+def _stop(ray: Any) -> None:
+    from ray import serve
+
+    if ray.is_initialized():
+        serve.delete(_APP)  # the engine ends in its own time; the rest of Serve goes with Ray
+    ray.shutdown()
+
+
+def _free_port(host: str, port: int) -> int:
+    """The port, proved to be free; or a free one for 0."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InputError(
+                f"{host}:{port}", f"can't listen there ({error.strerror})", "choose another --port"
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _quiet(wanted: bool) -> Iterator[None]:
+    """Keeps what Ray, vLLM and httpx tell this process out of the user's sight; warnings are still shown."""
+    with _environment({"VLLM_LOGGING_LEVEL": "WARNING"} if wanted else {}):
+        importlib.import_module("ray.serve.llm")  # sets its loggers' levels when it is first imported
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.serve", "httpx")] if wanted else []
+    before = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for each, level in zip(loggers, before, strict=True):
+            each.setLevel(level)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables for the processes that are started meanwhile, and puts back what was there."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

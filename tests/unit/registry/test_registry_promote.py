@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from raytune_ft.cli.app import app
+from raytune_ft.errors import InputError, IntegrityError, RaytuneError
+from raytune_ft.paths import RunDirectory, sha256_file, write_json
+from raytune_ft.registry.manifest import verify
+from raytune_ft.registry.promote import promote
+from raytune_ft.registry.store import Registry
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def run(tmp_path: Path, base_model: Path, write_adapter: Write) -> RunDirectory:
+    """A finished run whose winner gains 8 points of accuracy."""
+    run = RunDirectory(tmp_path / "runs" / "movies")
+    adapter = write_adapter("runs/movies/trials/0003/checkpoints/10")
+    run.experiment.write_text(
+        yaml.safe_dump(
+            {
+                "name": "movies",
+                "base_model": str(base_model),
+                "data": {"train": "train.jsonl", "test": "test.jsonl"},
+                "registry": {"path": str(tmp_path / "registry")},
+            }
+        )
+    )
+    write_json(
+        run.winner,
+        {
+            "schema": 1, "experiment": "movies", "trial": "0003", "parameters": {"train.learning_rate": 1e-3},
+            "metric": "eval_loss", "value": 0.3, "step": 10, "adapter": str(adapter.relative_to(run.root)),
+            "base_model": str(base_model), "data_fingerprint": "f" * 64,
+        },
+    )  # fmt: skip
+    weights_sha256 = sha256_file(adapter / "adapter_model.safetensors")
+    system = {"loss": 0.5, "accuracy": 0.8}
+    write_json(
+        run.evaluation,
+        {
+            "schema": 1, "rows": 400, "metrics": ["loss", "accuracy"],
+            "winner": {"trial": "0003", "step": 10, "adapter_sha256": weights_sha256},
+            "systems": {"base": system, "winner": {"loss": 0.3, "accuracy": 0.88}},
+            "difference": {
+                "loss": {"mean": -0.2, "low": -0.3, "high": -0.1, "level": 0.95},
+                "accuracy": {"mean": 0.08, "low": 0.05, "high": 0.11, "level": 0.95},
+            },
+        },
+    )  # fmt: skip
+    write_json(
+        run.data / "manifest.json",
+        {
+            "schema": 1, "fingerprint": "f" * 64, "form": "prompt_completion", "template_sha256": None,
+            "splits": {"train": {"rows": 9000}, "test": {"rows": 400}}, "duplicates": {"train/test": 3},
+        },
+    )  # fmt: skip
+    return run
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "registry")
+
+
+def change(path: Path, **values: Any) -> None:
+    write_json(path, {**json.loads(path.read_text()), **values})
+
+
+def test_a_winner_becomes_a_version_and_champion(run: RunDirectory, registry: Registry) -> None:
+    done = promote(run, registry)
+    assert (done.adapter, done.version, done.alias, done.previous, done.forced) == (
+        "movies",
+        1,
+        "champion",
+        None,
+        False,
+    )
+    manifest = verify(registry.resolve("movies").path)
+    assert (manifest.trial, manifest.form, manifest.lora_rank) == ("0003", "prompt_completion", 2)
+    again = promote(run, registry)
+    assert (again.version, again.previous) == (2, 1)
+
+
+def test_the_card_tells_where_the_adapter_comes_from(run: RunDirectory, registry: Registry, tmp_path: Path) -> None:
+    promote(run, registry, command="raytune-ft promote runs/movies")
+    card = (registry.resolve("movies").path / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert (front["base_model"], front["library_name"]) == ("base-model", "peft")
+    for fact in (
+        "f" * 64, "9000 rows", "3 rows of train/test are the same", "`train.learning_rate`: 0.001", "400 held-out rows",
+        "| accuracy | 0.8000 | 0.8800 | +0.0800 | 95%: +0.0500 to +0.1100 |", "raytune-ft promote runs/movies",
+    ):  # fmt: skip
+        assert fact in card
+    assert str(tmp_path) not in card
+
+
+def test_a_gain_that_is_not_shown_is_refused_and_the_champion_stays(run: RunDirectory, registry: Registry) -> None:
+    promote(run, registry)
+    change(run.evaluation, difference={"accuracy": {"mean": 0.01, "low": 0.0, "high": 0.02, "level": 0.95}})
+    with pytest.raises(RaytuneError, match="no gain over the base is shown") as refused:
+        promote(run, registry)
+    assert refused.value.exit_code == 1
+    assert (registry.versions("movies"), registry.alias("movies", "champion")) == ([1], 1)
+    assert promote(run, registry, require_gain=False).forced
+    assert verify(registry.resolve("movies").path).forced
+
+
+@pytest.mark.parametrize(("low", "high", "shown"), [(-0.3, -0.1, True), (-0.3, 0.1, False), (0.1, 0.3, False)])
+def test_for_the_loss_less_is_a_gain(
+    run: RunDirectory, registry: Registry, low: float, high: float, shown: bool
+) -> None:
+    change(run.evaluation, metrics=["loss"], difference={"loss": {"mean": 0, "low": low, "high": high, "level": 0.95}})
+    if shown:
+        assert promote(run, registry).gain.metric == "loss"
+    else:
+        with pytest.raises(RaytuneError):
+            promote(run, registry)
+
+
+@pytest.mark.parametrize(
+    "evaluated", [None, {"trial": "0001", "step": 10}, {"trial": "0003", "step": 5}, {"trial": "0003", "step": 10}]
+)
+def test_an_evaluation_of_another_winner_is_refused(
+    run: RunDirectory, registry: Registry, evaluated: dict[str, Any] | None
+) -> None:
+    change(run.evaluation, winner=evaluated)
+    with pytest.raises(IntegrityError, match="was made for"):
+        promote(run, registry)
+
+
+def test_weights_that_changed_after_the_evaluation_are_refused(
+    run: RunDirectory, registry: Registry, write_adapter: Write
+) -> None:
+    write_adapter("runs/movies/trials/0003/checkpoints/10", fill=9)
+    with pytest.raises(IntegrityError, match="other weights"):
+        promote(run, registry)
+
+
+@pytest.mark.parametrize("missing", ["winner", "evaluation"])
+def test_a_run_that_is_not_finished_is_an_input_error(run: RunDirectory, registry: Registry, missing: str) -> None:
+    getattr(run, missing).unlink()
+    with pytest.raises(InputError, match="is missing"):
+        promote(run, registry)
+    assert registry.adapters() == []
+
+
+@pytest.mark.parametrize("adapter", ["../../elsewhere", "/etc", "trials/0009"])
+def test_a_winner_outside_of_its_run_is_refused(run: RunDirectory, registry: Registry, adapter: str) -> None:
+    change(run.winner, adapter=adapter)
+    with pytest.raises(IntegrityError):
+        promote(run, registry)
+
+
+def test_a_winner_of_another_base_is_refused(run: RunDirectory, registry: Registry) -> None:
+    change(run.winner, base_model="org/other")
+    with pytest.raises(RaytuneError, match="is not"):
+        promote(run, registry)
+
+
+def test_the_verbs_promote_list_and_roll_back(run: RunDirectory, registry: Registry) -> None:
+    runner = CliRunner()
+    for version in (1, 2):
+        promoted = runner.invoke(app, ["promote", str(run.root), "--json"])
+        assert json.loads(promoted.stdout)["version"] == version
+    listed = json.loads(runner.invoke(app, ["adapters", "--registry", str(registry.root), "--json"]).stdout)
+    assert [(row["version"], row["aliases"]) for row in listed] == [(1, ["champion.previous"]), (2, ["champion"])]
+    assert "movies" in runner.invoke(app, ["adapters", "--registry", str(registry.root)]).stdout
+    assert "movies@1" in runner.invoke(app, ["rollback", "movies", "--registry", str(registry.root)]).stdout
+    assert registry.resolve("movies").version == 1

@@ -1,0 +1,137 @@
+"""The Serve application as far as it can be built without a cluster, and the config file in Ray's own parser."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from raytune_ft.errors import InputError
+from raytune_ft.paths import RunDirectory
+from raytune_ft.registry.store import Registry
+from raytune_ft.serving.app import build_app
+from raytune_ft.serving.ask import split_row
+from raytune_ft.serving.demo import pick_rows
+from raytune_ft.serving.foreground import how_to_ask, read_questions
+from raytune_ft.serving.session import Endpoint, cause
+from raytune_ft.serving.settings import API_KEY_VARIABLE, is_loopback, parse_serve_args
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "serve").glob("*.yaml")), ids=lambda path: path.name)
+def test_serve_config_files_are_what_serve_run_takes(path: Path) -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    schema = ServeDeploySchema.model_validate(yaml.safe_load(path.read_text()))
+    assert is_loopback(schema.http_options.host)
+    for application in schema.applications:
+        module, _, name = application.import_path.partition(":")
+        assert getattr(importlib.import_module(module), name) is build_app
+        assert is_loopback(parse_serve_args(application.args).host)
+
+
+def test_the_app_refuses_to_be_built_for_others_without_a_key(
+    write_base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(API_KEY_VARIABLE, raising=False)
+    with pytest.raises(InputError, match="no API key is set"):
+        build_app({"base_model": str(write_base()), "registry": None, "host": "0.0.0.0"})
+
+
+def test_the_verb_serve_refuses_bad_input_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from raytune_ft.cli.app import app
+
+    monkeypatch.delenv(API_KEY_VARIABLE, raising=False)
+    for arguments, reason in (
+        (["--registry", str(tmp_path / "none")], "has no champion to serve"),
+        (["--base-model", str(tmp_path / "none")], "is not a model directory"),
+        (["--base-model", "x", "--host", "0.0.0.0"], "no API key is set"),
+        (["--base-model", "x", "--ask", "@none.jsonl"], "is missing"),
+        (["--base-model", "x", "--max-model-len", "1"], "max_model_len"),
+    ):
+        result = CliRunner().invoke(app, ["serve", *arguments])
+        assert isinstance(result.exception, InputError), arguments
+        assert reason in str(result.exception)
+
+
+def test_a_row_is_split_into_question_and_true_answer() -> None:
+    user, answer = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+    assert split_row("text") == ("text", None)
+    assert split_row({"prompt": "p", "completion": " c"}) == ("p", " c")
+    assert split_row({"messages": [user, answer]}) == ([user], "b")
+    assert split_row({"messages": [user]}) == ([user], None)
+    with pytest.raises(InputError):
+        split_row({"text": "x"})
+
+
+def test_questions_are_a_prompt_or_the_rows_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a"}\n\n{"messages": []}\n')
+    assert read_questions("hello") == ["hello"]
+    assert read_questions(f"@{path}") == [{"prompt": "a"}, {"messages": []}]
+    path.write_text('{"prompt": "a"}\n{"promt": "b"}\n')
+    with pytest.raises(InputError, match=r"rows\.jsonl:2"):
+        read_questions(f"@{path}")
+
+
+def test_rows_that_tell_base_and_winner_apart_come_first(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.data.mkdir()
+    rows = [{"prompt": name, "completion": " yes"} for name in "abcd"]
+    (run.data / "test.rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [row["prompt"] for row in pick_rows(run, 2)] == ["a", "b"]
+    examples = [
+        {"prompt": "b", "expected": " yes", "base": " yes", "winner": " yes"},
+        {"prompt": "c", "expected": " yes", "base": " no", "winner": " yes"},
+        {"prompt": "d", "expected": " yes", "base": " yes", "winner": " no"},
+    ]
+    run.evaluation.write_text(json.dumps({"examples": examples}))
+    assert [row["prompt"] for row in pick_rows(run, 3)] == ["c", "a", "b"]
+
+
+def test_how_to_ask_never_shows_the_key() -> None:
+    lines = "\n".join(how_to_ask(Endpoint("http://127.0.0.1:8000/v1", ["base", "base:movies"], "a-good-long-key")))
+    assert "a-good-long-key" not in lines + repr(Endpoint("u", [], "a-good-long-key"))
+    assert "$RAYTUNE_FT_API_KEY" in lines
+    assert '"base:movies"' in lines
+
+
+def test_the_engine_gets_the_settings_of_the_endpoint(
+    write_base: Callable[..., Path], add: Callable[..., Registry]
+) -> None:
+    from raytune_ft.serving.app import engine_config
+    from raytune_ft.serving.catalog import build_catalog
+
+    base = write_base()
+    registry = add(base, rank=9, champion=True)
+    args = parse_serve_args({"base_model": str(base), "registry": str(registry.root), "gpus": 0})
+    config = engine_config(args, build_catalog(args))
+    assert config.engine_kwargs["max_lora_rank"] == 16
+    assert config.engine_kwargs["dtype"] == "bfloat16"
+    assert config.placement_group_config == {"bundles": [{"CPU": 1}]}
+    assert config.runtime_env["env_vars"]["HF_HUB_OFFLINE"] == "1"
+    on_gpus = engine_config(args.model_copy(update={"gpus": 2}), build_catalog(args))
+    assert on_gpus.placement_group_config == {"bundles": [{"GPU": 1}] * 2}
+    assert on_gpus.engine_kwargs["tensor_parallel_size"] == 2
+    assert on_gpus.engine_kwargs["enforce_eager"] is False
+
+
+def test_the_cause_of_a_failed_start_is_one_line() -> None:
+    message = """Deployment failed: traceback
+  File "x.py", line 1, in start
+    raise RuntimeError("first")
+RuntimeError: first
+
+builtins.ValueError: max_model_len (100000) is greater
+  than the model's
+"""
+    assert cause(message) == "builtins.ValueError: max_model_len (100000) is greater than the model's"
+    assert (cause("out of\nCPUs"), cause("")) == ("out of CPUs", "no reason given")
