@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -123,3 +125,24 @@ def test_the_image_installs_the_locked_build_tools() -> None:
     recipe = (ROOT / "clusters/docker/Dockerfile").read_text()
     for name in ("hatchling", "pathspec", "tomlkit", "trove-classifiers"):
         assert f"{name}=={DEV[name]}" in recipe
+
+
+def test_setup_without_python_says_so_and_touches_nothing(tmp_path: Path) -> None:
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv/kept").write_text("")
+    done = subprocess.run(
+        [str(ROOT / "requirements/install.sh"), str(tmp_path / "venv")],
+        env={**os.environ, "PYTHON": "python-that-is-not-there"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "setup: python-that-is-not-there is not installed; install Python 3.11, or set PYTHON\n"
+    assert (tmp_path / "venv/kept").exists()
+
+
+def test_ci_runs_exactly_make_test() -> None:
+    script = ROOT / ".ci/run"
+    assert os.access(script, os.X_OK)
+    commands = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
+    assert commands == ['exec make -C "$(dirname "$0")/.." test']
