@@ -36,6 +36,8 @@ class Evaluate(Strict):
         wants = [metric for metric in self.metrics if metric != "loss"]
         if wants and len(self.labels) < 2:
             raise ValueError(f"metrics {wants} need at least two labels; add labels, or use metrics: [loss]")
+        if not all(label.strip() for label in self.labels):
+            raise ValueError(f"labels {self.labels} have an empty one; each is an answer, with its leading space")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"labels {self.labels} repeat; each stands once")
         return self
@@ -111,6 +113,15 @@ class Experiment(Strict):
             raise ValueError(
                 f"search.scheduler.grace_period {scheduler.grace_period} is above train.max_steps "
                 f"{self.train.max_steps}; lower one or raise the other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_answers(self) -> Experiment:
+        if self.evaluate.labels and self.objective.loss_on != "completion":
+            raise ValueError(
+                f"evaluate.labels {self.evaluate.labels} are compared where the answer begins, which objective.loss_on "
+                f"{self.objective.loss_on} does not mark; set objective.loss_on: completion, or leave labels out"
             )
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,9 @@ from raytune_ft.config.search import SearchSpace
 from raytune_ft.config.yaml import Document, read_yaml
 from raytune_ft.errors import InputError
 
+PER_TRIAL = ("train", "method", "resources", "seed")
+"""What each trial reads anew; data is tokenised once per study, and the rest belongs to the study."""
+
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """Reads, completes and checks an experiment file.
@@ -29,8 +33,11 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     """
     document = read_yaml(Path(path))
     settings = parse_assignments(overrides)
-    values = with_settings(document.value, settings)
-    space_document = _read_space(values, document)
+    try:
+        values = with_settings(document.value, settings)
+    except InputError as error:
+        raise InputError(f"--set {error.where}", error.what, error.remedy) from None
+    space_document = _read_space(values, _Places(document, None, frozenset(settings)))
     place = _Places(document, space_document, frozenset(settings))
     try:
         experiment = Experiment.model_validate(values)
@@ -50,15 +57,28 @@ def with_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> Ex
 
 
 def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Places) -> None:
-    """Tries each parameter's extremes, and each starting point, against the experiment's own models."""
+    """Tries each parameter's extremes, and each starting point, against the experiment's own models.
+
+    Raises:
+        InputError: A key or value that the models refuse, or a setting that is the same for all trials of a study.
+    """
     if experiment.search is None:
         return
     space = experiment.search.space
+    path: KeyPath
+    for key in space.parameters:
+        if key.partition(".")[0] in Experiment.model_fields and key.partition(".")[0] not in PER_TRIAL:
+            path = ("search", "space", "parameters", key)
+            what = f"{key} is the same for all trials of a study, so it can't be searched"
+            raise InputError(place(path), what, f"search settings of {', '.join(PER_TRIAL)}")
     for index, start in enumerate(space.start_from):
-        for key in start:
+        for key, value in start.items():
+            path = ("search", "space", "start_from", index, key)
             if key not in space.parameters:
-                path: KeyPath = ("search", "space", "start_from", index, key)
                 raise InputError(place(path), f"start_from sets {key}, which the space does not search", "remove it")
+            if not space.parameters[key].holds(value):
+                what = f"start_from sets {key} to {value!r}, which the space does not hold"
+                raise InputError(place(path), what, "change it, or widen the space")
     candidates: list[tuple[KeyPath, Mapping[str, Any]]] = [
         (("search", "space", "parameters", key), {**(parameter.when or {}), key: value})
         for key, parameter in space.parameters.items()
@@ -68,6 +88,8 @@ def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Place
     for path, settings in candidates:
         try:
             Experiment.model_validate(with_settings(values, settings))
+        except InputError as error:
+            raise InputError(f"{place(path)}: {error.where}", error.what, error.remedy) from None
         except ValidationError as error:
             raise input_error(error, Experiment, partial(_at, place(path))) from None
 
@@ -91,14 +113,14 @@ class _Places:
         return self._document.place(path)
 
 
-def _read_space(values: dict[str, Any], document: Document) -> Document | None:
+def _read_space(values: dict[str, Any], place: _Places) -> Document | None:
     """Puts the content of the space's file in the place of its name."""
     search = values.get("search")
     if not isinstance(search, dict) or not isinstance(search.get("space"), str):
         return None
     path = Path(search["space"])
-    if not path.is_file():
-        where = f"{document.place(('search', 'space'))}: search.space"
+    if not os.path.isfile(path):  # unlike Path.is_file, no error of the system where the name is too long
+        where = f"{place(('search', 'space'))}: search.space"
         raise InputError(where, f"no file {path}", "give a file of search_spaces/, or write the space inline")
     space = read_yaml(path)
     try:

@@ -34,10 +34,14 @@ def _line(problem: Any, model: type[BaseModel], place: Callable[[KeyPath], str])
             return where, "unknown key", f"did you mean {near[0]}?" if near else f"known keys: {known}"
         case "missing":
             return where, "missing", "add it"
-        case "union_tag_invalid" | "union_tag_not_found":
-            context = problem.get("ctx", {})
-            expected = str(context.get("expected_tags", "")).replace("'", "")
-            return where, f"type {context.get('tag', 'missing')!r} is unknown", f"use one of: {expected}"
+        case "union_tag_invalid":
+            expected = problem["ctx"]["expected_tags"].replace("'", "")
+            return where, f"type {problem['ctx']['tag']!r} is unknown", f"use one of: {expected}"
+        case "union_tag_not_found":
+            tags = [str(tag) for each in _at(model, path) if (tag := _tag(each))]
+            return where, "has no type", f"add type: {' or '.join(tags)}"
+        case "string_type" if isinstance(problem["input"], bool | int | float):
+            return where, f"{_shown(problem['input'])} is not text", "put it in quotes"
         case "value_error":
             inner = problem["ctx"]["error"]
             if isinstance(inner, InputError):
@@ -79,10 +83,15 @@ def _is_type_name(part: str | int, kept: list[str | int]) -> bool:
 
 def known_keys(model: type[BaseModel], path: KeyPath) -> list[str]:
     """Keys that may stand at `path`."""
+    return sorted({key for each in _at(model, path) if _is_model(each) for key in each.model_fields})
+
+
+def _at(model: type[BaseModel], path: KeyPath) -> list[Any]:
+    """The types that may stand at `path`."""
     at: list[Any] = [model]
     for part in path:
         at = [member for each in at for child in _children(each, part) for member in _members(child)]
-    return sorted({key for each in at if _is_model(each) for key in each.model_fields})
+    return at
 
 
 def _children(annotation: Any, part: str | int) -> list[Any]:

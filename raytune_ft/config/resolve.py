@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml
-
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.yaml import dump_yaml
 
-_SECRET_KEY = re.compile(r"(?i)(?:^|_)(?:api_?key|token|secret|password|passwd|credential)s?$")
-_URL_PASSWORD = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://[^:/@\s]*):[^@/\s]+@", re.IGNORECASE)
+_SECRET_KEY = re.compile(r"(?i)(?:^|[_-])(?:api_?key|access_?key|token|secret|password|passwd|pwd|credential)s?$")
+# Up to the last @: drivers take passwords with / and @ in them, and a password half shown is shown.
+_URL_PASSWORD = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://[^:/@\s]*):\S+@", re.IGNORECASE)
+_URL_SECRET = re.compile(r"(?i)(?P<key>[?&;](?:[a-z_-]*[_-])?(?:api_?key|token|secret|password|passwd|pwd)=)[^&;\s]+")
 REDACTED = "***"
 
 
@@ -21,12 +22,12 @@ def redact(value: Any) -> Any:
     if isinstance(value, list):
         return [redact(item) for item in value]
     if isinstance(value, str):
-        return _URL_PASSWORD.sub(rf"\g<scheme>:{REDACTED}@", value)
+        return _URL_SECRET.sub(rf"\g<key>{REDACTED}", _URL_PASSWORD.sub(rf"\g<scheme>:{REDACTED}@", value))
     return value
 
 
 def _is_secret(key: str, item: Any) -> bool:
-    return isinstance(item, str) and _SECRET_KEY.search(key) is not None
+    return item is not None and not isinstance(item, dict) and _SECRET_KEY.search(key) is not None
 
 
 def resolved_values(experiment: Experiment) -> dict[str, Any]:
@@ -37,4 +38,4 @@ def resolved_values(experiment: Experiment) -> dict[str, Any]:
 
 def resolved_yaml(experiment: Experiment) -> str:
     """`resolved_values` as YAML that `load_experiment` reads again."""
-    return yaml.safe_dump(resolved_values(experiment), sort_keys=False, allow_unicode=True, width=120)
+    return dump_yaml(resolved_values(experiment))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -77,6 +78,14 @@ class Parameter(Strict):
             raise ValueError(f"loguniform needs low > 0, got {self.loguniform[0]}")
         return self
 
+    def holds(self, value: Any) -> bool:
+        """Whether this dimension can take `value`."""
+        if self.choice is not None:
+            return value in self.choice
+        low, high = self.loguniform or self.uniform or self.randint or (math.inf, -math.inf)
+        number = isinstance(value, int if self.randint else (int, float)) and not isinstance(value, bool)
+        return number and low <= value <= high
+
     def extremes(self) -> list[Any]:
         """The values that bound the dimension, or all of a choice."""
         return list(self.choice or self.loguniform or self.uniform or self.randint or ())
@@ -86,7 +95,7 @@ class SearchSpace(Strict):
     """What is searched: keys are paths into the experiment, e.g. `train.learning_rate`."""
 
     parameters: dict[str, Parameter] = Field(min_length=1)
-    """Path into the experiment -> distribution."""
+    """Path into the experiment -> distribution; any setting of `train`, `method`, `resources`, or the `seed`."""
     start_from: list[dict[str, Any]] = []
     """Configurations tried first, in this order; a missing parameter is drawn."""
 

@@ -6,9 +6,8 @@ import json
 import re
 from pathlib import Path
 
-import yaml
-
 from raytune_ft.config.data import DataFormat
+from raytune_ft.config.yaml import dump_text
 from raytune_ft.errors import InputError
 from raytune_ft.names import check_name
 from raytune_ft.paths import write_text
@@ -68,22 +67,18 @@ def write_starter(to: Path, *, name: str | None, base_model: str, train: Path, t
         if path is not None and not path.is_file():
             raise InputError(str(path), "no such file", "give a JSONL file")
     name = check_name("--name", name) if name else _name_of(train)
-    held_out = f"  test: {_quoted(str(test))}" if test else "  # test: test.jsonl          # rows no trial ever sees"
+    held_out = f"  test: {dump_text(str(test))}" if test else "  # test: test.jsonl          # rows no trial ever sees"
     write_text(
         to,
         _TEMPLATE.format(
             file=to,
-            name=name,
-            base_model=_quoted(base_model),
-            train=_quoted(str(train)),
+            name=dump_text(name),
+            base_model=dump_text(base_model),
+            train=dump_text(str(train)),
             test=held_out,
             format=_format_of(train),
         ),
     )
-
-
-def _quoted(value: str) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n").removesuffix("\n...")
 
 
 def _name_of(train: Path) -> str:

@@ -11,7 +11,8 @@ import yaml
 
 from raytune_ft.errors import InputError
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 18
+MAX_DEPTH = 32
 KeyPath = tuple[str | int, ...]
 
 
@@ -32,14 +33,35 @@ class Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-4 as the number that it is in YAML 1.2 and in every reader's mind."""
+    """SafeLoader that reads 1e-4 as the number, and 2026-01-31 as the text, that they are in YAML 1.2."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes the texts which _Loader would read as numbers."""
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
+
+
+def dump_yaml(value: Any) -> str:
+    """Plain values as YAML that `parse_yaml` reads again."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def dump_text(text: str) -> str:
+    """`text` as it stands on one line of a YAML file, in quotes where it needs them."""
+    line = yaml.dump(text, Dumper=_Dumper, default_flow_style=True, width=float("inf"))
+    return line.removesuffix("\n").removesuffix("\n...")
 
 
 def read_yaml(path: Path) -> Document:
@@ -49,7 +71,7 @@ def read_yaml(path: Path) -> Document:
     except OSError as error:
         raise InputError(str(path), error.strerror or str(error), "give the path of a YAML file") from error
     if len(raw) > MAX_BYTES:
-        raise InputError(str(path), f"{len(raw)} bytes is too large for a configuration", "give at most 1 MiB")
+        raise InputError(str(path), f"{len(raw)} bytes is too large for a configuration", f"give at most {MAX_BYTES}")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -62,10 +84,7 @@ def parse_yaml(text: str, source: str) -> Document:
     """Parses one mapping of plain values; `source` names it in errors."""
     lines: dict[KeyPath, int] = {}
     try:
-        for event in yaml.parse(text, Loader=_Loader):
-            if isinstance(event, yaml.AliasEvent):
-                where = f"{source}:{event.start_mark.line + 1}"  # type: ignore[union-attr]  # never None here
-                raise InputError(where, f"alias *{event.anchor}", "aliases are refused; write the value out")
+        _refuse_surprises(text, source)
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
@@ -77,11 +96,24 @@ def parse_yaml(text: str, source: str) -> Document:
         raise InputError(
             where, f"not valid YAML ({getattr(error, 'problem', None) or error})", "fix the syntax"
         ) from error
-    except RecursionError as error:
-        raise InputError(source, "is nested too deeply", "a configuration is a few levels deep") from error
     if not isinstance(value, dict):
         raise InputError(source, f"is a {type(value).__name__}, not a mapping", "write `key: value` lines")
     return Document(source, value, lines)
+
+
+def _refuse_surprises(text: str, source: str) -> None:
+    """Refuses aliases, tags and deep nesting while reading events, before anything is built of them."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        where = f"{source}:{event.start_mark.line + 1}"  # type: ignore[union-attr]  # never None here
+        if isinstance(event, yaml.AliasEvent):
+            raise InputError(where, f"alias *{event.anchor}", "aliases are refused; write the value out")
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise InputError(where, f"tag {tag} is refused", "write plain values, and text in quotes")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise InputError(where, "is nested too deeply", "a configuration is a few levels deep")
 
 
 def _plain(loader: _Loader, node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], source: str) -> Any:
@@ -101,6 +133,8 @@ def _plain(loader: _Loader, node: yaml.Node, path: KeyPath, lines: dict[KeyPath,
         return mapping
     if isinstance(node, yaml.SequenceNode):
         return [_plain(loader, child, (*path, index), lines, source) for index, child in enumerate(node.value)]
-    if node.tag.startswith("!") or "python" in node.tag:
-        raise InputError(here, f"tag {node.tag} is refused", "use plain values")
-    return loader.construct_object(node)
+    try:
+        return loader.construct_object(node)
+    except ValueError as error:  # e.g. an integer of 5,000 digits
+        shown = node.value if len(node.value) <= 40 else node.value[:37] + "..."
+        raise InputError(here, f"{shown} can't be read as a number", "put text in quotes") from error
