@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 from raytune_ft.evaluation.metrics import metric_values
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from raytune_ft.evaluation.scoring import Scores
+
+DRAWN_AT_ONCE = 2_000_000  # row indices, 16 MB
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,14 @@ def paired_bootstrap(
     import numpy as np
 
     rows = len(first.loss)
-    whole = np.arange(rows)[None, :]
-    drawn = np.random.default_rng(seed).integers(0, rows, size=(resamples, rows))
-    observed = metric_values(metric, second, whole)[0] - metric_values(metric, first, whole)[0]
-    spread = metric_values(metric, second, drawn) - metric_values(metric, first, drawn)
+    draw = np.random.default_rng(seed)
+    at_once = max(1, DRAWN_AT_ONCE // rows)
+
+    def difference(samples: np.ndarray) -> np.ndarray:
+        return np.subtract(metric_values(metric, second, samples), metric_values(metric, first, samples))
+
+    observed = difference(np.arange(rows)[None, :])[0]
+    sizes = (min(at_once, resamples - done) for done in range(0, resamples, at_once))
+    spread = np.concatenate([difference(draw.integers(0, rows, size=(size, rows))) for size in sizes])
     low, high = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
     return Difference(float(observed), float(low), float(high), level)

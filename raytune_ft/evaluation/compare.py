@@ -108,8 +108,8 @@ def _examples(rows: list[dict[str, Any]], base: Scores, tuned: Scores, labels: l
     return [
         {
             "row": i,
-            "prompt": rows[i].get("prompt") or rows[i]["messages"][:-1],
-            "expected": rows[i].get("completion") or rows[i]["messages"][-1]["content"],
+            "prompt": rows[i]["prompt"] if "prompt" in rows[i] else rows[i]["messages"][:-1],
+            "expected": rows[i]["completion"] if "prompt" in rows[i] else rows[i]["messages"][-1]["content"],
             "base": chosen["base"][i] if chosen else None,
             "winner": chosen["winner"][i] if chosen else None,
         }
@@ -118,7 +118,8 @@ def _examples(rows: list[dict[str, Any]], base: Scores, tuned: Scores, labels: l
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: an answer may hold U+2028
+    return [json.loads(line) for line in lines if line]
 
 
 def _every(log: Callable[[str], None], name: str) -> Callable[[int, int], None]:

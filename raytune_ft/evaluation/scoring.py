@@ -39,7 +39,9 @@ def label_tokens(tokenizer: Any, labels: Sequence[str]) -> list[int]:
     """
     first: dict[int, str] = {}
     for label in labels:
-        token = tokenizer(label, add_special_tokens=False)["input_ids"][0]
+        token = next(iter(tokenizer(label, add_special_tokens=False)["input_ids"]), None)
+        if token is None:
+            raise InputError("evaluate.labels", f"{label!r} has no tokens", "reword it")
         if token in first:
             raise InputError(
                 "evaluate.labels", f"{first[token]!r} and {label!r} begin with the same token", "reword one"
@@ -98,7 +100,7 @@ def _forward(model: Any, batch: list[dict[str, Any]], pad_token_id: int) -> tupl
         length = len(values["input_ids"])
         ids[row, width - length :] = torch.tensor(values["input_ids"])
         mask[row, width - length :] = 1
-        labels[row, width - length :] = torch.tensor(values["labels"])
+        labels[row, width - length + 1 :] = torch.tensor(values["labels"][1:])  # the first is predicted from nothing
     keep = width - int((labels != IGNORED).int().argmax(dim=1).min()) + 1
     device = next(model.parameters()).device
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
