@@ -11,7 +11,6 @@ from raytune_ft.serving.settings import ServeArgs, check_exposure, parse_serve_a
 
 if TYPE_CHECKING:
     from ray.serve import Application
-    from ray.serve.llm import LLMConfig
 
 ENGINE_ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # everything that is served lies on disk
@@ -33,16 +32,16 @@ def build_app(args: ServeArgs | dict[str, Any]) -> Application:
     args = parse_serve_args(args)
     check_exposure(args.host, read_api_key(args.api_key_file))
     catalog = build_catalog(args)
-    from raytune_ft.serving.ray_llm import bind
-
-    return bind(args, catalog, engine_config(args, catalog))
-
-
-def engine_config(args: ServeArgs, catalog: Catalog) -> LLMConfig:
-    """How Ray Serve LLM starts vLLM for this endpoint."""
     from ray.serve.llm import LLMConfig
 
+    from raytune_ft.serving.ray_llm import bind
+
     gpus = args.gpus if args.gpus is not None else _gpus_of_cluster()
+    return bind(args, catalog, LLMConfig(**engine_settings(args, catalog, gpus)))
+
+
+def engine_settings(args: ServeArgs, catalog: Catalog, gpus: int) -> dict[str, Any]:
+    """The fields of Ray Serve LLM's LLMConfig: how vLLM is started for this endpoint, on `gpus` GPUs or on the CPU."""
     on_cpu = gpus == 0
     engine: dict[str, Any] = {
         "dtype": args.dtype,
@@ -57,21 +56,21 @@ def engine_config(args: ServeArgs, catalog: Catalog) -> LLMConfig:
     environment = dict(ENGINE_ENVIRONMENT)
     if on_cpu:
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(args.cpu_kv_cache_gib)
-    return LLMConfig(
-        model_loading_config={
+    return {
+        "model_loading_config": {
             "model_id": catalog.base,
             "model_source": str(base_directory(args.base_model).resolve()),
         },
-        engine_kwargs=engine,
-        lora_config={"max_num_adapters_per_replica": 64} if catalog.registry is not None else None,
-        placement_group_config={"bundles": [{"CPU": 1}] if on_cpu else [{"GPU": 1}] * gpus},
+        "engine_kwargs": engine,
+        "lora_config": {"max_num_adapters_per_replica": 64} if catalog.registry is not None else None,
+        "placement_group_config": {"bundles": [{"CPU": 1}] if on_cpu else [{"GPU": 1}] * gpus},
         # The bundles already count the engine; the replica around it only waits.
-        deployment_config={
+        "deployment_config": {
             "ray_actor_options": {"num_cpus": 0},
             "max_constructor_retry_count": args.start_attempts,
         },
-        runtime_env={"env_vars": environment},
-    )
+        "runtime_env": {"env_vars": environment},
+    }
 
 
 def _gpus_of_cluster() -> int:

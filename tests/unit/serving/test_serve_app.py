@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
 from raytune_ft.registry.store import Registry
-from raytune_ft.serving.app import build_app
+from raytune_ft.serving.app import build_app, engine_settings
 from raytune_ft.serving.ask import split_row
+from raytune_ft.serving.catalog import build_catalog
 from raytune_ft.serving.demo import pick_rows
 from raytune_ft.serving.foreground import how_to_ask, read_questions
 from raytune_ft.serving.session import Endpoint, cause
@@ -107,21 +108,18 @@ def test_how_to_ask_never_shows_the_key() -> None:
 def test_the_engine_gets_the_settings_of_the_endpoint(
     write_base: Callable[..., Path], add: Callable[..., Registry]
 ) -> None:
-    from raytune_ft.serving.app import engine_config
-    from raytune_ft.serving.catalog import build_catalog
-
     base = write_base()
     registry = add(base, rank=9, champion=True)
-    args = parse_serve_args({"base_model": str(base), "registry": str(registry.root), "gpus": 0})
-    config = engine_config(args, build_catalog(args))
-    assert config.engine_kwargs["max_lora_rank"] == 16
-    assert config.engine_kwargs["dtype"] == "bfloat16"
-    assert config.placement_group_config == {"bundles": [{"CPU": 1}]}
-    assert config.runtime_env["env_vars"]["HF_HUB_OFFLINE"] == "1"
-    on_gpus = engine_config(args.model_copy(update={"gpus": 2}), build_catalog(args))
-    assert on_gpus.placement_group_config == {"bundles": [{"GPU": 1}] * 2}
-    assert on_gpus.engine_kwargs["tensor_parallel_size"] == 2
-    assert on_gpus.engine_kwargs["enforce_eager"] is False
+    args = parse_serve_args({"base_model": str(base), "registry": str(registry.root)})
+    on_cpu = engine_settings(args, build_catalog(args), gpus=0)
+    assert (on_cpu["engine_kwargs"]["max_lora_rank"], on_cpu["engine_kwargs"]["dtype"]) == (16, "bfloat16")
+    assert on_cpu["engine_kwargs"]["enforce_eager"] is True
+    assert on_cpu["placement_group_config"] == {"bundles": [{"CPU": 1}]}
+    assert on_cpu["runtime_env"]["env_vars"]["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    on_gpus = engine_settings(args, build_catalog(args), gpus=2)
+    assert on_gpus["placement_group_config"] == {"bundles": [{"GPU": 1}] * 2}
+    assert on_gpus["engine_kwargs"]["tensor_parallel_size"] == 2
+    assert on_gpus["engine_kwargs"]["enforce_eager"] is False
 
 
 def test_the_cause_of_a_failed_start_is_one_line() -> None:
