@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from raytune_ft.cli.output import console, emit
-from raytune_ft.paths import RunDirectory
 
 DEFAULT_REGISTRY = Path("registry")
 RegistryOption = Annotated[Path, typer.Option(help="Directory of adapters.")]
@@ -23,13 +22,9 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Make the winner of a run the champion that is served."""
-    from raytune_ft.registry.promote import promote as promote_run
-    from raytune_ft.registry.promote import registry_of
-    from raytune_ft.registry.store import Registry
+    from raytune_ft import api
 
-    directory = RunDirectory(run)
-    target = Registry(registry) if registry else registry_of(directory)
-    done = promote_run(directory, target, require_gain=not force)
+    done = api.promote(run, registry=registry, require_gain=not force)
 
     def text() -> None:
         before = f", before it {done.previous}" if done.previous else ""

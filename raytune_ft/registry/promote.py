@@ -88,7 +88,7 @@ def promote(
         study=str(winner["experiment"]),
         trial=str(winner["trial"]),
         metrics={"systems": evaluation["systems"], "difference": evaluation["difference"]},
-        command=command or f"raytune-ft promote {run.root}" + (" --force" if forced else ""),
+        command=command or f"raytune-ft promote {_as_typed(run.root)}" + (" --force" if forced else ""),
         forced=forced,
     )
     version = add_version(registry, experiment.adapter_name, source, provenance, _card_facts(winner, evaluation, data))
@@ -97,14 +97,15 @@ def promote(
     return Promotion(experiment.adapter_name, version, alias, previous, path, gain, forced)
 
 
-def registry_of(run: RunDirectory) -> Registry:
-    """The registry that the run's experiment names."""
-    return Registry(Path(load_experiment(run.experiment).registry.path))
-
-
 def adapter_of(run: RunDirectory) -> str:
     """The adapter's name that the run's experiment gives."""
     return load_experiment(run.experiment).adapter_name
+
+
+def _as_typed(path: Path) -> str:
+    """The path below the working directory, as a user types it; what lies above is nobody's business."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name if path.is_absolute() else str(path)
 
 
 def _mapping(path: Path, remedy: str) -> dict[str, Any]:

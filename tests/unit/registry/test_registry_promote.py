@@ -176,3 +176,13 @@ def test_the_verbs_promote_list_and_roll_back(run: RunDirectory, registry: Regis
     assert "movies" in runner.invoke(app, ["adapters", "--registry", str(registry.root)]).stdout
     assert "movies@1" in runner.invoke(app, ["rollback", "movies", "--registry", str(registry.root)]).stdout
     assert registry.resolve("movies").version == 1
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_recorded_command_names_no_directory_of_the_machine(
+    run: RunDirectory, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool
+) -> None:
+    monkeypatch.chdir(tmp_path if inside else tmp_path / "models")
+    promote(run, registry)
+    command = verify(registry.resolve("movies").path).command
+    assert command == ("raytune-ft promote runs/movies" if inside else "raytune-ft promote movies")
