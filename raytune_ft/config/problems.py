@@ -17,7 +17,13 @@ KeyPath = tuple[str | int, ...]
 
 def input_error(error: ValidationError, model: type[BaseModel], place: Callable[[KeyPath], str]) -> InputError:
     """One InputError for all problems; `place` turns a key path into `file:line`."""
-    lines = [_line(problem, model, place) for problem in error.errors(include_url=False)]
+    problems = error.errors(include_url=False)
+    misspelled = {near for each in problems if each["type"] == "extra_forbidden" and (near := _meant(each, model))}
+    lines = [
+        _line(each, model, place)
+        for each in problems
+        if each["type"] != "missing" or _key_path(model, each["loc"]) not in misspelled  # one mistake, one line
+    ]
     unique = list(dict.fromkeys(lines))
     where, what, remedy = unique[0]
     return InputError(where, what, remedy, tuple(str(InputError(*line)) for line in unique[1:]))
@@ -29,9 +35,8 @@ def _line(problem: Any, model: type[BaseModel], place: Callable[[KeyPath], str])
     where = ": ".join(part for part in (place(path), dotted) if part)
     match problem["type"]:
         case "extra_forbidden":
-            near = difflib.get_close_matches(str(path[-1]), known_keys(model, path[:-1]), n=1, cutoff=0.5)
-            known = ", ".join(known_keys(model, path[:-1]))
-            return where, "unknown key", f"did you mean {near[0]}?" if near else f"known keys: {known}"
+            near, known = _meant(problem, model), ", ".join(known_keys(model, path[:-1]))
+            return where, "unknown key", f"did you mean {near[-1]}?" if near else f"known keys: {known}"
         case "missing":
             return where, "missing", "add it"
         case "union_tag_invalid":
@@ -50,6 +55,13 @@ def _line(problem: Any, model: type[BaseModel], place: Callable[[KeyPath], str])
             return where, what, remedy
         case _:
             return where, f"{_shown(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}", ""
+
+
+def _meant(problem: Any, model: type[BaseModel]) -> KeyPath | None:
+    """The known key that an unknown one resembles."""
+    *parent, key = _key_path(model, problem["loc"])
+    near = difflib.get_close_matches(str(key), known_keys(model, tuple(parent)), n=1, cutoff=0.5)
+    return (*parent, near[0]) if near else None
 
 
 def _shown(value: Any) -> str:

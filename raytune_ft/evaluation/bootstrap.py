@@ -36,7 +36,7 @@ def paired_bootstrap(
     at_once = max(1, DRAWN_AT_ONCE // rows)
 
     def difference(samples: np.ndarray) -> np.ndarray:
-        return np.subtract(metric_values(metric, second, samples), metric_values(metric, first, samples))
+        return np.asarray(metric_values(metric, second, samples) - metric_values(metric, first, samples))
 
     observed = difference(np.arange(rows)[None, :])[0]
     sizes = (min(at_once, resamples - done) for done in range(0, resamples, at_once))
