@@ -67,6 +67,8 @@ def demo(
         log("GET /v1/models: " + ", ".join(endpoint.models))
         base, tuned = endpoint.models[0], f"{endpoint.models[0]}:{adapter}"
         answers = []
+        for model in (base, tuned):  # the first request of each loads what later ones find loaded
+            ask(endpoint, model, rows[0], champion.form, max_tokens=1)
         for row in rows:
             asked, expected = split_row(row)
             room = _tokens_for(expected)

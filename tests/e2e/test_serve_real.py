@@ -1,0 +1,174 @@
+"""The real base on the real engine, with an adapter from a local registry: one start for everything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import openai
+import psutil
+import pytest
+
+from raytune_ft.assets import fetch_assets
+from raytune_ft.registry.add import Provenance, add_version
+from raytune_ft.registry.store import Registry
+from raytune_ft.serving.ask import ask, client, forms, stream
+from raytune_ft.serving.session import Endpoint, served
+from raytune_ft.serving.settings import API_KEY_VARIABLE, Limits, ServeArgs
+
+KEY = "canary-key-4711"
+BASE = "smollm2-135m-instruct"
+PROMPT = "Review: a joyless, endless film.\nSentiment:"
+
+
+@pytest.fixture(scope="module")
+def base_model() -> Path:
+    fetch_assets(Path("assets"), print)
+    return Path("assets") / BASE
+
+
+def save_adapter(base_model: Path, directory: Path, seed: int) -> Path:
+    """A small random adapter that is strong enough to change every answer."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.bfloat16)
+    config = LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    tuned = get_peft_model(model, config)
+    for name, parameter in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    tuned.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def registry(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    root = tmp_path_factory.mktemp("registry")
+    registry = Registry(root)
+    for seed in (0, 1):
+        source = save_adapter(base_model, tmp_path_factory.mktemp("adapter"), seed)
+        provenance = Provenance(
+            base_model=str(base_model),
+            data_fingerprint="none",
+            form="prompt_completion",
+            study="test",
+            trial=str(seed),
+            command="a test",
+        )
+        add_version(registry, "movies", source, provenance)
+    registry.set_alias("movies", "champion", 1)
+    return registry
+
+
+@pytest.fixture(scope="module")
+def children_before() -> set[Any]:
+    return set(psutil.Process().children(recursive=True))
+
+
+def test_base_and_adapters_are_served_by_name_and_nothing_stays_behind(
+    base_model: Path, registry: Registry, children_before: set[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(API_KEY_VARIABLE, KEY)
+    args = ServeArgs(
+        base_model=str(base_model), registry=str(registry.root), port=0, max_model_len=128, limits=Limits(max_n=2)
+    )
+    with served(args, log=print) as endpoint:
+        started = set(psutil.Process().children(recursive=True)) - children_before
+        assert any("EngineCore" in " ".join(each.cmdline()) or "vllm" in each.name().lower() for each in started)
+        listen_only_on_loopback(started)
+        names_are_listed(endpoint)
+        answers_differ_by_model(endpoint)
+        a_moved_alias_answers_with_the_new_version(endpoint, registry)
+        a_changed_file_is_not_served(endpoint, registry)
+        wrong_requests_are_refused_in_openai_shape(endpoint)
+        no_secret_in_command_lines(started)
+        assert ask(endpoint, BASE, PROMPT, "prompt_completion", max_tokens=2).text
+    assert not [each for each in started if each.is_running()]
+    assert not set(psutil.Process().children(recursive=True)) - children_before
+
+
+def listen_only_on_loopback(processes: set[Any]) -> None:
+    addresses = {
+        connection.laddr.ip
+        for process in processes
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert addresses and all(ip in ("127.0.0.1", "::ffff:127.0.0.1", "::1") for ip in addresses), addresses
+
+
+def names_are_listed(endpoint: Endpoint) -> None:
+    assert endpoint.models == [BASE, f"{BASE}:movies", f"{BASE}:movies@1", f"{BASE}:movies@2"]
+    assert forms(endpoint) == {BASE: None, **dict.fromkeys(endpoint.models[1:], "prompt_completion")}
+    assert client(endpoint).models.retrieve(f"{BASE}:movies@2").id == f"{BASE}:movies@2"
+
+
+def answers_differ_by_model(endpoint: Endpoint) -> None:
+    base = ask(endpoint, BASE, PROMPT, "prompt_completion", max_tokens=8)
+    champion = ask(endpoint, f"{BASE}:movies", PROMPT, "prompt_completion", max_tokens=8)
+    second = ask(endpoint, f"{BASE}:movies@2", PROMPT, "prompt_completion", max_tokens=8)
+    print(base, champion, second, sep="\n")
+    assert len({base.text, champion.text, second.text}) == 3
+    assert (base.model, champion.model) == (BASE, f"{BASE}:movies@1")
+    assert "".join(stream(endpoint, BASE, PROMPT, "prompt_completion", max_tokens=8)) == base.text
+    chat = ask(endpoint, BASE, {"messages": [{"role": "user", "content": "What is the capital of France?"}]}, "messages")
+    print(chat)
+    assert "Paris" in chat.text
+
+
+def a_moved_alias_answers_with_the_new_version(endpoint: Endpoint, registry: Registry) -> None:
+    second = ask(endpoint, f"{BASE}:movies@2", PROMPT, "prompt_completion", max_tokens=8)
+    registry.set_alias("movies", "champion", 2)
+    now = ask(endpoint, f"{BASE}:movies", PROMPT, "prompt_completion", max_tokens=8)
+    assert (now.model, now.text) == (f"{BASE}:movies@2", second.text)
+
+
+def a_changed_file_is_not_served(endpoint: Endpoint, registry: Registry) -> None:
+    source = registry.path("movies", 2)
+    broken = source.parent / "3"
+    broken.mkdir()
+    for path in source.iterdir():
+        (broken / path.name).write_bytes(path.read_bytes())
+    weights = broken / "adapter_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(openai.APIStatusError) as refused:
+        client(endpoint).completions.create(model=f"{BASE}:movies@3", prompt="x", max_tokens=1)
+    assert refused.value.status_code in (404, 500)
+    assert str(broken) not in json.dumps(refused.value.body)
+
+
+def wrong_requests_are_refused_in_openai_shape(endpoint: Endpoint) -> None:
+    right = client(endpoint)
+    wrong = client(Endpoint(endpoint.base_url, [], "wrong-key-4711"))
+    with pytest.raises(openai.AuthenticationError) as refused:
+        wrong.models.list()
+    assert refused.value.code == "invalid_api_key"
+    for model in (f"{BASE}:other", f"{BASE}:movies@9", "gpt-4", f"{BASE}:../../etc", f"{BASE}:movies@2/../1"):
+        with pytest.raises(openai.NotFoundError) as missing:
+            right.completions.create(model=model, prompt="x", max_tokens=1)
+        assert missing.value.code == "model_not_found"
+    for options in ({"n": 10_000}, {"max_tokens": 100_000}, {"max_tokens": -1}, {"prompt": "x " * 500}):
+        with pytest.raises(openai.BadRequestError) as refused_value:
+            right.completions.create(**{"model": BASE, "prompt": "x", "max_tokens": 1, **options})
+        assert refused_value.value.message
+    bad_json = httpx_post(endpoint, b"{not json")
+    assert (bad_json.status_code, bad_json.json()["error"]["type"]) == (400, "invalid_request_error")
+    large = httpx_post(endpoint, b" " * 10_000_000)
+    assert (large.status_code, large.json()["error"]["code"]) == (413, "request_too_large")
+
+
+def httpx_post(endpoint: Endpoint, body: bytes) -> Any:
+    import httpx
+
+    headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+    return httpx.post(f"{endpoint.base_url}/completions", content=body, headers=headers, timeout=60)
+
+
+def no_secret_in_command_lines(processes: set[Any]) -> None:
+    assert not [each for each in processes if KEY in " ".join(each.cmdline())]
