@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -168,5 +169,6 @@ def nothing_stays_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         time.sleep(0.2)
     shown = [" ".join(process.info["cmdline"] or [process.info["name"]])[:80] for process in left]
     for process in left:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     assert not shown, f"{request.path.name} left processes behind: {shown}"

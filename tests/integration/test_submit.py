@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 BIN = Path(sys.executable).parent
@@ -63,8 +64,17 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         _wait_for(dashboard, process, home / "head.log")
         yield Head(f"http://127.0.0.1:{dashboard}", token_path, environment)
     finally:
-        process.send_signal(signal.SIGTERM)  # with --block, it takes its daemons along
-        process.wait(timeout=30)
+        _end(psutil.Process(process.pid))
+
+
+def _end(head: psutil.Process) -> None:
+    """Ends this head alone, where `ray stop` would end every Ray of this user."""
+    processes = [head, *head.children(recursive=True)]
+    for process in reversed(processes):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(processes, timeout=10)[1]:
+        process.kill()
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
