@@ -63,7 +63,7 @@ def _row(run: RunDirectory, name: str, metric: str, sign: float) -> Row | None:
     reports = [
         report
         for report in read_metrics(trial.metrics)
-        if report.get("checkpoint") and math.isfinite(report.get(metric) or math.nan)
+        if report.get("checkpoint") and report.get(metric) is not None and math.isfinite(report[metric])
     ]
     servable = outcome.kind in (OutcomeKind.completed, OutcomeKind.pruned)
     best = min(reports, key=lambda report: sign * report[metric]) if reports and servable else None

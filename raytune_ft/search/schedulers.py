@@ -45,4 +45,7 @@ def replay(scheduler: Any, search: Search, run: RunDirectory, finished: list[str
         past = _Past(name)
         scheduler.on_trial_add(None, past)
         for report in read_metrics(run.trial(name).metrics):
-            scheduler.on_trial_result(None, past, report)
+            if not report.get("checkpoint"):  # a diverged trial's last line, which Tune never saw
+                break
+            if scheduler.on_trial_result(None, past, report) == scheduler.STOP:
+                break

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.resolve import redact
 from raytune_ft.config.search import Algorithm, RandomSearch, Search, Tpe
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
@@ -27,17 +28,20 @@ def open_study(experiment: Experiment, search: Search, run: RunDirectory) -> opt
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
-            return optuna.create_study(
+            study = optuna.create_study(
                 study_name=experiment.name,
                 storage=search.storage or _sqlite(run.study),
-                sampler=_sampler(search.algorithm),
+                sampler=_sampler(search.algorithm, search.algorithm.seed),
                 direction="minimize" if search.mode == "min" else "maximize",
                 load_if_exists=True,
             )
-        except optuna.exceptions.StorageInternalError as error:
-            raise InputError(
-                "search.storage", str(error).splitlines()[0], "check the URL and that it answers"
-            ) from error
+            if known := len(study.trials):  # a resumed sampler with the old seed would draw the old configurations
+                study.sampler = _sampler(search.algorithm, search.algorithm.seed + known)
+            return study
+        except Exception as error:  # each driver has errors of its own
+            where = "search.storage" if search.storage else str(run.study)
+            what = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(where, redact(what), "check the URL and that it answers") from error
 
 
 def _sqlite(path: Path) -> Any:
@@ -47,14 +51,14 @@ def _sqlite(path: Path) -> Any:
     return RDBStorage(f"sqlite:///{path.resolve()}", engine_kwargs={"connect_args": {"timeout": 30}})
 
 
-def _sampler(algorithm: Algorithm) -> optuna.samplers.BaseSampler:
+def _sampler(algorithm: Algorithm, seed: int) -> optuna.samplers.BaseSampler:
     import optuna
 
     match algorithm:
         case RandomSearch():
-            return optuna.samplers.RandomSampler(seed=algorithm.seed)
+            return optuna.samplers.RandomSampler(seed=seed)
         case Tpe():
-            return optuna.samplers.TPESampler(seed=algorithm.seed, n_startup_trials=algorithm.n_startup_trials)
+            return optuna.samplers.TPESampler(seed=seed, n_startup_trials=algorithm.n_startup_trials)
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:

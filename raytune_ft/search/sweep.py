@@ -115,7 +115,10 @@ def _tune(
     replay(scheduler, search, run, finished)
     searcher = StudySearcher(study, experiment, search, left, interrupted_trials(study), outcome_of)
     trainable = partial(
-        run_tune_trial, experiment=experiment.model_dump(mode="json"), run=str(run.root), cwd=str(Path.cwd())
+        run_tune_trial,
+        experiment=experiment.model_dump(mode="json", exclude={"search": {"storage"}}),  # may hold a password
+        run=str(run.root),
+        cwd=str(Path.cwd()),
     )
     os.environ.update(TUNE_ENVIRONMENT)
     tune.Tuner(

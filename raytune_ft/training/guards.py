@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+_OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+
 
 @dataclass
 class DivergenceGuard:
@@ -41,7 +43,8 @@ def out_of_memory_reason(error: BaseException) -> str | None:
     """What to lower, when `error` is an allocator's; None when it is another error."""
     text = str(error)
     names = {cls.__name__ for cls in type(error).__mro__}
-    if isinstance(error, MemoryError) or "OutOfMemoryError" in names or "DefaultCPUAllocator: can't allocate" in text:
+    allocators = isinstance(error, MemoryError) or "OutOfMemoryError" in names
+    if allocators or any(message in text for message in _OUT_OF_MEMORY):
         first = text.splitlines()[0] if text else type(error).__name__
         return (
             f"{first[:160]}; lower train.per_device_train_batch_size or data.max_length, or set gradient_checkpointing"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.resolve import resolved_values
 from raytune_ft.paths import RunDirectory, TrialDirectory, write_json
 
 
@@ -41,6 +42,6 @@ class TrialSpec:
         values = {
             "trial": self.trial_id,
             "parameters": self.parameters,
-            "experiment": self.experiment.model_dump(mode="json"),
+            "experiment": resolved_values(self.experiment),
         }
         write_json(self.directory.config, values)
