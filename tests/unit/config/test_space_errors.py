@@ -22,7 +22,10 @@ def with_parameter(line: str) -> str:
         ("train.learning_rate: {loguniform: [.nan, 1e-4]}", "input should be a finite number"),
         ("train.learning_rate: {loguniform: [1e-4, .inf]}", "input should be a finite number"),
         ("train.learning_rate: {choice: []}", "choice: [] leaves nothing to try"),
-        ("train.learning_rate: {choice: [1], uniform: [0, 1]}", "needs exactly one of loguniform, uniform, randint, cho"),
+        (
+            "train.learning_rate: {choice: [1], uniform: [0, 1]}",
+            "needs exactly one of loguniform, uniform, randint, cho",
+        ),
         ("train.learning_rate: {}", "needs exactly one of loguniform, uniform, randint, choice; has none"),
         ("train.learning_rate: {loguniforn: [1, 2]}", "loguniforn: unknown key; did you mean loguniform?"),
     ],
@@ -43,7 +46,10 @@ def test_a_wrong_distribution_is_placed_in_the_space_file(problem, parameter, li
         ("train.learning_rate: {uniform: [0, 1]}", "train.learning_rate: 0.0: input should be greater than 0"),
         ("train.max_steps: {choice: [10, 4]}", "search.scheduler.grace_period 5 is above train.max_steps 4"),
         ("train.max_steps.x: {choice: [10]}", "train.max_steps is 30, which has no keys below it"),
-        ("method.use_rslora: {choice: [true], when: {method.typ: lora}}", "method.typ: unknown key; did you mean type?"),
+        (
+            "method.use_rslora: {choice: [true], when: {method.typ: lora}}",
+            "method.typ: unknown key; did you mean type?",
+        ),
         ("method.use_rslora: {choice: [true], when: {method.type: full}}", "'full'"),
     ],
 )

@@ -1,0 +1,111 @@
+"""The file that `init` writes is one that `check` reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from raytune_ft.config.load import load_experiment
+from raytune_ft.config.starter import write_starter
+from raytune_ft.errors import InputError
+
+PAIR = {"prompt": "2 + 2 =", "completion": " 4"}
+CHAT = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
+
+
+def rows(path: Path, row: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "directory",
+    [
+        "plain",
+        "with space",
+        "it's",
+        'say "hi"',
+        "a #b",
+        "a: b",
+        "dätä 数据",
+        "{x}",
+        "%s",
+        "- a",
+        "1e5",
+        "a\\b",
+        "*x",
+        "x" * 200,
+    ],
+)
+def test_a_starter_loads_whatever_the_paths_are_called(tmp_path: Path, directory: str) -> None:
+    train = rows(tmp_path / directory / "my train.jsonl", PAIR)
+    test = rows(tmp_path / directory / "test.jsonl", PAIR)
+    base = str(tmp_path / directory / "base")
+    write_starter(tmp_path / "experiment.yaml", name=None, base_model=base, train=train, test=test)
+    experiment = load_experiment(tmp_path / "experiment.yaml")
+    assert (experiment.base_model, experiment.data.train, experiment.data.test) == (base, str(train), str(test))
+    assert experiment.name == "my-train"
+    assert experiment.search.trials == 16
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("2024.jsonl", "2024"),
+        ("1e5.jsonl", "1e5"),
+        ("true.jsonl", "true"),
+        ("null.jsonl", "null"),
+        ("Reviews v2 (final).jsonl", "reviews-v2-final"),
+        ("数据.jsonl", "experiment"),
+        ("x" * 200 + ".jsonl", "x" * 64),
+        ("a.train.jsonl", "a"),
+    ],
+)
+def test_the_name_comes_from_the_file_and_follows_the_rule(tmp_path: Path, file: str, name: str) -> None:
+    train = rows(tmp_path / file, PAIR)
+    write_starter(tmp_path / "e.yaml", name=None, base_model="org/model", train=train, test=None)
+    assert load_experiment(tmp_path / "e.yaml").name == name
+
+
+def test_the_form_of_the_first_row_is_taken(tmp_path: Path) -> None:
+    for form, row in (("prompt_completion", PAIR), ("messages", CHAT)):
+        train = rows(tmp_path / f"{form}.jsonl", row)
+        write_starter(tmp_path / f"{form}.yaml", name="mine", base_model="b", train=train, test=None)
+        experiment = load_experiment(tmp_path / f"{form}.yaml")
+        assert (experiment.name, experiment.data.format, experiment.data.test) == ("mine", form, None)
+
+
+def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    train, to = rows(tmp_path / "t.jsonl", PAIR), tmp_path / "e.yaml"
+    to.write_text("precious")
+    with pytest.raises(InputError, match=r"e\.yaml: already exists; give another file with --to"):
+        write_starter(to, name=None, base_model="b", train=train, test=None)
+    assert to.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "t.jsonl:1: is not a JSON object"),
+        ("not json\n", "t.jsonl:1: is not a JSON object"),
+        ("[1]\n", "t.jsonl:1: has list, no known format"),
+        ('{"text": "x"}\n', "t.jsonl:1: has ['text'], no known format"),
+    ],
+)
+def test_data_of_no_known_form_is_refused_and_nothing_is_written(tmp_path: Path, content: str, message: str) -> None:
+    train, to = tmp_path / "t.jsonl", tmp_path / "e.yaml"
+    train.write_text(content)
+    with pytest.raises(InputError) as caught:
+        write_starter(to, name=None, base_model="b", train=train, test=None)
+    assert message in str(caught.value) and not to.exists()
+
+
+def test_missing_data_and_a_bad_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.jsonl: no such file"):
+        write_starter(tmp_path / "e.yaml", name=None, base_model="b", train=tmp_path / "nowhere.jsonl", test=None)
+    train = rows(tmp_path / "t.jsonl", PAIR)
+    with pytest.raises(InputError, match=r"--name: '\.\./x' is not a valid name"):
+        write_starter(tmp_path / "e.yaml", name="../x", base_model="b", train=train, test=None)

@@ -1,0 +1,48 @@
+"""What is shown of the rows beside the numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from raytune_ft.evaluation.compare import EXAMPLES, _every, _examples, _read_rows
+from raytune_ft.evaluation.scoring import Scores
+
+
+def chosen(choice: list[int] | None) -> Scores:
+    rows = 0 if choice is None else len(choice)
+    return Scores(np.zeros(rows), np.ones(rows), None if choice is None else np.array(choice), None)
+
+
+def test_rows_on_which_the_systems_disagree_come_first() -> None:
+    rows = [{"prompt": f"p{index}", "completion": " a"} for index in range(30)]
+    base, winner = [0] * 30, [0] * 28 + [1, 1]
+    shown = _examples(rows, chosen(base), chosen(winner), [" a", " b"])
+    assert [example["row"] for example in shown] == [28, 29, *range(EXAMPLES - 2)]
+    assert shown[0] == {"row": 28, "prompt": "p28", "expected": " a", "base": " a", "winner": " b"}
+
+
+def test_without_labels_the_rows_are_shown_alone() -> None:
+    rows = [{"prompt": "", "completion": "x"}, {"messages": [{"role": "user", "content": "q"}, {"content": "a"}]}]
+    shown = _examples(rows, chosen(None), chosen(None), [])
+    assert [(each["prompt"], each["expected"], each["base"], each["winner"]) for each in shown] == [
+        ("", "x", None, None),
+        ([{"role": "user", "content": "q"}], "a", None, None),
+    ]
+
+
+def test_rows_with_odd_line_breaks_inside_are_read_whole(tmp_path: Path) -> None:
+    rows = [{"prompt": "a\u2028b\x85c\x0bd", "completion": "e\nf"}, {"prompt": "g", "completion": "h"}]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    assert _read_rows(path) == rows
+
+
+def test_a_long_evaluation_says_four_times_how_far_it_is() -> None:
+    lines: list[str] = []
+    progress = _every(lines.append, "base")
+    for done in range(10, 401, 10):
+        progress(done, 400)
+    assert lines == [f"base: {done} of 400 test rows scored" for done in (100, 200, 300, 400)]
