@@ -31,10 +31,6 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
     Raises:
         InputError: When the run has no winner or the experiment no test split.
     """
-    import numpy as np
-    from datasets import load_from_disk
-    from peft import PeftModel
-
     if not run.winner.exists():
         raise InputError(str(run.root), "has no winner.json", "run raytune-ft sweep or train first")
     experiment = load_experiment(run.experiment)
@@ -44,6 +40,11 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
     winner = read_json(run.winner)
     if winner["data_fingerprint"] != data.fingerprint:
         raise IntegrityError(f"{run.data}: not the data that {run.winner} was searched on; run the sweep again")
+
+    import numpy as np
+    from datasets import load_from_disk
+    from peft import PeftModel
+
     tokenizer = load_tokenizer(experiment.base_model, experiment.trust_remote_code)
     candidates = label_tokens(tokenizer, experiment.evaluate.labels)
     adapter = run.root / winner["adapter"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 from optuna.trial import TrialState
 
@@ -100,12 +98,3 @@ def test_a_storage_that_does_not_answer_is_an_input_error(make_experiment, run, 
 
 def test_trials_are_named_by_their_number() -> None:
     assert [trial_name(number) for number in (0, 7, 12345)] == ["0000", "0007", "12345"]
-
-
-def test_no_network_is_used_for_a_study_on_disk(make_experiment, run, monkeypatch) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("a study on disk needs no network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    experiment = make_experiment()
-    open_study(experiment, experiment.search, run).ask()

@@ -1,0 +1,149 @@
+"""What the light verbs print, how fast, and what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from raytune_ft.cli.app import app
+
+HEAVY = ("torch", "ray", "transformers", "vllm", "optuna", "datasets", "plotly", "pandas", "trl", "peft", "deepspeed")
+VERBS = (
+    "assets init check train sweep status evaluate compare promote rollback adapters serve chat submit report doctor"
+)
+runner = CliRunner()
+
+
+def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def seconds(*arguments: object) -> float:
+    """The best of three runs, from the start of Python to its end."""
+    best = float("inf")
+    for _ in range(3):
+        started = time.monotonic()
+        subprocess.run([sys.executable, "-m", "raytune_ft", *map(str, arguments)], capture_output=True, check=True)
+        best = min(best, time.monotonic() - started)
+    return best
+
+
+def test_help_and_check_answer_within_a_second(toy_experiment) -> None:
+    """The bound is twice that, for a busy machine."""
+    assert seconds("--help") < 2
+    assert seconds("check", toy_experiment()) < 2
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["sweep", "--help"], ["check"], ["check", "--schema"]])
+def test_help_and_check_import_nothing_heavy(toy_experiment, arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom raytune_ft.cli.app import main\nsys.argv[0] = 'raytune-ft'\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+        f"print('HEAVY', sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    done = python(code, *(["check", toy_experiment()] if arguments == ["check"] else arguments))
+    assert done.stdout.splitlines()[-1:] == ["HEAVY []"], done.stdout + done.stderr
+
+
+def test_every_promised_verb_is_there_with_a_line_of_help() -> None:
+    listed = {}
+    for line in runner.invoke(app, ["--help"]).output.splitlines():
+        verb, _, text = line.strip().partition("  ")
+        listed[verb] = text.strip()
+    assert [verb for verb in (*VERBS.split(), "dashboard") if not listed.get(verb)] == []
+
+
+@pytest.mark.parametrize("verb", [*VERBS.split(), "dashboard", "quickstart"])
+def test_each_option_of_a_verb_says_what_it_is(verb: str) -> None:
+    result = runner.invoke(app, [verb, "--help"])
+    assert result.exit_code == 0
+    bare = [line for line in result.output.splitlines() if line.startswith("  --") and len(line.split()) < 3]
+    assert bare == []
+
+
+def test_check_says_what_it_checked(toy_experiment) -> None:
+    result = runner.invoke(app, ["check", str(toy_experiment())])
+    assert result.exit_code == 0
+    assert ": ok (" in result.stdout and "train 160" in result.stdout.replace("\n", " ")
+
+
+def test_check_answers_programs_in_json(toy_experiment, tiny_llama: Path) -> None:
+    result = runner.invoke(app, ["check", str(toy_experiment()), "--json"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {
+        "experiment": "toy",
+        "base_model": str(tiny_llama),
+        "splits": {"train": 160, "validation": 32, "test": 32},
+        "ok": True,
+    }
+
+
+def test_check_writes_nothing(toy_experiment, tmp_path: Path) -> None:
+    path = toy_experiment()
+    before = sorted(tmp_path.rglob("*"))
+    assert runner.invoke(app, ["check", str(path)]).exit_code == 0
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_schema_is_printed_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "raytune_ft", "check", "--schema"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"COLUMNS": "40"},
+    )
+    schema = json.loads(done.stdout)
+    assert schema["$schema"].endswith("2020-12/schema") and "learning_rate" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_init_writes_a_file_that_check_takes_and_never_overwrites_one(
+    toy_experiment, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy_experiment()
+    monkeypatch.chdir(tmp_path)
+    arguments = ["init", "--base-model", str(tiny_llama), "--train", "data/train.jsonl", "--test", "data/test.jsonl"]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 0
+    assert "raytune-ft check experiment.yaml && raytune-ft sweep experiment.yaml" in result.output
+    checked = runner.invoke(app, ["check", "experiment.yaml"])
+    assert checked.exit_code == 0, checked.output
+    Path("experiment.yaml").write_text("mine")
+    again = subprocess.run([sys.executable, "-m", "raytune_ft", *arguments], capture_output=True, text=True)
+    assert again.returncode == 2
+    assert again.stderr == "error: experiment.yaml: already exists; give another file with --to\n"
+    assert Path("experiment.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "line"),
+    [
+        ("KeyboardInterrupt()", 130, None),
+        ("RaytuneError('it broke')", 1, "error: it broke"),
+        ("IntegrityError('not whole')", 1, "error: not whole"),
+        ("InputError('a', 'b', 'c')", 2, "error: a: b; c"),
+    ],
+)
+def test_the_exit_code_tells_how_it_ended(raised: str, code: int, line: str | None) -> None:
+    program = (
+        "import raytune_ft.config.load as load\n"
+        "from raytune_ft.errors import InputError, IntegrityError, RaytuneError\n"
+        f"def fail(*_): raise {raised}\n"
+        "load.load_experiment = fail\n"
+        "from raytune_ft.cli.app import main\nmain()\n"
+    )
+    done = python(program, "check", "x.yaml")
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    if line:
+        assert done.stderr.splitlines() == [line]
