@@ -18,7 +18,8 @@ from raytune_ft.search.single import train_once
 from raytune_ft.training.metrics_log import read_metrics
 
 LEARNING_RATE = "train.learning_rate"
-DIVERGING = {"choice": [5.0, 9.0]}
+ALPHA = "method.alpha"
+OVERFLOWING = 10**45  # beyond float32: the adapters' output is no number, and neither is the loss
 
 
 class Recorder:
@@ -53,8 +54,12 @@ def test_a_sweep_ranks_its_trials_and_a_diverged_one_is_a_failure_that_stops_not
 ) -> None:
     search = {
         "space": {
-            "parameters": {LEARNING_RATE: {"loguniform": [1e-3, 9.0]}},
-            "start_from": [{LEARNING_RATE: 1e-2}, {LEARNING_RATE: 9.0}, {LEARNING_RATE: 1e-3}],
+            "parameters": {LEARNING_RATE: {"loguniform": [1e-3, 1e-2]}, ALPHA: {"choice": [16, OVERFLOWING]}},
+            "start_from": [
+                {LEARNING_RATE: 1e-2, ALPHA: 16},
+                {LEARNING_RATE: 1e-2, ALPHA: OVERFLOWING},
+                {LEARNING_RATE: 1e-3, ALPHA: 16},
+            ],
         },
         "scheduler": {"type": "asha", "grace_period": 4, "reduction_factor": 2},
         "trials": 3,
@@ -68,7 +73,7 @@ def test_a_sweep_ranks_its_trials_and_a_diverged_one_is_a_failure_that_stops_not
     assert result.winner.trial == "0000"
     assert by_trial["0001"].outcome == "diverged" and by_trial["0001"].rank is None
     assert "lower train.learning_rate" in by_trial["0001"].reason
-    assert by_trial["0002"].outcome == "pruned" and by_trial["0002"].step == 4
+    assert by_trial["0002"].outcome == "pruned" and by_trial["0002"].step < 16
     assert states(result.run) == {0: "COMPLETE", 1: "FAIL", 2: "PRUNED"}
     study = optuna.load_study(study_name="toy", storage=f"sqlite:///{result.run.study}")
     assert sorted(study.trials[0].intermediate_values) == [4, 8, 16]
@@ -100,7 +105,8 @@ def test_a_sweep_ranks_its_trials_and_a_diverged_one_is_a_failure_that_stops_not
 def test_when_every_trial_fails_the_causes_are_listed_and_there_is_no_winner(
     cluster: None, toy_experiment: Callable[..., Path]
 ) -> None:
-    search = {"space": {"parameters": {LEARNING_RATE: DIVERGING}}, "scheduler": {"type": "none"}, "trials": 2}
+    overflowing = {ALPHA: {"choice": [OVERFLOWING, 2 * OVERFLOWING]}}
+    search = {"space": {"parameters": overflowing}, "scheduler": {"type": "none"}, "trials": 2}
     train = {"per_device_train_batch_size": 8, "max_steps": 4, "bf16": False}
     experiment = api.load_experiment(toy_experiment(search=search, train=train))
     with pytest.raises(RaytuneError, match=r"none of 2 trials .*0000 diverged: .*0001 diverged: ") as caught:
