@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from raytune_ft.cli.app import main
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -29,6 +31,21 @@ def command(tmp_path: Path) -> Command:
             text=True,
             timeout=60,
         )
+
+    return run
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The same in this process, where no second Python has to start."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_TRAIN_V2_ENABLED", "1")  # main sets it; here it must not outlive the test
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["raytune-ft", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return subprocess.CompletedProcess(sys.argv, end.value.code, *capsys.readouterr())
 
     return run
 
@@ -97,19 +114,19 @@ def test_a_space_with_low_above_high(command: Command, toy_experiment, tmp_path:
         (["promote", "nowhere"], "nowhere"),
     ],
 )
-def test_something_that_is_not_there(command: Command, arguments: list[str], line: str) -> None:
-    assert line in refused(command(*arguments))
+def test_something_that_is_not_there(here: Command, arguments: list[str], line: str) -> None:
+    assert line in refused(here(*arguments))
 
 
-def test_a_sweep_without_a_search(command: Command, toy_experiment) -> None:
+def test_a_sweep_without_a_search(here: Command, toy_experiment) -> None:
     assert "search: missing; add a search section, or use raytune-ft train" in refused(
-        command("sweep", toy_experiment(search=None))
+        here("sweep", toy_experiment(search=None))
     )
 
 
-def test_several_mistakes_are_a_line_each(command: Command, toy_experiment) -> None:
+def test_several_mistakes_are_a_line_each(here: Command, toy_experiment) -> None:
     path = toy_experiment(seed=-1, output_dir=3)
-    done = command("check", path)
+    done = here("check", path)
     assert done.returncode == 2 and done.stdout == ""
     first, second = done.stderr.splitlines()
     assert first.startswith("error: ") and ": output_dir: 3 is not text; put it in quotes" in first
@@ -124,12 +141,12 @@ def test_debug_shows_where_the_error_came_from(command: Command) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["chek"], ["check", "--shcema"], ["init"]])
-def test_a_wrong_command_line_is_wrong_input_too(command: Command, arguments: list[str]) -> None:
-    done = command(*arguments)
+def test_a_wrong_command_line_is_wrong_input_too(here: Command, arguments: list[str]) -> None:
+    done = here(*arguments)
     assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
 
 
-def test_a_password_in_an_override_is_not_printed(command: Command, toy_experiment, tmp_path: Path) -> None:
+def test_a_password_in_an_override_is_not_printed(here: Command, toy_experiment, tmp_path: Path) -> None:
     override = "search.storage=postgresql://user:c4n4ry@host/db"
-    done = command("check", toy_experiment(), "--set", override, "--set", "train.max_steps=0")
+    done = here("check", toy_experiment(), "--set", override, "--set", "train.max_steps=0")
     assert done.returncode == 2 and "c4n4ry" not in done.stderr + done.stdout
