@@ -27,7 +27,7 @@ step "$torch"
 pip install -qq --no-deps --no-compile "$torch" 2>/dev/null ||
     pip install -qq --no-deps --no-compile --index-url "$torch_index" "$torch"
 
-step "$(cat requirements/cpu.txt requirements/dev.txt | grep -c '==') packages, 3.4 GB on disk: this takes minutes"
+step "$(cat requirements/cpu.txt requirements/dev.txt | grep -c '==') packages, 3.6 GB on disk: this takes minutes"
 pip install -qq --no-deps --no-compile -r requirements/cpu.txt -r requirements/dev.txt
 pip install -qq --no-deps --no-compile --no-build-isolation -e .
 
