@@ -42,6 +42,7 @@ def test_each_suggestion_is_a_numbered_configuration_until_there_are_enough(driv
     assert suggestions[3:] == [FINISHED, FINISHED]
 
 
+@pytest.mark.filterwarnings("error:The reported value is ignored")  # Optuna says so at each repeated step
 def test_reports_and_ends_reach_the_study_and_nothing_stays_running(drive) -> None:
     study, searcher = drive(3, {"0001": "pruned", "0002": "failed"})
     for name in "abc":
