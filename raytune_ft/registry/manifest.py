@@ -56,20 +56,23 @@ class Manifest(Strict):
 
 
 def read(directory: Path) -> Manifest:
-    """Reads the manifest in `directory`.
+    """Reads the manifest in `directory`, which is `<adapter>/<version>`.
 
     Raises:
-        IntegrityError: It is missing, not whole, or not a manifest.
+        IntegrityError: It is missing, not whole, not a manifest, or that of another version.
     """
     path = directory / MANIFEST_NAME
     if path.is_symlink() or not path.is_file():
         raise IntegrityError(f"{directory}: has no {MANIFEST_NAME}; promote the run again")
     try:
-        return Manifest.model_validate(read_json(path))
+        manifest = Manifest.model_validate(read_json(path))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise IntegrityError(f"{path}: {place}: {first['msg']}; promote the run again") from error
+    if (directory.parent.name, directory.name) != (manifest.adapter, str(manifest.version)):
+        raise IntegrityError(f"{path}: is that of {manifest.adapter}@{manifest.version}; remove the copy")
+    return manifest
 
 
 def verify(directory: Path) -> Manifest:

@@ -18,7 +18,7 @@ from raytune_ft.serving.app import ENGINE_ENVIRONMENT, build_app
 from raytune_ft.serving.catalog import build_catalog
 from raytune_ft.serving.loopback import LOOPBACK_ENVIRONMENT, ray_on_loopback
 from raytune_ft.serving.processes import children, end
-from raytune_ft.serving.settings import ServeArgs, check_exposure, is_loopback, read_api_key
+from raytune_ft.serving.settings import ServeArgs, check_exposure, read_api_key
 
 _APP = "raytune-ft"
 _RAY_ENVIRONMENT = {
@@ -74,17 +74,18 @@ def served(
         try:
             log(f"starting Ray and vLLM for {args.base_model}")
             _start(ray, args, engine_log)
-            reached = f"127.0.0.1:{port}" if is_loopback(args.host) or args.host == "0.0.0.0" else f"{args.host}:{port}"
-            base_url = f"http://{reached}/v1"
+            base_url = f"http://{reachable(args.host)}:{port}/v1"
             _wait_until_running(started + start_timeout_s)
             models = _list_models(base_url, api_key)
             log(f"answering at {base_url} after {time.monotonic() - started:.0f} s")
             yield Endpoint(base_url, models, api_key)
         finally:
-            _stop(ray)
-            left = end(children() - before)
-            if left:
-                log(f"ended {left} processes that Ray left behind")
+            ours = children() - before  # asked before Ray goes: a worker whose raylet ended is nobody's child
+            try:
+                _stop(ray, log)
+            finally:
+                if left := end(ours | (children() - before)):
+                    log(f"ended {left} processes that Ray left behind")
 
 
 def _start(ray: Any, args: ServeArgs, engine_log: bool) -> None:
@@ -135,12 +136,24 @@ def _list_models(base_url: str, api_key: str | None) -> list[str]:
     return [model.id for model in client(Endpoint(base_url, [], api_key), retries=5).models.list()]
 
 
-def _stop(ray: Any) -> None:
+def _stop(ray: Any, log: Callable[[str], None]) -> None:
     from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
 
-    if ray.is_initialized():
-        serve.delete(_APP)  # the engine ends in its own time; the rest of Serve goes with Ray
-    ray.shutdown()
+    try:
+        if ray.is_initialized() and _APP in serve.status().applications:
+            serve.delete(_APP)  # the engine ends in its own time; the rest of Serve goes with Ray
+    except (RayError, RayServeException, TimeoutError) as error:
+        log(f"Serve did not stop by itself: {' '.join(str(error).split())[:200]}")
+    finally:
+        ray.shutdown()
+
+
+def reachable(host: str) -> str:
+    """How a client on this machine writes the host that is listened on."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host
 
 
 def _free_port(host: str, port: int) -> int:
@@ -159,10 +172,15 @@ def _free_port(host: str, port: int) -> int:
 
 @contextmanager
 def _quiet(wanted: bool) -> Iterator[None]:
-    """Keeps what Ray, vLLM and httpx tell this process out of the user's sight; warnings are still shown."""
+    """Keeps what Ray, vLLM and the client tell this process out of the user's sight; warnings are still shown."""
+    root = logging.getLogger()
+    handlers, root_level = root.handlers[:], root.level
     with _environment({"VLLM_LOGGING_LEVEL": "WARNING"} if wanted else {}):
-        importlib.import_module("ray.serve.llm")  # sets its loggers' levels when it is first imported
-    loggers = [logging.getLogger(name) for name in ("ray", "ray.serve", "httpx")] if wanted else []
+        importlib.import_module("raytune_ft.serving.ray_llm")
+    if wanted:  # on its first import Ray Serve LLM makes the process's root logger its own
+        root.handlers[:] = handlers
+        root.setLevel(root_level)
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.serve", "httpx2")] if wanted else []
     before = [each.level for each in loggers]
     for each in loggers:
         each.setLevel(logging.WARNING)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,6 +130,13 @@ def test_a_flipped_byte_is_found(registry: Registry) -> None:
     weights.write_bytes(data)
     with pytest.raises(IntegrityError, match=r"adapter_model\.safetensors: sha256"):
         verify(path)
+
+
+def test_a_copied_version_is_not_taken_for_another(registry: Registry) -> None:
+    first = registry.path("movies", 1)
+    shutil.copytree(first, first.parent / "4")
+    with pytest.raises(IntegrityError, match="is that of movies@1"):
+        registry.set_alias("movies", "champion", 4)
 
 
 @pytest.mark.parametrize("change", ["missing", "extra", "link", "half a manifest", "no manifest"])

@@ -19,7 +19,7 @@ from raytune_ft.serving.ask import split_row
 from raytune_ft.serving.catalog import build_catalog
 from raytune_ft.serving.demo import pick_rows
 from raytune_ft.serving.foreground import how_to_ask, read_questions
-from raytune_ft.serving.session import Endpoint, cause
+from raytune_ft.serving.session import Endpoint, cause, reachable
 from raytune_ft.serving.settings import API_KEY_VARIABLE, is_loopback, parse_serve_args
 
 REPOSITORY = Path(__file__).parents[3]
@@ -96,6 +96,13 @@ def test_rows_that_tell_base_and_winner_apart_come_first(tmp_path: Path) -> None
     ]
     run.evaluation.write_text(json.dumps({"examples": examples}))
     assert [row["prompt"] for row in pick_rows(run, 3)] == ["c", "a", "b"]
+
+
+def test_a_host_is_written_as_a_client_reaches_it() -> None:
+    hosts = ["127.0.0.1", "0.0.0.0", "::", "::1", "localhost", "10.0.0.1"]
+    assert [reachable(host) for host in hosts] == [
+        "127.0.0.1", "127.0.0.1", "[::1]", "[::1]", "localhost", "10.0.0.1",
+    ]  # fmt: skip
 
 
 def test_how_to_ask_never_shows_the_key() -> None:
