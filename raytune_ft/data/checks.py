@@ -10,7 +10,7 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.data.bad_rows import BadRows, raise_bad_rows
 from raytune_ft.data.duplicates import count_duplicates, remove_duplicates
 from raytune_ft.data.read import read_rows
-from raytune_ft.data.rows import Row
+from raytune_ft.data.rows import PromptCompletion, Row
 from raytune_ft.data.split import cut_validation, draw
 from raytune_ft.errors import InputError
 
@@ -82,6 +82,7 @@ def load_checked(experiment: Experiment) -> CheckedData:
             warnings.append(_empty_warning(name, path, empty))
         read[name], empty_answers[name] = [row for row in rows if row.has_answer()], len(empty)
     raise_bad_rows(bad_rows)
+    _check_labels(experiment, read, sources)
     if isinstance(config.validation, float):
         read["train"], cut = cut_validation(read["train"], config.validation, seed)
         read = {"train": read["train"], "validation": cut, **{k: v for k, v in read.items() if k != "train"}}
@@ -101,6 +102,17 @@ def load_checked(experiment: Experiment) -> CheckedData:
     )
     check_sizes(experiment, {split.name: len(split.rows) for split in splits})
     return CheckedData(splits, duplicates, tuple(warnings))
+
+
+def _check_labels(experiment: Experiment, read: dict[str, list[Row]], sources: dict[str, Path]) -> None:
+    """Raises InputError when a test answer begins with none of `evaluate.labels`: it could not be scored."""
+    labels = tuple(experiment.evaluate.labels)
+    for row in read.get("test", []) if labels else []:
+        if isinstance(row, PromptCompletion) and not row.completion.startswith(labels):
+            shown = row.completion if len(row.completion) <= 40 else row.completion[:37] + "..."
+            where = f"{sources['test']}:{row.line}"
+            what = f"answer {shown!r} is none of evaluate.labels {list(labels)}"
+            raise InputError(where, what, "add it to the labels, or mend the row")
 
 
 def split_sources(config: DataConfig) -> dict[str, Path]:

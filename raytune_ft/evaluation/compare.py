@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from raytune_ft.config.load import load_experiment
+from raytune_ft.config.load import load_experiment, with_parameters
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.errors import InputError, IntegrityError
@@ -33,15 +33,16 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
     """
     if not run.winner.exists():
         raise InputError(str(run.root), "has no winner.json", "run raytune-ft sweep or train first")
-    experiment = load_experiment(run.experiment)
+    winner = read_json(run.winner)
+    experiment = with_parameters(load_experiment(run.experiment), winner["parameters"])
     data = open_prepared(run.data)
     if "test" not in data.sizes:
         raise InputError("data.test", "missing, so there is nothing that no trial saw", "add a test file")
-    winner = read_json(run.winner)
     if winner["data_fingerprint"] != data.fingerprint:
         raise IntegrityError(f"{run.data}: not the data that {run.winner} was searched on; run the sweep again")
 
     import numpy as np
+    import torch
     from datasets import load_from_disk
     from peft import PeftModel
 
@@ -49,6 +50,8 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
     candidates = label_tokens(tokenizer, experiment.evaluate.labels)
     adapter = run.root / winner["adapter"]
     model = PeftModel.from_pretrained(load_base(experiment), adapter, use_safetensors=True)
+    if torch.cuda.is_available():
+        model.to("cuda")
     rows = load_from_disk(data.split("test"))
 
     def scored(name: str) -> tuple[Scores, float]:

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import InputError
@@ -26,8 +27,8 @@ def ray_cluster() -> Iterator[None]:
         yield
         return
     shown = logging.INFO if os.environ.get("RAYTUNE_FT_DEBUG") else logging.ERROR
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=shown)
+    if address := os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=shown, runtime_env={"env_vars": {"RAY_ADDRESS": address}})
     else:
         port = _free_port()
         # Ray Train asks the state API when a trial is stopped; told the address, it does not look for other instances.
@@ -41,6 +42,9 @@ def ray_cluster() -> Iterator[None]:
             log_to_driver=shown == logging.INFO,
             logging_level=shown,
         )
+        token = Path.home() / ".ray" / "auth_token"  # Ray writes it with the umask's permissions
+        if token.exists():
+            token.chmod(0o600)
     try:
         yield
     finally:

@@ -45,12 +45,20 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        reason = failure_reason(error)
+        ended = failure(error)
     else:
-        reason = "the workers ended without an outcome; see their logs"
-    outcome = Outcome.read(spec.directory) or Outcome(OutcomeKind.failed, reason)
+        ended = Outcome(OutcomeKind.failed, "the workers ended without an outcome; see their logs")
+    outcome = Outcome.read(spec.directory) or ended
     outcome.write(spec.directory)
     return outcome
+
+
+def failure(error: BaseException) -> Outcome:
+    """What Ray Train's nested error means for the trial."""
+    if "OutOfMemoryError" in str(error):  # Ray's memory monitor ended a worker
+        remedy = "lower train.per_device_train_batch_size or data.max_length"
+        return Outcome(OutcomeKind.out_of_memory, f"the node ran out of memory and Ray ended a worker; {remedy}")
+    return Outcome(OutcomeKind.failed, failure_reason(error))
 
 
 def failure_reason(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
-from raytune_ft.reporting.plots import ACCENT, OUTCOME_COLOURS
+from raytune_ft.reporting.plots import ACCENT, OUTCOME_COLOURS, wants_log
 from raytune_ft.reporting.read import Leaderboard, TrialRecord, read_leaderboard, read_trials
 from raytune_ft.reporting.wording import OUTCOMES, measure, outcome_words
 
@@ -56,6 +56,11 @@ def write_picture(run: RunDirectory, path: Path) -> Path:
         figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.4), layout="constrained", sharey=True)
         _draw_history(left, board)
         _draw_curves(right, board, trials)
+        if wants_log([row.value for row in board.rows if row.value is not None and math.isfinite(row.value)]):
+            left.set_yscale("log")
+            left.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+            left.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+            left.yaxis.set_minor_formatter(ticker.NullFormatter())
         left.set_ylabel(board.metric)
         left.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         right.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))

@@ -24,6 +24,7 @@ OUTCOME_COLOURS = {
 NEUTRAL = "#8b93a1"
 ACCENT = "#2563eb"
 MANY_TRIALS = 40
+LOG_FROM = 5.0  # worst over best value from which a logarithmic axis is drawn
 """From here on, lines get thin and pale, and only the winner is named."""
 
 
@@ -55,7 +56,10 @@ def history(board: Leaderboard) -> Figure:
             data.append(_history_points(outcome, of_outcome, order, top))
     return {
         "data": data,
-        "layout": {"xaxis": {"title": {"text": "trial, by start"}, "tickformat": "d"}, "yaxis": _axis(board.metric)},
+        "layout": {
+            "xaxis": {"title": {"text": "trial, by start"}, "tickformat": "d"},
+            "yaxis": _axis(board.metric, values),
+        },
     }
 
 
@@ -107,7 +111,13 @@ def curves(trials: Sequence[TrialRecord], winner: str | None, metric: str) -> Fi
         )
         if not won:
             named.add(trial.outcome)
-    return {"data": data, "layout": {"xaxis": {"title": {"text": "optimizer step"}}, "yaxis": _axis(metric)}}
+    values = [value for line in data for value in line["y"]]
+    return {"data": data, "layout": {"xaxis": {"title": {"text": "optimizer step"}}, "yaxis": _axis(metric, values)}}
+
+
+def wants_log(values: Sequence[float]) -> bool:
+    """Whether the weak trials would press the good ones into one line on an even scale."""
+    return bool(values) and min(values) > 0 and max(values) > LOG_FROM * min(values)
 
 
 def importance(importances: Importances) -> Figure:
@@ -168,8 +178,9 @@ def differences(evaluation: Evaluation) -> Figure | None:
     return {"data": [dots], "layout": layout}
 
 
-def _axis(metric: str) -> Figure:
-    return {"title": {"text": _escape(metric)}, "automargin": True}
+def _axis(metric: str, values: Sequence[float]) -> Figure:
+    axis: Figure = {"title": {"text": _escape(metric)}, "automargin": True}
+    return axis | ({"type": "log"} if wants_log(values) else {})
 
 
 def _hover(row: Row) -> str:

@@ -11,7 +11,9 @@ def load_base(experiment: Experiment) -> Any:
     """The base from safetensors, in bfloat16 with `train.bf16`, else float32; its cache is off."""
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(
         experiment.base_model,
         dtype=torch.bfloat16 if experiment.train.bf16 else torch.float32,

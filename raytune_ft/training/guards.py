@@ -8,6 +8,11 @@ from dataclasses import dataclass
 _OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
 
+def finite(value: float | None) -> float | None:
+    """`value`, or None where it is no number: JSON has none for NaN and infinity."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 @dataclass
 class DivergenceGuard:
     """Watches losses, which must be the same on all ranks.

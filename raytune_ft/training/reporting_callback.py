@@ -11,7 +11,7 @@ import ray.train
 import torch.distributed as dist
 from transformers import TrainerCallback
 
-from raytune_ft.training.guards import DivergenceGuard
+from raytune_ft.training.guards import DivergenceGuard, finite
 from raytune_ft.training.metrics_log import append_metrics
 from raytune_ft.training.spec import TrialSpec
 
@@ -76,8 +76,8 @@ class ReportingCallback(TrainerCallback):
             "step": step,
             "samples": step * rows,
             "tokens": self._tokens,
-            "train_loss": sum(self._losses) / len(self._losses) if self._losses else None,
-            "eval_loss": self.last_eval_loss,
+            "train_loss": finite(sum(self._losses) / len(self._losses)) if self._losses else None,
+            "eval_loss": finite(self.last_eval_loss),
             "first_loss": self.guard.first_loss,
             "seconds": round(self.seconds, 3),
             "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -16,7 +16,7 @@ from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.paths import read_json
 from raytune_ft.training.base_model import load_base
 from raytune_ft.training.deepspeed import deepspeed_settings
-from raytune_ft.training.guards import out_of_memory_reason
+from raytune_ft.training.guards import finite, out_of_memory_reason
 from raytune_ft.training.metrics_log import read_metrics, write_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.reporting_callback import ReportingCallback
@@ -77,7 +77,7 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
         return Outcome(OutcomeKind.failed, f"{type(error).__name__}: {error}", step)
     trainer.train(resume_from_checkpoint=resume_from)
     done = trainer.state.global_step
-    value = callback.last_eval_loss
+    value = finite(callback.last_eval_loss)
     if callback.diverged:
         return Outcome(OutcomeKind.diverged, callback.diverged, done, value, round(callback.seconds, 3))
     return Outcome(OutcomeKind.completed, f"ran all {done} steps", done, value, round(callback.seconds, 3))

@@ -60,6 +60,6 @@ def test_evaluation_without_a_test_split_is_refused(toy_experiment, tmp_path: Pa
     run = RunDirectory(tmp_path / "run")
     prepare(experiment, run.data)
     write_text(run.experiment, resolved_yaml(experiment))
-    write_text(run.winner, "{}")
+    write_text(run.winner, '{"parameters": {}}')
     with pytest.raises(InputError, match=r"data\.test: missing, so there is nothing that no trial saw"):
         raytune_ft.evaluate(run)

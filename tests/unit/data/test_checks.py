@@ -133,3 +133,12 @@ def test_checking_imports_no_heavy_library(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_test_answer_that_is_no_label_is_named_with_its_line(experiment, write_rows) -> None:
+    odd = [*rows(3, 50), {"prompt": "question 60", "completion": " maybe"}]
+    data = {"train": write_rows("train.jsonl", rows(8)), "test": write_rows("test.jsonl", odd)}
+    labels = {"metrics": ["accuracy"], "labels": [" yes", " no"]}
+    with pytest.raises(InputError, match=r"test\.jsonl:4: answer ' maybe' is none of evaluate\.labels"):
+        check_data(experiment(data, evaluate=labels))
+    check_data(experiment(data, evaluate={**labels, "labels": [" yes", " maybe"]}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.execution.isolated import _scaling, failure_reason
+from raytune_ft.execution.isolated import _scaling, failure, failure_reason
 
 
 def experiment(**resources: object) -> Experiment:
@@ -39,3 +39,11 @@ def test_the_innermost_cause_is_told_in_one_line(text: str, reason: str) -> None
 
 def test_a_long_cause_is_cut() -> None:
     assert failure_reason(RuntimeError("ValueError: " + "x" * 5000)) == "ValueError: " + "x" * 288
+
+
+def test_a_worker_that_rays_memory_monitor_ended_is_out_of_memory_and_says_what_to_lower() -> None:
+    text = "Training failed due to worker errors:\nray.exceptions.OutOfMemoryError: Task was killed: low memory"
+    outcome = failure(RuntimeError(text))
+    assert outcome.kind == "out_of_memory"
+    assert "lower train.per_device_train_batch_size" in outcome.reason
+    assert failure(RuntimeError("ValueError: no")).kind == "failed"

@@ -150,3 +150,12 @@ def test_a_still_picture_is_drawn(make_run: MakeRun, tmp_path: Path, name: str, 
 def test_a_picture_in_another_format_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--plot: 'sweep\.gif' is neither \.png nor \.svg"):
         write_picture(make_run(), tmp_path / "sweep.gif")
+
+
+def test_a_wide_spread_of_losses_is_drawn_on_a_logarithmic_axis() -> None:
+    from raytune_ft.reporting.plots import wants_log
+
+    assert wants_log([0.2, 5.0])
+    assert not wants_log([0.2, 0.3])
+    assert not wants_log([-1.0, 5.0])
+    assert not wants_log([])
