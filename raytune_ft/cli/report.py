@@ -31,8 +31,9 @@ def dashboard(
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8080,
 ) -> None:
     """Browse the run's study in optuna-dashboard until Ctrl-C."""
-    from raytune_ft.reporting.dashboard import is_loopback, serve_dashboard
+    from raytune_ft.reporting.dashboard import serve_dashboard
     from raytune_ft.reporting.read import open_run
+    from raytune_ft.serving.settings import is_loopback
 
     opened = open_run(run)
     if not is_loopback(host):

@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from raytune_ft.data.tokenize import IGNORED
 from raytune_ft.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
-
-IGNORED = -100
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from contextlib import suppress
 from socketserver import ThreadingMixIn
@@ -12,16 +11,6 @@ from raytune_ft.config.load import load_experiment
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
 from raytune_ft.reporting.importance import study_url
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def serve_dashboard(run: RunDirectory, host: str, port: int, ready: Callable[[str], None]) -> None:

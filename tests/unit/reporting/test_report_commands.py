@@ -12,7 +12,7 @@ from raytune_ft.cli.report import dashboard, report
 from raytune_ft.cli.status import compare, status
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
-from raytune_ft.reporting.dashboard import is_loopback
+from raytune_ft.serving.settings import is_loopback
 
 MakeRun = Callable[..., RunDirectory]
 app = typer.Typer()
