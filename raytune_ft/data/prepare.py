@@ -21,7 +21,7 @@ from raytune_ft.data.template import ChatTemplate
 from raytune_ft.data.tokenize import BATCH_ROWS, RowTokeniser, TokenisedRow
 from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.errors import InputError
-from raytune_ft.paths import sync_directory, write_json
+from raytune_ft.paths import read_json, sync_directory, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,12 +41,13 @@ class _Tokenised:
     dropped: int = 0
 
 
-def prepare(experiment: Experiment, target: Path) -> PreparedData:
+def prepare(experiment: Experiment, target: Path, *, in_use: bool = False) -> PreparedData:
     """Tokenises all splits into `target`, or opens it when it holds just that already.
 
     Args:
         experiment: What to read, and for which model.
         target: Directory to make; an older preparation there is replaced.
+        in_use: Trials were trained on what is there, so other data is refused instead.
 
     Raises:
         InputError: The data is wrong (all bad lines are shown), or nothing is left to train on.
@@ -57,6 +58,8 @@ def prepare(experiment: Experiment, target: Path) -> PreparedData:
         found = open_prepared(target)
         if found.fingerprint == fingerprint:
             return found
+        if in_use:
+            raise _changed(experiment, target)
     elif target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(
             str(target), "is in the way and holds no prepared data", "move it, or choose another output_dir"
@@ -87,6 +90,14 @@ def prepare(experiment: Experiment, target: Path) -> PreparedData:
     }
     _write(tokenised, manifest, target)
     return open_prepared(target)
+
+
+def _changed(experiment: Experiment, target: Path) -> InputError:
+    """Which of the sources is no longer what the trials in this run were trained on."""
+    before, now = read_json(target / MANIFEST)["splits"], source_hashes(experiment)
+    files = [before[name]["source"] for name, sha256 in now.items() if before[name]["sha256"] != sha256]
+    what = f"was started with other data (changed: {', '.join(files) or 'the tokenizer of the base model'})"
+    return InputError(str(target.parent), what, "put it back, or change `name`")
 
 
 def _tokenise(split: CheckedSplit, tokeniser: RowTokeniser, bad_rows: BadRows) -> _Tokenised:

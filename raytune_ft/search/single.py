@@ -41,7 +41,7 @@ def train_once(experiment: Experiment, progress: Progress, *, resume: bool = Fal
     if trial.root.exists() and not resume:
         raise InputError(str(run.root), "already holds a trained trial", "add --resume to go on, or change `name`")
     check_same_experiment(experiment, run)
-    prepared = prepare(experiment, run.data)
+    prepared = prepare(experiment, run.data, in_use=trial.root.exists())
     write_text(run.experiment, resolved_yaml(experiment))
     outcome = Outcome.read(trial)
     if outcome is None:

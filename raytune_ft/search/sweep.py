@@ -70,17 +70,22 @@ def run_sweep(experiment: Experiment, progress: Progress, *, resume: bool = Fals
     if run.study.exists() and not resume:
         raise InputError(str(run.root), "already holds a study", "add --resume to go on with it, or change `name`")
     check_same_experiment(experiment, run)
-    prepared = prepare(experiment, run.data)
+    prepared = prepare(experiment, run.data, in_use=run.trials.is_dir())
     write_text(run.experiment, resolved_yaml(experiment))
     study = open_study(experiment, search, run)
     finished = [trial_name(trial.number) for trial in study.trials if trial.state.is_finished()]
     left = search.trials - len(finished)
     if left > 0:
-        if not study.trials:
-            for start in search.space.start_from:
-                study.enqueue_trial(start)
         with ray_cluster():
-            check_resources(experiment)
+            try:
+                check_resources(experiment)
+            except InputError:
+                if not resume:  # this call made them and starts nothing: the next one may have other settings
+                    run.study.unlink(missing_ok=True)
+                    run.experiment.unlink()
+                raise
+            for start in search.space.start_from:
+                study.enqueue_trial(start, skip_if_exists=True)  # a driver killed meanwhile left the others out
             _tune(experiment, search, run, study, left, finished, progress)
     board = build_leaderboard(experiment, run)
     if len([trial for trial in study.trials if trial.state.is_finished()]) < search.trials:
@@ -145,11 +150,11 @@ def _trial_name(trial: Any) -> str:
 
 
 def _stopped(experiment: Experiment, search: Search, result: dict[str, Any]) -> Outcome:
-    """How a trial ended that left no outcome: the scheduler stopped it, or its proxy died."""
+    """How a trial ended that left no outcome: the scheduler stopped it, or its proxy died (which has no result)."""
     step, value = int(result.get("step", 0)), result.get(search.metric)
     seconds = float(result.get("seconds", 0.0))
     if value is None:
-        return Outcome(OutcomeKind.failed, "ended before its first report; see the worker's log", step, None, seconds)
+        return Outcome(OutcomeKind.failed, "the trial's process failed; see Ray's logs", step, None, seconds)
     if step >= experiment.train.max_steps:
         return Outcome(OutcomeKind.completed, f"ran all {step} steps", step, value, seconds)
     return Outcome(OutcomeKind.pruned, f"stopped by {search.scheduler.type} at step {step}", step, value, seconds)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import raytune_ft.data.prepare as prepare_module
-from raytune_ft.data.collate import pad_batch
 from raytune_ft.data.prepare import open_prepared, prepare
 from raytune_ft.errors import InputError, IntegrityError
 
@@ -139,8 +138,10 @@ def test_files_of_someone_else_are_never_replaced(experiment, data, tmp_path: Pa
     assert precious.read_text() == "years of work"
 
 
-def test_a_batch_is_padded_on_the_right() -> None:
-    batch = pad_batch([{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}, {"input_ids": [4], "labels": [4]}], 9)
-    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 9, 9]]
-    assert batch["labels"].tolist() == [[-100, 2, 3], [4, -100, -100]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+def test_data_that_trials_were_trained_on_is_not_replaced(experiment, data, write_rows, tmp_path: Path) -> None:
+    before = prepare(experiment(data), tmp_path / "data", in_use=True)
+    write_rows("train.jsonl", rows(21))
+    changed = r"^\S+: was started with other data \(changed: \S+train\.jsonl\); put it back, or change `name`$"
+    with pytest.raises(InputError, match=changed):
+        prepare(experiment(data), tmp_path / "data", in_use=True)
+    assert open_prepared(tmp_path / "data") == before
