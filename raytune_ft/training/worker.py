@@ -19,7 +19,7 @@ from raytune_ft.training.deepspeed import deepspeed_settings
 from raytune_ft.training.guards import finite, out_of_memory_reason
 from raytune_ft.training.metrics_log import read_metrics, write_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
-from raytune_ft.training.reporting_callback import ReportingCallback
+from raytune_ft.training.reporting_callback import ReportingCallback, checkpoint_name
 from raytune_ft.training.spec import TrialSpec
 
 
@@ -59,11 +59,19 @@ def train_worker(config: dict[str, Any]) -> None:
 
 
 def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
-    step = read_json(Path(resume_from) / "trainer_state.json")["global_step"] if resume_from else 0
+    saved = read_json(Path(resume_from) / "trainer_state.json") if resume_from else {}
+    step = saved.get("global_step", 0)
     earlier = [report for report in read_metrics(spec.directory.metrics) if report["step"] <= step]
+    last = earlier[-1] if earlier else {}
+    if step > last.get("step", 0):  # killed between the checkpoint and its line
+        value = next((entry["eval_loss"] for entry in reversed(saved["log_history"]) if "eval_loss" in entry), None)
+        last = {**last, "step": step, "eval_loss": finite(value), "checkpoint": checkpoint_name(step)}
+        earlier.append(last)
     if ray.train.get_context().get_world_rank() == 0:
         write_metrics(spec.directory.metrics, earlier)
-    last = earlier[-1] if earlier else {}
+    if step >= spec.experiment.train.max_steps:  # killed after its last checkpoint; the trainer would do a step more
+        seconds = float(last.get("seconds", 0.0))
+        return Outcome(OutcomeKind.completed, f"ran all {step} steps", step, last["eval_loss"], seconds)
     callback = ReportingCallback(spec, last.get("first_loss"), float(last.get("seconds", 0.0)))
     try:
         trainer = _trainer(spec, local, callback)
