@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.resolve import resolved_values
@@ -16,6 +18,27 @@ if TYPE_CHECKING:
     import optuna
 
 MAY_CHANGE = {"search.trials", "search.max_concurrent"}
+
+
+@contextmanager
+def only_driver(run: RunDirectory) -> Iterator[None]:
+    """Keeps the run to one process at a time: two would hand out the same trials; a killed one holds nothing.
+
+    Raises:
+        InputError: Another process works in it.
+    """
+    run.root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run.root / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            str(run.root), "another sweep or training runs in it", "wait for its end, or stop it"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_same_experiment(experiment: Experiment, run: RunDirectory) -> None:

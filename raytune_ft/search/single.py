@@ -14,7 +14,7 @@ from raytune_ft.execution.isolated import run_isolated
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.search.leaderboard import build_leaderboard, choose_winner
 from raytune_ft.search.progress import Progress
-from raytune_ft.search.resume import check_same_experiment
+from raytune_ft.search.resume import check_same_experiment, only_driver
 from raytune_ft.search.study import trial_name
 from raytune_ft.search.sweep import SweepResult
 from raytune_ft.training.outcome import Outcome, OutcomeKind
@@ -35,6 +35,11 @@ def train_once(experiment: Experiment, progress: Progress, *, resume: bool = Fal
     """
     experiment = experiment.model_copy(update={"search": None})
     run = RunDirectory(Path(experiment.output_dir).resolve() / experiment.name)
+    with only_driver(run):
+        return _train(experiment, run, progress, resume)
+
+
+def _train(experiment: Experiment, run: RunDirectory, progress: Progress, resume: bool) -> SweepResult:
     trial = run.trial(trial_name(0))
     if run.study.exists():
         raise InputError(str(run.root), "holds a sweep", "change `name`, or use raytune-ft sweep --resume")
@@ -47,7 +52,12 @@ def train_once(experiment: Experiment, progress: Progress, *, resume: bool = Fal
     if outcome is None:
         spec = TrialSpec.of(trial_name(0), {}, experiment, run)
         with ray_cluster():
-            check_resources(experiment)
+            try:
+                check_resources(experiment)
+            except InputError:
+                if not resume:  # nothing was started: the next call may have other settings
+                    run.experiment.unlink()
+                raise
             progress.started(spec.trial_id, {})
             outcome = run_isolated(spec, [_forward_to(progress, spec.trial_id)])
             progress.ended(spec.trial_id, str(outcome.kind), outcome.reason, outcome.value)

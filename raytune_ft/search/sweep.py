@@ -17,7 +17,7 @@ from raytune_ft.execution.cluster import check_resources, ray_cluster
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.search.leaderboard import Row, build_leaderboard, choose_winner
 from raytune_ft.search.progress import Progress
-from raytune_ft.search.resume import check_same_experiment, interrupted_trials
+from raytune_ft.search.resume import check_same_experiment, interrupted_trials, only_driver
 from raytune_ft.search.schedulers import make_scheduler, replay
 from raytune_ft.search.study import open_study, trial_name
 from raytune_ft.training.outcome import Outcome, OutcomeKind
@@ -67,6 +67,11 @@ def run_sweep(experiment: Experiment, progress: Progress, *, resume: bool = Fals
     if search is None:
         raise InputError("search", "missing", "add a search section, or use raytune-ft train")
     run = RunDirectory(Path(experiment.output_dir).resolve() / experiment.name)
+    with only_driver(run):
+        return _sweep(experiment, search, run, progress, resume)
+
+
+def _sweep(experiment: Experiment, search: Search, run: RunDirectory, progress: Progress, resume: bool) -> SweepResult:
     if run.study.exists() and not resume:
         raise InputError(str(run.root), "already holds a study", "add --resume to go on with it, or change `name`")
     check_same_experiment(experiment, run)

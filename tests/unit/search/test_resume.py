@@ -7,7 +7,7 @@ import pytest
 from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.errors import InputError
 from raytune_ft.paths import write_text
-from raytune_ft.search.resume import check_same_experiment, interrupted_trials
+from raytune_ft.search.resume import check_same_experiment, interrupted_trials, only_driver
 from raytune_ft.search.study import open_study
 
 
@@ -80,3 +80,11 @@ def test_only_running_trials_are_interrupted_ones(make_experiment, run) -> None:
     study.tell(trials[1], 0.5)
     study.enqueue_trial({"method.r": 8})
     assert [trial.number for trial in interrupted_trials(study)] == [0, 2]
+
+
+def test_a_run_takes_one_process_at_a_time(run) -> None:
+    refused = pytest.raises(InputError, match="another sweep or training runs in it; wait for its end, or stop it")
+    with only_driver(run), refused, only_driver(run):
+        pass
+    with only_driver(run):
+        pass

@@ -1,0 +1,44 @@
+"""What a sweep makes of a trial that left no outcome, and of a cluster that is too small."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+
+from raytune_ft.errors import InputError
+from raytune_ft.search import sweep
+from raytune_ft.search.progress import Silent
+from raytune_ft.training.outcome import OutcomeKind
+
+
+@pytest.mark.parametrize(
+    ("result", "kind", "reason"),
+    [
+        ({}, OutcomeKind.failed, "the trial's process failed; see Ray's logs"),
+        ({"step": 15, "eval_loss": 0.5, "seconds": 3.0}, OutcomeKind.pruned, "stopped by asha at step 15"),
+        ({"step": 45, "eval_loss": 0.5, "seconds": 9.0}, OutcomeKind.completed, "ran all 45 steps"),
+    ],
+)
+def test_a_trial_without_an_outcome_was_stopped_or_lost(make_experiment, result, kind, reason) -> None:
+    experiment = make_experiment()
+    outcome = sweep._stopped(experiment, experiment.search, result)
+    assert (outcome.kind, outcome.reason) == (kind, reason)
+    assert outcome.value == result.get("eval_loss")
+
+
+def test_a_sweep_that_the_cluster_can_not_hold_may_be_called_again_with_other_settings(
+    make_experiment, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_small(experiment: object) -> None:
+        raise InputError("resources", "too small")
+
+    monkeypatch.setattr(sweep, "prepare", lambda *args, **kwargs: None)
+    monkeypatch.setattr(sweep, "ray_cluster", nullcontext)
+    monkeypatch.setattr(sweep, "check_resources", too_small)
+    for workers in (4, 2):
+        experiment = make_experiment().model_copy(update={"output_dir": str(run.root.parent)})
+        resources = experiment.resources.model_copy(update={"workers": workers})
+        with pytest.raises(InputError, match="resources: too small"):
+            sweep.run_sweep(experiment.model_copy(update={"resources": resources}), Silent())
+        assert not run.study.exists() and not run.experiment.exists()
