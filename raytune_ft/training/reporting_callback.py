@@ -78,7 +78,6 @@ class ReportingCallback(TrainerCallback):
             "tokens": self._tokens,
             "train_loss": finite(sum(self._losses) / len(self._losses)) if self._losses else None,
             "eval_loss": finite(self.last_eval_loss),
-            "first_loss": self.guard.first_loss,
             "seconds": round(self.seconds, 3),
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "checkpoint": checkpoint_name(step) if self.diverged is None else None,

@@ -72,7 +72,9 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
     if step >= spec.experiment.train.max_steps:  # killed after its last checkpoint; the trainer would do a step more
         seconds = float(last.get("seconds", 0.0))
         return Outcome(OutcomeKind.completed, f"ran all {step} steps", step, last["eval_loss"], seconds)
-    callback = ReportingCallback(spec, last.get("first_loss"), float(last.get("seconds", 0.0)))
+    # Out of the checkpoint, which is the same for all ranks: metrics.jsonl may be stale on another node.
+    first_loss = next((entry["loss"] for entry in saved.get("log_history", ()) if "loss" in entry), None)
+    callback = ReportingCallback(spec, first_loss, float(last.get("seconds", 0.0)))
     try:
         trainer = _trainer(spec, local, callback)
     except (
