@@ -10,6 +10,7 @@ from pathlib import Path
 
 import typer
 
+from raytune_ft import __version__
 from raytune_ft.cli import assets, cluster, evaluate, experiment, quickstart, registry, report, serve, status, train
 from raytune_ft.errors import RaytuneError
 
@@ -46,8 +47,17 @@ for name, verb in VERBS.items():
     app.command(name)(verb)
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"raytune-ft {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error; stands before the verb."),
+    version: bool = typer.Option(False, "--version", callback=_say_version, is_eager=True, help="Print the version."),
+) -> None:
     """Search, prove and serve fine-tuned language models on Ray."""
     if debug:
         os.environ[DEBUG_VARIABLE] = "1"

@@ -15,7 +15,9 @@ DASHBOARD = "http://127.0.0.1:8265"
 def submit(
     experiment: Path = typer.Argument(help="Experiment file, inside the working directory."),
     address: str = typer.Option(DASHBOARD, help="URL of the cluster's dashboard."),
-    assignments: list[str] = typer.Option([], "--set", help="key.path=value, replaces a setting; may be repeated."),
+    assignments: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="Override a setting, e.g. train.max_steps=20; may be repeated."
+    ),
     wait: bool = typer.Option(True, help="Stream the job's log until it ends, or return at once."),
     working_dir: Path = typer.Option(Path("."), help="Directory that is uploaded; the job starts in it."),
     python: str = typer.Option("python", help="Interpreter on the cluster's nodes that has raytune-ft's packages."),

@@ -10,7 +10,10 @@ import typer
 
 from raytune_ft.cli.output import console, emit, out, say
 
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: train.max_steps=20")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. train.max_steps=20; may be repeated."),
+]
 
 
 def init(
@@ -25,6 +28,8 @@ def init(
 
     write_starter(to, name=name, base_model=base_model, train=train, test=test)
     say(f"wrote {to}")
+    if test is None:
+        say("warning: without data.test the winner can't be evaluated or promoted; add rows that no trial sees")
     say(f"next: raytune-ft check {to} && raytune-ft sweep {to}")
 
 
@@ -49,7 +54,13 @@ def check(
     checked = load_experiment(experiment, overrides or ())
     check_base_model(checked)
     summary = check_data(checked)
-    result = {"experiment": checked.name, "base_model": checked.base_model, "splits": summary.rows, "ok": True}
+    result = {
+        "experiment": checked.name,
+        "base_model": checked.base_model,
+        "splits": summary.rows,
+        "warnings": list(summary.warnings),
+        "ok": True,
+    }
 
     def text() -> None:
         rows = ", ".join(f"{split} {count}" for split, count in summary.rows.items())

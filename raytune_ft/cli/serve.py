@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     from raytune_ft.serving.session import Endpoint
 
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
-KeyFile = Annotated[Path | None, typer.Option(help="File with the API key; else RAYTUNE_FT_API_KEY is, where set.")]
+KeyFile = Annotated[
+    Path | None, typer.Option(help="File whose first line is the API key; by default RAYTUNE_FT_API_KEY.")
+]
 
 
 def serve(
     base_model: Annotated[str | None, typer.Option(help="Base to serve; by default the champions'.")] = None,
     registry: RegistryOption = DEFAULT_REGISTRY,
-    adapter: Annotated[list[str] | None, typer.Option(help="Adapter to serve; repeat it; by default all.")] = None,
+    adapter: Annotated[
+        list[str] | None, typer.Option(help="Adapter to serve, by default all; may be repeated.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback a key is needed.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
     api_key_file: KeyFile = None,

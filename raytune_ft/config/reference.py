@@ -18,7 +18,8 @@ HEADER = """\
 # Configuration
 
 Every key of an experiment file, generated from the models by `python -m raytune_ft.config.reference`.
-`--set key.path=value` replaces any of them on the command line, and a search space may search any of them.
+`--set key.path=value` replaces any of them on the command line; a search space may search those of `train`, `method`
+and `resources`, and `seed`.
 `raytune-ft check --schema` prints the same as a JSON schema for editors.
 """
 

@@ -128,4 +128,10 @@ def _text(choice: Any) -> str:
 
 
 def _failed(endpoint: Endpoint, error: Exception) -> RaytuneError:
+    import openai
+
+    if isinstance(error, openai.APIConnectionError):
+        return RaytuneError(
+            f"{endpoint.base_url}: no endpoint answers; start one with raytune-ft serve, or check --url"
+        )
     return RaytuneError(f"{endpoint.base_url}: {type(error).__name__}: {' '.join(str(error).split())[:500]}")

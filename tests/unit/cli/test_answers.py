@@ -83,6 +83,7 @@ def test_check_answers_programs_in_json(toy_experiment, tiny_llama: Path) -> Non
         "experiment": "toy",
         "base_model": str(tiny_llama),
         "splits": {"train": 160, "validation": 32, "test": 32},
+        "warnings": [],
         "ok": True,
     }
 
