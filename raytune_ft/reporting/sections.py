@@ -76,7 +76,7 @@ def search_plots(board: Leaderboard) -> str:
     """Places of the history and of the learning curves."""
     metric = escape(board.metric)
     return f"""<div class="pair">
-<section><h2>Search</h2><p class="note">Last {metric} of each trial; a star is the winner.</p>
+<section><h2>Search</h2><p class="note">Best {metric} of each trial; a star is the winner.</p>
 <div class="plot" id="history"></div></section>
 <section><h2>Learning curves</h2><p class="note">{metric} of every trial over its steps.</p>
 <div class="plot" id="curves"></div></section></div>"""

@@ -15,7 +15,7 @@ from rich.text import Text
 from raytune_ft.config.load import load_experiment
 from raytune_ft.paths import RunDirectory
 from raytune_ft.reporting.leaderboard import outcome_text
-from raytune_ft.reporting.read import TrialRecord, read_trials
+from raytune_ft.reporting.read import TrialRecord, read_leaderboard, read_trials
 from raytune_ft.reporting.wording import OUTCOMES, duration, measure, number, one_line, parameter_names
 
 
@@ -52,7 +52,7 @@ class RunStatus:
     best: Best | None
     elapsed_s: float
     finished: bool
-    """Whether the sweep has written its leaderboard."""
+    """Whether the leaderboard has every trial; a sweep that was stopped leaves one with fewer."""
 
 
 def run_status(run: RunDirectory, now: float | None = None) -> RunStatus:
@@ -64,6 +64,7 @@ def run_status(run: RunDirectory, now: float | None = None) -> RunStatus:
     """
     now = time.time() if now is None else now
     experiment = load_experiment(run.experiment)
+    planned = experiment.search.trials if experiment.search else 1
     trials = read_trials(run)
     counts = {outcome: sum(trial.outcome == outcome for trial in trials) for outcome in OUTCOMES}
     running = tuple(_running(trial, now) for trial in trials if trial.ending is None)
@@ -71,12 +72,12 @@ def run_status(run: RunDirectory, now: float | None = None) -> RunStatus:
     last = now if running else max((trial.touched for trial in trials), default=now)
     return RunStatus(
         experiment=experiment.name,
-        planned=experiment.search.trials if experiment.search else 1,
+        planned=planned,
         outcomes={outcome: count for outcome, count in counts.items() if count},
         running=running,
         best=_best(trials),
         elapsed_s=max(0.0, last - began),
-        finished=run.leaderboard.is_file(),
+        finished=run.leaderboard.is_file() and len(read_leaderboard(run).rows) >= planned,
     )
 
 

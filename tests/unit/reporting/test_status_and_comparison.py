@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Callable
 
@@ -19,6 +20,14 @@ def text_of(renderable: object) -> str:
     console.print(renderable)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
+
+
+def test_a_sweep_that_was_stopped_is_not_finished(make_run: MakeRun) -> None:
+    run = make_run()
+    assert run_status(run).finished
+    board = json.loads(run.leaderboard.read_text())
+    run.leaderboard.write_text(json.dumps({**board, "rows": board["rows"][:3]}))
+    assert not run_status(run).finished
 
 
 def test_a_running_trial_is_shown_with_its_last_step_and_its_silence(make_run: MakeRun) -> None:
