@@ -35,7 +35,7 @@ def quickstart(
     with stage(2, "sweep", "TPE and ASHA over learning rate, rank and batch size, with DeepSpeed on Ray Train"):
         loaded = api.load_experiment(experiment)
         run = RunDirectory(Path(loaded.output_dir).resolve() / loaded.name)
-        sweep_with_table(loaded, resume=run.study.exists(), again=f"raytune-ft quickstart {experiment}")
+        sweep_with_table(loaded, resume=run.trials.is_dir(), again=f"raytune-ft quickstart {experiment}")
     with stage(3, "evaluate", "base against winner on sentences that no trial saw"):
         api.evaluate(run, say)
         report = write_report(run)

@@ -78,6 +78,9 @@ def show(result: SweepResult, as_json: bool) -> None:
     def text() -> None:
         console.print(leaderboard_table(read_leaderboard(result.run)))
         out(f"winner: trial {result.winner.trial}, {result.winner.value:.4f} at step {result.winner.step}")
-        out(f"next: raytune-ft evaluate {shown}")
+        if (result.run.data / "test").is_dir():
+            out(f"next: raytune-ft evaluate {shown}")
+        else:
+            out("next: add data.test, rows that no trial sees: without it nothing proves the winner")
 
     emit(read_json(result.run.leaderboard) | {"run": str(run), "winner": result.winner.trial}, as_json, text)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import InputError
+from raytune_ft.execution.loopback import environment, ray_on_loopback
 
 
 @contextmanager
@@ -29,13 +31,16 @@ def ray_cluster() -> Iterator[None]:
     shown = logging.INFO if os.environ.get("RAYTUNE_FT_DEBUG") else logging.ERROR
     if address := os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=shown, runtime_env={"env_vars": {"RAY_ADDRESS": address}})
-    else:
-        port = _free_port()
-        # Ray Train asks the state API when a trial is stopped; told the address, it does not look for other instances.
-        os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    port = _free_port()
+    # Ray Train asks the state API when a trial is stopped; told the address, it does not look for other instances.
+    with ray_on_loopback(), environment({"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"}):
         ray.init(
             address="local",
-            _node_ip_address="127.0.0.1",
             dashboard_host="127.0.0.1",
             dashboard_port=port,
             include_dashboard=True,
@@ -45,29 +50,42 @@ def ray_cluster() -> Iterator[None]:
         token = Path.home() / ".ray" / "auth_token"  # Ray writes it with the umask's permissions
         if token.exists():
             token.chmod(0o600)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        os.environ.pop("RAY_API_SERVER_ADDRESS", None)
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
-def check_resources(experiment: Experiment) -> None:
-    """Raises InputError when the cluster can't hold the experiment's concurrent trials."""
+def check_resources(experiment: Experiment, wait_s: float = 0.0) -> None:
+    """Raises InputError when the cluster can't hold the experiment's concurrent trials.
+
+    Args:
+        experiment: Whose trials need room.
+        wait_s: How long nodes may take to join, and an autoscaler, which is asked for them, to start them.
+    """
     import ray
+    from ray.autoscaler.sdk import request_resources
 
     resources = experiment.resources
-    available = ray.cluster_resources()
     trials = experiment.search.max_concurrent if experiment.search else 1
-    for kind, per_worker in (("CPU", resources.cpus_per_worker), ("GPU", resources.gpus_per_worker)):
-        asked, has = trials * resources.workers * per_worker, available.get(kind, 0.0)
-        if asked > has:
-            raise InputError(
-                "resources",
-                f"{trials} trial(s) at once x {resources.workers} workers x {per_worker:g} {kind} = {asked:g} {kind}, "
-                f"and the cluster has {has:g}",
-                "lower resources.workers or search.max_concurrent, or add nodes",
-            )
+    per_worker = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
+    asked = {kind: trials * resources.workers * each for kind, each in per_worker.items() if each}
+    deadline = time.monotonic() + wait_s
+    while missing := {kind: n for kind, n in asked.items() if n > ray.cluster_resources().get(kind, 0.0)}:
+        if time.monotonic() >= deadline:
+            kind, n = next(iter(missing.items()))
+            wanted = f"{trials} trial(s) at once x {resources.workers} workers x {per_worker[kind]:g} {kind}"
+            has = ray.cluster_resources().get(kind, 0.0)
+            remedy = "lower resources.workers or search.max_concurrent, or add nodes"
+            raise InputError("resources", f"{wanted} = {n:g} {kind}, and the cluster has {has:g}", remedy)
+        bundle = {kind: each for kind, each in per_worker.items() if each}
+        request_resources(bundles=[bundle] * (trials * resources.workers))
+        time.sleep(2.0)
+
+
+def joining_s() -> float:
+    """How long to wait for nodes: a cluster that is already up may still grow, a private one will not."""
+    return 300.0 if os.environ.get("RAY_ADDRESS") else 0.0
 
 
 def _free_port() -> int:

@@ -9,7 +9,7 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError, RaytuneError
-from raytune_ft.execution.cluster import check_resources, ray_cluster
+from raytune_ft.execution.cluster import check_resources, joining_s, ray_cluster
 from raytune_ft.execution.isolated import run_isolated
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.search.leaderboard import build_leaderboard, choose_winner
@@ -41,23 +41,23 @@ def train_once(experiment: Experiment, progress: Progress, *, resume: bool = Fal
 
 def _train(experiment: Experiment, run: RunDirectory, progress: Progress, resume: bool) -> SweepResult:
     trial = run.trial(trial_name(0))
-    if run.study.exists():
+    begun = trial.root.exists()
+    if begun and run.study.exists():
         raise InputError(str(run.root), "holds a sweep", "change `name`, or use raytune-ft sweep --resume")
-    if trial.root.exists() and not resume:
+    if begun and not resume:
         raise InputError(str(run.root), "already holds a trained trial", "add --resume to go on, or change `name`")
-    check_same_experiment(experiment, run)
-    prepared = prepare(experiment, run.data, in_use=trial.root.exists())
+    if begun:
+        check_same_experiment(experiment, run)
+    prepared = prepare(experiment, run.data, in_use=begun)
     write_text(run.experiment, resolved_yaml(experiment))
     outcome = Outcome.read(trial)
+    if outcome is not None and outcome.kind is OutcomeKind.failed:  # what made it fail may be mended
+        trial.outcome.unlink()
+        outcome = None
     if outcome is None:
         spec = TrialSpec.of(trial_name(0), {}, experiment, run)
         with ray_cluster():
-            try:
-                check_resources(experiment)
-            except InputError:
-                if not resume:  # nothing was started: the next call may have other settings
-                    run.experiment.unlink()
-                raise
+            check_resources(experiment, joining_s())
             progress.started(spec.trial_id, {})
             outcome = run_isolated(spec, [_forward_to(progress, spec.trial_id)])
             progress.ended(spec.trial_id, str(outcome.kind), outcome.reason, outcome.value)

@@ -13,13 +13,13 @@ from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.config.search import Search
 from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError
-from raytune_ft.execution.cluster import check_resources, ray_cluster
+from raytune_ft.execution.cluster import check_resources, joining_s, ray_cluster
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.search.leaderboard import Row, build_leaderboard, choose_winner
 from raytune_ft.search.progress import Progress
 from raytune_ft.search.resume import check_same_experiment, interrupted_trials, only_driver
 from raytune_ft.search.schedulers import make_scheduler, replay
-from raytune_ft.search.study import open_study, trial_name
+from raytune_ft.search.study import open_study, tell, trial_name
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 TUNE_ENVIRONMENT = {
@@ -72,26 +72,28 @@ def run_sweep(experiment: Experiment, progress: Progress, *, resume: bool = Fals
 
 
 def _sweep(experiment: Experiment, search: Search, run: RunDirectory, progress: Progress, resume: bool) -> SweepResult:
-    if run.study.exists() and not resume:
-        raise InputError(str(run.root), "already holds a study", "add --resume to go on with it, or change `name`")
-    check_same_experiment(experiment, run)
-    prepared = prepare(experiment, run.data, in_use=run.trials.is_dir())
+    begun = run.trials.is_dir()  # before the first trial, settings may still change
+    if begun and not resume:
+        raise InputError(str(run.root), "already holds trials", "add --resume to go on with them, or change `name`")
+    if begun:
+        check_same_experiment(experiment, run)
+    prepared = prepare(experiment, run.data, in_use=begun)
     write_text(run.experiment, resolved_yaml(experiment))
     study = open_study(experiment, search, run)
+    if search.storage and study.trials and not resume:
+        where = f"search.storage: study {experiment.name}"
+        raise InputError(where, f"already holds {len(study.trials)} trials", "add --resume, or change `name`")
     finished = [trial_name(trial.number) for trial in study.trials if trial.state.is_finished()]
     left = search.trials - len(finished)
+    interrupted = interrupted_trials(study)
+    for surplus in interrupted[max(left, 0) :]:  # fewer trials are wanted than before
+        tell(study, surplus, Outcome(OutcomeKind.failed, "interrupted, and not wanted any more"))
     if left > 0:
         with ray_cluster():
-            try:
-                check_resources(experiment)
-            except InputError:
-                if not resume:  # this call made them and starts nothing: the next one may have other settings
-                    run.study.unlink(missing_ok=True)
-                    run.experiment.unlink()
-                raise
+            check_resources(experiment, joining_s())
             for start in search.space.start_from:
                 study.enqueue_trial(start, skip_if_exists=True)  # a driver killed meanwhile left the others out
-            _tune(experiment, search, run, study, left, finished, progress)
+            _tune(experiment, search, run, study, left, finished, interrupted[:left], progress)
     board = build_leaderboard(experiment, run)
     if len([trial for trial in study.trials if trial.state.is_finished()]) < search.trials:
         raise Interrupted
@@ -106,6 +108,7 @@ def _tune(
     study: Any,
     left: int,
     finished: list[str],
+    interrupted: list[Any],
     progress: Progress,
 ) -> None:
     from ray import tune
@@ -123,7 +126,7 @@ def _tune(
 
     scheduler = make_scheduler(experiment, search)
     replay(scheduler, search, run, finished)
-    searcher = StudySearcher(study, experiment, search, left, interrupted_trials(study), outcome_of)
+    searcher = StudySearcher(study, experiment, search, left, interrupted, outcome_of)
     trainable = partial(
         run_tune_trial,
         experiment=experiment.model_dump(mode="json", exclude={"search": {"storage"}}),  # may hold a password

@@ -88,11 +88,12 @@ def pick_rows(run: RunDirectory, count: int) -> list[Mapping[str, Any]]:
         rows: list[Mapping[str, Any]] = [json.loads(line) for line in stream if line.strip()]
     examples = read_json(run.evaluation).get("examples", []) if run.evaluation.is_file() else []
     told_apart = {
-        str(each["prompt"])
+        each["row"]
         for each in examples
         if each.get("winner") == each.get("expected") and each.get("base") != each.get("winner")
     }
-    return sorted(rows, key=lambda row: _shown(split_row(row)[0]) not in told_apart)[:count]
+    order = sorted(range(len(rows)), key=lambda index: index not in told_apart)
+    return [rows[index] for index in order[:count]]
 
 
 def _tokens_for(expected: str | None) -> int:

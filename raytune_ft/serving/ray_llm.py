@@ -28,10 +28,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from raytune_ft.errors import RaytuneError
+from raytune_ft.execution.loopback import keep_replica_on_loopback
 from raytune_ft.serving.catalog import Catalog, UnknownModelError
 from raytune_ft.serving.guard import Guard
 from raytune_ft.serving.limits import check_request
-from raytune_ft.serving.loopback import keep_replica_on_loopback
 from raytune_ft.serving.openai_errors import RequestError
 from raytune_ft.serving.settings import ServeArgs, check_exposure, read_api_key
 

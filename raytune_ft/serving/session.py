@@ -8,22 +8,21 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from raytune_ft.errors import InputError, RaytuneError
+from raytune_ft.execution.loopback import environment, ray_on_loopback
 from raytune_ft.serving.app import ENGINE_ENVIRONMENT, build_app
 from raytune_ft.serving.catalog import build_catalog
-from raytune_ft.serving.loopback import LOOPBACK_ENVIRONMENT, ray_on_loopback
 from raytune_ft.serving.processes import children, end
 from raytune_ft.serving.settings import ServeArgs, check_exposure, read_api_key
 
 _APP = "raytune-ft"
 _RAY_ENVIRONMENT = {
     **ENGINE_ENVIRONMENT,
-    **LOOPBACK_ENVIRONMENT,
     "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_HOST_IP": "127.0.0.1",
 }
@@ -70,7 +69,7 @@ def served(
     if ray.is_initialized():
         raise RaytuneError("serve: this process already uses a Ray; call ray.shutdown() first")
     started, before = time.monotonic(), children()
-    with _environment(_RAY_ENVIRONMENT), ray_on_loopback(), _quiet(not engine_log):
+    with environment(_RAY_ENVIRONMENT), ray_on_loopback(), _quiet(not engine_log):
         try:
             log(f"starting Ray and vLLM for {args.base_model}")
             _start(ray, args, engine_log)
@@ -175,7 +174,7 @@ def _quiet(wanted: bool) -> Iterator[None]:
     """Keeps what Ray, vLLM and the client tell this process out of the user's sight; warnings are still shown."""
     root = logging.getLogger()
     handlers, root_level = root.handlers[:], root.level
-    with _environment({"VLLM_LOGGING_LEVEL": "WARNING"} if wanted else {}):
+    with environment({"VLLM_LOGGING_LEVEL": "WARNING"} if wanted else {}):
         importlib.import_module("raytune_ft.serving.ray_llm")
     if wanted:  # on its first import Ray Serve LLM makes the process's root logger its own
         root.handlers[:] = handlers
@@ -189,18 +188,3 @@ def _quiet(wanted: bool) -> Iterator[None]:
     finally:
         for each, level in zip(loggers, before, strict=True):
             each.setLevel(level)
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Sets variables for the processes that are started meanwhile, and puts back what was there."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

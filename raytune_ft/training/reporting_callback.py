@@ -64,7 +64,12 @@ class ReportingCallback(TrainerCallback):
         checkpoint = ray.train.Checkpoint.from_directory(saved) if context.get_local_rank() == 0 else None
         report = self._report(state.global_step, context.get_world_size())
         if self.diverged is None:
-            ray.train.report(report, checkpoint=checkpoint, checkpoint_dir_name=checkpoint_name(state.global_step))
+            ray.train.report(
+                report,
+                checkpoint=checkpoint,
+                checkpoint_dir_name=checkpoint_name(state.global_step),
+                delete_local_checkpoint_after_upload=True,
+            )
         if context.get_world_rank() == 0:
             append_metrics(self._spec.directory.metrics, report)
         self._losses.clear()

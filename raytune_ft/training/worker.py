@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from raytune_ft.training.guards import finite, out_of_memory_reason
 from raytune_ft.training.metrics_log import read_metrics, write_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.reporting_callback import ReportingCallback, checkpoint_name
+from raytune_ft.training.scratch import scratch_directory
 from raytune_ft.training.spec import TrialSpec
 
 
@@ -32,9 +31,7 @@ def train_worker(config: dict[str, Any]) -> None:
     spec: TrialSpec = config["spec"]
     if Outcome.read(spec.directory) is not None:  # a rank ended the trial for good, and the group was restarted
         return
-    local = (
-        Path(tempfile.gettempdir()) / f"raytune-ft-{hashlib.sha256(str(spec.directory.root).encode()).hexdigest()[:16]}"
-    )
+    local = scratch_directory(spec.directory)
     checkpoint = ray.train.get_checkpoint()
     try:
         if checkpoint is None:
@@ -54,7 +51,7 @@ def train_worker(config: dict[str, Any]) -> None:
     finally:
         if ray.train.get_context().get_local_rank() == 0:
             shutil.rmtree(local, ignore_errors=True)
-    if ray.train.get_context().get_world_rank() == 0:
+    if ray.train.get_context().get_world_rank() == 0 and Outcome.read(spec.directory) is None:  # it was not stopped
         outcome.write(spec.directory)
 
 

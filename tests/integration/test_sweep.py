@@ -96,7 +96,7 @@ def test_a_sweep_ranks_its_trials_and_a_diverged_one_is_a_failure_that_stops_not
     assert comparison["rows"] == 32
     assert comparison["systems"]["winner"]["loss"] < comparison["systems"]["base"]["loss"]
     assert comparison["difference"]["loss"]["high"] < 0
-    with pytest.raises(InputError, match="already holds a study"):
+    with pytest.raises(InputError, match="already holds trials"):
         api.run_sweep(experiment)
     with pytest.raises(InputError, match=r"train.max_steps: 16 -> 17"):
         api.run_sweep(api.load_experiment(tmp_path / "toy.yaml", ["train.max_steps=17"]), resume=True)

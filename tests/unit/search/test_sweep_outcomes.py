@@ -30,7 +30,7 @@ def test_a_trial_without_an_outcome_was_stopped_or_lost(make_experiment, result,
 def test_a_sweep_that_the_cluster_can_not_hold_may_be_called_again_with_other_settings(
     make_experiment, run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def too_small(experiment: object) -> None:
+    def too_small(*_: object) -> None:
         raise InputError("resources", "too small")
 
     monkeypatch.setattr(sweep, "prepare", lambda *args, **kwargs: None)
@@ -41,4 +41,4 @@ def test_a_sweep_that_the_cluster_can_not_hold_may_be_called_again_with_other_se
         resources = experiment.resources.model_copy(update={"workers": workers})
         with pytest.raises(InputError, match="resources: too small"):
             sweep.run_sweep(experiment.model_copy(update={"resources": resources}), Silent())
-        assert not run.study.exists() and not run.experiment.exists()
+        assert not run.trials.exists()

@@ -90,9 +90,9 @@ def test_rows_that_tell_base_and_winner_apart_come_first(tmp_path: Path) -> None
     (run.data / "test.rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert [row["prompt"] for row in pick_rows(run, 2)] == ["a", "b"]
     examples = [
-        {"prompt": "b", "expected": " yes", "base": " yes", "winner": " yes"},
-        {"prompt": "c", "expected": " yes", "base": " no", "winner": " yes"},
-        {"prompt": "d", "expected": " yes", "base": " yes", "winner": " no"},
+        {"row": 1, "prompt": "b", "expected": " yes", "base": " yes", "winner": " yes"},
+        {"row": 2, "prompt": "c", "expected": " yes", "base": " no", "winner": " yes"},
+        {"row": 3, "prompt": "d", "expected": " yes", "base": " yes", "winner": " no"},
     ]
     run.evaluation.write_text(json.dumps({"examples": examples}))
     assert [row["prompt"] for row in pick_rows(run, 3)] == ["c", "a", "b"]
