@@ -9,7 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
-console = Console(soft_wrap=False, highlight=False)
+PIPE_WIDTH = 120  # columns of a table that goes to a file or a log
+
+console = Console(soft_wrap=False, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 log = Console(stderr=True, soft_wrap=True, highlight=False)
 
 

@@ -23,8 +23,10 @@ def leaderboard_table(leaderboard: Leaderboard) -> Table:
     """Rank, trial, outcome, value, step, time, and a column for each searched parameter."""
     names = parameter_names(row.parameters for row in leaderboard.rows)
     table = Table(box=box.SIMPLE_HEAD, title=f"{leaderboard.experiment}: leaderboard", title_justify="left")
-    for header in ("rank", "trial", "outcome", leaderboard.metric, "step", "time", *names.values()):
-        table.add_column(header, justify="left" if header in ("trial", "outcome") else "right", overflow="fold")
+    for header in ("rank", "trial", "outcome", leaderboard.metric, "step", "time"):
+        table.add_column(header, justify="left" if header in ("trial", "outcome") else "right", no_wrap=True)
+    for name in names.values():  # on a narrow terminal these fold
+        table.add_column(name.removeprefix("per_device_"), justify="right", overflow="fold")
     for row in leaderboard.rows:
         values = (number(row.parameters.get(key), 3) for key in names)
         table.add_row(

@@ -65,6 +65,7 @@ def demo(
     with served(args, log=log) as endpoint:
         seconds = time.monotonic() - started
         log("GET /v1/models: " + ", ".join(endpoint.models))
+        log("asking held-out rows, first those that the evaluation saw the champion right on and the base wrong")
         base, tuned = endpoint.models[0], f"{endpoint.models[0]}:{adapter}"
         answers = []
         for model in (base, tuned):  # the first request of each loads what later ones find loaded

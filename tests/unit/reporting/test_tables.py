@@ -36,7 +36,7 @@ def test_the_leaderboard_has_a_column_for_each_searched_parameter(make_run: Make
     board = read_leaderboard(run)
     lines = text_of(leaderboard_table(board)).splitlines()
     header = next(line for line in lines if "rank" in line)
-    assert header.split()[-3:] == ["learning_rate", "r", "per_device_train_batch_size"]
+    assert header.split()[-3:] == ["learning_rate", "r", "train_batch_size"]
     assert f"{board.rows[0].value:.4f}" in next(line for line in lines if board.rows[0].trial in line)
 
 
