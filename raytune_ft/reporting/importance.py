@@ -2,42 +2,59 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from raytune_ft.paths import RunDirectory
 
 FEWEST_TRIALS = 4
-"""With fewer completed trials the shares are noise."""
+"""With fewer trials the shares are noise."""
 
 
 @dataclass(frozen=True)
 class Importances:
-    """Share of each parameter, the greatest first, or in words why there is none."""
+    """Share of each parameter in the metric at one step, the greatest first, or in words why there is none."""
 
     shares: Mapping[str, float]
     trials: int
+    step: int | None = None
     absent: str = ""
 
 
 def parameter_importances(run: RunDirectory, study_name: str) -> Importances:
-    """Reads the run's study; says in `absent` why importances can't be had."""
+    """Reads the run's study; says in `absent` why importances can't be had.
+
+    Trials are compared at the step that most of them reported, stopped ones included: at the end, a scheduler leaves
+    only those that were much alike.
+    """
     if not run.study.is_file():
-        return Importances({}, 0, "This run keeps no study.db, so importances are not known here.")
+        return Importances({}, 0, absent="This run keeps no study.db, so importances are not known here.")
     import optuna
+    from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         study = optuna.load_study(study_name=study_name, storage=study_url(run))
     except KeyError:
-        return Importances({}, 0, f"study.db holds no study named {study_name}, so importances are not known here.")
-    trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+        absent = f"study.db holds no study named {study_name}, so importances are not known here."
+        return Importances({}, 0, absent=absent)
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    reports = Counter(step for trial in trials for step in trial.intermediate_values)
+    if not reports:
+        return Importances({}, 0, absent="No trial reported a value.")
+    step = max(reports, key=lambda step: (reports[step], step))
+    trials = [trial for trial in trials if step in trial.intermediate_values]
     if len(trials) < FEWEST_TRIALS:
-        few = f"{len(trials)} trial{'' if len(trials) == 1 else 's'} ran to the end"
-        return Importances({}, len(trials), f"Only {few}; importances need at least {FEWEST_TRIALS}.")
-    if len({trial.value for trial in trials}) == 1:
-        return Importances({}, len(trials), "All completed trials reached the same value, so no parameter stands out.")
-    return Importances(optuna.importance.get_param_importances(study), len(trials))
+        few = f"{len(trials)} trial{'' if len(trials) == 1 else 's'} reported at one step"
+        return Importances({}, len(trials), absent=f"Only {few}; importances need at least {FEWEST_TRIALS}.")
+    values = [trial.intermediate_values[step] for trial in trials]
+    if len(set(values)) == 1:
+        return Importances({}, len(trials), absent="All trials reached the same value, so no parameter stands out.")
+    there = optuna.create_study(direction=study.direction)
+    for trial, value in zip(trials, values, strict=True):
+        there.add_trial(optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=value))
+    return Importances(optuna.importance.get_param_importances(there), len(trials), step)
 
 
 def study_url(run: RunDirectory) -> str:

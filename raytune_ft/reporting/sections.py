@@ -85,7 +85,8 @@ def search_plots(board: Leaderboard) -> str:
 def parameters(importances: Importances, parallel: bool) -> str:
     """Which parameter mattered, and how configurations lead to results."""
     if importances.shares:
-        note = f"Share of each parameter, PED-ANOVA over {importances.trials} completed trials."
+        compared = f"{importances.trials} trials at step {importances.step}"
+        note = f"Share of each parameter: PED-ANOVA over {compared}."
         note += " Few trials: read it as a hint." if importances.trials < 20 else ""
         plot = '<div class="plot" id="importance"></div>'
     else:

@@ -62,8 +62,12 @@ class StudySearcher(Searcher):
         return {TRIAL: trial_name(trial.number), PARAMETERS: parameters}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        trial, value = self._running.get(trial_id), result.get(self._search.metric)
-        if trial is not None and value is not None and "step" in result:
+        if trial := self._running.get(trial_id):
+            self._record(trial, result)
+
+    def _record(self, trial: optuna.Trial, result: dict[str, Any]) -> None:
+        value = result.get(self._search.metric)
+        if value is not None and "step" in result:
             known = self._study.trials[trial.number].intermediate_values
             if int(result["step"]) not in known:
                 trial.report(float(value), int(result["step"]))
@@ -71,6 +75,7 @@ class StudySearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial = self._running.pop(trial_id, None)
         if trial is not None:
+            self._record(trial, result or {})  # the report at which the scheduler stops a trial comes only here
             tell(self._study, trial, self._outcome_of(trial_name(trial.number), result))
 
     def save(self, checkpoint_path: str) -> None:

@@ -77,6 +77,7 @@ def test_a_sweep_ranks_its_trials_and_a_diverged_one_is_a_failure_that_stops_not
     assert states(result.run) == {0: "COMPLETE", 1: "FAIL", 2: "PRUNED"}
     study = optuna.load_study(study_name="toy", storage=f"sqlite:///{result.run.study}")
     assert sorted(study.trials[0].intermediate_values) == [4, 8, 16]
+    assert 4 in study.trials[2].intermediate_values and 16 not in study.trials[2].intermediate_values
 
     curve = read_metrics(result.run.trial("0000").metrics)
     assert [report["step"] for report in curve] == [4, 8, 16]

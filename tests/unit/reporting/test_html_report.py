@@ -91,7 +91,7 @@ def test_a_parameter_named_like_a_tag_stays_text(make_run: MakeRun) -> None:
     assert "<img" not in json.dumps(figures_of(page))
 
 
-def test_too_few_completed_trials_are_said_in_words(make_run: MakeRun) -> None:
+def test_too_few_comparable_trials_are_said_in_words(make_run: MakeRun) -> None:
     text, page = page_of(make_run(trials=3))
     assert "importances need at least 4" in text
     assert "importance" not in figures_of(page)

@@ -105,3 +105,13 @@ def test_a_searcher_is_not_restored_from_tunes_own_state(drive, tmp_path) -> Non
     _, searcher = drive(1)
     with pytest.raises(NotImplementedError, match="raytune-ft sweep --resume"):
         searcher.restore(str(tmp_path))
+
+
+def test_the_report_at_which_the_scheduler_stops_a_trial_is_kept(drive) -> None:
+    """Ray Tune gives it to on_trial_complete only."""
+    study, searcher = drive(1, {"0000": "pruned"})
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", {"step": 5, "eval_loss": 0.9})
+    assert study.trials[0].state == TrialState.PRUNED
+    assert study.trials[0].intermediate_values == {5: 0.9}
+    assert study.trials[0].value == 0.9
