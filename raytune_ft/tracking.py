@@ -143,9 +143,7 @@ def _wandb(settings: Wandb, group: str, run_dir: Path) -> Any:
             parent.log_trial_result(iteration, trial, {key: item for key, item in result.items() if key != "config"})
 
         def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-            for trial in list(
-                self._trial_logging_actors
-            ):  # after Ctrl-C, nobody told them to end
+            for trial in list(self._trial_logging_actors):  # after Ctrl-C, nobody told them to end
                 self._signal_logging_actor_stop(trial=trial)
             parent: Any = super()
             parent.on_experiment_end(trials, **info)
