@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from raytune_ft.config.data import DataConfig
 from raytune_ft.config.model import Strict
 from raytune_ft.config.search import Asha, Search
-from raytune_ft.config.training import Isolated, Lora, Resources, Sft, Train
+from raytune_ft.config.training import Lora, Resources, Runner, Sft, Train
 from raytune_ft.names import check_name
 
 Name = Annotated[str, AfterValidator(lambda value: check_name("name", value))]
@@ -93,8 +93,8 @@ class Experiment(Strict):
     """What one trial takes."""
     search: Search | None = None
     """The study; without it `train` still runs the one configuration."""
-    runner: Isolated = Isolated()
-    """How a trial gets its workers."""
+    runner: Runner | None = None
+    """How a trial gets its workers: `lane` or `isolated`; by default `lane` wherever it can serve."""
     evaluate: Evaluate = Evaluate()
     """Base against winner."""
     tracking: Tracking = Tracking()

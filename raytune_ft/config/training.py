@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from raytune_ft.config.model import Strict
 
@@ -110,3 +110,39 @@ class Isolated(Strict):
     """One Ray Train run per trial: nothing is shared, everything is started anew."""
 
     type: Literal["isolated"] = "isolated"
+
+
+class LaneStep(Strict):
+    """The lane's training step; each of these is exact, and on because it was measured to help."""
+
+    loss_positions_only: bool = True
+    """Compute logits and cross entropy only where a label carries loss."""
+    padding_free: bool = True
+    """Lay the rows of a batch end to end; off, each is padded to the longest of the batch."""
+    attention: Literal["auto", "math", "sdpa"] = "auto"
+    """`math` multiplies plain matrices, `sdpa` is PyTorch's kernel; `auto` is `math` on CPUs, `sdpa` on GPUs."""
+    fused: bool = True
+    """Norms, rotary embeddings and gates with a backward pass of their own, where the model's family allows."""
+    round_tokens: int = Field(32, ge=1)
+    """Tokens of a step are rounded up to a multiple, so that kernels made for one step serve the next; 1 is off."""
+    compile: bool = False
+    """`torch.compile` of a layer: pays only where one shape serves very many steps."""
+
+
+class Lane(Strict):
+    """A warm worker group that keeps the frozen base loaded and takes trial after trial."""
+
+    type: Literal["lane"] = "lane"
+    packed: Literal["auto"] | PositiveInt = "auto"
+    """Trials that a lane trains in one forward and backward pass; `auto` packs while that is measured to be faster."""
+    lanes: int | None = Field(None, ge=1)
+    """Lanes of the study; by default as many as the cluster holds, at most `search.max_concurrent`."""
+    share_base: bool = True
+    """Map the base's weights from their files, so that the lanes of a node hold them once."""
+    pin_threads: bool = True
+    """Keep each worker on cores of its own."""
+    step: LaneStep = LaneStep()
+    """How a step is computed."""
+
+
+Runner = Annotated[Lane | Isolated, Field(discriminator="type")]
