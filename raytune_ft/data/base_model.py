@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,7 @@ def check_base_model(experiment: Experiment) -> None:
         files: Collection[str] = {path.name for path in directory.iterdir()}
     else:
         directory, files = _hub_files(name)
-    config = _read(directory, "config.json")
-    if config is None:
-        raise InputError("base_model", f"{name} has no config.json", "give a Hugging Face model directory")
+    config = _config(name, directory)
     tokenizer_config = _read(directory, "tokenizer_config.json") or {}
     if not experiment.trust_remote_code:
         for file, content in (("config.json", config), ("tokenizer_config.json", tokenizer_config)):
@@ -70,6 +69,15 @@ def check_base_model(experiment: Experiment) -> None:
         raise InputError(
             "base_model", f"{name} has {what}", "save the model with save_pretrained, which writes safetensors"
         )
+
+
+def model_config(base_model: str) -> dict[str, Any]:
+    """The model's config.json; for a hub id, downloaded without the weights.
+
+    Raises:
+        InputError: There is none, it is broken, or the hub can't be reached.
+    """
+    return _config(base_model, local_files(base_model))
 
 
 def is_path(base_model: str) -> bool:
@@ -96,6 +104,14 @@ def local_files(base_model: str) -> Path:
     return directory
 
 
+def _config(base_model: str, directory: Path) -> dict[str, Any]:
+    config = _read(directory, "config.json")
+    if config is None:
+        raise InputError("base_model", f"{base_model} has no config.json", "give a Hugging Face model directory")
+    return config
+
+
+@cache  # asked several times by one command, and each time may wait for the network
 def _hub_files(base_model: str) -> tuple[Path, Collection[str]]:
     """Where the small files of a hub model are, and the names of all its files; from the local cache if it is there."""
     from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache

@@ -1,0 +1,79 @@
+"""Which runner an experiment gets, and why."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.training import DeepSpeed, Isolated, Lane
+from raytune_ft.data.base_model import model_config
+from raytune_ft.errors import InputError
+from raytune_ft.training.lane.families import refusal
+
+_OF_A_LANE = ("resources", "train.bf16", "train.attn_implementation", "method.type")
+"""Settings that a lane's workers take on when they start, so that its trials can't differ in them."""
+_OUTSIDE_LAYERS = ("lm_head", "model.embed_tokens")
+"""Modules that a lane runs without adapters."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A runner and why.
+
+    Attributes:
+        runner: With its settings.
+        reason: One clause that a person reads.
+    """
+
+    runner: Lane | Isolated
+    reason: str
+
+
+def choose_runner(experiment: Experiment) -> Choice:
+    """The runner that the experiment asks for; without `runner`, a lane wherever one can serve.
+
+    Raises:
+        InputError: It asks for a lane, and none can serve; or the base's config.json can't be read.
+    """
+    asked = experiment.runner
+    if isinstance(asked, Isolated):
+        return Choice(asked, "the experiment asks for it")
+    obstacle = _obstacle(experiment)
+    if obstacle is None:
+        return Choice(asked or Lane(), "the base is shared and each trial starts at once")
+    if asked is not None:
+        remedy = "use runner: {type: isolated}, or leave runner out"
+        raise InputError("runner", f"type lane can't serve: {obstacle}", remedy)
+    return Choice(Isolated(), obstacle)
+
+
+def _obstacle(experiment: Experiment) -> str | None:
+    """Why no lane can serve, the cheap reasons first."""
+    strategy = experiment.resources.strategy
+    if isinstance(strategy, DeepSpeed):
+        if strategy.zero_stage == 3:
+            return "strategy deepspeed with zero_stage 3 shards the base, which a lane keeps whole"
+        if strategy.offload_optimizer:
+            return "offload_optimizer moves optimizer state to the host, which a lane does not"
+    space = experiment.search.space.parameters if experiment.search else {}
+    for key in space:
+        if any(f"{key}.".startswith(f"{fixed}.") or fixed.startswith(f"{key}.") for fixed in _OF_A_LANE):
+            return f"the space searches {key}, which is the same for all trials of a lane"
+    targets = [experiment.method.target_modules]
+    if "method.target_modules" in space:
+        targets += space["method.target_modules"].choice or []
+    for each in targets:
+        for module in _OUTSIDE_LAYERS:
+            if _takes(each, module):
+                return f"method.target_modules takes {module}, where lanes have no adapters"
+    if experiment.trust_remote_code:
+        return "trust_remote_code brings a model whose code lanes do not know"
+    return refusal(model_config(experiment.base_model), experiment.data.max_length)
+
+
+def _takes(target_modules: str | list[str], module: str) -> bool:
+    """Whether PEFT would put an adapter on `module`: a text is a pattern of whole names, a list has their ends."""
+    if isinstance(target_modules, str):
+        return target_modules != "all-linear" and re.fullmatch(target_modules, module) is not None
+    return any(module == name or module.endswith(f".{name}") for name in target_modules)

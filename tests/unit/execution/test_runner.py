@@ -1,0 +1,125 @@
+"""Which runner an experiment gets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.training import Isolated, Lane
+from raytune_ft.errors import InputError
+from raytune_ft.execution.runner import choose_runner
+
+SERVES = "the base is shared and each trial starts at once"
+
+
+@pytest.fixture
+def experiment(tmp_path: Path):
+    def make(
+        config: dict[str, Any] | None = None,
+        space: dict[str, Any] | None = None,
+        strategy: dict[str, Any] | None = None,
+        max_length: int = 64,
+        **others: Any,
+    ) -> Experiment:
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **(config or {})}))
+        values = {
+            "name": "e",
+            "base_model": str(tmp_path),
+            "data": {"train": "t.jsonl", "max_length": max_length},
+            "resources": {"strategy": strategy or {"type": "ddp"}},
+            **({"search": {"space": {"parameters": space}}} if space else {}),
+            **others,
+        }
+        return Experiment.model_validate(values)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"runner": {"type": "lane"}},
+        {"strategy": {"type": "deepspeed", "zero_stage": 1}},
+        {"strategy": {"type": "deepspeed", "zero_stage": 2}},
+        {"space": {"train.learning_rate": {"loguniform": [1e-4, 1e-3]}, "method.r": {"choice": [4, 8]}}},
+        {"space": {"seed": {"randint": [0, 5]}, "method.target_modules": {"choice": ["all-linear", ["q_proj"]]}}},
+        {"config": {"model_type": "mistral"}},  # transformers' default window of 4096
+        {"config": {"model_type": "mistral", "sliding_window": None}, "max_length": 8192},
+        {"config": {"model_type": "qwen2", "sliding_window": 32, "use_sliding_window": False}},
+        {"config": {"model_type": "qwen3", "sliding_window": 64, "use_sliding_window": True}},
+        {"config": {"sliding_window": 16}},  # llama reads none
+        {"config": {"rope_parameters": {"rope_type": "llama3", "original_max_position_embeddings": 32}}},
+        {"config": {"rope_scaling": {"type": "dynamic"}, "max_position_embeddings": 64}},
+        {"method": {"target_modules": r"model\.layers\.\d+\.self_attn\.[qv]_proj"}},
+    ],
+)
+def test_a_lane_serves(experiment, changes: dict[str, Any]) -> None:
+    choice = choose_runner(experiment(**changes))
+    assert isinstance(choice.runner, Lane)
+    assert choice.reason == SERVES
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"strategy": {"type": "deepspeed", "zero_stage": 3}}, "zero_stage 3 shards the base"),
+        ({"strategy": {"type": "deepspeed", "offload_optimizer": True}}, "offload_optimizer moves"),
+        ({"space": {"resources.workers": {"choice": [1, 2]}}}, "the space searches resources.workers, which"),
+        ({"space": {"resources": {"choice": [{"workers": 2}]}}}, "the space searches resources, which"),
+        ({"space": {"train.bf16": {"choice": [True, False]}}}, "the space searches train.bf16, which"),
+        ({"space": {"train": {"choice": [{"bf16": True}]}}}, "the space searches train, which"),
+        ({"space": {"train.attn_implementation": {"choice": ["eager"]}}}, "searches train.attn_implementation, which"),
+        ({"space": {"method.type": {"choice": ["lora"]}}}, "the space searches method.type, which"),
+        ({"space": {"method.target_modules": {"choice": [["lm_head"]]}}}, "method.target_modules takes lm_head"),
+        ({"method": {"target_modules": ["q_proj", "embed_tokens"]}}, "takes model.embed_tokens"),
+        ({"method": {"target_modules": ".*(_proj|_head)"}}, "method.target_modules takes lm_head"),
+        ({"trust_remote_code": True}, "trust_remote_code brings"),
+        ({"config": {"model_type": "gemma2"}}, "model_type gemma2 is not one that lanes run (llama"),
+        ({"config": {"quantization_config": {"quant_method": "gptq"}}}, "the base is quantized"),
+        ({"config": {"attention_dropout": 0.1}}, "the base trains with attention_dropout 0.1"),
+        (
+            {"config": {"model_type": "mistral"}, "max_length": 4097},
+            "sliding window of 4096 tokens is shorter than data.max_length 4097",
+        ),
+        (
+            {"config": {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 32}},
+            "sliding window of 32 tokens is shorter than data.max_length 64",
+        ),
+        (
+            {"config": {"rope_scaling": {"type": "dynamic"}, "max_position_embeddings": 32}},
+            "dynamic rotary embedding depends on the longest row beyond 32 tokens",
+        ),
+    ],
+)
+def test_where_no_lane_can_serve_trials_are_isolated_and_an_asked_for_lane_is_refused(
+    experiment, changes: dict[str, Any], reason: str
+) -> None:
+    choice = choose_runner(experiment(**changes))
+    assert isinstance(choice.runner, Isolated)
+    assert reason in choice.reason and "\n" not in choice.reason
+    with pytest.raises(InputError) as refused:
+        choose_runner(experiment(**changes, runner={"type": "lane"}))
+    assert str(refused.value) == (
+        f"runner: type lane can't serve: {choice.reason}; use runner: {{type: isolated}}, or leave runner out"
+    )
+
+
+def test_isolated_is_given_where_it_is_asked_for_without_a_look_at_the_model(experiment) -> None:
+    asked = experiment(runner={"type": "isolated"}, base_model="/nowhere")
+    choice = choose_runner(asked)
+    assert (choice.runner, choice.reason) == (Isolated(), "the experiment asks for it")
+
+
+def test_a_lane_keeps_the_settings_that_the_experiment_gives_it(experiment) -> None:
+    choice = choose_runner(experiment(runner={"type": "lane", "packed": 2, "lanes": 3}))
+    assert choice.runner == Lane(packed=2, lanes=3)
+
+
+def test_a_base_that_is_not_there_is_an_input_error(experiment, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^base_model: .*no such directory"):
+        choose_runner(experiment(base_model=str(tmp_path / "nowhere")))
