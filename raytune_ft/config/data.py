@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictFloat, StrictInt, model_validator
 
 from raytune_ft.config.model import Strict
 
@@ -28,19 +28,19 @@ class DataConfig(Strict):
 
     train: str
     """JSONL file of the training rows."""
-    validation: str | float = 0.1
+    validation: str | StrictFloat = 0.1
     """JSONL file, or the fraction of `train` that is cut off; trials are compared on it."""
     test: str | None = None
     """JSONL file that no trial ever sees; the winner is proved on it."""
     format: DataFormat = DataFormat.prompt_completion
     """`prompt_completion`: {"prompt", "completion"}; `messages`: {"messages": [{"role", "content"}, ...]}."""
-    max_length: int = Field(1024, ge=8, le=1_048_576)
+    max_length: StrictInt = Field(1024, ge=8, le=1_048_576)
     """Tokens in a row at most; a longer row loses tokens from the left of its prompt, never from its answer."""
-    max_train_rows: int | None = Field(None, ge=1)
+    max_train_rows: StrictInt | None = Field(None, ge=1)
     """Take this many rows of `train`, drawn by the experiment's seed."""
-    max_validation_rows: int | None = Field(None, ge=1)
+    max_validation_rows: StrictInt | None = Field(None, ge=1)
     """Take this many rows of `validation`, drawn by the experiment's seed."""
-    max_test_rows: int | None = Field(None, ge=1)
+    max_test_rows: StrictInt | None = Field(None, ge=1)
     """Take this many rows of `test`, drawn by the experiment's seed."""
     duplicates: Duplicates = Duplicates.warn
     """`warn` counts rows that repeat or leak between splits; `remove` takes them out of the earlier split."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, StrictFloat, StrictInt, model_validator
 
 from raytune_ft.config.data import DataConfig
 from raytune_ft.config.model import Strict
@@ -24,11 +24,11 @@ class Evaluate(Strict):
     """`loss` for any data; the others where `labels` are given."""
     labels: list[str] = []
     """The possible answers; the model's choice is the one with the greatest logit of its first token."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: StrictInt = Field(16, ge=1)
     """Rows of one forward pass."""
-    bootstrap_samples: int = Field(2000, ge=100)
+    bootstrap_samples: StrictInt = Field(2000, ge=100)
     """Resamples of the paired bootstrap."""
-    confidence: float = Field(0.95, gt=0.5, lt=1.0)
+    confidence: StrictFloat = Field(0.95, gt=0.5, lt=1.0)
     """Level of the interval of the difference."""
 
     @model_validator(mode="after")
@@ -103,7 +103,7 @@ class Experiment(Strict):
     """Adapter versions."""
     output_dir: str = "runs"
     """Parent of the run directory."""
-    seed: int = Field(0, ge=0)
+    seed: StrictInt = Field(0, ge=0)
     """Seed of splits, data order, adapters and dropout."""
 
     @model_validator(mode="after")

@@ -47,6 +47,10 @@ def _line(problem: Any, model: type[BaseModel], place: Callable[[KeyPath], str])
             return where, "has no type", f"add type: {' or '.join(tags)}"
         case "string_type" if isinstance(problem["input"], bool | int | float):
             return where, f"{_shown(problem['input'])} is not text", "put it in quotes"
+        case "int_type" | "float_type":
+            value, kind = problem["input"], "a whole number" if problem["type"] == "int_type" else "a number"
+            whole = "write it without point or exponent; a space draws whole numbers by randint or choice"
+            return where, f"{_shown(value)} is not {kind}", whole if type(value) is float else "write plain digits"
         case "value_error":
             inner = problem["ctx"]["error"]
             if isinstance(inner, InputError):
@@ -65,7 +69,7 @@ def _meant(problem: Any, model: type[BaseModel]) -> KeyPath | None:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -87,10 +91,9 @@ def _key_path(model: type[BaseModel], loc: KeyPath) -> KeyPath:
 
 
 def _is_type_name(part: str | int, kept: list[str | int]) -> bool:
-    """Pydantic names the member of a plain union (`str`, `float`, `list[str]`) as a last location."""
-    return (
-        bool(kept) and isinstance(part, str) and (part in {"str", "float", "int", "bool"} or part.startswith("list["))
-    )
+    """Pydantic names the member of a plain union (`str`, `constrained-int`, `list[str]`) as a last location."""
+    names = ("str", "float", "int", "bool", "list[", "literal[", "constrained-")
+    return bool(kept) and isinstance(part, str) and part.startswith(names)
 
 
 def known_keys(model: type[BaseModel], path: KeyPath) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictFloat, StrictInt, model_validator
 
 from raytune_ft.config.model import Strict
 
@@ -14,7 +14,7 @@ class RandomSearch(Strict):
     """Independent draws."""
 
     type: Literal["random"] = "random"
-    seed: int = 0
+    seed: StrictInt = 0
     """Seed of the draws."""
 
 
@@ -22,9 +22,9 @@ class Tpe(Strict):
     """Tree-structured Parzen estimator (Bergstra et al. 2011), Optuna's, multivariate."""
 
     type: Literal["tpe"] = "tpe"
-    seed: int = 0
+    seed: StrictInt = 0
     """Seed of the sampler."""
-    n_startup_trials: int = Field(4, ge=0)
+    n_startup_trials: StrictInt = Field(4, ge=0)
     """Trials drawn at random before the model is used."""
 
 
@@ -41,9 +41,9 @@ class Asha(Strict):
     """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934), Ray Tune's."""
 
     type: Literal["asha"] = "asha"
-    grace_period: int = Field(10, ge=1)
+    grace_period: StrictInt = Field(10, ge=1)
     """Steps that every trial gets."""
-    reduction_factor: int = Field(3, ge=2)
+    reduction_factor: StrictInt = Field(3, ge=2)
     """One in this many goes on from each rung."""
 
 
@@ -53,11 +53,11 @@ Scheduler = Annotated[NoScheduler | Asha, Field(discriminator="type")]
 class Parameter(Strict):
     """One dimension of the space: exactly one of the distributions."""
 
-    loguniform: tuple[float, float] | None = None
+    loguniform: tuple[StrictFloat, StrictFloat] | None = None
     """[low, high], uniform in the logarithm."""
-    uniform: tuple[float, float] | None = None
+    uniform: tuple[StrictFloat, StrictFloat] | None = None
     """[low, high]."""
-    randint: tuple[int, int] | None = None
+    randint: tuple[StrictInt, StrictInt] | None = None
     """[low, high], both included."""
     choice: list[Any] | None = None
     """Any of these values."""
@@ -113,9 +113,9 @@ class Search(Strict):
     """The number that decides; `eval_loss` is the validation split's, as transformers' Trainer computes it."""
     mode: Literal["min", "max"] = "min"
     """Whether less or more of it is better."""
-    trials: int = Field(16, ge=1)
+    trials: StrictInt = Field(16, ge=1)
     """Trials in the study."""
-    max_concurrent: int = Field(1, ge=1)
+    max_concurrent: StrictInt = Field(1, ge=1)
     """Trials at once; each takes `resources`."""
     storage: str | None = None
     """Optuna storage URL; by default SQLite in the run's directory."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, StrictFloat, StrictInt, field_validator
 
 from raytune_ft.config.model import Strict
 
@@ -23,11 +23,11 @@ class Lora(Strict):
     """Low-rank adapters beside frozen weights (Hu et al. 2021, arXiv 2106.09685), by PEFT."""
 
     type: Literal["lora"] = "lora"
-    r: int = Field(16, ge=1, le=MAX_SERVED_LORA_RANK)
+    r: StrictInt = Field(16, ge=1, le=MAX_SERVED_LORA_RANK)
     """Rank of the adapters; vLLM serves ranks up to 512."""
-    alpha: int = Field(32, ge=1)
+    alpha: StrictInt = Field(32, ge=1)
     """Scale of the adapters' output: alpha / r, or alpha / sqrt(r) with `use_rslora`."""
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    dropout: StrictFloat = Field(0.0, ge=0.0, lt=1.0)
     """Dropout before the adapters."""
     target_modules: str | list[str] = "all-linear"
     """Which modules get adapters, by PEFT's names."""
@@ -38,27 +38,27 @@ class Lora(Strict):
 class Train(Strict):
     """Optimisation, by the names that transformers' TrainingArguments give."""
 
-    learning_rate: float = Field(2e-4, gt=0.0, le=10.0)
+    learning_rate: StrictFloat = Field(2e-4, gt=0.0, le=10.0)
     """Peak learning rate of AdamW."""
-    per_device_train_batch_size: int = Field(8, ge=1)
+    per_device_train_batch_size: StrictInt = Field(8, ge=1)
     """Rows of one worker's forward pass."""
-    gradient_accumulation_steps: int = Field(1, ge=1)
+    gradient_accumulation_steps: StrictInt = Field(1, ge=1)
     """Forward passes per optimizer step."""
-    max_steps: int = Field(100, ge=1)
+    max_steps: StrictInt = Field(100, ge=1)
     """Optimizer steps of a trial that is never stopped."""
-    eval_steps: int | None = Field(None, ge=1)
+    eval_steps: StrictInt | None = Field(None, ge=1)
     """Steps between evaluations; by default the scheduler's rungs and the last step."""
-    per_device_eval_batch_size: int = Field(16, ge=1)
+    per_device_eval_batch_size: StrictInt = Field(16, ge=1)
     """Rows of one worker's forward pass in evaluation."""
     lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine", "warmup_stable_decay"] = (
         "constant_with_warmup"
     )
     """Shape of the learning rate; a constant one does not lie to early stopping."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: StrictInt = Field(0, ge=0)
     """Steps of linear warmup."""
-    weight_decay: float = Field(0.0, ge=0.0)
+    weight_decay: StrictFloat = Field(0.0, ge=0.0)
     """AdamW's weight decay."""
-    max_grad_norm: float = Field(1.0, gt=0.0)
+    max_grad_norm: StrictFloat = Field(1.0, gt=0.0)
     """Gradients are clipped to this norm."""
     bf16: bool = True
     """Base weights and matrix products in bfloat16; adapters and optimizer stay float32."""
@@ -66,7 +66,7 @@ class Train(Strict):
     """Recompute activations in the backward pass: less memory, about a third more time."""
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
     """Attention kernel, by transformers' names."""
-    divergence_factor: float = Field(2.0, gt=1.0)
+    divergence_factor: StrictFloat = Field(2.0, gt=1.0)
     """A trial ends as `diverged` when a loss is NaN or infinite, or `eval_loss` is this many times the first step's."""
 
 
@@ -85,6 +85,13 @@ class DeepSpeed(Strict):
     offload_optimizer: bool = False
     """Keep the optimizer's state in host memory."""
 
+    @field_validator("zero_stage", mode="before")
+    @classmethod
+    def _a_number(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # which equals 1, and so would pass
+            raise ValueError(f"{str(value).lower()} is not a stage; use 1, 2 or 3")
+        return value
+
 
 Strategy = Annotated[Ddp | DeepSpeed, Field(discriminator="type")]
 
@@ -92,17 +99,17 @@ Strategy = Annotated[Ddp | DeepSpeed, Field(discriminator="type")]
 class Resources(Strict):
     """What one trial takes of the cluster."""
 
-    workers: int = Field(1, ge=1)
+    workers: StrictInt = Field(1, ge=1)
     """Ray Train workers of one trial."""
-    cpus_per_worker: float = Field(1, gt=0)
+    cpus_per_worker: StrictFloat = Field(1, gt=0)
     """Logical CPUs each worker reserves."""
-    gpus_per_worker: float = Field(0, ge=0)
+    gpus_per_worker: StrictFloat = Field(0, ge=0)
     """GPUs each worker reserves."""
     strategy: Strategy = Ddp()
     """How the workers share the work: `ddp` or `deepspeed`."""
-    worker_start_timeout_s: float = Field(180.0, gt=0)
+    worker_start_timeout_s: StrictFloat = Field(180.0, gt=0)
     """A trial whose workers have not started by then fails with that reason."""
-    max_failures: int = Field(2, ge=0)
+    max_failures: StrictInt = Field(2, ge=0)
     """Restarts of a trial's workers after a crash, each from the last whole checkpoint."""
 
 
@@ -123,7 +130,7 @@ class LaneStep(Strict):
     """`math` multiplies plain matrices, `sdpa` is PyTorch's kernel; `auto` is `math` on CPUs, `sdpa` on GPUs."""
     fused: bool = True
     """Norms, rotary embeddings and gates with a backward pass of their own, where the model's family allows."""
-    round_tokens: int = Field(32, ge=1)
+    round_tokens: StrictInt = Field(32, ge=1)
     """Tokens of a step are rounded up to a multiple, so that kernels made for one step serve the next; 1 is off."""
     compile: bool = False
     """`torch.compile` of a layer: pays only where one shape serves very many steps."""
@@ -133,9 +140,9 @@ class Lane(Strict):
     """A warm worker group that keeps the frozen base loaded and takes trial after trial."""
 
     type: Literal["lane"] = "lane"
-    packed: Literal["auto"] | PositiveInt = "auto"
+    packed: Literal["auto"] | Annotated[StrictInt, Field(ge=1)] = "auto"
     """Trials that a lane trains in one forward and backward pass; `auto` packs while that is measured to be faster."""
-    lanes: int | None = Field(None, ge=1)
+    lanes: StrictInt | None = Field(None, ge=1)
     """Lanes of the study; by default as many as the cluster holds, at most `search.max_concurrent`."""
     share_base: bool = True
     """Map the base's weights from their files, so that the lanes of a node hold them once."""
