@@ -11,7 +11,13 @@ from raytune_ft.data.base_model import model_config
 from raytune_ft.errors import InputError
 from raytune_ft.training.lane.families import refusal
 
-_OF_A_LANE = ("resources", "train.bf16", "train.attn_implementation", "method.type")
+_OF_A_LANE = (
+    "resources",
+    "train.bf16",
+    "train.attn_implementation",
+    "train.gradient_checkpointing",
+    "method.type",
+)
 """Settings that a lane's workers take on when they start, so that its trials can't differ in them."""
 _OUTSIDE_LAYERS = ("lm_head", "model.embed_tokens")
 """Modules that a lane runs without adapters."""

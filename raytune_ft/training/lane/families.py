@@ -5,12 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
-"""Decoders whose rows may be laid end to end: causal attention only, plain linear projections, no experts."""
+MODEL_TYPES = (
+    "arcee",
+    "ernie4_5",
+    "gemma",
+    "glm",
+    "glm4",
+    "llama",
+    "ministral",
+    "mistral",
+    "olmo",
+    "olmo2",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+    "starcoder2",
+)
+"""Decoders whose rows may be laid end to end: causal attention through transformers' interface, plain linear
+projections, no experts, and logits that are the last hidden states times the head alone."""
 
-_DEFAULT_WINDOWS = {"mistral": 4096}  # transformers' default where config.json is silent
-_WINDOWS_ON_REQUEST = ("qwen2", "qwen3")  # a window counts only with use_sliding_window
-_DROPOUTS = ("attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop")
+_DEFAULT_WINDOWS = {"ministral": 4096, "mistral": 4096, "phi3": None, "qwen2": 4096, "qwen3": 4096}
+_DEFAULT_WINDOWS |= {"smollm3": None, "starcoder2": None}  # transformers' where config.json is silent; others have none
+_WINDOWS_ON_REQUEST = ("qwen2", "qwen3", "smollm3")  # a window counts only with use_sliding_window
+_WINDOWS_BY_LAYER = (*_WINDOWS_ON_REQUEST, "ministral")  # and in layers of the type sliding_attention
+_DROPOUTS = (
+    "attention_dropout",
+    "hidden_dropout",
+    "residual_dropout",
+    "embedding_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+)
+_UNKNOWN_LAYERS = ("sliding_attention",)
 _ROPES_BY_LENGTH = ("dynamic", "longrope")  # one long row changes the angles of all rows beside it
 
 
@@ -24,6 +51,8 @@ def refusal(config: Mapping[str, Any], max_length: int) -> str | None:
     model_type = config.get("model_type")
     if model_type not in MODEL_TYPES:
         return f"the base's model_type {model_type} is not one that lanes run ({', '.join(MODEL_TYPES)})"
+    if config.get("use_bidirectional_attention"):
+        return "the base attends to later tokens too"
     if config.get("quantization_config"):
         return "the base is quantized"
     for key in _DROPOUTS:
@@ -44,9 +73,11 @@ def refusal(config: Mapping[str, Any], max_length: int) -> str | None:
 def _window(config: Mapping[str, Any]) -> int | None:
     """Tokens that attention looks back, where some layer looks back less than to the start."""
     model_type = config["model_type"]
-    if model_type == "llama" or (model_type in _WINDOWS_ON_REQUEST and not config.get("use_sliding_window")):
+    if model_type not in _DEFAULT_WINDOWS:
         return None
-    if set(config.get("layer_types") or ["sliding_attention"]) == {"full_attention"}:
+    if model_type in _WINDOWS_ON_REQUEST and not config.get("use_sliding_window"):
         return None
-    window: int | None = config.get("sliding_window", _DEFAULT_WINDOWS.get(model_type, 4096))
+    if model_type in _WINDOWS_BY_LAYER and "sliding_attention" not in (config.get("layer_types") or _UNKNOWN_LAYERS):
+        return None
+    window: int | None = config.get("sliding_window", _DEFAULT_WINDOWS[model_type])
     return window

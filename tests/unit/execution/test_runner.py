@@ -74,13 +74,21 @@ def test_a_lane_serves(experiment, changes: dict[str, Any]) -> None:
         ({"space": {"train.bf16": {"choice": [True, False]}}}, "the space searches train.bf16, which"),
         ({"space": {"train": {"choice": [{"bf16": True}]}}}, "the space searches train, which"),
         ({"space": {"train.attn_implementation": {"choice": ["eager"]}}}, "searches train.attn_implementation, which"),
+        (
+            {"space": {"train.gradient_checkpointing": {"choice": [True]}}},
+            "searches train.gradient_checkpointing, which",
+        ),
         ({"space": {"method.type": {"choice": ["lora"]}}}, "the space searches method.type, which"),
         ({"space": {"method.target_modules": {"choice": [["lm_head"]]}}}, "method.target_modules takes lm_head"),
         ({"method": {"target_modules": ["q_proj", "embed_tokens"]}}, "takes model.embed_tokens"),
         ({"method": {"target_modules": ".*(_proj|_head)"}}, "method.target_modules takes lm_head"),
         ({"trust_remote_code": True}, "trust_remote_code brings"),
-        ({"config": {"model_type": "gemma2"}}, "model_type gemma2 is not one that lanes run (llama"),
+        ({"config": {"model_type": "gemma2"}}, "model_type gemma2 is not one that lanes run (arcee"),
         ({"config": {"quantization_config": {"quant_method": "gptq"}}}, "the base is quantized"),
+        (
+            {"config": {"model_type": "gemma", "use_bidirectional_attention": True}},
+            "the base attends to later tokens too",
+        ),
         ({"config": {"attention_dropout": 0.1}}, "the base trains with attention_dropout 0.1"),
         (
             {"config": {"model_type": "mistral"}, "max_length": 4097},
