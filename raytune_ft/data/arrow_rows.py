@@ -1,0 +1,87 @@
+"""Tokenised rows straight out of their Arrow files, mapped into memory, without importing `datasets`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raytune_ft.errors import IntegrityError
+from raytune_ft.paths import read_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+IGNORED = -100
+
+
+class ArrowRows:
+    """One split, as `prepare` wrote it with `datasets.save_to_disk`.
+
+    Attributes:
+        answers: Tokens with a loss in each row, int64, shape [rows]; a row's first token is predicted from nothing.
+        lengths: Tokens in each row, int64, shape [rows].
+    """
+
+    answers: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    def __init__(self, split: Path) -> None:
+        """Maps the files of `split`. Raises IntegrityError when they are not what `state.json` lists."""
+        import numpy as np
+        import pyarrow as pa
+
+        tables = []
+        for entry in read_json(split / "state.json")["_data_files"]:
+            path = split / entry["filename"]
+            try:
+                tables.append(pa.ipc.open_stream(pa.memory_map(str(path))).read_all())
+            except (OSError, pa.ArrowInvalid) as error:
+                raise IntegrityError(
+                    f"{path}: not whole ({error}); remove {split.parent} and prepare it again"
+                ) from None
+        table = pa.concat_tables(tables)
+        self._ids: Any = [chunk for chunk in table.column("input_ids").chunks if len(chunk)]
+        self._labels: Any = [chunk for chunk in table.column("labels").chunks if len(chunk)]
+        self._firsts = np.cumsum([0, *(len(chunk) for chunk in self._ids)])
+        self.lengths = np.concatenate([_lengths(chunk) for chunk in self._ids])
+        self.answers = np.concatenate([_answers(chunk) for chunk in self._labels])
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """`input_ids` and `labels` of a row, each int32 of shape [tokens]; views of the file where it is mapped."""
+        import numpy as np
+
+        chunk = int(np.searchsorted(self._firsts, row, side="right")) - 1
+        at = row - int(self._firsts[chunk])
+        return _at(self._ids[chunk], at), _at(self._labels[chunk], at)
+
+
+def _offsets(chunk: Any) -> Any:
+    return chunk.offsets.to_numpy()
+
+
+def _at(chunk: Any, row: int) -> Any:
+    import numpy as np
+
+    start, end = chunk.offsets[row].as_py(), chunk.offsets[row + 1].as_py()
+    return chunk.values[start:end].to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
+
+
+def _lengths(chunk: Any) -> Any:
+    import numpy as np
+
+    return np.diff(_offsets(chunk)).astype(np.int64)
+
+
+def _answers(chunk: Any) -> Any:
+    import numpy as np
+
+    offsets = _offsets(chunk)
+    values = chunk.values[offsets[0] : offsets[-1]].to_numpy(zero_copy_only=False)
+    counted = (values != IGNORED).astype(np.int64)
+    starts = (offsets[:-1] - offsets[0]).astype(np.int64)
+    counted[starts] = 0
+    return np.add.reduceat(counted, starts)

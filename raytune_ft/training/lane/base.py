@@ -1,0 +1,160 @@
+"""The frozen base of a lane: loaded once, its linear modules ready for any trial's adapter."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.training import LaneStep
+from raytune_ft.training.lane import attention
+from raytune_ft.training.lane.adapter import Adapter, Projection
+from raytune_ft.training.lane.fused import fuse
+from raytune_ft.training.lane.layout import Layout
+from raytune_ft.training.lane.lora import Current, LoraLinear, Pack
+
+
+@dataclass
+class Base:
+    """A causal language model whose weights never change.
+
+    Attributes:
+        model: transformers' model, with a LoraLinear in the place of each linear module but the head.
+        projections: Those modules, in the model's order.
+        current: Which pack they work for.
+        kernel: Of attention: `math` or `sdpa`.
+        device: Where the model is.
+        dtype: Of its weights.
+        grouped: How the adapters of several trials are multiplied.
+    """
+
+    model: Any
+    projections: tuple[Projection, ...]
+    current: Current
+    kernel: str
+    device: str
+    dtype: torch.dtype
+    grouped: bool
+
+    def hidden_states(self, pack: Pack) -> torch.Tensor:
+        """The last layer's output for each token of the pack, [T, hidden]."""
+        layout: Layout = pack.layout
+        embedded = self.model.get_input_embeddings()(layout.input_ids[None])
+        if torch.is_grad_enabled():
+            embedded.requires_grad_()  # so that a backward pass reaches the first layer's adapters
+        self.current.pack = pack
+        try:
+            output = self.model.base_model(
+                inputs_embeds=embedded,
+                position_ids=layout.positions[None],
+                use_cache=False,
+                layout=layout,
+                kernel=self.kernel,
+            )
+        finally:
+            if not self.model.is_gradient_checkpointing:  # else the layers run again in the backward pass
+                self.current.pack = None
+        hidden: torch.Tensor = output.last_hidden_state[0]
+        return hidden
+
+    def head(self) -> torch.Tensor:
+        """The output embeddings, [vocabulary, hidden]."""
+        weight: torch.Tensor = self.model.get_output_embeddings().weight
+        return weight
+
+    def targets(self, target_modules: str | list[str]) -> list[Projection]:
+        """The projections that PEFT's `target_modules` means: `all-linear`, a pattern for the path, or names.
+
+        Raises:
+            ValueError: None is meant.
+        """
+        if target_modules == "all-linear":
+            return list(self.projections)
+        found = [each for each in self.projections if _meant(each.name, target_modules)]
+        if not found:
+            known = sorted({each.name.rpartition(".")[2] for each in self.projections})
+            raise ValueError(
+                f"method.target_modules {target_modules} names no module of the base; it has {', '.join(known)}"
+            )
+        return found
+
+    def adapter(self, experiment: Experiment) -> Adapter:
+        """A fresh adapter from the experiment's seed."""
+        targets = self.targets(experiment.method.target_modules)
+        return Adapter(targets, experiment.method, experiment.seed, self.dtype, self.device)
+
+
+def _meant(name: str, target_modules: str | list[str]) -> bool:
+    if isinstance(target_modules, str):
+        return re.fullmatch(target_modules, name) is not None
+    return any(name == each or name.endswith(f".{each}") for each in target_modules)
+
+
+def load_lane_base(experiment: Experiment, step: LaneStep, *, share: bool, device: str = "cpu") -> Base:
+    """Loads the base and puts LoRA's layers in.
+
+    Args:
+        experiment: Which base, in which dtype.
+        step: Switches of the training step.
+        share: Map the weights from their files where dtype and device allow, so that processes hold them once.
+        device: `cpu` or `cuda`.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    attention.register()
+    logging.disable_progress_bar()
+    dtype = torch.bfloat16 if experiment.train.bf16 else torch.float32
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        experiment.base_model, dtype=dtype, attn_implementation=attention.NAME, use_safetensors=True
+    )
+    model.config.use_cache = False
+    model.requires_grad_(False)
+    model.eval()  # no dropout in the base
+    if share and device == "cpu":
+        map_weights(model, Path(experiment.base_model))
+    model.to(device)
+    current = Current()
+    head = model.get_output_embeddings()
+    linears = [(name, each) for name, each in model.named_modules() if isinstance(each, nn.Linear) and each is not head]
+    for name, linear in linears:
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, LoraLinear(linear, name, current))
+    if step.fused:
+        fuse(model)
+    if experiment.train.gradient_checkpointing:
+        model.train()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if step.compile:
+        for layer in model.base_model.layers:
+            layer.compile(dynamic=True)
+    kernel = step.attention if step.attention != "auto" else ("math" if device == "cpu" else "sdpa")
+    projections = tuple(Projection(name, linear.in_features, linear.out_features) for name, linear in linears)
+    return Base(model, projections, current, kernel, device, dtype, grouped=device != "cpu")
+
+
+def map_weights(model: Any, directory: Path) -> int:
+    """Puts tensors that are mapped from the safetensors files in the place of equal ones; returns their bytes.
+
+    A hub id, a tensor of another dtype or one that transformers changed while loading stays as it is.
+    """
+    from safetensors import safe_open
+
+    parameters = dict(model.named_parameters())
+    mapped = 0
+    for file in sorted(directory.glob("*.safetensors")) if directory.is_dir() else ():
+        with safe_open(str(file), framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                parameter = parameters.get(name)
+                if parameter is None:
+                    continue
+                tensor = tensors.get_tensor(name)
+                if tensor.dtype == parameter.dtype and torch.equal(tensor, parameter.data):
+                    parameter.data = tensor
+                    mapped += tensor.nbytes
+    return mapped

@@ -1,0 +1,142 @@
+"""A trial's checkpoint: a PEFT adapter beside what the optimizer needs, whole or not there.
+
+step-000010/  adapter_model.safetensors adapter_config.json   as PEFT reads them
+              optimizer.safetensors trainer.json              moments; step, losses and the report
+              manifest.json                                   sha256 of each of them
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raytune_ft.errors import IntegrityError
+from raytune_ft.paths import read_json, sha256_file, sync_directory, write_json
+
+if TYPE_CHECKING:
+    import torch
+
+MANIFEST = "manifest.json"
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+OPTIMIZER, TRAINER = "optimizer.safetensors", "trainer.json"
+SCHEMA = 1
+SPARE_BYTES = 1 << 20  # for the small files and the directory
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a trial needs to go on as if it had never stopped; its place in the data follows from the step.
+
+    Attributes:
+        weights: PEFT's name -> float32 tensor.
+        optimizer: As `AdapterOptimizer.state` gives it.
+        config: PEFT's `adapter_config.json`.
+        trainer: Step, first loss, seconds, tokens and the report made there.
+    """
+
+    weights: Mapping[str, torch.Tensor]
+    optimizer: Mapping[str, torch.Tensor]
+    config: dict[str, Any]
+    trainer: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return int(self.trainer["step"])
+
+
+def write_checkpoint(target: Path, checkpoint: Checkpoint) -> None:
+    """Writes `target` aside and renames it; what was there before is replaced.
+
+    Raises:
+        OSError: There is no room, with the path and the bytes needed; nothing is left behind.
+    """
+    from safetensors.torch import save
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    files = {
+        WEIGHTS: save(dict(checkpoint.weights), metadata={"format": "pt"}),
+        CONFIG: _json(checkpoint.config),
+        OPTIMIZER: save(dict(checkpoint.optimizer)),
+        TRAINER: _json(checkpoint.trainer),
+    }
+    needed = sum(len(content) for content in files.values()) + SPARE_BYTES
+    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        if shutil.disk_usage(aside).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        for name, content in files.items():
+            with (aside / name).open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        write_json(aside / MANIFEST, {"schema": SCHEMA, "files": {name: sha256_file(aside / name) for name in files}})
+        aside.chmod(0o755)
+        if target.exists():
+            shutil.rmtree(target)
+        aside.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what = f"{target}: no room for a checkpoint of {needed} bytes; free some, or set output_dir elsewhere"
+            raise OSError(error.errno, what) from error
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    sync_directory(target.parent)
+
+
+def read_checkpoint(directory: Path) -> Checkpoint:
+    """Reads what is whole.
+
+    Raises:
+        IntegrityError: A file is missing, or is not what the manifest says.
+    """
+    from safetensors.torch import load
+
+    check_whole(directory)
+    return Checkpoint(
+        weights=load((directory / WEIGHTS).read_bytes()),
+        optimizer=load((directory / OPTIMIZER).read_bytes()),
+        config=read_json(directory / CONFIG),
+        trainer=read_json(directory / TRAINER),
+    )
+
+
+def check_whole(directory: Path) -> None:
+    """Compares each file's sha256 with the manifest's. Raises IntegrityError, naming the file."""
+    if not (directory / MANIFEST).is_file():
+        raise IntegrityError(f"{directory}: has no {MANIFEST}; it was never finished, use the checkpoint before")
+    for name, sha256 in read_json(directory / MANIFEST)["files"].items():
+        path = directory / name
+        if not path.is_file():
+            raise IntegrityError(f"{path}: missing; use the checkpoint before")
+        if sha256_file(path) != sha256:
+            raise IntegrityError(f"{path}: not the file that {MANIFEST} describes; use the checkpoint before")
+
+
+def last_whole(checkpoints: Path) -> Checkpoint | None:
+    """The latest checkpoint of a trial that is whole; damaged ones are passed over."""
+    for directory in sorted(checkpoints.glob("step-*"), reverse=True) if checkpoints.is_dir() else ():
+        try:
+            return read_checkpoint(directory)
+        except IntegrityError:
+            continue
+    return None
+
+
+def keep_only(checkpoints: Path, names: set[str]) -> None:
+    """Removes the trial's other checkpoints, and what a killed writer left."""
+    for directory in checkpoints.iterdir():
+        if directory.name not in names and directory.name.lstrip(".").startswith("step-"):
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()

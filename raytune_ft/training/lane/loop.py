@@ -1,0 +1,176 @@
+"""What a lane does from its first minute to its last: load the base once, then train what it is told."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.training import Lane
+from raytune_ft.data.arrow_rows import ArrowRows
+from raytune_ft.data.prepared import open_prepared
+from raytune_ft.errors import RaytuneError
+from raytune_ft.training.lane.base import Base, load_lane_base
+from raytune_ft.training.lane.evaluate import evaluate
+from raytune_ft.training.lane.orders import Desk, Drop, GoOn, Order, Quit, Start
+from raytune_ft.training.lane.pack_size import pack_size
+from raytune_ft.training.lane.ranks import Ranks
+from raytune_ft.training.lane.step import Stepper
+from raytune_ft.training.lane.together import losses_of
+from raytune_ft.training.lane.trial import RunningTrial, Splits
+from raytune_ft.training.outcome import Outcome, OutcomeKind
+
+IDLE_S = 20.0  # how long ranks wait for an order before they tell one another that there is none
+
+
+def run_lane(experiment: Experiment, desk: Desk | None, *, report_ready: Callable[[], None]) -> None:
+    """Trains trials until told to quit. Every rank of a worker group calls it.
+
+    Args:
+        experiment: The study's; its base, dtype, resources and runner are all trials'.
+        desk: Where the first rank gets its orders; None on the others.
+        report_ready: Called on the first rank when the base is loaded.
+    """
+    ranks = Ranks.of_process_group()
+    settings = experiment.runner if isinstance(experiment.runner, Lane) else Lane()
+    device = "cuda" if experiment.resources.gpus_per_worker else "cpu"
+    base = load_lane_base(experiment, settings.step, share=settings.share_base, device=device)
+    lane = LaneLoop(base, desk, ranks, settings, experiment)
+    if ranks.rank == 0:
+        report_ready()
+    lane.run()
+
+
+class LaneLoop:
+    """The trials of a lane, and one step after another for those that may train.
+
+    Args:
+        base: The frozen model.
+        desk: On the first rank.
+        ranks: Of the lane.
+        settings: The runner's.
+        experiment: The study's.
+    """
+
+    def __init__(self, base: Base, desk: Desk | None, ranks: Ranks, settings: Lane, experiment: Experiment) -> None:
+        self._base, self._desk, self._ranks, self._settings = base, desk, ranks, settings
+        self._experiment = experiment
+        self._stepper = Stepper(base, settings.step)
+        self._trials: dict[str, RunningTrial] = {}
+        self._splits: tuple[Path, Splits] | None = None
+        self._size = settings.packed if isinstance(settings.packed, int) else None
+
+    def run(self) -> None:
+        """Until `Quit`."""
+        while True:
+            for order in self._orders():
+                if isinstance(order, Quit):
+                    return
+                self._follow(order)
+            if training := [trial for trial in self._trials.values() if not trial.waiting]:
+                self._step(training)
+
+    def _orders(self) -> list[Order]:
+        idle = all(trial.waiting for trial in self._trials.values())
+        orders: list[Order] = []
+        if self._desk is not None:
+            orders = self._desk.orders((self._size or 1) - len(self._trials), IDLE_S if idle else 0.0)
+        shared: list[Order] = self._ranks.share(orders)
+        return shared
+
+    def _follow(self, order: Order) -> None:
+        match order:
+            case Start():
+                self._start(order)
+            case GoOn(trial=name):
+                if name in self._trials:
+                    self._trials[name].waiting = False
+            case Drop(trial=name):
+                if trial := self._trials.pop(name, None):
+                    trial.dropped()
+
+    def _start(self, order: Start) -> None:
+        name, directory = order.spec.trial_id, order.spec.directory
+        if name in self._trials:
+            return
+        if (outcome := Outcome.read(directory)) is not None:  # it ended just before its lane died
+            self._tell_end(name, outcome)
+            return
+        trial, reason = None, None
+        try:
+            splits = self._open(order.spec.data)
+            trial = RunningTrial(order.spec, self._base, splits, self._ranks, order.copy_from)
+        except (OSError, ValueError, KeyError, RaytuneError) as error:
+            reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
+        reason = self._ranks.agree(reason)
+        if trial is None or reason:
+            outcome = Outcome(OutcomeKind.failed, reason or "")
+            if self._ranks.rank == 0:
+                outcome.write(directory)
+            self._tell_end(name, outcome)
+            return
+        if self._size is None:
+            self._size = pack_size(self._stepper, self._experiment, trial.splits, self._ranks)
+        self._trials[name] = trial
+        if trial.step in trial.report_steps:  # restored; the scheduler may not have heard of that step
+            self._wait_for_decision(trial, trial.last_report)
+
+    def _open(self, data: Path) -> Splits:
+        if self._splits is None or self._splits[0] != data:
+            prepared = open_prepared(data)
+            train, validation = prepared.split("train"), prepared.split("validation")
+            self._splits = (data, Splits(ArrowRows(train), ArrowRows(validation)))
+        return self._splits[1]
+
+    def _step(self, trials: list[RunningTrial]) -> None:
+        """One optimizer step of each trial, and the report of those that reached one."""
+        for trial, loss in losses_of(self._stepper, trials, self._ranks):
+            if isinstance(loss, str):
+                self._end(trial, OutcomeKind.out_of_memory, loss)
+                continue
+            diverged = trial.take_step(loss)
+            if diverged is not None:
+                self._diverged(trial, None, diverged)
+            elif trial.step in trial.report_steps:
+                self._report(trial)
+
+    def _report(self, trial: RunningTrial) -> None:
+        eval_loss = evaluate(self._stepper, trial, self._ranks)
+        if isinstance(eval_loss, str):
+            self._end(trial, OutcomeKind.out_of_memory, eval_loss)
+            return
+        if diverged := trial.guard.eval_loss(trial.step, eval_loss):
+            self._diverged(trial, eval_loss, diverged)
+            return
+        report = trial.report(eval_loss, whole=True)
+        if no_room := self._ranks.agree(trial.save(report)):
+            self._end(trial, OutcomeKind.failed, no_room)
+            return
+        self._wait_for_decision(trial, report)
+
+    def _wait_for_decision(self, trial: RunningTrial, report: dict[str, Any]) -> None:
+        if self._desk is not None:
+            self._desk.report(trial.name, report)
+        trial.waiting = True
+        if trial.done:
+            self._end(trial, OutcomeKind.completed, f"ran all {trial.step} steps")
+
+    def _diverged(self, trial: RunningTrial, eval_loss: float | None, reason: str) -> None:
+        trial.log_diverged(trial.report(eval_loss, whole=False))
+        self._end(trial, OutcomeKind.diverged, reason)
+
+    def _end(self, trial: RunningTrial, kind: OutcomeKind, reason: str) -> None:
+        del self._trials[trial.name]
+        self._tell_end(trial.name, trial.end(kind, reason))
+        if kind is OutcomeKind.out_of_memory:
+            gc.collect()
+            if self._base.device != "cpu":
+                torch.cuda.empty_cache()
+
+    def _tell_end(self, name: str, outcome: Outcome) -> None:
+        if self._desk is not None:
+            self._desk.ended(name, outcome)

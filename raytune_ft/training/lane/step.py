@@ -1,0 +1,94 @@
+"""One forward and backward pass of a lane over the rows of one or several trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from raytune_ft.config.training import LaneStep
+from raytune_ft.training.lane.adapter import Adapter
+from raytune_ft.training.lane.base import Base
+from raytune_ft.training.lane.layout import Layout, lay_out
+from raytune_ft.training.lane.lora import Pack
+from raytune_ft.training.lane.loss import token_losses
+
+if TYPE_CHECKING:
+    from raytune_ft.training.lane.layout import Row
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one trial brings to a pass.
+
+    Attributes:
+        adapter: Its adapter; gradients are added to `adapter.grad`.
+        rows: Its rows on this rank.
+        weight: Of each token's loss in the gradient: one over the step's answer tokens on all ranks.
+        draw: Makes dropout's masks; differs between the passes of a trial.
+    """
+
+    adapter: Adapter
+    rows: Sequence[Row]
+    weight: float
+    draw: int = 0
+
+
+class Stepper:
+    """Computes losses and gradients on one base.
+
+    Args:
+        base: The frozen model.
+        settings: The step's switches.
+    """
+
+    def __init__(self, base: Base, settings: LaneStep) -> None:
+        self.base, self._settings = base, settings
+
+    def gradients(self, shares: Sequence[Share]) -> list[float]:
+        """Adds each trial's gradient to its adapter and returns each trial's sum of weighted token losses.
+
+        Trials do not touch one another: the sum of their losses is taken back through rows that belong to one of them.
+        """
+        layout = self._lay_out([share.rows for share in shares])
+        pack = Pack(layout, [share.adapter for share in shares], self.base.grouped, [share.draw for share in shares])
+        try:
+            losses, owner = self._losses(pack)
+            weights = torch.tensor([share.weight for share in shares], dtype=torch.float32, device=losses.device)
+            total = torch.zeros(len(shares), device=losses.device).index_add(0, owner, losses * weights[owner])
+            total.sum().backward()  # type: ignore[no-untyped-call]
+        finally:
+            self.base.current.pack = None
+        return [float(each) for each in total.detach()]
+
+    @torch.no_grad()
+    def row_losses(self, adapter: Adapter, rows: Sequence[Row]) -> torch.Tensor:
+        """Sum of the token losses of each row, float64 [rows], without dropout."""
+        layout = self._lay_out([rows])
+        losses, positions = self._forward(Pack(layout, [adapter]))
+        ends = torch.tensor([len(ids) for ids, _ in rows], device=losses.device)
+        if not self._settings.padding_free:
+            ends = torch.full_like(ends, int(ends.max()))
+        row = torch.searchsorted(ends.cumsum(0), positions, right=True)
+        return (
+            torch.zeros(len(rows), dtype=torch.float64, device=losses.device).index_add(0, row, losses.double()).cpu()
+        )
+
+    def _losses(self, pack: Pack) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token losses, and which trial each belongs to."""
+        losses, positions = self._forward(pack)
+        ends = torch.tensor([end for _, end in pack.layout.segments], device=losses.device)
+        return losses, torch.searchsorted(ends, positions, right=True)
+
+    def _forward(self, pack: Pack) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = self.base.hidden_states(pack)
+        everywhere = not self._settings.loss_positions_only
+        return token_losses(hidden, self.base.head(), pack.layout.targets, everywhere=everywhere)
+
+    def _lay_out(self, trials: Sequence[Sequence[Row]]) -> Layout:
+        settings = self._settings
+        return lay_out(
+            trials, round_to=settings.round_tokens, padding_free=settings.padding_free, device=self.base.device
+        )

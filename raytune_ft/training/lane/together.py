@@ -1,0 +1,70 @@
+"""One step's losses and gradients of several trials in shared passes, with the blame where it belongs."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+
+import torch
+
+from raytune_ft.training.guards import out_of_memory_reason
+from raytune_ft.training.lane.ranks import Ranks
+from raytune_ft.training.lane.step import Share, Stepper
+from raytune_ft.training.lane.trial import RunningTrial
+
+
+def losses_of(
+    stepper: Stepper, trials: Sequence[RunningTrial], ranks: Ranks
+) -> Iterator[tuple[RunningTrial, float | str]]:
+    """Adds each trial's gradient of its next step to its adapter.
+
+    Returns:
+        Each trial with its loss over all ranks, or with the reason why its step found no memory.
+    """
+    shares = [trial.shares() for trial in trials]
+    found = _together(stepper, shares)
+    reasons = [ranks.agree(each if isinstance(each, str) else None) for each in found]
+    sums = torch.tensor([0.0 if isinstance(each, str) else each for each in found], dtype=torch.float64)
+    for trial, reason, loss in zip(trials, reasons, ranks.sum(sums).tolist(), strict=True):
+        yield trial, reason or loss
+
+
+def _together(stepper: Stepper, shares: Sequence[Sequence[Share]]) -> list[float | str]:
+    """In shared passes; where one trial takes the memory or spoils the numbers of the others, each by itself."""
+    try:
+        losses = _passes(stepper, shares)
+    except (RuntimeError, MemoryError) as error:
+        reason = out_of_memory_reason(error)
+        if reason is None:
+            raise
+        _forget(shares)
+        if len(shares) == 1:
+            return [reason]
+    else:
+        if len(shares) == 1 or not stepper.base.grouped or _finite(losses, shares):
+            return list(losses)
+        _forget(shares)  # a NaN times the zeros that part the trials is NaN in all of them
+    return [each for alone in shares for each in _together(stepper, [alone])]
+
+
+def _passes(stepper: Stepper, shares: Sequence[Sequence[Share]]) -> list[float]:
+    losses = [0.0] * len(shares)
+    for together in zip_longest(*shares):
+        present = [(i, share) for i, share in enumerate(together) if share is not None]
+        for (i, _), loss in zip(present, stepper.gradients([share for _, share in present]), strict=True):
+            losses[i] += loss
+    return losses
+
+
+def _finite(losses: Sequence[float], shares: Sequence[Sequence[Share]]) -> bool:
+    return all(map(math.isfinite, losses)) and all(bool(each[0].adapter.grad.isfinite().all()) for each in shares)
+
+
+def _forget(shares: Sequence[Sequence[Share]]) -> None:
+    for each in shares:
+        each[0].adapter.grad.zero_()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

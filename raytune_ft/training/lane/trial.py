@@ -1,0 +1,211 @@
+"""One trial on a lane: its adapter, optimizer, place in the data, and what it has seen so far."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raytune_ft.data.arrow_rows import ArrowRows
+from raytune_ft.paths import write_json
+from raytune_ft.training.guards import DivergenceGuard, finite
+from raytune_ft.training.lane.base import Base
+from raytune_ft.training.lane.checkpoint import Checkpoint, keep_only, last_whole, read_checkpoint, write_checkpoint
+from raytune_ft.training.lane.optimizer import AdapterOptimizer
+from raytune_ft.training.lane.order import DataOrder
+from raytune_ft.training.lane.peft_config import peft_config
+from raytune_ft.training.lane.ranks import Ranks
+from raytune_ft.training.lane.step import Share
+from raytune_ft.training.metrics_log import append_metrics, read_metrics, write_metrics
+from raytune_ft.training.outcome import Outcome, OutcomeKind
+from raytune_ft.training.spec import TrialSpec
+
+if TYPE_CHECKING:
+    import torch
+
+
+def checkpoint_name(step: int) -> str:
+    """Directory of the checkpoint of `step`, in the trial's `checkpoints/`."""
+    return f"step-{step:06d}"
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows that a study's trials share."""
+
+    train: ArrowRows
+    validation: ArrowRows
+
+
+class RunningTrial:
+    """A trial that a lane trains; all ranks hold one, and agree on all of it.
+
+    Args:
+        spec: The trial. It goes on from its last whole checkpoint, if it has one.
+        base: The lane's.
+        splits: The study's.
+        ranks: The lane's.
+        copy_from: Another trial's checkpoint to begin with.
+
+    Raises:
+        ValueError: The base has no such target modules, or the checkpoint is of another adapter.
+        IntegrityError: `copy_from` is not whole.
+    """
+
+    def __init__(self, spec: TrialSpec, base: Base, splits: Splits, ranks: Ranks, copy_from: Path | None) -> None:
+        self.spec, self._ranks, self.splits = spec, ranks, splits
+        self.adapter = base.adapter(spec.experiment)
+        self.optimizer = AdapterOptimizer(self.adapter, spec.experiment, ranks)
+        self.order = DataOrder.of(spec.experiment, len(splits.train), ranks.size)
+        self.guard = DivergenceGuard(spec.experiment.train.divergence_factor)
+        self.report_steps = frozenset(spec.experiment.report_steps())
+        self.step = 0
+        self.waiting = False  # for the scheduler's decision
+        self.eval_loss: float | None = None
+        self.last_report: dict[str, Any] = {}
+        self._reports: list[dict[str, Any]] = []
+        self._losses: list[float] = []
+        self._tokens = 0
+        self._times = {"taken": time.time()}
+        self._step_began = self._times["taken"]
+        self._seconds_before = 0.0
+        self._began = time.monotonic()
+        self._restore(copy_from)
+
+    @property
+    def name(self) -> str:
+        return self.spec.trial_id
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps were taken."""
+        return self.step >= self.spec.experiment.train.max_steps
+
+    @property
+    def seconds(self) -> float:
+        """Since the trial's training began, without the time between a stop and a restart."""
+        return self._seconds_before + time.monotonic() - self._began
+
+    def shares(self) -> list[Share]:
+        """This rank's part of the next step, one share a forward pass."""
+        self._step_began = time.time()
+        workers = self.order.step(self.step)
+        answers = sum(int(self.splits.train.answers[row]) for passes in workers for rows in passes for row in rows)
+        mine = workers[self._ranks.rank]
+        draw = (self.step * len(mine)) * self._ranks.size + self._ranks.rank
+        return [
+            Share(self.adapter, [self.splits.train[row] for row in rows], 1.0 / answers, draw + i * self._ranks.size)
+            for i, rows in enumerate(mine)
+        ]
+
+    def take_step(self, loss: float) -> str | None:
+        """Moves the adapter by its gradient; `loss` is the step's, over all ranks. Returns why it diverged, or None."""
+        if "first_step" not in self._times:
+            self._times["first_step"] = self._step_began
+        reason = self.guard.train_loss(self.step + 1, loss)
+        stepped = self.optimizer.step(self.step)
+        if reason is None and finite(stepped.norm) is None:
+            reason = f"the gradient's norm is {stepped.norm} at step {self.step + 1}; lower train.learning_rate"
+        lengths = self.splits.train.lengths
+        self._tokens += sum(
+            int(lengths[row]) for passes in self.order.step(self.step) for rows in passes for row in rows
+        )
+        self._losses.append(loss)
+        self.step += 1
+        return reason
+
+    def report(self, eval_loss: float | None, *, whole: bool) -> dict[str, Any]:
+        """A line of `metrics.jsonl`, in which `whole` says whether there will be a checkpoint."""
+        self.eval_loss = eval_loss
+        train = self.spec.experiment.train
+        rows = train.per_device_train_batch_size * train.gradient_accumulation_steps * self._ranks.size
+        mean = sum(self._losses) / len(self._losses) if self._losses else None
+        self._losses.clear()
+        return {
+            "step": self.step,
+            "samples": self.step * rows,
+            "tokens": self._tokens,
+            "train_loss": finite(mean),
+            "eval_loss": finite(eval_loss),
+            "seconds": round(self.seconds, 3),
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "checkpoint": checkpoint_name(self.step) if whole else None,
+        }
+
+    def save(self, report: dict[str, Any]) -> str | None:
+        """Writes the checkpoint of this step, then its line; keeps the best and the last. Every rank calls it.
+
+        Returns:
+            Why it could not, such as a full disk, or None; the checkpoint before is then still whole.
+        """
+        self.last_report = report
+        optimizer = self.optimizer.state()  # gathered from all ranks
+        if self._ranks.rank:
+            return None
+        try:
+            self._write(report, optimizer)
+        except OSError as error:
+            return error.strerror if error.filename is None else str(error)
+        return None
+
+    def _write(self, report: dict[str, Any], optimizer: dict[str, torch.Tensor]) -> None:
+        trainer = {
+            "step": self.step,
+            "first_loss": self.guard.first_loss,
+            "tokens": self._tokens,
+            "seconds": report["seconds"],
+            "report": report,
+        }
+        config = peft_config(self.adapter, self.spec.experiment.base_model)
+        whole = Checkpoint(self.adapter.to_peft(), optimizer, config, trainer)
+        write_checkpoint(self.spec.directory.checkpoints / checkpoint_name(self.step), whole)
+        append_metrics(self.spec.directory.metrics, report)
+        self._reports.append(report)
+        best = min((each for each in self._reports if each["eval_loss"] is not None), key=_eval_loss, default=report)
+        keep_only(self.spec.directory.checkpoints, {best["checkpoint"], report["checkpoint"]})
+
+    def end(self, kind: OutcomeKind, reason: str) -> Outcome:
+        """How it ended; the first rank leaves `outcome.json` and `timing.json`."""
+        outcome = Outcome(kind, reason, self.step, finite(self.eval_loss), round(self.seconds, 3))
+        if self._ranks.rank == 0:
+            self._times["ended"] = time.time()
+            write_json(self.spec.directory.root / "timing.json", self._times)
+            outcome.write(self.spec.directory)
+        return outcome
+
+    def dropped(self) -> None:
+        """The scheduler stopped it, and says so itself."""
+        if self._ranks.rank == 0:
+            self._times["ended"] = time.time()
+            write_json(self.spec.directory.root / "timing.json", self._times)
+
+    def _restore(self, copy_from: Path | None) -> None:
+        own = last_whole(self.spec.directory.checkpoints)
+        found = own or (read_checkpoint(copy_from) if copy_from else None)
+        if found is not None:
+            self.adapter.from_peft(found.weights)
+            self.optimizer.load_state(dict(found.optimizer))
+            self.step, self._tokens = found.step, int(found.trainer["tokens"])
+            self.guard.first_loss = found.trainer["first_loss"]
+            self.last_report = found.trainer["report"]
+            self.eval_loss = self.last_report["eval_loss"]
+            self._seconds_before = float(found.trainer["seconds"])
+        if self._ranks.rank == 0:
+            self.spec.directory.root.mkdir(parents=True, exist_ok=True)
+            self.spec.write()
+            earlier = [each for each in read_metrics(self.spec.directory.metrics) if each["step"] <= self.step]
+            if own and (not earlier or earlier[-1]["step"] < self.step):  # killed before its line was written
+                earlier.append(own.trainer["report"])
+            self._reports = earlier if own else []
+            write_metrics(self.spec.directory.metrics, self._reports)
+
+    def log_diverged(self, report: dict[str, Any]) -> None:
+        """The last line of a trial that diverged; it has no checkpoint."""
+        if self._ranks.rank == 0:
+            append_metrics(self.spec.directory.metrics, report)
+
+
+def _eval_loss(report: dict[str, Any]) -> float:
+    return float(report["eval_loss"])

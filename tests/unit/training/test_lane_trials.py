@@ -1,0 +1,104 @@
+"""Trials on one lane: nothing of one is left for the next, and a pause leaves no mark."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from raytune_ft.training.lane.checkpoint import read_checkpoint
+
+World = Callable[..., object]
+
+
+def test_a_trial_learns_and_leaves_what_the_other_steps_read(lane_world) -> None:
+    world = lane_world(train={"max_steps": 30, "eval_steps": 10})
+    desk = world.lane(world.start("0000"))
+    assert desk.outcomes["0000"].kind == "completed"
+    first, last = world.losses("0000")[0][2], world.losses("0000")[-1][2]
+    assert last < 0.5 * first
+    assert [report["step"] for report in desk.reports["0000"]] == [10, 20, 30]
+    checkpoint = world.run.trial("0000").checkpoints / "step-000030"
+    assert (checkpoint / "adapter_model.safetensors").is_file()
+    timing = json.loads((world.run.trial("0000").root / "timing.json").read_text())
+    assert timing["taken"] <= timing["first_step"] <= timing["ended"]
+
+
+def test_a_b_a_on_one_lane_gives_the_first_trial_twice_to_the_last_bit(lane_world) -> None:
+    world = lane_world()
+    different = {"train__learning_rate": 5e-3, "method__r": 16, "train__per_device_train_batch_size": 4, "seed": 7}
+    world.lane(world.start("0000"), world.start("0001", **different), world.start("0002"))
+    assert world.losses("0000") == world.losses("0002")
+    assert world.losses("0000") != world.losses("0001")
+    first, again = (read_checkpoint(world.run.trial(name).checkpoints / "step-000006") for name in ("0000", "0002"))
+    assert all(torch.equal(tensor, again.weights[name]) for name, tensor in first.weights.items())
+
+
+def test_a_fresh_process_gives_the_same_curve(lane_world, tmp_path: Path) -> None:
+    world = lane_world()
+    world.lane(world.start("0000", seed=3), world.start("0001"))
+    (tmp_path / "experiment.json").write_text(world.experiment.model_dump_json())
+    script = """
+import sys
+from pathlib import Path
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.training import Lane
+from raytune_ft.paths import RunDirectory
+from raytune_ft.training.lane.base import load_lane_base
+from raytune_ft.training.lane.loop import LaneLoop
+from raytune_ft.training.lane.orders import GoOn, Quit, Start
+from raytune_ft.training.lane.ranks import Ranks
+from raytune_ft.training.spec import TrialSpec
+
+experiment = Experiment.model_validate_json(Path(sys.argv[1]).read_text())
+spec = TrialSpec.of("0002", {}, experiment, RunDirectory(Path(sys.argv[2])))
+
+class Desk:
+    waiting = [Start(spec)]
+    def orders(self, free, wait_s):
+        found, self.waiting = self.waiting, []
+        return found
+    def report(self, trial, report):
+        self.waiting.append(GoOn(trial))
+    def ended(self, trial, outcome):
+        self.waiting = [Quit()]
+
+lane = Lane(packed=1)
+LaneLoop(load_lane_base(experiment, lane.step, share=True), Desk(), Ranks(), lane, experiment).run()
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "experiment.json"), str(world.run.root)], check=True)
+    for (_, train, evaluation), (_, fresh_train, fresh_evaluation) in zip(
+        world.losses("0001"), world.losses("0002"), strict=True
+    ):
+        assert train == pytest.approx(fresh_train, rel=1e-6)
+        assert evaluation == pytest.approx(fresh_evaluation, rel=1e-6)
+
+
+def test_a_paused_trial_goes_on_elsewhere_as_if_it_had_not_paused(lane_world) -> None:
+    world = lane_world(method={"type": "lora", "r": 8, "alpha": 16, "dropout": 0.1})
+    world.lane(world.start("0000"))
+    world.lane(world.start("0001"), world.start("0002", seed=5), drops={"0001": 2})
+    assert [step for step, _, _ in world.losses("0001")] == [2]
+    world.lane(world.start("0003", seed=9), world.start("0001"))
+    assert world.losses("0001") == world.losses("0000")
+
+
+def test_a_copied_checkpoint_carries_weights_optimizer_and_place_in_the_data(lane_world) -> None:
+    world = lane_world()
+    world.lane(world.start("0000"))
+    world.lane(world.start("0001"), drops={"0001": 2})
+    world.lane(world.start("0002", copy_from=world.run.trial("0001").checkpoints / "step-000002"))
+    assert world.losses("0002") == world.losses("0000")[1:]
+
+
+def test_a_trial_that_ended_before_its_lane_died_is_not_trained_again(lane_world) -> None:
+    world = lane_world()
+    world.lane(world.start("0000"))
+    before = world.run.trial("0000").metrics.read_bytes()
+    desk = world.lane(world.start("0000"))
+    assert desk.outcomes["0000"].kind == "completed"
+    assert world.run.trial("0000").metrics.read_bytes() == before
