@@ -56,31 +56,48 @@ def ray_cluster() -> Iterator[None]:
             ray.shutdown()
 
 
-def check_resources(experiment: Experiment, wait_s: float = 0.0) -> None:
-    """Raises InputError when the cluster can't hold the experiment's concurrent trials.
+def check_resources(experiment: Experiment, wait_s: float = 0.0, lanes: int | None = None) -> None:
+    """Raises InputError when the cluster can't hold the experiment's concurrent trials, or that many lanes.
 
     Args:
         experiment: Whose trials need room.
         wait_s: How long nodes may take to join, and an autoscaler, which is asked for them, to start them.
+        lanes: Worker groups that trials share; None where each trial has its own.
     """
     import ray
     from ray.autoscaler.sdk import request_resources
 
     resources = experiment.resources
-    trials = experiment.search.max_concurrent if experiment.search else 1
-    per_worker = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
-    asked = {kind: trials * resources.workers * each for kind, each in per_worker.items() if each}
+    groups = lanes or (experiment.search.max_concurrent if experiment.search else 1)
+    per_worker = _per_worker(experiment)
+    asked = {kind: groups * resources.workers * each for kind, each in per_worker.items()}
     deadline = time.monotonic() + wait_s
     while missing := {kind: n for kind, n in asked.items() if n > ray.cluster_resources().get(kind, 0.0)}:
         if time.monotonic() >= deadline:
             kind, n = next(iter(missing.items()))
-            wanted = f"{trials} trial(s) at once x {resources.workers} workers x {per_worker[kind]:g} {kind}"
+            what, setting = ("lane(s)", "runner.lanes") if lanes else ("trial(s) at once", "search.max_concurrent")
+            wanted = f"{groups} {what} x {resources.workers} workers x {per_worker[kind]:g} {kind}"
             has = ray.cluster_resources().get(kind, 0.0)
-            remedy = "lower resources.workers or search.max_concurrent, or add nodes"
+            remedy = f"lower resources.workers or {setting}, or add nodes"
             raise InputError("resources", f"{wanted} = {n:g} {kind}, and the cluster has {has:g}", remedy)
-        bundle = {kind: each for kind, each in per_worker.items() if each}
-        request_resources(bundles=[bundle] * (trials * resources.workers))
+        request_resources(bundles=[per_worker] * (groups * resources.workers))
         time.sleep(2.0)
+
+
+def groups_that_fit(experiment: Experiment) -> int:
+    """Worker groups that the cluster's nodes hold at once; a worker does not span nodes, a group may."""
+    import ray
+
+    per_worker = _per_worker(experiment)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    workers = sum(min(int(node.get(kind, 0.0) / each + 1e-6) for kind, each in per_worker.items()) for node in nodes)
+    return workers // experiment.resources.workers
+
+
+def _per_worker(experiment: Experiment) -> dict[str, float]:
+    resources = experiment.resources
+    per_worker = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
+    return {kind: each for kind, each in per_worker.items() if each}
 
 
 def joining_s() -> float:

@@ -30,7 +30,7 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"spec": spec},
-        scaling_config=_scaling(spec.experiment),
+        scaling_config=scaling(spec.experiment),
         torch_config=TorchConfig(backend="nccl" if resources.gpus_per_worker else "gloo"),
         run_config=RunConfig(
             name=spec.directory.checkpoints.name,  # no time or random part: a restarted driver finds the run again
@@ -68,7 +68,8 @@ def failure_reason(error: BaseException) -> str:
     return (telling or lines or [type(error).__name__])[-1][:300]
 
 
-def _scaling(experiment: Experiment) -> Any:
+def scaling(experiment: Experiment) -> Any:
+    """Ray Train's `ScalingConfig` of one worker group."""
     from ray.train import ScalingConfig
 
     resources = experiment.resources

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.execution.isolated import _scaling, failure, failure_reason
+from raytune_ft.execution.isolated import failure, failure_reason, scaling
 
 
 def experiment(**resources: object) -> Experiment:
@@ -13,10 +13,10 @@ def experiment(**resources: object) -> Experiment:
 
 
 def test_workers_reserve_what_the_experiment_says() -> None:
-    scaling = _scaling(experiment(workers=3, cpus_per_worker=2, gpus_per_worker=0.5))
-    assert (scaling.num_workers, scaling.use_gpu) == (3, True)
-    assert scaling.resources_per_worker == {"CPU": 2, "GPU": 0.5}
-    plain = _scaling(experiment())
+    asked = scaling(experiment(workers=3, cpus_per_worker=2, gpus_per_worker=0.5))
+    assert (asked.num_workers, asked.use_gpu) == (3, True)
+    assert asked.resources_per_worker == {"CPU": 2, "GPU": 0.5}
+    plain = scaling(experiment())
     assert (plain.num_workers, plain.use_gpu, plain.resources_per_worker) == (1, False, {"CPU": 1})
 
 

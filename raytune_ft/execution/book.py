@@ -1,0 +1,262 @@
+"""Who trains what: the trials, the lanes, and what each has yet to hear. Pure, so that every turn can be tested."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from raytune_ft.execution.entries import Death, Ended, Event, Gone, LaneEntry, Report, TrialEntry
+from raytune_ft.training.lane.orders import Drop, GoOn, Order, Quit, Start
+from raytune_ft.training.outcome import Outcome
+
+SILENT_S = 30.0
+"""A lane that was not heard for so long is lost; its desk asks for orders every few seconds, also while it trains."""
+SPREAD_S = 30.0
+"""A trial is not packed beside another for so long while a lane that could have it alone is still starting."""
+
+
+class Book:
+    """The dispatcher's state.
+
+    Args:
+        lanes: How many there are, ready or not.
+        max_failures: Restarts of a lane's workers that each trial on it may have, and that a lane may need in a row
+            to get ready.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, lanes: int, max_failures: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lanes = {number: LaneEntry() for number in range(lanes)}
+        self._trials: dict[str, TrialEntry] = {}
+        self._queue: deque[str] = deque()
+        self._max_failures = max_failures
+        self._clock = clock
+        self._first_ready_s: float | None = None
+        self._closing = False
+
+    # What a trial's proxy says.
+
+    def knows(self, trial: str) -> bool:
+        """Whether the trial was submitted, and not dropped."""
+        return trial in self._trials
+
+    def submit(self, start: Start, owner: str) -> None:
+        """Queues a trial; one that is known already only gets a new owner, and goes on as it was.
+
+        Args:
+            start: The trial.
+            owner: Who waits for its events: only the latest owner's `drop` counts.
+        """
+        name = start.spec.trial_id
+        if name in self._trials:
+            self._trials[name].owner = owner
+            return
+        self._trials[name] = TrialEntry(start, owner)
+        self._queue.append(name)
+        self._assign()
+
+    def event(self, trial: str) -> Event | None:
+        """What the trial's owner has to hear, None while there is nothing. A report stays until `go_on`."""
+        if trial not in self._trials or self._closing:
+            return Gone()
+        events = self._trials[trial].events
+        return events[0] if events else None
+
+    def go_on(self, trial: str) -> None:
+        """The report was looked at, and the trial may train on."""
+        known = self._trials.get(trial)
+        if known is None or not known.events or isinstance(known.events[0], Ended):
+            return
+        known.events.popleft()
+        if known.ended:
+            return
+        if known.lane is not None:
+            self._lanes[known.lane].outbox.append(GoOn(trial))
+        else:  # its lane fell meanwhile
+            self._queue.appendleft(trial)
+            self._assign()
+
+    def drop(self, trial: str, owner: str | None = None) -> None:
+        """Forgets a trial, and stops it where it trains; `owner` None speaks for whoever owns it."""
+        known = self._trials.get(trial)
+        if known is None or (owner is not None and owner != known.owner):
+            return
+        del self._trials[trial]
+        if trial in self._queue:
+            self._queue.remove(trial)
+        if known.lane is not None:
+            lane = self._lanes[known.lane]
+            lane.trials.remove(trial)
+            if lane.take_back(trial):
+                lane.handed -= 1
+            else:
+                lane.outbox.append(Drop(trial))
+        self._assign()
+
+    # What a lane says. A message of an earlier session, or about a trial that the lane does not have, is stale.
+
+    def hello(self, lane: int) -> int:
+        """A worker group of the lane starts; returns the number of its session."""
+        this = self._lanes[lane]
+        if this.here:
+            self._release(this, Death("its workers were started anew"))
+        this.session += 1
+        this.here, this.ready, this.silent = True, False, False
+        this.credit = this.handed = 0
+        this.heard_s = self._clock()
+        this.outbox = [Quit()] if self._closing or this.gone else []
+        return this.session
+
+    def ready(self, lane: int, session: int) -> None:
+        """The lane has loaded the base."""
+        if this := self._current(lane, session):
+            this.ready, this.failures = True, 0
+            if self._first_ready_s is None:
+                self._first_ready_s = self._clock()
+            self._assign()
+
+    def credit(self, lane: int, session: int, starts: int) -> None:
+        """The lane will take that many trials in this session, those included that it had or was sent."""
+        if this := self._current(lane, session):
+            this.credit = starts
+            self._assign()
+
+    def heard(self, lane: int, session: int) -> None:
+        """The lane lives."""
+        if this := self._current(lane, session):
+            this.heard_s = self._clock()
+            if this.silent:
+                this.silent = False
+                self._assign()
+
+    def has_orders(self, lane: int, session: int) -> bool:
+        this = self._current(lane, session)
+        return this is None or bool(this.outbox)
+
+    def orders(self, lane: int, session: int) -> list[Order]:
+        """What the lane has to hear, in order; an earlier session is told to quit."""
+        this = self._current(lane, session)
+        if this is None:
+            return [Quit()]
+        orders, this.outbox = this.outbox, []
+        return orders
+
+    def report(self, lane: int, session: int, trial: str, metrics: dict[str, Any]) -> None:
+        """The trial reported, and waits."""
+        if known := self._on(lane, session, trial):
+            known.events.append(Report(metrics))
+            known.last, known.suspect = metrics, False
+            self._assign()
+
+    def ended(self, lane: int, session: int, trial: str, outcome: Outcome) -> None:
+        """The trial ended."""
+        if known := self._on(lane, session, trial):
+            self._lanes[lane].trials.remove(trial)
+            known.lane = None
+            known.events.append(Ended(outcome))
+            self._assign()
+
+    # What the dispatcher sees for itself.
+
+    def fell(self, lane: int, death: Death, *, for_good: bool = False) -> bool:
+        """The lane's worker group is no more; returns whether to start another.
+
+        Args:
+            lane: Which.
+            death: Of what.
+            for_good: No group can be started any more.
+        """
+        this = self._lanes[lane]
+        this.death = death
+        if not this.ready:
+            this.failures += 1
+        self._release(this, death)
+        this.here = this.ready = False
+        this.credit = this.handed = 0
+        this.gone = this.gone or for_good or this.failures > self._max_failures
+        self._assign()
+        return not (self._closing or this.gone)
+
+    def lose_silent(self) -> None:
+        """Takes the trials from lanes that were not heard for long; called every now and then."""
+        for lane in self._lanes.values():
+            if lane.here and not lane.silent and self._clock() - lane.heard_s > SILENT_S:
+                lane.silent = True
+                drops = [Drop(trial) for trial in lane.trials]  # for a lane that was only cut off
+                self._release(lane, Death(f"its lane was not heard for {SILENT_S:g} s"))
+                lane.outbox = [*lane.outbox, *drops]
+        self._assign()
+
+    def close(self) -> None:
+        """No trial will come any more: lanes are told to quit, proxies that nothing will come."""
+        self._closing = True
+        for lane in self._lanes.values():
+            lane.outbox.append(Quit())
+
+    def _current(self, lane: int, session: int) -> LaneEntry | None:
+        this = self._lanes[lane]
+        return this if this.here and this.session == session else None
+
+    def _on(self, lane: int, session: int, trial: str) -> TrialEntry | None:
+        this = self._current(lane, session)
+        return self._trials[trial] if this is not None and trial in this.trials else None
+
+    def _release(self, lane: LaneEntry, death: Death) -> None:
+        """Takes its trials from a lane, to the front of the queue; the death is charged to those that it trained."""
+        for name in reversed(lane.trials):
+            trial = self._trials[name]
+            trial.lane = None
+            if lane.take_back(name):  # it never started there
+                self._queue.appendleft(name)
+            elif not trial.events:  # else it waits for a decision, and had no part in this
+                trial.restarts += 1
+                trial.suspect = True
+                if trial.restarts > self._max_failures:
+                    allowed = f"resources.max_failures {self._max_failures} allows no more"
+                    trial.end(death.kind, f"its workers died {trial.restarts} time(s), {allowed}; {death.reason}")
+                else:
+                    self._queue.appendleft(name)
+        lane.trials = []
+        lane.outbox = []
+
+    def _assign(self) -> None:
+        """Hands waiting trials, in their order, to lanes that have room."""
+        if all(lane.gone for lane in self._lanes.values()):
+            self._fail_all()
+        while self._queue:
+            trial = self._trials[self._queue[0]]
+            number = self._lane_for(trial)
+            if number is None:
+                return
+            lane = self._lanes[number]
+            lane.trials.append(self._queue.popleft())
+            lane.outbox.append(trial.start)
+            lane.handed += 1
+            trial.lane = number
+
+    def _lane_for(self, trial: TrialEntry) -> int | None:
+        """The lane with room that has least to do; a suspect shares with nobody."""
+        loads = {
+            number: len(lane.trials)
+            for number, lane in self._lanes.items()
+            if lane.here and not lane.silent and lane.credit > lane.handed
+            if not (lane.trials and (trial.suspect or any(self._trials[other].suspect for other in lane.trials)))
+        }
+        if not loads:
+            return None
+        number = min(loads, key=lambda each: (loads[each], each))
+        return None if loads[number] and self._one_still_starts() else number
+
+    def _one_still_starts(self) -> bool:
+        since = 0.0 if self._first_ready_s is None else self._clock() - self._first_ready_s
+        lanes = self._lanes.values()
+        return since < SPREAD_S and any(not (lane.ready or lane.gone or lane.failures) for lane in lanes)
+
+    def _fail_all(self) -> None:
+        self._queue.clear()
+        deaths = [lane.death for lane in self._lanes.values() if lane.death]
+        for trial in self._trials.values():
+            if not trial.ended:
+                trial.end(deaths[-1].kind, f"no lane could be kept running; {deaths[-1].reason}")

@@ -1,0 +1,116 @@
+"""The actor that lanes and proxies talk to: the book, with callers that wait until there is something for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from raytune_ft.execution.book import Book
+from raytune_ft.execution.entries import Death, Event
+from raytune_ft.training.lane.orders import Order, Start
+from raytune_ft.training.outcome import Outcome
+
+TICK_S = 1.0
+
+T = TypeVar("T")
+
+
+class Dispatcher:
+    """An async Ray actor; most methods are the book's.
+
+    Args:
+        lanes: How many there are.
+        max_failures: See `Book`.
+    """
+
+    def __init__(self, lanes: int, max_failures: int) -> None:
+        self._book = Book(lanes, max_failures)
+        self._changed = asyncio.Condition()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._lanes = lanes
+
+    async def knows(self, trial: str) -> bool:
+        return self._book.knows(trial)
+
+    async def submit(self, start: Start, owner: str) -> None:
+        await self._tell(lambda: self._book.submit(start, owner))
+
+    async def next_event(self, trial: str, wait_s: float) -> Event | None:
+        """What the trial's owner has to hear; None when nothing came for `wait_s`."""
+        return await self._wait(lambda: self._book.event(trial), wait_s)
+
+    async def go_on(self, trial: str) -> None:
+        await self._tell(lambda: self._book.go_on(trial))
+
+    async def drop(self, trial: str, owner: str | None = None) -> None:
+        await self._tell(lambda: self._book.drop(trial, owner))
+
+    async def hello(self, lane: int) -> int:
+        return await self._tell(lambda: self._book.hello(lane))
+
+    async def ready(self, lane: int, session: int) -> None:
+        await self._tell(lambda: self._book.ready(lane, session))
+
+    async def credit(self, lane: int, session: int, starts: int) -> None:
+        await self._tell(lambda: self._book.credit(lane, session, starts))
+
+    async def orders(self, lane: int, session: int, wait_s: float) -> list[Order]:
+        """What the lane has to hear; [] when nothing came for `wait_s`."""
+        await self._tell(lambda: self._book.heard(lane, session))
+        await self._wait(lambda: self._book.has_orders(lane, session), wait_s)
+        self._book.heard(lane, session)
+        return self._book.orders(lane, session)
+
+    async def report(self, lane: int, session: int, trial: str, metrics: dict[str, Any]) -> None:
+        await self._tell(lambda: self._book.report(lane, session, trial, metrics))
+
+    async def ended(self, lane: int, session: int, trial: str, outcome: Outcome) -> None:
+        await self._tell(lambda: self._book.ended(lane, session, trial, outcome))
+
+    async def open(self, host: Any) -> None:
+        """Starts the lanes, and keeps them running.
+
+        Args:
+            host: Handle of the LaneHost.
+        """
+        self._tasks = [asyncio.create_task(self._keep(host, lane)) for lane in range(self._lanes)]
+        self._tasks.append(asyncio.create_task(self._tick()))
+
+    async def close(self, wait_s: float) -> None:
+        """Tells lanes and proxies that it is over, and waits until the lanes have ended."""
+        await self._tell(self._book.close)
+        if lanes := self._tasks[:-1]:
+            await asyncio.wait(lanes, timeout=wait_s)
+
+    async def _keep(self, host: Any, lane: int) -> None:
+        """Starts worker group after worker group, as long as the book wants one."""
+        again = True
+        while again:
+            for_good = False
+            try:
+                death = await host.run.remote(lane)
+            except Exception as error:  # the host is no more, and with it every lane
+                death, for_good = Death(f"the lanes' host ended: {error}".splitlines()[0]), True
+            again = await self._tell(partial(self._book.fell, lane, death, for_good=for_good))
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            await self._tell(self._book.lose_silent)
+
+    async def _tell(self, change: Callable[[], T]) -> T:
+        async with self._changed:
+            result = change()
+            self._changed.notify_all()
+            return result
+
+    async def _wait(self, look: Callable[[], T], wait_s: float) -> T:
+        """What `look` sees once that is something, or after `wait_s`."""
+        async with self._changed:
+            try:
+                async with asyncio.timeout(wait_s):
+                    return await self._changed.wait_for(look)
+            except TimeoutError:
+                return look()

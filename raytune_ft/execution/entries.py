@@ -1,0 +1,128 @@
+"""What the book notes of a trial and of a lane, and what a trial's owner hears."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from raytune_ft.training.lane.orders import Drop, GoOn, Order, Quit, Start
+from raytune_ft.training.outcome import Outcome, OutcomeKind
+
+
+@dataclass(frozen=True)
+class Report:
+    """A line of the trial's `metrics.jsonl`; the trial waits until somebody decides."""
+
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The trial's last event."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Gone:
+    """Nothing will come of this trial any more: it was dropped, or the search is over."""
+
+
+Event = Report | Ended | Gone
+
+
+@dataclass(frozen=True)
+class Death:
+    """Why a lane's workers are no more.
+
+    Attributes:
+        reason: One clause for a person.
+        kind: What a trial ends as that they died of: `out_of_memory` or `failed`.
+    """
+
+    reason: str
+    kind: OutcomeKind = OutcomeKind.failed
+
+
+@dataclass
+class TrialEntry:
+    """One trial.
+
+    Attributes:
+        start: What a lane is told of it.
+        owner: Who waits for its events.
+        lane: Which lane has it, or None while it waits in the queue, for a decision, or has ended.
+        events: What its owner has not dealt with yet, the oldest first.
+        restarts: Deaths of a lane's workers while they trained it.
+        suspect: A lane died of it or of a neighbour, and it has not reported since.
+        last: Its last report.
+    """
+
+    start: Start
+    owner: str
+    lane: int | None = None
+    events: deque[Report | Ended] = field(default_factory=deque)
+    restarts: int = 0
+    suspect: bool = False
+    last: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing follows the events that are there."""
+        return bool(self.events) and isinstance(self.events[-1], Ended)
+
+    def end(self, kind: OutcomeKind, reason: str) -> None:
+        """Ends the trial without a word from a lane, with the value it last reported."""
+        last = self.last
+        outcome = Outcome(kind, reason, last.get("step", 0), last.get("eval_loss"), last.get("seconds", 0.0))
+        self.events.append(Ended(outcome))
+
+
+@dataclass
+class LaneEntry:
+    """One lane.
+
+    Attributes:
+        session: Number of its worker group, from 1.
+        here: That group said hello, and has not fallen since.
+        ready: It has loaded the base.
+        silent: It was not heard for long, so its trials were given away.
+        gone: No group will be started any more.
+        failures: Groups in a row that fell before they were ready.
+        death: Why the last group fell.
+        credit: Trials that it will take in this session, all in all.
+        handed: Trials that it was given in this session.
+        heard_s: When it was last heard.
+        trials: Which it has.
+        outbox: What it has yet to hear.
+    """
+
+    session: int = 0
+    here: bool = False
+    ready: bool = False
+    silent: bool = False
+    gone: bool = False
+    failures: int = 0
+    death: Death | None = None
+    credit: int = 0
+    handed: int = 0
+    heard_s: float = 0.0
+    trials: list[str] = field(default_factory=list)
+    outbox: list[Order] = field(default_factory=list)
+
+    def take_back(self, trial: str) -> bool:
+        """Removes what it has yet to hear of the trial; returns whether that was its start."""
+        about = [order for order in self.outbox if _trial_of(order) == trial]
+        self.outbox = [order for order in self.outbox if _trial_of(order) != trial]
+        return any(isinstance(order, Start) for order in about)
+
+
+def _trial_of(order: Order) -> str | None:
+    match order:
+        case Start(spec=spec):
+            return spec.trial_id
+        case GoOn(trial=trial) | Drop(trial=trial):
+            return trial
+        case Quit():
+            return None

@@ -1,0 +1,45 @@
+"""What every worker of a lane runs. Imports nothing heavy, so that a lane starts soon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ray.train
+import torch
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.training import Lane
+from raytune_ft.execution.cores import claim_cores, pin_to
+from raytune_ft.execution.desk import RayDesk
+
+RunLane = Callable[..., None]
+"""`run_lane(experiment, desk, *, report_ready)` of `training.lane.loop`, or a test's."""
+
+
+def lane_worker(config: dict[str, Any]) -> None:
+    """Trains what the dispatcher hands out, until it says that no more will come.
+
+    Args:
+        config: `{"experiment": Experiment, "dispatcher": handle, "lane": number, "run_lane": RunLane | None}`.
+    """
+    experiment: Experiment = config["experiment"]
+    first = ray.train.get_context().get_world_rank() == 0
+    # Before this thread is pinned: the desk's thread is not to share the cores of the training loop.
+    desk = RayDesk(config["dispatcher"], config["lane"]) if first else None
+    threads = max(1, int(experiment.resources.cpus_per_worker))
+    if isinstance(experiment.runner, Lane) and experiment.runner.pin_threads:
+        pin_to(claim_cores(threads))
+    torch.set_num_threads(threads)
+    run_lane: RunLane = config["run_lane"] or _real_loop()
+    run_lane(experiment, desk, report_ready=desk.ready if desk else _nothing)
+
+
+def _real_loop() -> RunLane:
+    from raytune_ft.training.lane.loop import run_lane
+
+    return run_lane
+
+
+def _nothing() -> None:
+    """What the other ranks report."""

@@ -1,0 +1,90 @@
+"""What Ray Tune runs as a trial, by runner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.training import Isolated, Lane
+from raytune_ft.execution.cluster import check_resources, joining_s
+from raytune_ft.execution.lane_worker import RunLane
+from raytune_ft.execution.lanes import lane_count, lanes
+from raytune_ft.paths import RunDirectory
+
+PROXY_RETRIES = 2
+"""A lane's proxy that dies is started again; its trial goes on meanwhile."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """How Ray Tune's trials train.
+
+    Attributes:
+        trainable: What Tune runs.
+        ended: Told the name of each trial that Tune is done with.
+        tune: Further settings of Tune's TuneConfig.
+        max_failures: How often Tune starts a trial's process again.
+    """
+
+    trainable: Any
+    ended: Callable[[str], object]
+    tune: dict[str, Any] = field(default_factory=dict)
+    max_failures: int = 0
+
+
+@contextmanager
+def trials_on(
+    runner: Lane | Isolated, experiment: Experiment, run: RunDirectory, run_lane: RunLane | None = None
+) -> Iterator[Trials]:
+    """What Tune runs; lanes are there for the length of the block.
+
+    Args:
+        runner: From `choose_runner`.
+        experiment: With a `search` section.
+        run: The run directory.
+        run_lane: The lanes' training loop, if not the real one.
+
+    Raises:
+        InputError: The cluster has no room.
+    """
+    if isinstance(runner, Isolated):
+        check_resources(experiment, joining_s())
+        yield _isolated(experiment, run)
+        return
+    check_resources(experiment, joining_s(), lanes=runner.lanes or 1)
+    with lanes(_plain(experiment), runner, run, lane_count(experiment, runner), run_lane) as dispatcher:
+        yield _on_lanes(experiment, run, dispatcher)
+
+
+def _isolated(experiment: Experiment, run: RunDirectory) -> Trials:
+    from raytune_ft.search.trial import run_tune_trial
+
+    trainable = partial(
+        run_tune_trial, experiment=_plain(experiment).model_dump(mode="json"), run=str(run.root), cwd=str(Path.cwd())
+    )
+    return Trials(trainable, lambda trial: None)
+
+
+def _on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any) -> Trials:
+    from ray import tune
+
+    from raytune_ft.search.lane_trial import LaneTrial, Study
+
+    study = Study(_plain(experiment).model_dump(mode="json"), run, str(Path.cwd()), dispatcher)
+    return Trials(
+        tune.with_parameters(LaneTrial, study=study),
+        dispatcher.drop.remote,
+        {"reuse_actors": True},
+        PROXY_RETRIES,
+    )
+
+
+def _plain(experiment: Experiment) -> Experiment:
+    """Without the study's storage, whose URL may hold a password."""
+    search = experiment.search
+    return experiment.model_copy(update={"search": search and search.model_copy(update={"storage": None})})
