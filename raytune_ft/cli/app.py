@@ -11,7 +11,19 @@ from pathlib import Path
 import typer
 
 from raytune_ft import __version__
-from raytune_ft.cli import assets, cluster, evaluate, experiment, quickstart, registry, report, serve, status, train
+from raytune_ft.cli import (
+    assets,
+    cluster,
+    evaluate,
+    experiment,
+    plan,
+    quickstart,
+    registry,
+    report,
+    serve,
+    status,
+    train,
+)
 from raytune_ft.errors import RaytuneError
 
 DEBUG_VARIABLE = "RAYTUNE_FT_DEBUG"
@@ -28,6 +40,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "quickstart": quickstart.quickstart,
     "init": experiment.init,
     "check": experiment.check,
+    "plan": plan.plan,
     "train": train.train,
     "sweep": train.sweep,
     "status": status.status,

@@ -45,6 +45,7 @@ def check(
     from raytune_ft.data.base_model import check_base_model
     from raytune_ft.data.checks import check_data
     from raytune_ft.errors import InputError
+    from raytune_ft.execution.runner import choose_runner
 
     if schema:
         console.print_json(json.dumps(experiment_schema()))
@@ -53,11 +54,14 @@ def check(
         raise InputError("check", "no experiment file given", "raytune-ft check experiments/quickstart.yaml")
     checked = load_experiment(experiment, overrides or ())
     check_base_model(checked)
+    choice = choose_runner(checked)
     summary = check_data(checked)
     result = {
         "experiment": checked.name,
         "base_model": checked.base_model,
         "splits": summary.rows,
+        "runner": choice.runner.type,
+        "runner_reason": choice.reason,
         "warnings": list(summary.warnings),
         "ok": True,
     }
@@ -65,6 +69,7 @@ def check(
     def text() -> None:
         rows = ", ".join(f"{split} {count}" for split, count in summary.rows.items())
         out(f"{experiment}: ok ({checked.base_model}; rows: {rows})")
+        out(f"runner: {choice.runner.type} ({choice.reason})")
 
     for warning in summary.warnings:
         say(f"warning: {warning}")

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.training import MAX_SERVED_LORA_RANK
+from raytune_ft.data.safetensors_header import TensorInfo, read_header
 from raytune_ft.errors import IntegrityError, RaytuneError
 from raytune_ft.paths import read_json
 from raytune_ft.registry.base import base_directory, base_id, weight_files
-from raytune_ft.registry.safetensors_header import TensorInfo, read_header
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 CONFIG_NAME = "adapter_config.json"

@@ -16,7 +16,8 @@ from raytune_ft.cli.app import app
 
 HEAVY = ("torch", "ray", "transformers", "vllm", "optuna", "datasets", "plotly", "pandas", "trl", "peft", "deepspeed")
 VERBS = (
-    "assets init check train sweep status evaluate compare promote rollback adapters serve chat submit report doctor"
+    "assets init check plan train sweep status evaluate compare promote rollback adapters serve chat submit report "
+    "doctor"
 )
 runner = CliRunner()
 
@@ -43,14 +44,14 @@ def test_help_and_check_answer_within_a_second(toy_experiment) -> None:
     assert seconds("check", toy_experiment()) < 2
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["sweep", "--help"], ["check"], ["check", "--schema"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["sweep", "--help"], ["check"], ["plan"], ["check", "--schema"]])
 def test_help_and_check_import_nothing_heavy(toy_experiment, arguments: list[str]) -> None:
     code = (
         "import sys\nfrom raytune_ft.cli.app import main\nsys.argv[0] = 'raytune-ft'\n"
         "try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
         f"print('HEAVY', sorted(set({HEAVY!r}) & set(sys.modules)))"
     )
-    done = python(code, *(["check", toy_experiment()] if arguments == ["check"] else arguments))
+    done = python(code, *(arguments if arguments[0] == "--help" or arguments[1:] else [*arguments, toy_experiment()]))
     assert done.stdout.splitlines()[-1:] == ["HEAVY []"], done.stdout + done.stderr
 
 
@@ -74,6 +75,13 @@ def test_check_says_what_it_checked(toy_experiment) -> None:
     result = runner.invoke(app, ["check", str(toy_experiment())])
     assert result.exit_code == 0
     assert ": ok (" in result.stdout and "train 160" in result.stdout.replace("\n", " ")
+    assert "\nrunner: lane (the base is shared and each trial starts at once)\n" in result.stdout
+
+
+def test_check_says_why_no_lane_serves(toy_experiment) -> None:
+    path = toy_experiment(resources={"strategy": {"type": "deepspeed", "zero_stage": 3}})
+    result = runner.invoke(app, ["check", str(path)])
+    assert "\nrunner: isolated (strategy deepspeed with zero_stage 3 shards the base" in result.stdout
 
 
 def test_check_answers_programs_in_json(toy_experiment, tiny_llama: Path) -> None:
@@ -83,15 +91,47 @@ def test_check_answers_programs_in_json(toy_experiment, tiny_llama: Path) -> Non
         "experiment": "toy",
         "base_model": str(tiny_llama),
         "splits": {"train": 160, "validation": 32, "test": 32},
+        "runner": "lane",
+        "runner_reason": "the base is shared and each trial starts at once",
         "warnings": [],
         "ok": True,
     }
 
 
-def test_check_writes_nothing(toy_experiment, tmp_path: Path) -> None:
+def test_plan_says_what_a_sweep_would_take(toy_experiment) -> None:
+    result = runner.invoke(app, ["plan", str(toy_experiment())])
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[:-1] == [
+        "toy: 2 trials, 1 at a time",
+        "runner: lane (the base is shared and each trial starts at once)",
+        "  to step 2: 2 of 2 trials",
+        "  to step 4: 1 to 2 of 2 trials, 1 by plain halving",
+        "optimizer steps: 6 to 8, 6 by plain halving",
+        "samples: 48 to 64",
+        "worker groups started: at most 1, isolated trials would start 2; saves about 32 s as measured on 2 CPU cores "
+        "without a GPU, SmolLM2-135M",
+    ]
+    assert result.stdout.splitlines()[-1].startswith("memory of a worker: base ")
+
+
+def test_plan_of_isolated_trials_promises_no_saving(toy_experiment) -> None:
+    result = runner.invoke(app, ["plan", str(toy_experiment()), "--set", "runner={type: isolated}"])
+    assert "runner: isolated (the experiment asks for it)\n" in result.stdout
+    assert "worker groups started: 2, one a trial\n" in result.stdout
+
+
+def test_plan_answers_programs_in_json(toy_experiment) -> None:
+    result = runner.invoke(app, ["plan", str(toy_experiment()), "--json"])
+    planned = json.loads(result.stdout)
+    assert (planned["runner"], planned["steps"], planned["worker_groups"]) == ("lane", {"least": 6, "most": 8}, 1)
+    assert planned["memory"]["adapter_parameters"] > 0
+
+
+@pytest.mark.parametrize("verb", ["check", "plan"])
+def test_a_look_ahead_writes_nothing(toy_experiment, tmp_path: Path, verb: str) -> None:
     path = toy_experiment()
     before = sorted(tmp_path.rglob("*"))
-    assert runner.invoke(app, ["check", str(path)]).exit_code == 0
+    assert runner.invoke(app, [verb, str(path)]).exit_code == 0
     assert sorted(tmp_path.rglob("*")) == before
 
 

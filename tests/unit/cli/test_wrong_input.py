@@ -76,14 +76,14 @@ def test_a_misspelled_key(command: Command, toy_experiment, tmp_path: Path, verb
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("verb", ["check", "sweep", "train"])
+@pytest.mark.parametrize("verb", ["check", "plan", "sweep", "train"])
 def test_a_missing_model(command: Command, toy_experiment, tmp_path: Path, verb: str) -> None:
     line = refused(command(verb, toy_experiment(base_model=str(tmp_path / "nowhere"))))
     assert line.startswith("base_model: ") and f"{tmp_path}/nowhere" in line
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("verb", ["check", "sweep", "train"])
+@pytest.mark.parametrize("verb", ["check", "plan", "sweep", "train"])
 def test_a_bad_data_line(command: Command, toy_experiment, tmp_path: Path, verb: str) -> None:
     path = toy_experiment()
     data = tmp_path / "data/train.jsonl"
@@ -116,6 +116,15 @@ def test_a_space_with_low_above_high(command: Command, toy_experiment, tmp_path:
 )
 def test_something_that_is_not_there(here: Command, arguments: list[str], line: str) -> None:
     assert line in refused(here(*arguments))
+
+
+@pytest.mark.parametrize("verb", ["check", "plan"])
+def test_a_lane_that_can_not_serve(here: Command, toy_experiment, verb: str) -> None:
+    path = toy_experiment(runner={"type": "lane"}, resources={"strategy": {"type": "deepspeed", "zero_stage": 3}})
+    assert refused(here(verb, path)) == (
+        "runner: type lane can't serve: strategy deepspeed with zero_stage 3 shards the base, which a lane keeps "
+        "whole; use runner: {type: isolated}, or leave runner out"
+    )
 
 
 def test_a_sweep_without_a_search(here: Command, toy_experiment) -> None:
