@@ -5,6 +5,7 @@ Prints seconds (median of the rounds) and writes benchmarks/results/cli_startup.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -30,6 +31,7 @@ def seconds(command: list[str]) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     load_before = os.getloadavg()[0]
     times: dict[str, list[float]] = {side: [] for side in SIDES}
     for _ in range(ROUNDS):

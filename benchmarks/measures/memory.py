@@ -1,0 +1,130 @@
+"""Proportional set size of the lanes of a node while they train: four of them against one.
+
+A page that n processes share counts as 1/n in each (`smaps_rollup`, Linux), so the sum is what they really take.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import sys
+import time
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from measures.inputs import STEPS, write_experiment
+from measures.options import Measure, Options, Row
+from measures.processes import SideFailed, run_side
+from measures.rounds import interleave
+from raytune_ft.paths import read_json
+
+SIDES = ("lanes_1", "lanes_4")
+LANES = {"lanes_1": 1, "lanes_4": 4}
+CPUS_PER_LANE = 0.5
+GOAL = 2.0
+WORKER = "workers"
+KINDS = {  # of the processes that a lane consists of, by the titles that Ray gives them
+    WORKER: re.compile(r"^ray::_?RayTrainWorker"),
+    "controllers": re.compile(r"^ray::TrainController"),
+    "host": re.compile(r"^ray::LaneHost"),
+    "dispatcher": re.compile(r"^ray::Dispatcher"),
+}
+_TIMEOUT_S = 540.0
+_PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
+
+Sample = tuple[float, dict[str, float]]
+"""Time, and MiB of each kind."""
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """Sweeps on one and on four lanes, looked at twice a second; only the time counts in which every lane trains."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in SIDES}
+    numbers = count()
+    with options.scratch("memory") as scratch:
+
+        def side(name: str) -> float:
+            found[name].append(_while_training(scratch / f"{next(numbers):03d}-{name}", LANES[name]))
+            return round(sum(found[name][-1].values()), 1)
+
+        rounds = options.rounds_of(SIDES)
+        interleave({"lanes_1": lambda: side("lanes_1"), "lanes_4": lambda: side("lanes_4")}, rounds)
+    median = {
+        name: {kind: round(statistics.median(each.get(kind, 0.0) for each in samples), 1) for kind in KINDS}
+        for name, samples in found.items()
+        if samples
+    }
+    result: dict[str, Any] = {"rounds": {name: len(each) for name, each in found.items() if each}, "median_mib": median}
+    if len(median) == len(SIDES):
+        one, four = median["lanes_1"], median["lanes_4"]
+        result["ratio"] = round(sum(four.values()) / sum(one.values()), 2)
+        result["ratio_of_workers"] = round(four[WORKER] / one[WORKER], 2)
+    return result
+
+
+def _while_training(directory: Path, lanes: int) -> dict[str, float]:
+    runner = {"type": "lane", "packed": 1, "lanes": lanes}
+    trials = max(2, lanes)
+    experiment = write_experiment(
+        directory,
+        trials,
+        runner,
+        resources={"cpus_per_worker": CPUS_PER_LANE},
+        search={"max_concurrent": lanes},
+        train={"max_steps": 2 * STEPS},
+    )
+    samples: list[Sample] = []
+    run_side(
+        [sys.executable, "-m", "raytune_ft", "sweep", str(experiment)],
+        directory,
+        _TIMEOUT_S,
+        lambda side: samples.append((time.time(), sizes_mib(side))),
+    )
+    times = [read_json(path) for path in (directory / "runs" / "lanes" / "trials").glob("*/timing.json")]
+    training = [sum(each["first_step"] <= at <= each["ended"] for each in times) for at, _ in samples]
+    during = [sizes for (_, sizes), number in zip(samples, training, strict=True) if number == lanes]
+    if not during:
+        raise SideFailed(f"{directory}: there was no moment in which all {lanes} lanes trained")
+    return {kind: statistics.median(sizes[kind] for sizes in during) for kind in KINDS}
+
+
+def sizes_mib(root: int) -> dict[str, float]:
+    """Kind -> proportional set size of its processes below `root`, in MiB."""
+    sizes = dict.fromkeys(KINDS, 0.0)
+    for process in psutil.Process(root).children(recursive=True):
+        try:
+            title = " ".join(process.cmdline())
+            kind = next((kind for kind, pattern in KINDS.items() if pattern.match(title)), None)
+            if kind:
+                sizes[kind] += _pss_mib(process.pid)
+        except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            continue
+    return sizes
+
+
+def _pss_mib(process: int) -> float:
+    found = _PSS.search(Path(f"/proc/{process}/smaps_rollup").read_text())
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def rows(result: dict[str, Any]) -> list[Row]:
+    """One line for all processes of the lanes, one for their workers alone."""
+    if "ratio" not in result:
+        return []
+    one, four = result["median_mib"]["lanes_1"], result["median_mib"]["lanes_4"]
+    everything, workers = result["ratio"], result["ratio_of_workers"]
+    what = "memory of 4 lanes on a node / of one (proportional set size)"
+    return [
+        Row(
+            f"{what}: workers, controllers, host and dispatcher",
+            f"at most {GOAL}",
+            f"{everything:.2f} ({sum(four.values()):.0f} MiB / {sum(one.values()):.0f} MiB)",
+            everything <= GOAL,
+        ),
+        Row(f"{what}: workers alone", "", f"{workers:.2f} ({four[WORKER]:.0f} MiB / {one[WORKER]:.0f} MiB)"),
+    ]
+
+
+MEMORY = Measure(measure, rows, SIDES)

@@ -1,0 +1,72 @@
+"""Interleaved rounds: every side runs once in each round, so that a slow minute of the machine hits them all."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def interleave(sides: Mapping[str, Callable[[], T]], rounds: Mapping[str, int]) -> dict[str, list[T]]:
+    """What each side returned in each of its rounds; a side with fewer rounds runs in the first of them.
+
+    Args:
+        sides: Name -> one run of the side.
+        rounds: Name -> how many runs; 0 leaves the side out.
+    """
+    results: dict[str, list[T]] = {name: [] for name in sides if rounds[name]}
+    for number in range(max(rounds.values(), default=0)):
+        names = [name for name in sides if number < rounds[name]]
+        for name in names[number % len(names) :] + names[: number % len(names)]:  # nobody is always the first
+            results[name].append(sides[name]())
+            say(f"  round {number + 1}, {name}: {results[name][-1]}")
+    return results
+
+
+def medians(results: Mapping[str, Sequence[float]], digits: int = 3) -> dict[str, float]:
+    """Median of each side."""
+    return {name: round(statistics.median(values), digits) for name, values in results.items() if values}
+
+
+def spread(results: Mapping[str, Sequence[float]], digits: int = 3) -> dict[str, list[float]]:
+    """Least and greatest of each side."""
+    return {
+        name: [round(min(values), digits), round(max(values), digits)] for name, values in results.items() if values
+    }
+
+
+def ratio(values: Mapping[str, float], name: str, to: str) -> float | None:
+    """`values[name] / values[to]`, where both were measured."""
+    return round(values[name] / values[to], 2) if name in values and to in values else None
+
+
+def with_load(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The measure's result between the machine's load before and after it."""
+    before = round(os.getloadavg()[0], 2)
+    result = measure()
+    return {"load_before": before, "load_after": round(os.getloadavg()[0], 2), **result}
+
+
+def machine() -> str:
+    """What this was measured on, in a line."""
+    model = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    parts = [f"{os.cpu_count()} cores", platform.machine(), model, f"{memory:.0f} GiB"]
+    return ", ".join(part for part in (*parts, f"Python {platform.python_version()}") if part)
+
+
+def say(line: str) -> None:
+    """Progress goes to stderr; stdout is the table's."""
+    print(line, file=sys.stderr, flush=True)

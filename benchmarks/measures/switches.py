@@ -1,0 +1,94 @@
+"""What each switch of the lane's step is worth: the time of a step with it turned, over the time with the defaults."""
+
+from __future__ import annotations
+
+import statistics
+from functools import partial
+from itertools import count
+from typing import Any
+
+from measures.inputs import BATCH, PEERS, prepare_rows, write_job
+from measures.options import Measure, Options, Row
+from measures.processes import python, run_side
+from measures.rounds import interleave, medians
+from measures.step import run_step_side, steps_per_second
+from raytune_ft.paths import read_json
+
+SWITCHES = {
+    "loss_positions_only": "step.loss_positions_only: false",
+    "padding_free": "step.padding_free: false",
+    "attention": "step.attention: sdpa instead of math",
+    "fused": "step.fused: false",
+    "round_tokens": "step.round_tokens: 1",
+    "compile": "step.compile: true (off by default)",
+    "share_base": "share_base: false",
+    "bf16": "train.bf16: false, a float32 base",
+}
+SIDES = ("pin_threads", *SWITCHES)
+PINNED, NOT_PINNED = "pinned", "not_pinned"
+WARM_UP_STEPS, STEPS = 2, 3
+_EPOCH_STEPS = 30
+_TIMEOUT_S = 540.0
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """All but pinning in one process, turn by turn; pinning in processes of its own, as it holds for a process."""
+    rounds = options.rounds_of(SIDES)
+    variants = ["all_on", *(name for name in SWITCHES if rounds[name])]
+    with options.scratch("switches") as scratch:
+        rows = prepare_rows(scratch / "rows", _EPOCH_STEPS * BATCH)
+        directory = scratch / "variants"
+        job = write_job(
+            directory,
+            1,
+            **rows,
+            variants=variants,
+            rounds=max(rounds[name] for name in SWITCHES),
+            warm_up_steps=WARM_UP_STEPS,
+            **{"steps": STEPS},
+        )
+        result = directory / "result.json"
+        run_side(python(PEERS / "lane_switches.py", job, result), directory, _TIMEOUT_S)
+        found = read_json(result)
+        numbers = count()
+
+        def pinning(name: str, pin: bool) -> float:
+            steps = run_step_side(scratch / f"{next(numbers):03d}-{name}", "lane_steps.py", rows, pin_threads=pin)
+            return round(1.0 / steps_per_second(steps), 4)
+
+        sides = {PINNED: partial(pinning, PINNED, True), NOT_PINNED: partial(pinning, NOT_PINNED, False)}
+        pinned = interleave(sides, dict.fromkeys(sides, rounds["pin_threads"]))
+    seconds: dict[str, list[float]] = found["seconds"]
+    ratios = {name: _ratio(seconds[name], seconds["all_on"]) for name in seconds if name != "all_on"}
+    if pinned:
+        ratios["pin_threads"] = _ratio(pinned[NOT_PINNED], pinned[PINNED])
+    return {
+        "rounds": {name: len(values) for name, values in seconds.items() if name != "all_on"}
+        | {"pin_threads": rounds["pin_threads"]},
+        "steps_per_round": STEPS,
+        "median_seconds_per_step": medians(seconds) | medians(pinned),
+        "warm_up_seconds": {name: round(value, 1) for name, value in found["warm_up_seconds"].items()},
+        "step_takes_times_as_long": ratios,
+    }
+
+
+def _ratio(turned: list[float], usual: list[float]) -> float:
+    """Median of the rounds' ratios: both sides of one are of the same minute."""
+    return round(statistics.median(a / b for a, b in zip(turned, usual, strict=True)), 3)
+
+
+def rows(result: dict[str, Any]) -> list[Row]:
+    """One line for each switch."""
+    shown = SWITCHES | {"pin_threads": "pin_threads: false"}
+    warm_up = result["warm_up_seconds"]
+    return [
+        Row(
+            f"a step with {shown[name]}, over one with the defaults",
+            "",
+            f"{times:.2f}" + (f" (first {WARM_UP_STEPS} steps {warm_up[name]:.0f} s)" if name == "compile" else ""),
+        )
+        for name, times in result["step_takes_times_as_long"].items()
+    ]
+
+
+SWITCHES_MEASURE = Measure(measure, rows, SIDES)

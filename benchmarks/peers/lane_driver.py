@@ -1,0 +1,62 @@
+"""A lane's training step without Ray: the same pieces that the lane's loop puts together, driven by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.load import load_experiment, with_parameters
+from raytune_ft.config.training import Lane
+from raytune_ft.data.arrow_rows import ArrowRows
+from raytune_ft.execution.cores import claim_cores, pin_to
+from raytune_ft.paths import RunDirectory
+from raytune_ft.training.lane.base import load_lane_base
+from raytune_ft.training.lane.ranks import Ranks
+from raytune_ft.training.lane.step import Stepper
+from raytune_ft.training.lane.together import losses_of
+from raytune_ft.training.lane.trial import RunningTrial, Splits
+from raytune_ft.training.spec import TrialSpec
+
+
+class LaneDriver:
+    """One base with its stepper.
+
+    Args:
+        job: The side's job: `experiment`, an experiment file, and `data`, its prepared rows.
+        lane: The runner's settings.
+        bf16: Of the base.
+    """
+
+    def __init__(self, job: dict[str, Any], lane: Lane, *, bf16: bool = True) -> None:
+        self._experiment: Experiment = with_parameters(load_experiment(job["experiment"]), {"train.bf16": bf16})
+        self._base = load_lane_base(self._experiment, lane.step, share=lane.share_base)
+        self._stepper = Stepper(self._base, lane.step)
+        data = Path(job["data"])
+        self._data = data
+        self._splits = Splits(ArrowRows(data / "train"), ArrowRows(data / "validation"))
+
+    def trial(self, run: str, number: int, parameters: dict[str, Any]) -> RunningTrial:
+        """A trial that begins; what it leaves on disk goes to the directory `run`."""
+        experiment = with_parameters(self._experiment, parameters)
+        spec = TrialSpec.of(f"{number:04d}", parameters, experiment, RunDirectory(Path(run)))
+        return RunningTrial(spec, self._base, self._splits, Ranks(), None)
+
+    def step(self, trials: Sequence[RunningTrial]) -> list[float]:
+        """One optimizer step of each, in one pass; their losses."""
+        losses = []
+        for trial, loss in losses_of(self._stepper, trials, Ranks()):
+            if isinstance(loss, str) or (diverged := trial.take_step(loss)):
+                raise RuntimeError(f"trial {trial.name}: {loss if isinstance(loss, str) else diverged}")
+            losses.append(loss)
+        return losses
+
+
+def take_cores(threads: int, *, pin: bool = True) -> None:
+    """As a lane's worker does when it starts."""
+    if pin:
+        pin_to(claim_cores(threads))
+    torch.set_num_threads(threads)

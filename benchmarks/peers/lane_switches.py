@@ -1,0 +1,59 @@
+"""The lane's step with each of its switches turned alone, all in one process, turn by turn on the same batches.
+
+Arguments: the job, a JSON file; where to write each variant's seconds per step, one a round.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from lane_driver import LaneDriver, take_cores
+
+from raytune_ft.config.training import Lane, LaneStep
+from raytune_ft.training.lane.trial import RunningTrial
+
+ALL_ON = "all_on"
+VARIANTS = {
+    ALL_ON: (Lane(), True),
+    "loss_positions_only": (Lane(step=LaneStep(loss_positions_only=False)), True),
+    "padding_free": (Lane(step=LaneStep(padding_free=False)), True),
+    "attention": (Lane(step=LaneStep(attention="sdpa")), True),
+    "fused": (Lane(step=LaneStep(fused=False)), True),
+    "round_tokens": (Lane(step=LaneStep(round_tokens=1)), True),
+    "compile": (Lane(step=LaneStep(compile=True)), True),
+    "share_base": (Lane(share_base=False), True),
+    "bf16": (Lane(), False),
+}
+
+
+def main(job: dict[str, Any], result: Path) -> None:
+    take_cores(job["threads"])
+    seconds: dict[str, list[float]] = {name: [] for name in VARIANTS if name in job["variants"]}
+    sides: dict[str, tuple[LaneDriver, RunningTrial]] = {}
+    warm_up: dict[str, float] = {}
+    for name in seconds:
+        lane, bf16 = VARIANTS[name]
+        driver = LaneDriver(job, lane, bf16=bf16)
+        sides[name] = driver, driver.trial(name, 0, {})
+        warm_up[name] = _timed(*sides[name], job["warm_up_steps"])
+    names = list(seconds)
+    for number in range(job["rounds"]):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            seconds[name].append(_timed(*sides[name], job["steps"]) / job["steps"])
+        print(number, {name: round(values[-1], 3) for name, values in seconds.items()}, flush=True)
+    result.write_text(json.dumps({"seconds": seconds, "warm_up_seconds": warm_up}))
+
+
+def _timed(driver: LaneDriver, trial: RunningTrial, steps: int) -> float:
+    started = time.perf_counter()
+    for _ in range(steps):
+        driver.step([trial])
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]).resolve())

@@ -1,0 +1,157 @@
+"""Benchmarks say what they ran on, start at once, and leave no process behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+@pytest.mark.parametrize("path", sorted((BENCHMARKS / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_a_result_names_its_machine_its_load_and_its_rounds(path: Path) -> None:
+    result = json.loads(path.read_text())
+    assert "cores" in result["machine"] and "Python" in result["machine"]
+    parts = result.get("measures", {"all": result})
+    assert parts
+    for part in parts.values():
+        assert part["load_before"] >= 0.0 and part["load_after"] >= 0.0
+        rounds = part["rounds"].values() if isinstance(part["rounds"], dict) else [part["rounds"]]
+        assert min(rounds) >= 1
+
+
+@pytest.mark.parametrize("script", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_answers_help_before_it_imports_anything_heavy(script: Path) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-X", "importtime", str(script), "--help"], capture_output=True, text=True, timeout=20
+    )
+    imported = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
+    assert shown.returncode == 0 and "usage:" in shown.stdout
+    assert not imported & {"torch", "ray", "transformers", "trl"}
+
+
+def test_missing_assets_are_one_line_that_says_what_to_type(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import lanes
+    from measures import inputs
+
+    monkeypatch.setattr(inputs, "BASE", inputs.ROOT / "assets" / "not-there")
+    assert lanes.main(["--only", "step", "--results", str(tmp_path / "lanes.json")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "assets/not-there/model.safetensors" in line and "raytune-ft assets fetch" in line
+
+
+def test_results_of_another_machine_are_not_mixed_with_ours(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    import lanes
+    from measures.rounds import machine
+
+    gap = {"load_before": 0.1, "load_after": 0.2, "rounds": 5, "gaps": 35, "median_seconds": 0.2, "worst_seconds": 0.4}
+    path = tmp_path / "lanes.json"
+    for name, rows in ((machine(), 1), ("another", 0)):
+        path.write_text(json.dumps({"machine": name, "measures": {"gap": gap}}))
+        assert lanes.main(["--show", "--markdown", "--results", str(path)]) == 0
+        assert capsys.readouterr().out.count("0.20 s (worst of 35: 0.40 s)") == rows
+
+
+@pytest.mark.parametrize("word", ["0", "many", "lane=", "lane=x", "nobody=3"])
+def test_rounds_that_mean_nothing_are_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    import lanes
+
+    with pytest.raises(SystemExit) as refused:
+        lanes.main(["--show", "--rounds", word])
+    assert refused.value.code == 2
+    assert "--rounds" in capsys.readouterr().err
+
+
+def test_sides_take_turns_and_none_is_always_the_first() -> None:
+    from measures.rounds import interleave
+
+    order: list[str] = []
+
+    def side(name: str) -> int:
+        order.append(name)
+        return len(order)
+
+    sides = {name: (lambda name=name: side(name)) for name in ("a", "b", "c", "never")}
+    results = interleave(sides, {"a": 3, "b": 3, "c": 1, "never": 0})
+    assert order == ["a", "b", "c", "b", "a", "a", "b"]
+    assert {name: len(values) for name, values in results.items()} == {"a": 3, "b": 3, "c": 1}
+
+
+def test_the_gap_is_from_the_end_of_a_trial_to_the_first_step_of_the_one_taken_next(tmp_path: Path) -> None:
+    from measures.gap import gaps_of
+
+    times = {"0000": (10.0, 10.2, 16.0), "0002": (22.1, 22.5, 30.0), "0001": (16.1, 16.3, 22.0)}
+    for trial, (taken, first_step, ended) in times.items():
+        (tmp_path / trial).mkdir()
+        timing = {"taken": taken, "first_step": first_step, "ended": ended}
+        (tmp_path / trial / "timing.json").write_text(json.dumps(timing))
+    assert gaps_of(tmp_path) == pytest.approx([0.3, 0.5])
+
+
+@pytest.mark.parametrize("runner", ["lane", "isolated"])
+def test_our_side_of_a_sweep_tries_the_very_trials_that_the_peers_do(
+    runner: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from measures import inputs
+
+    from raytune_ft.config.load import load_experiment
+
+    sentences = tmp_path / "sentences.jsonl"
+    sentences.write_text("".join(json.dumps({"prompt": f"{i}", "completion": " x"}) + "\n" for i in range(200)))
+    monkeypatch.setattr(inputs, "SENTENCES", sentences)
+    search = load_experiment(inputs.write_experiment(tmp_path / "ours", 8, {"type": runner})).search
+    job = json.loads(inputs.write_job(tmp_path / "peer", 8).read_text())
+    assert search is not None and search.trials == len(job["trials"]) == 8
+    ours = [(each["train.learning_rate"], each["method.r"]) for each in search.space.start_from]
+    assert ours == [(each["learning_rate"], each["r"]) for each in job["trials"]]
+    assert Path(job["train"]).read_text() == (tmp_path / "ours" / "train.jsonl").read_text()
+    assert len(Path(job["validation"]).read_text().splitlines()) == inputs.EVALUATION_ROWS
+
+
+LEAVES_A_DAEMON = """
+import subprocess, sys, time
+daemon = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+open("daemon", "w").write(str(daemon.pid))
+time.sleep(float(sys.argv[1]))
+"""
+RUNS_A_SIDE = """
+import sys
+from pathlib import Path
+from measures import processes
+processes._LEAVE_S = 0.2
+try:
+    processes.run_side([sys.executable, "-c", sys.argv[1], sys.argv[2]], Path(sys.argv[3]), timeout_s=2.0)
+except processes.SideFailed as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize(("sleeps_s", "says"), [("0", ""), ("60", "not done after 2 s, killed")])
+def test_nothing_is_left_of_a_side_not_even_what_it_sent_to_the_background(
+    sleeps_s: str, says: str, tmp_path: Path
+) -> None:
+    started = time.monotonic()
+    ran = subprocess.run(
+        [sys.executable, "-c", RUNS_A_SIDE, LEAVES_A_DAEMON, sleeps_s, str(tmp_path)],
+        cwd=BENCHMARKS,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert says in ran.stderr and bool(says) == bool(ran.returncode), ran.stderr
+    assert time.monotonic() - started < 20.0
+    assert not psutil.pid_exists(int((tmp_path / "daemon").read_text()))
