@@ -42,18 +42,19 @@ class Book:
         """Whether the trial was submitted, and not dropped."""
         return trial in self._trials
 
-    def submit(self, start: Start, owner: str) -> None:
+    def submit(self, start: Start, owner: str, decided: int = 0) -> None:
         """Queues a trial; one that is known already only gets a new owner, and goes on as it was.
 
         Args:
             start: The trial.
             owner: Who waits for its events: only the latest owner's `drop` counts.
+            decided: The step up to which the scheduler has let it go on, for one that was paused there.
         """
         name = start.spec.trial_id
         if name in self._trials:
             self._trials[name].owner = owner
             return
-        self._trials[name] = TrialEntry(start, owner)
+        self._trials[name] = TrialEntry(start, owner, decided)
         self._queue.append(name)
         self._assign()
 
@@ -67,9 +68,10 @@ class Book:
     def go_on(self, trial: str) -> None:
         """The report was looked at, and the trial may train on."""
         known = self._trials.get(trial)
-        if known is None or not known.events or isinstance(known.events[0], Ended):
+        if known is None or not known.events or not isinstance(report := known.events[0], Report):
             return
         known.events.popleft()
+        known.decided = report.metrics["step"]
         if known.ended:
             return
         if known.lane is not None:
@@ -144,10 +146,14 @@ class Book:
         return orders
 
     def report(self, lane: int, session: int, trial: str, metrics: dict[str, Any]) -> None:
-        """The trial reported, and waits."""
+        """The trial reported, and waits. One that was restored repeats its last report, which is decided already."""
         if known := self._on(lane, session, trial):
+            known.last = metrics
+            if metrics["step"] <= known.decided:
+                self._lanes[lane].outbox.append(GoOn(trial))
+                return
             known.events.append(Report(metrics))
-            known.last, known.suspect = metrics, False
+            known.suspect = False
             self._assign()
 
     def ended(self, lane: int, session: int, trial: str, outcome: Outcome) -> None:
@@ -252,7 +258,7 @@ class Book:
     def _one_still_starts(self) -> bool:
         since = 0.0 if self._first_ready_s is None else self._clock() - self._first_ready_s
         lanes = self._lanes.values()
-        return since < SPREAD_S and any(not (lane.ready or lane.gone or lane.failures) for lane in lanes)
+        return since < SPREAD_S and any(not (lane.credit or lane.gone or lane.failures) for lane in lanes)
 
     def _fail_all(self) -> None:
         self._queue.clear()

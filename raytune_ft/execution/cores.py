@@ -55,6 +55,6 @@ def _private_directory() -> Path:
     directory = Path(tempfile.gettempdir()) / f"raytune-ft-cores-{os.getuid()}"
     directory.mkdir(mode=0o700, exist_ok=True)
     status = directory.lstat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077 or directory.is_symlink():
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:  # a link has 0777
         raise PermissionError(f"{directory}: belongs to somebody else, or others may write to it")
     return directory

@@ -34,8 +34,8 @@ class Dispatcher:
     async def knows(self, trial: str) -> bool:
         return self._book.knows(trial)
 
-    async def submit(self, start: Start, owner: str) -> None:
-        await self._tell(lambda: self._book.submit(start, owner))
+    async def submit(self, start: Start, owner: str, decided: int) -> None:
+        await self._tell(lambda: self._book.submit(start, owner, decided))
 
     async def next_event(self, trial: str, wait_s: float) -> Event | None:
         """What the trial's owner has to hear; None when nothing came for `wait_s`."""

@@ -53,6 +53,7 @@ class TrialEntry:
         start: What a lane is told of it.
         owner: Who waits for its events.
         lane: Which lane has it, or None while it waits in the queue, for a decision, or has ended.
+        decided: The step up to which the scheduler has let it go on.
         events: What its owner has not dealt with yet, the oldest first.
         restarts: Deaths of a lane's workers while they trained it.
         suspect: A lane died of it or of a neighbour, and it has not reported since.
@@ -61,6 +62,7 @@ class TrialEntry:
 
     start: Start
     owner: str
+    decided: int = 0
     lane: int | None = None
     events: deque[Report | Ended] = field(default_factory=deque)
     restarts: int = 0

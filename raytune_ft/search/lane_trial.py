@@ -60,6 +60,7 @@ class LaneTrial(tune.Trainable):
         self._submitted = False
         self._reported: dict[str, Any] | None = None
         self._copy_from: Path | None = None
+        self._decided = 0
 
     def step(self) -> dict[str, Any]:
         """Until the trial's next report, or its end."""
@@ -95,7 +96,7 @@ class LaneTrial(tune.Trainable):
                 shutil.rmtree(directory.checkpoints, ignore_errors=True)
             directory.root.mkdir(parents=True, exist_ok=True)
             spec.write()
-        self._say("submit", Start(spec, self._copy_from), self._owner)
+        self._say("submit", Start(spec, self._copy_from), self._owner, self._decided)
         self._submitted = True
         return True
 
@@ -110,6 +111,7 @@ class LaneTrial(tune.Trainable):
     def load_checkpoint(self, checkpoint: Any) -> None:
         """A trial that was paused goes on from its own checkpoint; PBT gives it another trial's."""
         pointer = read_json(Path(checkpoint) / POINTER)
+        self._decided = pointer["step"]
         if pointer["trial"] != self._name and pointer["checkpoint"]:
             self._copy_from = Path(pointer["checkpoint"])
 
