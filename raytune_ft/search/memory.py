@@ -17,6 +17,7 @@ from raytune_ft.paths import read_json
 from raytune_ft.search.bounds import choices
 
 ADAM_BYTES = 8  # two float32 moments of each weight
+OWN_COPY_BYTES = 4  # lanes and DeepSpeed step on a float32 copy of the weights, sharded like the moments
 _WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2}  # bytes of an element; others take one
 _EMBEDDING = re.compile(r"(.*\.)?(lm_head|embed_out|wte|wpe|[^.]*embed[^.]*)")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -31,8 +32,8 @@ class WorkerMemory:
         base_shared: Whether the lanes of a node hold them once together.
         adapter_parameters: Weights of the adapter; None where the files do not tell.
         adapter_bytes: The adapter, with the copy in bfloat16 that lanes multiply with.
-        gradient_bytes: Its gradient.
-        optimizer_bytes: AdamW's state.
+        gradient_bytes: Its gradient; a lane's workers sum it whole.
+        optimizer_bytes: AdamW's state, and the copy of the weights that it steps on.
         optimizer_on_host: Whether that is offloaded.
     """
 
@@ -77,13 +78,14 @@ def worker_memory(experiment: Experiment, runner: Lane | Isolated) -> WorkerMemo
     lane = isinstance(runner, Lane)
     mapped = isinstance(runner, Lane) and runner.share_base and not experiment.resources.gpus_per_worker
     copy = 2 if lane and experiment.train.bf16 else 0
+    state = ADAM_BYTES + (OWN_COPY_BYTES if lane or zero else 0)
     return WorkerMemory(
         base_bytes=-(-base // workers) if zero == 3 else base,
         base_shared=mapped and {info.dtype for info in tensors.values()} == {loaded_as},
         adapter_parameters=weights,
         adapter_bytes=None if weights is None else (4 + copy) * weights,
-        gradient_bytes=None if weights is None else -(-4 * weights // (workers if zero >= 2 else 1)),
-        optimizer_bytes=None if weights is None else -(-ADAM_BYTES * weights // (workers if zero else 1)),
+        gradient_bytes=None if weights is None else -(-4 * weights // (workers if zero >= 2 and not lane else 1)),
+        optimizer_bytes=None if weights is None else -(-state * weights // (workers if zero else 1)),
         optimizer_on_host=isinstance(strategy, DeepSpeed) and strategy.offload_optimizer,
     )
 

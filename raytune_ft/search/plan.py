@@ -92,7 +92,7 @@ def plan_sweep(experiment: Experiment) -> Plan:
     steps = Bounds(last.least + (trials - 1) * grace[0], trials * last.most)
     groups, saved = trials, 0.0
     if isinstance(choice.runner, Lane):
-        groups = min(at_once, choice.runner.lanes or at_once)
+        groups = choice.runner.lanes or at_once
         saved = (math.ceil(trials / at_once) - 1) * SECONDS_PER_ISOLATED_START
     return Plan(
         experiment=experiment.name,

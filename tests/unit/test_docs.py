@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from raytune_ft.cli.app import app
+from raytune_ft.training.lane.families import MODEL_TYPES
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,3 +42,8 @@ def test_a_documented_file_exists(name: str) -> None:
 def test_documented_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"^ +make ([a-z]+)", TEXT, re.MULTILINE)) <= targets
+
+
+def test_the_page_on_lanes_names_the_families_that_lanes_run() -> None:
+    paragraph = re.search(r"^Lanes run (.+?):", (ROOT / "docs/lanes.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert paragraph and tuple(re.findall(r"`(\w+)`", paragraph[1])) == MODEL_TYPES

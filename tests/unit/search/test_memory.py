@@ -56,9 +56,13 @@ def test_a_lane_in_float32(memory, tiny_llama: Path) -> None:
         adapter_parameters=R8,
         adapter_bytes=4 * R8,
         gradient_bytes=4 * R8,
-        optimizer_bytes=8 * R8,
+        optimizer_bytes=12 * R8,
         optimizer_on_host=False,
     )
+
+
+def test_ddp_without_a_lane_keeps_no_second_copy_of_the_weights(memory) -> None:
+    assert memory(runner={"type": "isolated"}).optimizer_bytes == 8 * R8
 
 
 def test_bfloat16_halves_the_base_and_gives_the_lanes_adapter_a_working_copy(memory) -> None:
@@ -74,15 +78,19 @@ def test_the_largest_adapter_of_the_space_counts(memory) -> None:
     assert memory(search=search).adapter_parameters == 4 * R8
 
 
-@pytest.mark.parametrize(("stage", "base", "gradient", "optimizer"), [(1, 1, 1, 2), (2, 1, 2, 2), (3, 2, 2, 2)])
-def test_zero_shards_over_the_workers(memory, stage: int, base: int, gradient: int, optimizer: int) -> None:
-    alone = memory(runner={"type": "isolated"})
-    strategy = {"type": "deepspeed", "zero_stage": stage, "offload_optimizer": stage == 3}
-    sharded = memory(resources={"workers": 2, "strategy": strategy})
-    assert sharded.base_bytes == alone.base_bytes // base
-    assert sharded.gradient_bytes == alone.gradient_bytes // gradient
-    assert sharded.optimizer_bytes == alone.optimizer_bytes // optimizer
-    assert sharded.optimizer_on_host == (stage == 3)
+@pytest.mark.parametrize(
+    ("runner", "stage", "base", "gradient"),
+    [("isolated", 1, 1, 1), ("isolated", 2, 1, 2), ("isolated", 3, 2, 2), ("lane", 1, 1, 1), ("lane", 2, 1, 1)],
+)
+def test_zero_shards_over_the_workers(memory, runner: str, stage: int, base: int, gradient: int) -> None:
+    whole = memory()
+    offload = stage == 3
+    strategy = {"type": "deepspeed", "zero_stage": stage, "offload_optimizer": offload}
+    sharded = memory(resources={"workers": 2, "strategy": strategy}, runner={"type": runner})
+    assert sharded.base_bytes == whole.base_bytes // base
+    assert sharded.gradient_bytes == whole.gradient_bytes // gradient
+    assert sharded.optimizer_bytes == whole.optimizer_bytes // 2
+    assert sharded.optimizer_on_host == offload
 
 
 def test_a_gpu_or_an_unshared_base_is_not_shared(memory) -> None:

@@ -114,7 +114,7 @@ def test_a_conditional_parameter_leaves_the_experiments_own_value_possible(toy_e
 
 @pytest.mark.parametrize(
     ("at_once", "lanes", "groups", "starts_saved"),
-    [(1, None, 1, 7), (2, None, 2, 3), (3, None, 3, 2), (8, None, 8, 0), (16, None, 8, 0), (4, 2, 2, 1)],
+    [(1, None, 1, 7), (2, None, 2, 3), (3, None, 3, 2), (8, None, 8, 0), (16, None, 8, 0), (4, 2, 2, 1), (1, 2, 2, 7)],
 )
 def test_lanes_start_once_and_isolated_trials_each(
     planned, at_once: int, lanes: int | None, groups: int, starts_saved: int
