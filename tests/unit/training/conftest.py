@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import load_experiment, with_parameters
 from raytune_ft.config.training import Lane

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from raytune_ft.training.lane.checkpoint import read_checkpoint
 
 World = Callable[..., object]

@@ -1,0 +1,109 @@
+"""Trials packed into shared passes: each is exactly the trial that it is alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from raytune_ft.training.lane.checkpoint import WEIGHTS
+from raytune_ft.training.lane.layout import lay_out
+from raytune_ft.training.lane.orders import Start
+
+TWENTY = {"max_steps": 20, "eval_steps": 1}
+MIXED: dict[str, dict[str, Any]] = {
+    "0000": {"method__r": 4, "train__per_device_train_batch_size": 8},
+    "0001": {"method__r": 16, "method__alpha": 8, "train__per_device_train_batch_size": 2, "seed": 1},
+    "0002": {"method__target_modules": ["q_proj", "v_proj"], "train__learning_rate": 3e-3},
+    "0003": {"train__gradient_accumulation_steps": 3, "train__max_steps": 7, "method__dropout": 0.2, "seed": 2},
+    "0004": {"train__lr_scheduler_type": "linear", "method__use_rslora": True, "train__max_grad_norm": 0.1},
+}
+
+
+def alone_and_packed(world: Any, packed: int, drops: dict[str, int] | None = None) -> None:
+    """Runs every trial alone, then all packed under other names, and compares their curves."""
+    world.lane(*[world.start(name, **parameters) for name, parameters in MIXED.items()], drops=drops)
+    again = {name: f"1{name[1:]}" for name in MIXED}
+    starts = [world.start(again[name], **parameters) for name, parameters in MIXED.items()]
+    world.lane(*starts, packed=packed, drops={again[name]: step for name, step in (drops or {}).items()})
+    for name in MIXED:
+        alone, together = world.losses(name), world.losses(again[name])
+        assert len(alone) == len(together) > 1
+        assert together[0][1] == pytest.approx(alone[0][1], rel=1e-6)
+        for (_, train, evaluation), (_, packed_train, packed_evaluation) in zip(alone, together, strict=True):
+            assert packed_train == pytest.approx(train, rel=1e-4)
+            assert packed_evaluation == pytest.approx(evaluation, rel=1e-4)
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["loop", "grouped"])
+def test_mixed_trials_that_join_and_leave_have_the_curves_they_have_alone(lane_world, grouped: bool) -> None:
+    world = lane_world(train=TWENTY)
+    world.base.grouped = grouped
+    alone_and_packed(world, packed=3, drops={"0001": 9})  # the fourth joins where the second leaves
+
+
+def test_a_packed_trial_that_diverges_leaves_the_others_as_they_are(lane_world) -> None:
+    for grouped in (False, True):
+        world = lane_world(train=TWENTY, output_dir=f"runs-{grouped}")
+        world.base.grouped = grouped
+        name = f"{grouped:d}"
+        world.lane(world.start(f"0{name}00"))
+        desk = world.lane(
+            world.start(f"1{name}00"),
+            world.start(f"2{name}00", train__learning_rate=10.0, train__divergence_factor=1.5),
+            packed=2,
+        )
+        assert desk.outcomes[f"2{name}00"].kind == "diverged"
+        assert desk.outcomes[f"1{name}00"].kind == "completed"
+        for (_, alone, _), (_, packed, _) in zip(world.losses(f"0{name}00"), world.losses(f"1{name}00"), strict=True):
+            assert packed == pytest.approx(alone, rel=1e-4)
+
+
+def test_a_nan_in_one_trial_stays_there_also_where_products_are_grouped(lane_world) -> None:
+    world = lane_world(train=TWENTY)
+    world.base.grouped = True
+    world.lane(world.start("0000"))
+    poisoned = world.start("0001", seed=1)
+    world.lane(poisoned, drops={"0001": 1})
+    checkpoint = world.run.trial("0001").checkpoints / "step-000001"
+    _poison(checkpoint)
+    desk = world.lane(world.start("0002"), Start(poisoned.spec), packed=2)
+    assert desk.outcomes["0001"].kind == "diverged"
+    assert desk.outcomes["0002"].kind == "completed"
+    for (_, alone, _), (_, packed, _) in zip(world.losses("0000"), world.losses("0002"), strict=True):
+        assert packed == pytest.approx(alone, rel=1e-4)
+
+
+def _poison(checkpoint: Path) -> None:
+    from raytune_ft.training.lane.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+
+    whole = read_checkpoint(checkpoint)
+    weights = {name: torch.full_like(tensor, float("nan")) for name, tensor in whole.weights.items()}
+    write_checkpoint(checkpoint, Checkpoint(weights, whole.optimizer, whole.config, whole.trainer))
+
+
+def test_the_adapter_loads_in_peft_to_the_same_logits(lane_world) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from raytune_ft.data.arrow_rows import ArrowRows
+    from raytune_ft.training.lane.lora import Pack
+    from raytune_ft.training.lane.ranks import Ranks
+    from raytune_ft.training.lane.trial import RunningTrial, Splits
+
+    world = lane_world()
+    world.lane(*[world.start(name, **parameters) for name, parameters in MIXED.items()], packed=3)
+    splits = Splits(ArrowRows(world.run.data / "train"), ArrowRows(world.run.data / "validation"))
+    for name, parameters in MIXED.items():
+        trial = RunningTrial(world.start(name, **parameters).spec, world.base, splits, Ranks(), None)
+        directory = world.run.trial(name).checkpoints / f"step-{trial.step:06d}"
+        assert (directory / WEIGHTS).is_file()
+        plain = AutoModelForCausalLM.from_pretrained(world.experiment.base_model, dtype=torch.float32)
+        tuned = PeftModel.from_pretrained(plain, str(directory)).eval()
+        layout = lay_out([[splits.validation[0]]])
+        with torch.no_grad():
+            mine = world.base.hidden_states(Pack(layout, [trial.adapter])) @ world.base.head().T
+            theirs = tuned(input_ids=layout.input_ids[None]).logits[0]
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
