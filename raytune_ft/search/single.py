@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.resolve import resolved_yaml
+from raytune_ft.config.training import Lane
 from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.execution.cluster import check_resources, joining_s, ray_cluster
 from raytune_ft.execution.isolated import run_isolated
+from raytune_ft.execution.on_lane import run_on_lane
+from raytune_ft.execution.runner import choose_runner
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.search.leaderboard import build_leaderboard, choose_winner
 from raytune_ft.search.progress import Progress
@@ -48,6 +52,7 @@ def _train(experiment: Experiment, run: RunDirectory, progress: Progress, resume
         raise InputError(str(run.root), "already holds a trained trial", "add --resume to go on, or change `name`")
     if begun:
         check_same_experiment(experiment, run)
+    runner = choose_runner(experiment).runner
     prepared = prepare(experiment, run.data, in_use=begun)
     write_text(run.experiment, resolved_yaml(experiment))
     outcome = Outcome.read(trial)
@@ -59,7 +64,10 @@ def _train(experiment: Experiment, run: RunDirectory, progress: Progress, resume
         with ray_cluster():
             check_resources(experiment, joining_s())
             progress.started(spec.trial_id, {})
-            outcome = run_isolated(spec, [_forward_to(progress, spec.trial_id)])
+            if isinstance(runner, Lane):
+                outcome = run_on_lane(spec, runner, run, partial(progress.reported, spec.trial_id))
+            else:
+                outcome = run_isolated(spec, [_forward_to(progress, spec.trial_id)])
             progress.ended(spec.trial_id, str(outcome.kind), outcome.reason, outcome.value)
     if outcome.kind is not OutcomeKind.completed:
         raise RaytuneError(f"{trial.root}: {outcome.kind}: {outcome.reason}")

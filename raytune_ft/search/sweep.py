@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,15 @@ from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.config.search import Search
 from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError
-from raytune_ft.execution.cluster import check_resources, joining_s, ray_cluster
+from raytune_ft.execution.cluster import ray_cluster
+from raytune_ft.execution.runner import choose_runner
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.search.leaderboard import Row, build_leaderboard, choose_winner
 from raytune_ft.search.progress import Progress
 from raytune_ft.search.resume import check_same_experiment, interrupted_trials, only_driver
 from raytune_ft.search.schedulers import make_scheduler, replay
 from raytune_ft.search.study import open_study, tell, trial_name
+from raytune_ft.search.trials import Trials, trials_on
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 TUNE_ENVIRONMENT = {
@@ -77,6 +78,7 @@ def _sweep(experiment: Experiment, search: Search, run: RunDirectory, progress: 
         raise InputError(str(run.root), "already holds trials", "add --resume to go on with them, or change `name`")
     if begun:
         check_same_experiment(experiment, run)
+    runner = choose_runner(experiment).runner
     prepared = prepare(experiment, run.data, in_use=begun)
     write_text(run.experiment, resolved_yaml(experiment))
     study = open_study(experiment, search, run)
@@ -89,11 +91,10 @@ def _sweep(experiment: Experiment, search: Search, run: RunDirectory, progress: 
     for surplus in interrupted[max(left, 0) :]:  # fewer trials are wanted than before
         tell(study, surplus, Outcome(OutcomeKind.failed, "interrupted, and not wanted any more"))
     if left > 0:
-        with ray_cluster():
-            check_resources(experiment, joining_s())
+        with ray_cluster(), trials_on(runner, experiment, run) as trials:
             for start in search.space.start_from:
                 study.enqueue_trial(start, skip_if_exists=True)  # a driver killed meanwhile left the others out
-            _tune(experiment, search, run, study, left, finished, interrupted[:left], progress)
+            _tune(experiment, search, run, study, left, finished, interrupted[:left], trials, progress)
     board = build_leaderboard(experiment, run)
     if len([trial for trial in study.trials if trial.state.is_finished()]) < search.trials:
         raise Interrupted
@@ -109,33 +110,28 @@ def _tune(
     left: int,
     finished: list[str],
     interrupted: list[Any],
+    trials: Trials,
     progress: Progress,
 ) -> None:
     from ray import tune
 
     from raytune_ft.search.searcher import StudySearcher
-    from raytune_ft.search.trial import run_tune_trial
     from raytune_ft.search.watch import Watch
     from raytune_ft.tracking import tune_callbacks
 
     def outcome_of(name: str, result: dict[str, Any] | None) -> Outcome:
         outcome = Outcome.read(run.trial(name)) or _stopped(experiment, search, result or {})
         outcome.write(run.trial(name))
+        trials.ended(name)
         progress.ended(name, str(outcome.kind), outcome.reason, outcome.value)
         return outcome
 
     scheduler = make_scheduler(experiment, search)
     replay(scheduler, search, run, finished)
     searcher = StudySearcher(study, experiment, search, left, interrupted, outcome_of)
-    trainable = partial(
-        run_tune_trial,
-        experiment=experiment.model_dump(mode="json", exclude={"search": {"storage"}}),  # may hold a password
-        run=str(run.root),
-        cwd=str(Path.cwd()),
-    )
     os.environ.update(TUNE_ENVIRONMENT)
     tune.Tuner(
-        tune.with_resources(trainable, {"memory": PROXY_MEMORY}),
+        tune.with_resources(trials.trainable, {"memory": PROXY_MEMORY}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
@@ -143,9 +139,11 @@ def _tune(
             max_concurrent_trials=search.max_concurrent,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
+            **trials.tune,
         ),
         run_config=tune.RunConfig(
             name="tune",
+            failure_config=tune.FailureConfig(max_failures=trials.max_failures),
             storage_path=str(run.root),
             verbose=0,
             callbacks=[Watch(progress, experiment.rungs()), *tune_callbacks(experiment, run.root)],

@@ -6,8 +6,10 @@ from contextlib import nullcontext
 
 import pytest
 
+from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.errors import InputError
-from raytune_ft.search import sweep
+from raytune_ft.execution.runner import Choice
+from raytune_ft.search import sweep, trials
 from raytune_ft.search.progress import Silent
 from raytune_ft.training.outcome import OutcomeKind
 
@@ -27,15 +29,17 @@ def test_a_trial_without_an_outcome_was_stopped_or_lost(make_experiment, result,
     assert outcome.value == result.get("eval_loss")
 
 
+@pytest.mark.parametrize("runner", [Isolated(), Lane()])
 def test_a_sweep_that_the_cluster_can_not_hold_may_be_called_again_with_other_settings(
-    make_experiment, run, monkeypatch: pytest.MonkeyPatch
+    make_experiment, run, runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def too_small(*_: object) -> None:
+    def too_small(*_: object, **__: object) -> None:
         raise InputError("resources", "too small")
 
     monkeypatch.setattr(sweep, "prepare", lambda *args, **kwargs: None)
     monkeypatch.setattr(sweep, "ray_cluster", nullcontext)
-    monkeypatch.setattr(sweep, "check_resources", too_small)
+    monkeypatch.setattr(sweep, "choose_runner", lambda experiment: Choice(runner, "it does not matter"))
+    monkeypatch.setattr(trials, "check_resources", too_small)
     for workers in (4, 2):
         experiment = make_experiment().model_copy(update={"output_dir": str(run.root.parent)})
         resources = experiment.resources.model_copy(update={"workers": workers})

@@ -1,0 +1,42 @@
+"""The `lane` runner for one trial without a search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from raytune_ft.config.training import Lane
+from raytune_ft.execution.entries import Ended, Event, Report
+from raytune_ft.execution.lanes import lanes
+from raytune_ft.paths import RunDirectory
+from raytune_ft.training.lane.orders import Start
+from raytune_ft.training.outcome import Outcome
+from raytune_ft.training.spec import TrialSpec
+
+WAIT_S = 60.0
+
+
+def run_on_lane(
+    spec: TrialSpec, runner: Lane, run: RunDirectory, reported: Callable[[dict[str, Any]], None]
+) -> Outcome:
+    """Trains `spec` on a lane of its own and returns how it ended; never raises for the trial's own failure.
+
+    Args:
+        spec: The trial. A second call goes on from its last whole checkpoint.
+        runner: The lane's settings.
+        run: The run directory.
+        reported: Told of each report.
+    """
+    import ray
+
+    with lanes(spec.experiment, runner, run, 1) as dispatcher:
+        ray.get(dispatcher.submit.remote(Start(spec), "driver", 0))
+        while True:
+            event: Event | None = ray.get(dispatcher.next_event.remote(spec.trial_id, WAIT_S))
+            if isinstance(event, Report):
+                reported(event.metrics)
+                ray.get(dispatcher.go_on.remote(spec.trial_id))
+            elif isinstance(event, Ended):
+                if Outcome.read(spec.directory) is None:  # it ended without its lane
+                    event.outcome.write(spec.directory)
+                return event.outcome
