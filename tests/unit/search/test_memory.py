@@ -33,6 +33,7 @@ def model(tiny_llama: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_llama, tmp_path / "model"))
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
 @pytest.mark.parametrize(
     "target_modules", ["all-linear", ["q_proj", "v_proj"], r"model\.layers\.1\.mlp\.(up|down)_proj", ["embed_tokens"]]
 )
