@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -169,17 +170,20 @@ class RunningTrial:
     def end(self, kind: OutcomeKind, reason: str) -> Outcome:
         """How it ended; the first rank leaves `outcome.json` and `timing.json`."""
         outcome = Outcome(kind, reason, self.step, finite(self.eval_loss), round(self.seconds, 3))
-        if self._ranks.rank == 0:
-            self._times["ended"] = time.time()
-            write_json(self.spec.directory.root / "timing.json", self._times)
-            outcome.write(self.spec.directory)
+        self._leave(outcome)
         return outcome
 
     def dropped(self) -> None:
         """The scheduler stopped it, and says so itself."""
+        self._leave(None)
+
+    def _leave(self, outcome: Outcome | None) -> None:
         if self._ranks.rank == 0:
             self._times["ended"] = time.time()
-            write_json(self.spec.directory.root / "timing.json", self._times)
+            with contextlib.suppress(OSError):  # a full disk; whoever handed the trial out is told anyway
+                if outcome is not None:
+                    outcome.write(self.spec.directory)
+                write_json(self.spec.directory.root / "timing.json", self._times)
 
     def _restore(self, copy_from: Path | None) -> None:
         own = last_whole(self.spec.directory.checkpoints)
