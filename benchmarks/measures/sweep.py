@@ -15,8 +15,9 @@ from measures.processes import SideFailed, python, run_side
 from measures.rounds import interleave, medians, ratio, spread
 from raytune_ft.paths import read_json
 
-SIDES = ("lane", "isolated", "documented", "warm", "warm_fastest")
+SIDES = ("lane", "lane_packed", "isolated", "documented", "warm", "warm_fastest")
 GOALS = {"isolated": 6.0, "documented": 6.0, "warm": 2.0, "warm_fastest": None}
+LANES = {"lane": "lane", "lane_packed": "lane, all trials at once in one, packed"}
 SHOWN = {
     "isolated": "the isolated runner",
     "documented": "Ray's documented pattern, Tune + TorchTrainer + TRL",
@@ -39,6 +40,7 @@ def measure(options: Options) -> dict[str, Any]:
 
         sides: dict[str, Callable[[Path, int], tuple[float, list[float]]]] = {
             "lane": partial(ours, runner={"type": "lane"}),
+            "lane_packed": partial(ours, runner={"type": "lane", "lanes": 1}, max_concurrent=trials),
             "isolated": partial(ours, runner={"type": "isolated"}),
             "documented": partial(_peer, script="documented.py"),
             "warm": partial(_peer, script="warm_process.py", fastest=False),
@@ -51,14 +53,16 @@ def measure(options: Options) -> dict[str, Any]:
         "trials": trials,
         "median_seconds": median,
         "spread_seconds": spread(seconds, 2),
-        "lane_is_times_as_fast": {name: value for name in GOALS if (value := ratio(median, name, "lane")) is not None},
+        "times_as_fast": {
+            lane: {name: value for name in GOALS if (value := ratio(median, name, lane)) is not None} for lane in LANES
+        },
         "best_eval_loss": {name: round(min(values), 4) for name, values in losses.items()},
     }
 
 
-def ours(directory: Path, trials: int, runner: dict[str, Any]) -> tuple[float, list[float]]:
+def ours(directory: Path, trials: int, runner: dict[str, Any], max_concurrent: int = 1) -> tuple[float, list[float]]:
     """Seconds of `raytune-ft sweep` in `directory`, and the losses of its trials."""
-    experiment = write_experiment(directory, trials, runner)
+    experiment = write_experiment(directory, trials, runner, search={"max_concurrent": max_concurrent})
     timeout_s = _TIMEOUT_S_BESIDE + trials * _TIMEOUT_S_PER_TRIAL
     seconds = run_side([sys.executable, "-m", "raytune_ft", "sweep", str(experiment)], directory, timeout_s)
     rows = read_json(directory / "runs" / "lanes" / "leaderboard.json")["rows"]
@@ -77,20 +81,21 @@ def _peer(directory: Path, trials: int, script: str, **more: Any) -> tuple[float
 
 
 def rows(result: dict[str, Any]) -> list[Row]:
-    """One line for each side that was compared with the lane."""
+    """One line for each peer and each way to use a lane."""
     what = f"sweep of {result['trials']} trials x {STEPS} steps and {EVALUATION_ROWS} sentences of evaluation"
     seconds = result["median_seconds"]
     lines = []
-    for name, times in result["lane_is_times_as_fast"].items():
-        goal = GOALS[name]
-        lines.append(
-            Row(
-                f"{what}: {SHOWN[name]} / lane",
-                f"at least {goal:g}" if goal else "",
-                f"{times:.1f} ({seconds[name]:.0f} s / {seconds['lane']:.0f} s)",
-                times >= goal if goal else None,
+    for lane, ratios in result["times_as_fast"].items():
+        for name, times in ratios.items():
+            goal = GOALS[name]
+            lines.append(
+                Row(
+                    f"{what}: {SHOWN[name]} / {LANES[lane]}",
+                    f"at least {goal:g}" if goal else "",
+                    f"{times:.1f} ({seconds[name]:.0f} s / {seconds[lane]:.0f} s)",
+                    times >= goal if goal else None,
+                )
             )
-        )
     return lines or [Row(f"{what}: {name}", "", f"{value:.0f} s") for name, value in seconds.items()]
 
 
