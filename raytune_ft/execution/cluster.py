@@ -11,6 +11,7 @@ from pathlib import Path
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import InputError
+from raytune_ft.execution.leftovers import workers_end
 from raytune_ft.execution.loopback import environment, ray_on_loopback
 
 
@@ -53,7 +54,8 @@ def ray_cluster() -> Iterator[None]:
         try:
             yield
         finally:
-            ray.shutdown()
+            with workers_end():
+                ray.shutdown()
 
 
 def check_resources(experiment: Experiment, wait_s: float = 0.0, lanes: int | None = None) -> None:
