@@ -87,7 +87,10 @@ def _while_training(directory: Path, lanes: int) -> dict[str, float]:
     during = [sizes for (_, sizes), number in zip(samples, training, strict=True) if number == lanes]
     if not during:
         raise SideFailed(f"{directory}: there was no moment in which all {lanes} lanes trained")
-    return {kind: statistics.median(sizes[kind] for sizes in during) for kind in KINDS}
+    found = {kind: statistics.median(sizes[kind] for sizes in during) for kind in KINDS}
+    if missing := [kind for kind, size in found.items() if not size]:
+        raise SideFailed(f"{directory}: no process is titled as one of the lane's {missing}")
+    return found
 
 
 def sizes_mib(root: int) -> dict[str, float]:

@@ -28,7 +28,7 @@ SIDES = ("pin_threads", *SWITCHES)
 PINNED, NOT_PINNED = "pinned", "not_pinned"
 WARM_UP_STEPS, STEPS = 2, 3
 _EPOCH_STEPS = 30
-_TIMEOUT_S = 540.0
+_TIMEOUT_S = 1500.0
 
 
 def measure(options: Options) -> dict[str, Any]:

@@ -122,6 +122,16 @@ def test_our_side_of_a_sweep_tries_the_very_trials_that_the_peers_do(
     assert len(Path(job["validation"]).read_text().splitlines()) == inputs.EVALUATION_ROWS
 
 
+def test_the_quickstarts_stages_are_found_in_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    from measures.quickstart import _DONE
+
+    from raytune_ft.cli.quickstart import stage
+
+    with stage(2, "sweep", "something"):
+        pass
+    assert _DONE.findall(capsys.readouterr().err) == [("2", "sweep", "0")]
+
+
 LEAVES_A_DAEMON = """
 import subprocess, sys, time
 daemon = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
