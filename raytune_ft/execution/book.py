@@ -214,9 +214,11 @@ class Book:
         for name in reversed(lane.trials):
             trial = self._trials[name]
             trial.lane = None
-            if lane.take_back(name):  # it never started there
+            if trial.events:  # it waits for a decision, and had no part in this
+                continue
+            if lane.take_back(name) or not death.charged:  # it never started there, or could not help it
                 self._queue.appendleft(name)
-            elif not trial.events:  # else it waits for a decision, and had no part in this
+            else:
                 trial.restarts += 1
                 trial.suspect = True
                 if trial.restarts > self._max_failures:

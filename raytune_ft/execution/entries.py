@@ -39,10 +39,12 @@ class Death:
     Attributes:
         reason: One clause for a person.
         kind: What a trial ends as that they died of: `out_of_memory` or `failed`.
+        charged: Whether a trial that they trained may have to do with it; a preempted node is nobody's fault.
     """
 
     reason: str
     kind: OutcomeKind = OutcomeKind.failed
+    charged: bool = True
 
 
 @dataclass

@@ -94,7 +94,7 @@ class LaneHost:
         from ray.train import RunConfig
         from ray.train.torch import TorchConfig, TorchTrainer
         from ray.train.v2.api.config import FailureConfig
-        from ray.train.v2.api.exceptions import TrainingFailedError
+        from ray.train.v2.api.exceptions import PreemptionError, TrainingFailedError
 
         resources = self._experiment.resources
         trainer = TorchTrainer(
@@ -113,7 +113,7 @@ class LaneHost:
             trainer.fit()
         except TrainingFailedError as error:
             outcome = failure(error)
-            return Death(outcome.reason, outcome.kind)
+            return Death(outcome.reason, outcome.kind, charged=not isinstance(error, PreemptionError))
         return Death("its workers ended by themselves")
 
 

@@ -146,7 +146,7 @@ def _tune(
             failure_config=tune.FailureConfig(max_failures=trials.max_failures),
             storage_path=str(run.root),
             verbose=0,
-            callbacks=[Watch(progress, experiment.rungs()), *tune_callbacks(experiment, run.root)],
+            callbacks=[Watch(progress, experiment.rungs()), *tune_callbacks(experiment, run.root), *trials.callbacks],
         ),
     ).fit()
 

@@ -28,12 +28,14 @@ class Trials:
         trainable: What Tune runs.
         ended: Told the name of each trial that Tune is done with.
         tune: Further settings of Tune's TuneConfig.
+        callbacks: Of Tune's.
         max_failures: How often Tune starts a trial's process again.
     """
 
     trainable: Any
     ended: Callable[[str], object]
     tune: dict[str, Any] = field(default_factory=dict)
+    callbacks: tuple[Any, ...] = ()
     max_failures: int = 0
 
 
@@ -54,14 +56,15 @@ def trials_on(
     """
     if isinstance(runner, Isolated):
         check_resources(experiment, joining_s())
-        yield _isolated(experiment, run)
+        yield isolated(experiment, run)
         return
     check_resources(experiment, joining_s(), lanes=runner.lanes or 1)
     with lanes(_plain(experiment), runner, run, lane_count(experiment, runner), run_lane) as dispatcher:
-        yield _on_lanes(experiment, run, dispatcher)
+        yield on_lanes(experiment, run, dispatcher)
 
 
-def _isolated(experiment: Experiment, run: RunDirectory) -> Trials:
+def isolated(experiment: Experiment, run: RunDirectory) -> Trials:
+    """Trials with workers of their own."""
     from raytune_ft.search.trial import run_tune_trial
 
     trainable = partial(
@@ -70,9 +73,11 @@ def _isolated(experiment: Experiment, run: RunDirectory) -> Trials:
     return Trials(trainable, lambda trial: None)
 
 
-def _on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any) -> Trials:
+def on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any) -> Trials:
+    """Trials that the dispatcher's lanes train, each with a light proxy."""
     from ray import tune
 
+    from raytune_ft.search.interrupt import ReleaseProxies
     from raytune_ft.search.lane_trial import LaneTrial, Study
 
     study = Study(_plain(experiment).model_dump(mode="json"), run, str(Path.cwd()), dispatcher)
@@ -80,6 +85,7 @@ def _on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any) -> Tri
         tune.with_parameters(LaneTrial, study=study),
         dispatcher.drop.remote,
         {"reuse_actors": True},
+        (ReleaseProxies(dispatcher),),
         PROXY_RETRIES,
     )
 

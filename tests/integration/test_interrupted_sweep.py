@@ -45,9 +45,10 @@ def test_a_stopped_and_a_killed_sweep_end_with_exactly_the_asked_trials(
     experiment = toy_experiment(
         search={
             "space": {"parameters": {"train.learning_rate": {"loguniform": [1e-3, 1e-2]}}},
-            "scheduler": {"type": "asha", "grace_period": 2, "reduction_factor": 2},
+            "scheduler": {"type": "asha", "grace_period": 200, "reduction_factor": 2},
             "trials": TRIALS,
-        }
+        },
+        train={"per_device_train_batch_size": 8, "max_steps": 400, "bf16": False},
     )
     run = tmp_path / "runs" / "toy"
 
@@ -61,7 +62,7 @@ def test_a_stopped_and_a_killed_sweep_end_with_exactly_the_asked_trials(
 
     killed = start(experiment, "--resume")
     wait_until_ended(killed, 1)
-    time.sleep(4)  # into the next trial
+    time.sleep(0.5)  # into the next trial
     killed.kill()
     killed.wait(timeout=30)
     study = optuna.load_study(study_name="toy", storage=f"sqlite:///{run / 'study.db'}")

@@ -109,7 +109,7 @@ def test_when_every_trial_fails_the_causes_are_listed_and_there_is_no_winner(
     overflowing = {ALPHA: {"choice": [OVERFLOWING, 2 * OVERFLOWING]}}
     search = {"space": {"parameters": overflowing}, "scheduler": {"type": "none"}, "trials": 2}
     train = {"per_device_train_batch_size": 8, "max_steps": 4, "bf16": False}
-    experiment = api.load_experiment(toy_experiment(search=search, train=train))
+    experiment = api.load_experiment(toy_experiment(search=search, train=train, runner={"type": "isolated"}))
     with pytest.raises(RaytuneError, match=r"none of 2 trials .*0000 diverged: .*0001 diverged: ") as caught:
         api.run_sweep(experiment)
     assert caught.value.exit_code == 1
@@ -125,7 +125,7 @@ def test_more_workers_than_the_cluster_has_is_an_error_before_the_first_trial(
     cluster: None, toy_experiment: Callable[..., Path]
 ) -> None:
     experiment = api.load_experiment(toy_experiment(resources={"workers": 3, "cpus_per_worker": 7}))
-    with pytest.raises(InputError, match=r"1 trial\(s\) at once x 3 workers x 7 CPU = 21 CPU, and the cluster has"):
+    with pytest.raises(InputError, match=r"1 lane\(s\) x 3 workers x 7 CPU = 21 CPU, and the cluster has"):
         api.run_sweep(experiment)
     assert not (Path(experiment.output_dir) / "toy" / "trials").exists()
 

@@ -265,6 +265,14 @@ def test_a_start_that_the_lane_never_heard_of_is_not_charged_with_its_death(make
     assert book.event("0000") is None and Lane(book, 0).starts_now() == ["0000"]
 
 
+def test_a_preempted_node_is_charged_to_no_trial(make) -> None:
+    book = make(max_failures=0)
+    submit(book, "0000")
+    Lane(book, 0).hears()
+    assert book.fell(0, Death("its node was preempted", charged=False))
+    assert book.event("0000") is None and Lane(book, 0).starts_now() == ["0000"]
+
+
 def test_trials_whose_lane_died_train_alone_until_one_of_them_is_known_to_be_harmless(make) -> None:
     book = make()
     lane = Lane(book, 0, room=2)

@@ -1,0 +1,94 @@
+"""A node of a lane goes away (fault 2)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import ray
+from ray.cluster_utils import Cluster
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.training import Lane
+from raytune_ft.execution.entries import Ended, Report
+from raytune_ft.execution.lanes import lanes
+from raytune_ft.paths import RunDirectory
+from raytune_ft.training.lane.orders import Desk, Drop, GoOn, Quit, Start
+from raytune_ft.training.outcome import Outcome, OutcomeKind
+from raytune_ft.training.spec import TrialSpec
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers can't import a test's file
+
+EXPERIMENT = Experiment.model_validate({"name": "e", "base_model": "b", "data": {"train": "t"}})
+STEPS = 60
+
+
+def slow_loop(experiment: Experiment, desk: Desk, *, report_ready: Callable[[], None]) -> None:
+    """Counts to STEPS, 20 a second, one trial at a time; the count is its checkpoint."""
+    import time
+
+    node = ray.get_runtime_context().get_node_id()
+    report_ready()
+    trial: TrialSpec | None = None
+    step, waiting = 0, False
+    while True:
+        for order in desk.orders(0 if trial else 1, 1.0 if trial is None or waiting else 0.0):
+            match order:
+                case Start(spec=spec):
+                    trial = spec
+                    step = int(spec.directory.metrics.read_text()) if spec.directory.metrics.exists() else 0
+                case GoOn():
+                    waiting = False
+                case Drop():
+                    trial, waiting = None, False
+                case Quit():
+                    return
+        if trial is None or waiting:
+            continue
+        time.sleep(0.05)
+        step += 1
+        trial.directory.root.mkdir(parents=True, exist_ok=True)
+        trial.directory.metrics.write_text(str(step))
+        if step % 10 == 0:
+            desk.report(trial.trial_id, {"step": step, "node": node})
+            waiting = step < STEPS
+        if step == STEPS:
+            desk.ended(trial.trial_id, Outcome(OutcomeKind.completed, f"ran all {step} steps", step))
+            trial = None
+
+
+def test_trials_of_a_lost_node_go_on_elsewhere_and_others_do_not_notice(tmp_path: Path) -> None:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    second = cluster.add_node(num_cpus=1)
+    try:
+        ray.init(address=cluster.address, log_to_driver=False)
+        run = RunDirectory(tmp_path)
+        names = ["0000", "0001"]
+        nodes: dict[str, list[str]] = {name: [] for name in names}
+        steps: dict[str, list[int]] = {name: [] for name in names}
+        with lanes(EXPERIMENT, Lane(), run, 2, slow_loop) as dispatcher:
+            for name in names:
+                ray.get(dispatcher.submit.remote(Start(TrialSpec.of(name, {}, EXPERIMENT, run)), "test", 0))
+            ended: dict[str, Outcome] = {}
+            lost = False
+            while len(ended) < 2:
+                for name in set(names) - set(ended):
+                    match ray.get(dispatcher.next_event.remote(name, 0.1)):
+                        case Report(metrics=metrics):
+                            nodes[name].append(metrics["node"])
+                            steps[name].append(metrics["step"])
+                            ray.get(dispatcher.go_on.remote(name))
+                        case Ended(outcome=outcome):
+                            ended[name] = outcome
+                if not lost and all(steps.values()):
+                    cluster.remove_node(second, allow_graceful=False)
+                    lost = True
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert {outcome.kind for outcome in ended.values()} == {OutcomeKind.completed}
+    assert list(steps.values()) == [[10, 20, 30, 40, 50, 60]] * 2
+    moved = next(name for name in names if nodes[name][0] == second.node_id)
+    stayed = next(name for name in names if name != moved)
+    assert len(set(nodes[stayed])) == 1 and set(nodes[moved]) == {second.node_id, *nodes[stayed]}
