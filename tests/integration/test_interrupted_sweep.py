@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import optuna
+import psutil
 
 COMMAND = [sys.executable, "-m", "raytune_ft", "sweep"]
 TRIALS = 4
@@ -63,6 +65,7 @@ def test_a_stopped_and_a_killed_sweep_end_with_exactly_the_asked_trials(
     killed = start(experiment, "--resume")
     wait_until_ended(killed, 1)
     time.sleep(0.5)  # into the next trial
+    rays = psutil.Process(killed.pid).children(recursive=True)
     killed.kill()
     killed.wait(timeout=30)
     study = optuna.load_study(study_name="toy", storage=f"sqlite:///{run / 'study.db'}")
@@ -78,3 +81,7 @@ def test_a_stopped_and_a_killed_sweep_end_with_exactly_the_asked_trials(
     assert len(study.trials) == TRIALS
     assert all(trial.state.is_finished() for trial in study.trials)
     assert (run / "trials/0000/outcome.json").read_bytes() == first
+    for process in rays:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            assert "Agent" in process.name() or process.status() == psutil.STATUS_ZOMBIE, process
+            process.kill()  # Ray's agents look for a control store that is gone for a minute

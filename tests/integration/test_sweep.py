@@ -20,6 +20,7 @@ from raytune_ft.training.metrics_log import read_metrics
 LEARNING_RATE = "train.learning_rate"
 ALPHA = "method.alpha"
 OVERFLOWING = 10**45  # beyond float32: the adapters' output is no number, and neither is the loss
+HUGE = 10**38  # the first gradient's norm is infinite
 
 
 class Recorder:
@@ -54,10 +55,10 @@ def test_a_sweep_ranks_its_trials_and_a_diverged_one_is_a_failure_that_stops_not
 ) -> None:
     search = {
         "space": {
-            "parameters": {LEARNING_RATE: {"loguniform": [1e-3, 1e-2]}, ALPHA: {"choice": [16, OVERFLOWING]}},
+            "parameters": {LEARNING_RATE: {"loguniform": [1e-3, 1e-2]}, ALPHA: {"choice": [16, HUGE]}},
             "start_from": [
                 {LEARNING_RATE: 1e-2, ALPHA: 16},
-                {LEARNING_RATE: 1e-2, ALPHA: OVERFLOWING},
+                {LEARNING_RATE: 1e-2, ALPHA: HUGE},
                 {LEARNING_RATE: 1e-3, ALPHA: 16},
             ],
         },
