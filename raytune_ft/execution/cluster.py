@@ -14,6 +14,9 @@ from raytune_ft.errors import InputError
 from raytune_ft.execution.leftovers import workers_end
 from raytune_ft.execution.loopback import environment, ray_on_loopback
 
+STARTUP = {"RAY_worker_maximum_startup_concurrency": "8"}
+"""Processes that a private Ray starts at once: by default one a CPU, and most of ours only wait."""
+
 
 @contextmanager
 def ray_cluster() -> Iterator[None]:
@@ -39,7 +42,8 @@ def ray_cluster() -> Iterator[None]:
         return
     port = _free_port()
     # Ray Train asks the state API when a trial is stopped; told the address, it does not look for other instances.
-    with ray_on_loopback(), environment({"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"}):
+    started_with = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}", **STARTUP}
+    with ray_on_loopback(), environment(started_with):
         ray.init(
             address="local",
             dashboard_host="127.0.0.1",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ray.train
+import ray.train.torch
 import torch
 
 from raytune_ft.config.experiment import Experiment
@@ -31,6 +32,8 @@ def lane_worker(config: dict[str, Any]) -> None:
     if isinstance(experiment.runner, Lane) and experiment.runner.pin_threads:
         pin_to(claim_cores(threads))
     torch.set_num_threads(threads)
+    if experiment.resources.gpus_per_worker:
+        torch.cuda.set_device(ray.train.torch.get_device())  # a worker may see all GPUs of its node
     run_lane: RunLane = config["run_lane"] or _real_loop()
     run_lane(experiment, desk, report_ready=desk.ready if desk else _nothing)
 

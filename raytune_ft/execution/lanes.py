@@ -101,7 +101,7 @@ class LaneHost:
             lane_worker,
             train_loop_config={**self._config, "lane": lane},
             scaling_config=scaling(self._experiment),
-            torch_config=TorchConfig(backend="nccl" if resources.gpus_per_worker else "gloo"),
+            torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if resources.gpus_per_worker else "gloo"),
             run_config=RunConfig(
                 name=f"lane-{lane}",
                 storage_path=str(self._records),

@@ -79,7 +79,8 @@ class Adapter:
         self.weights = self.weights.to(device)
         self.grad = torch.zeros_like(self.weights)
         self._working = self.weights if dtype == torch.float32 else self.weights.to(dtype)
-        self.scale = method.alpha / (math.sqrt(method.r) if method.use_rslora else method.r)
+        scale = method.alpha / (math.sqrt(method.r) if method.use_rslora else method.r)
+        self.scale = min(scale, torch.finfo(torch.float32).max)  # more is no float32, and torch would refuse it
         self.layers = {
             projection.name: self._views(projection, start)
             for projection, (start, _) in zip(self.projections, self._places, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from raytune_ft.errors import RaytuneError
 from raytune_ft.training.lane.base import Base, load_lane_base
 from raytune_ft.training.lane.evaluate import evaluate
 from raytune_ft.training.lane.orders import Desk, Drop, GoOn, Order, Quit, Start
-from raytune_ft.training.lane.pack_size import pack_size
+from raytune_ft.training.lane.pack_size import PackSize
 from raytune_ft.training.lane.ranks import Ranks
 from raytune_ft.training.lane.step import Stepper
-from raytune_ft.training.lane.together import losses_of
+from raytune_ft.training.lane.together import step_together
 from raytune_ft.training.lane.trial import RunningTrial, Splits
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -57,12 +58,12 @@ class LaneLoop:
     """
 
     def __init__(self, base: Base, desk: Desk | None, ranks: Ranks, settings: Lane, experiment: Experiment) -> None:
-        self._base, self._desk, self._ranks, self._settings = base, desk, ranks, settings
-        self._experiment = experiment
+        self._base, self._desk, self._ranks = base, desk, ranks
         self._stepper = Stepper(base, settings.step)
         self._trials: dict[str, RunningTrial] = {}
         self._splits: tuple[Path, Splits] | None = None
-        self._size = settings.packed if isinstance(settings.packed, int) else None
+        most = experiment.search.max_concurrent if experiment.search else 1
+        self._pack = PackSize(settings.packed, most, base.device, ranks)
 
     def run(self) -> None:
         """Until `Quit`."""
@@ -72,13 +73,13 @@ class LaneLoop:
                     return
                 self._follow(order)
             if training := [trial for trial in self._trials.values() if not trial.waiting]:
-                self._step(training)
+                self._step(training[: self._pack.limit])
 
     def _orders(self) -> list[Order]:
         idle = all(trial.waiting for trial in self._trials.values())
         orders: list[Order] = []
         if self._desk is not None:
-            orders = self._desk.orders((self._size or 1) - len(self._trials), IDLE_S if idle else 0.0)
+            orders = self._desk.orders(self._pack.limit - len(self._trials), IDLE_S if idle else 0.0)
         shared: list[Order] = self._ranks.share(orders)
         return shared
 
@@ -113,8 +114,6 @@ class LaneLoop:
                 outcome.write(directory)
             self._tell_end(name, outcome)
             return
-        if self._size is None:
-            self._size = pack_size(self._stepper, self._experiment, trial.splits, self._ranks)
         self._trials[name] = trial
         if trial.step in trial.report_steps:  # restored; the scheduler may not have heard of that step
             self._wait_for_decision(trial, trial.last_report)
@@ -128,7 +127,13 @@ class LaneLoop:
 
     def _step(self, trials: list[RunningTrial]) -> None:
         """One optimizer step of each trial, and the report of those that reached one."""
-        for trial, loss in losses_of(self._stepper, trials, self._ranks):
+        began = time.perf_counter()
+        step = step_together(self._stepper, trials, self._ranks)
+        if step.fit:
+            self._pack.measured(len(trials), step.tokens, time.perf_counter() - began)
+        else:
+            self._pack.does_not_fit()
+        for trial, loss in zip(trials, step.losses, strict=True):
             if isinstance(loss, str):
                 self._end(trial, OutcomeKind.out_of_memory, loss)
                 continue

@@ -2,51 +2,71 @@
 
 from __future__ import annotations
 
-import time
+from typing import Literal
 
-from raytune_ft.config.experiment import Experiment
-from raytune_ft.training.guards import out_of_memory_reason
 from raytune_ft.training.lane.ranks import Ranks
-from raytune_ft.training.lane.step import Share, Stepper
-from raytune_ft.training.lane.trial import Splits
 
-GAIN = 1.05  # tokens per second, over the smaller pack
+GAIN = 1.05
+"""Tokens per second of a pack over those of half the pack, for which the pack may double."""
+STEPS = 4
+"""Steps by which a size is judged; the first makes kernels for its shapes, and is not counted."""
 MOST = 64
 
 
-def pack_size(stepper: Stepper, experiment: Experiment, splits: Splits, ranks: Ranks) -> int:
-    """Doubles the pack while that trains at least 5 % more tokens a second; the first rank's answer holds for all.
+class PackSize:
+    """Doubles while real steps get faster, and goes back where they do not; nothing is computed only to measure.
 
-    Times passes of the experiment's own batch size over rows of the training split, without moving any weight.
+    Args:
+        packed: The runner's setting; a number is taken as it is.
+        most: Trials that may be there at once.
+        device: Whose memory must hold a doubled pack.
+        ranks: The first rank's clock and memory decide for all.
+
+    Attributes:
+        limit: Trials that train in one pass; more than these wait.
     """
-    wanted = experiment.search.max_concurrent if experiment.search else 1
-    size = 1
-    if wanted > 1 and ranks.rank == 0:
-        best = _rate(stepper, experiment, splits, 1)
-        while best is not None and size * 2 <= min(wanted, MOST):
-            rate = _rate(stepper, experiment, splits, size * 2)
-            if rate is None or rate < GAIN * best:
-                break
-            size, best = size * 2, rate
-    shared: int = ranks.share(size)
-    return shared
+
+    def __init__(self, packed: Literal["auto"] | int, most: int, device: str, ranks: Ranks) -> None:
+        self.limit = packed if isinstance(packed, int) else 1
+        self._settled = isinstance(packed, int)
+        self._most, self._device, self._ranks = min(most, MOST), device, ranks
+        self._seen = 0
+        self._rate = 0.0  # of the best step at this limit, tokens per second
+        self._half_rate = 0.0  # of the size before
+
+    def measured(self, trials: int, tokens: int, seconds: float) -> None:
+        """A step of `trials` trials was taken, over `tokens` tokens of this rank, in `seconds`."""
+        if self._settled or trials != self.limit:
+            return
+        self._seen += 1
+        if self._seen > 1:
+            self._rate = max(self._rate, tokens / seconds)
+        if self._seen == STEPS:
+            self._decide()
+
+    def does_not_fit(self) -> None:
+        """A pass of several trials found no memory."""
+        self.limit, self._settled = max(1, self.limit // 2), True
+
+    def _decide(self) -> None:
+        faster = self._rate >= GAIN * self._half_rate
+        grow = faster and self.limit * 2 <= self._most and has_room(self._device)
+        faster, grow = self._ranks.share((faster, grow))
+        if grow:
+            self._half_rate, self._rate, self._seen = self._rate, 0.0, 0
+            self.limit *= 2
+        else:
+            self.limit = self.limit if faster else self.limit // 2
+            self._settled = True
 
 
-def _rate(stepper: Stepper, experiment: Experiment, splits: Splits, size: int) -> float | None:
-    """Tokens per second of a pass of `size` trials, or None where it finds no memory."""
-    batch = experiment.train.per_device_train_batch_size
-    adapters = [stepper.base.adapter(experiment) for _ in range(size)]
-    seconds, tokens = [], 0
-    try:
-        for turn in range(3):  # the first makes kernels, and is not counted
-            rows = [[splits.train[(i * batch + j) % len(splits.train)] for j in range(batch)] for i in range(size)]
-            began = time.perf_counter()
-            stepper.gradients([Share(adapter, part, 1.0) for adapter, part in zip(adapters, rows, strict=True)])
-            if turn:
-                seconds.append(time.perf_counter() - began)
-            tokens = sum(len(ids) for part in rows for ids, _ in part)
-    except (RuntimeError, MemoryError) as error:
-        if out_of_memory_reason(error) is None:
-            raise
-        return None
-    return tokens / min(seconds)
+def has_room(device: str) -> bool:
+    """Whether what this process holds would fit a second time: a doubled pack takes at most that."""
+    import torch
+
+    if device != "cpu":
+        free, _ = torch.cuda.mem_get_info()
+        return free > torch.cuda.max_memory_allocated()
+    import psutil
+
+    return bool(psutil.virtual_memory().available > 2 * psutil.Process().memory_info().rss)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 
 import torch
@@ -15,24 +16,37 @@ from raytune_ft.training.lane.step import Share, Stepper
 from raytune_ft.training.lane.trial import RunningTrial
 
 
-def losses_of(
-    stepper: Stepper, trials: Sequence[RunningTrial], ranks: Ranks
-) -> Iterator[tuple[RunningTrial, float | str]]:
-    """Adds each trial's gradient of its next step to its adapter.
+@dataclass(frozen=True)
+class Together:
+    """One step of several trials, before any weight moved.
 
-    Returns:
-        Each trial with its loss over all ranks, or with the reason why its step found no memory.
+    Attributes:
+        losses: Each trial's loss over all ranks, or the reason why its step found no memory.
+        tokens: Of this rank's rows.
+        fit: Whether the trials found memory together, on every rank.
     """
+
+    losses: list[float | str]
+    tokens: int
+    fit: bool
+
+
+def step_together(stepper: Stepper, trials: Sequence[RunningTrial], ranks: Ranks) -> Together:
+    """Adds each trial's gradient of its next step to its adapter."""
     shares = [trial.shares() for trial in trials]
-    found = _together(stepper, shares)
+    found, fit = _together(stepper, shares)
     reasons = [ranks.agree(each if isinstance(each, str) else None) for each in found]
     sums = torch.tensor([0.0 if isinstance(each, str) else each for each in found], dtype=torch.float64)
-    for trial, reason, loss in zip(trials, reasons, ranks.sum(sums).tolist(), strict=True):
-        yield trial, reason or loss
+    return Together(
+        losses=[reason or loss for reason, loss in zip(reasons, ranks.sum(sums).tolist(), strict=True)],
+        tokens=sum(len(ids) for trial in shares for share in trial for ids, _ in share.rows),
+        fit=ranks.agree(None if fit else "no") is None,
+    )
 
 
-def _together(stepper: Stepper, shares: Sequence[Sequence[Share]]) -> list[float | str]:
+def _together(stepper: Stepper, shares: Sequence[Sequence[Share]]) -> tuple[list[float | str], bool]:
     """In shared passes; where one trial takes the memory or spoils the numbers of the others, each by itself."""
+    fit = True
     try:
         losses = _passes(stepper, shares)
     except (RuntimeError, MemoryError) as error:
@@ -41,12 +55,13 @@ def _together(stepper: Stepper, shares: Sequence[Sequence[Share]]) -> list[float
             raise
         _forget(shares)
         if len(shares) == 1:
-            return [reason]
+            return [reason], True
+        fit = False
     else:
         if len(shares) == 1 or not stepper.base.grouped or _finite(losses, shares):
-            return list(losses)
+            return list(losses), True
         _forget(shares)  # a NaN times the zeros that part the trials is NaN in all of them
-    return [each for alone in shares for each in _together(stepper, [alone])]
+    return [each for alone in shares for each in _together(stepper, [alone])[0]], fit
 
 
 def _passes(stepper: Stepper, shares: Sequence[Sequence[Share]]) -> list[float]:

@@ -7,6 +7,7 @@ import sys
 
 import psutil
 import pytest
+
 from raytune_ft.execution import leftovers
 from raytune_ft.execution.leftovers import workers_end
 

@@ -1,0 +1,53 @@
+"""Packs grow while that is measured to be faster."""
+
+from __future__ import annotations
+
+import pytest
+
+from raytune_ft.training.lane import pack_size
+from raytune_ft.training.lane.pack_size import STEPS, PackSize
+from raytune_ft.training.lane.ranks import Ranks
+
+
+def train(size: PackSize, rates: dict[int, float]) -> list[int]:
+    """Takes steps at the rates of each pack size until nothing changes; returns the limits it went through."""
+    seen = [size.limit]
+    for _ in range(20 * STEPS):
+        size.measured(size.limit, 1000, 1000 / rates[size.limit])
+        if size.limit != seen[-1]:
+            seen.append(size.limit)
+    return seen
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack_size, "has_room", lambda device: True)
+
+
+def test_a_pack_doubles_while_it_gains(room: None) -> None:
+    assert train(PackSize("auto", 64, "cpu", Ranks()), {1: 100, 2: 150, 4: 200, 8: 250, 16: 251}) == [1, 2, 4, 8, 16, 8]
+
+
+def test_a_pack_that_does_not_gain_is_taken_apart(room: None) -> None:
+    assert train(PackSize("auto", 64, "cpu", Ranks()), {1: 100, 2: 90}) == [1, 2, 1]
+
+
+def test_a_pack_is_never_more_than_the_trials_there_are(room: None) -> None:
+    assert train(PackSize("auto", 5, "cpu", Ranks()), {1: 1, 2: 2, 4: 4}) == [1, 2, 4]
+    assert train(PackSize("auto", 1, "cpu", Ranks()), {1: 1}) == [1]
+
+
+def test_a_given_size_stays(room: None) -> None:
+    assert train(PackSize(3, 64, "cpu", Ranks()), {3: 100}) == [3]
+
+
+def test_a_pack_stays_where_a_second_one_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack_size, "has_room", lambda device: False)
+    assert train(PackSize("auto", 64, "cpu", Ranks()), {1: 1, 2: 9}) == [1]
+
+
+def test_memory_that_runs_out_halves_the_pack_for_good(room: None) -> None:
+    size = PackSize("auto", 64, "cpu", Ranks())
+    train(size, {1: 1, 2: 2, 4: 4, 8: 4})
+    size.does_not_fit()
+    assert train(size, {2: 9}) == [2]
