@@ -17,7 +17,7 @@ from raytune_ft.paths import RunDirectory
 from raytune_ft.training.lane.base import load_lane_base
 from raytune_ft.training.lane.ranks import Ranks
 from raytune_ft.training.lane.step import Stepper
-from raytune_ft.training.lane.together import losses_of
+from raytune_ft.training.lane.together import step_together
 from raytune_ft.training.lane.trial import RunningTrial, Splits
 from raytune_ft.training.spec import TrialSpec
 
@@ -48,7 +48,7 @@ class LaneDriver:
     def step(self, trials: Sequence[RunningTrial]) -> list[float]:
         """One optimizer step of each, in one pass; their losses."""
         losses = []
-        for trial, loss in losses_of(self._stepper, trials, Ranks()):
+        for trial, loss in zip(trials, step_together(self._stepper, trials, Ranks()).losses, strict=True):
             if isinstance(loss, str) or (diverged := trial.take_step(loss)):
                 raise RuntimeError(f"trial {trial.name}: {loss if isinstance(loss, str) else diverged}")
             losses.append(loss)
