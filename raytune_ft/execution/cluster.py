@@ -19,11 +19,15 @@ STARTUP = {"RAY_worker_maximum_startup_concurrency": "8"}
 
 
 @contextmanager
-def ray_cluster() -> Iterator[None]:
+def ray_cluster(*, state_api: bool = True) -> Iterator[None]:
     """Connects to Ray for the length of the block.
 
     With RAY_ADDRESS set (Ray sets it in submitted jobs) that cluster is used and left running; otherwise a private one
     starts on loopback, with token authentication, and ends with the block.
+
+    Args:
+        state_api: Whether a private cluster gets Ray's dashboard, whose API Ray Train asks when an isolated trial is
+            stopped. Its ten processes take a tenth of two cores.
     """
     import logging
 
@@ -48,7 +52,7 @@ def ray_cluster() -> Iterator[None]:
             address="local",
             dashboard_host="127.0.0.1",
             dashboard_port=port,
-            include_dashboard=True,
+            include_dashboard=state_api,
             log_to_driver=shown == logging.INFO,
             logging_level=shown,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,7 @@ class StudySearcher(Searcher):
         wanted: Trials to hand out at most.
         interrupted: Trials of a killed driver; they are handed out again first, under their own numbers.
         outcome_of: How the trial of that name ended; called when Tune is done with it.
+        room: How many trials may run now; asked before each is handed out.
     """
 
     def __init__(
@@ -39,13 +41,14 @@ class StudySearcher(Searcher):
         wanted: int,
         interrupted: list[optuna.Trial],
         outcome_of: Callable[[str, dict[str, Any] | None], Outcome],
+        room: Callable[[], int] = lambda: sys.maxsize,
     ) -> None:
         super().__init__(metric=search.metric, mode=search.mode)
         self._study, self._search = study, search
         self._defaults = experiment.model_dump(mode="json")
         self._left = wanted
         self._interrupted = deque(interrupted)
-        self._outcome_of = outcome_of
+        self._outcome_of, self._room = outcome_of, room
         self._running: dict[str, optuna.Trial] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -55,6 +58,8 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         if self._left <= 0:
             return str(Searcher.FINISHED)
+        if self._running and len(self._running) >= self._room():
+            return None  # Tune asks again
         self._left -= 1
         trial = self._interrupted.popleft() if self._interrupted else self._study.ask()
         self._running[trial_id] = trial

@@ -10,6 +10,7 @@ from typing import Any
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.config.search import Search
+from raytune_ft.config.training import Isolated
 from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError
 from raytune_ft.execution.cluster import ray_cluster
@@ -91,7 +92,7 @@ def _sweep(experiment: Experiment, search: Search, run: RunDirectory, progress: 
     for surplus in interrupted[max(left, 0) :]:  # fewer trials are wanted than before
         tell(study, surplus, Outcome(OutcomeKind.failed, "interrupted, and not wanted any more"))
     if left > 0:
-        with ray_cluster(), trials_on(runner, experiment, run) as trials:
+        with ray_cluster(state_api=isinstance(runner, Isolated)), trials_on(runner, experiment, run) as trials:
             for start in search.space.start_from:
                 study.enqueue_trial(start, skip_if_exists=True)  # a driver killed meanwhile left the others out
             _tune(experiment, search, run, study, left, finished, interrupted[:left], trials, progress)
@@ -128,7 +129,7 @@ def _tune(
 
     scheduler = make_scheduler(experiment, search)
     replay(scheduler, search, run, finished)
-    searcher = StudySearcher(study, experiment, search, left, interrupted, outcome_of)
+    searcher = StudySearcher(study, experiment, search, left, interrupted, outcome_of, trials.room)
     os.environ.update(TUNE_ENVIRONMENT)
     tune.Tuner(
         tune.with_resources(trials.trainable, {"memory": PROXY_MEMORY}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ class Trials:
     Attributes:
         trainable: What Tune runs.
         ended: Told the name of each trial that Tune is done with.
+        room: How many trials are of use now.
         tune: Further settings of Tune's TuneConfig.
         callbacks: Of Tune's.
         max_failures: How often Tune starts a trial's process again.
@@ -34,6 +36,7 @@ class Trials:
 
     trainable: Any
     ended: Callable[[str], object]
+    room: Callable[[], int]
     tune: dict[str, Any] = field(default_factory=dict)
     callbacks: tuple[Any, ...] = ()
     max_failures: int = 0
@@ -70,11 +73,12 @@ def isolated(experiment: Experiment, run: RunDirectory) -> Trials:
     trainable = partial(
         run_tune_trial, experiment=_plain(experiment).model_dump(mode="json"), run=str(run.root), cwd=str(Path.cwd())
     )
-    return Trials(trainable, lambda trial: None)
+    return Trials(trainable, lambda trial: None, lambda: sys.maxsize)
 
 
 def on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any) -> Trials:
     """Trials that the dispatcher's lanes train, each with a light proxy."""
+    import ray
     from ray import tune
 
     from raytune_ft.search.interrupt import ReleaseProxies
@@ -84,6 +88,7 @@ def on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any) -> Tria
     return Trials(
         tune.with_parameters(LaneTrial, study=study),
         dispatcher.drop.remote,
+        lambda: ray.get(dispatcher.room.remote()) or sys.maxsize,
         {"reuse_actors": True},
         (ReleaseProxies(dispatcher),),
         PROXY_RETRIES,
