@@ -31,7 +31,7 @@ lint: setup ## ruff, mypy --strict and the layering of the folders
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-bench: setup ## Run every script of benchmarks/; each writes benchmarks/results/<name>.json
+bench: setup ## Run every script of benchmarks/ (hours); each writes benchmarks/results/<name>.json
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 clean: ## Remove .venv and caches; runs/, registry/ and assets/ stay

@@ -15,6 +15,7 @@ from raytune_ft.paths import read_json
 from raytune_ft.training.base_model import load_base
 from raytune_ft.training.deepspeed import deepspeed_settings
 from raytune_ft.training.guards import finite, out_of_memory_reason
+from raytune_ft.training.lane.optimizer import decay_steps
 from raytune_ft.training.metrics_log import read_metrics, write_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.reporting_callback import ReportingCallback, checkpoint_name
@@ -93,12 +94,14 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
 def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback) -> Any:
     from datasets import load_from_disk
     from peft import LoraConfig
-    from transformers import PrinterCallback, ProgressCallback
+    from transformers import PrinterCallback, ProgressCallback, set_seed
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
     experiment = spec.experiment
     train, method = experiment.train, experiment.method
+    wsd = {"num_decay_steps": decay_steps(train)} if train.lr_scheduler_type == "warmup_stable_decay" else {}
+    set_seed(experiment.seed)  # TRL makes the adapter before its trainer takes the seed
     arguments = SFTConfig(
         output_dir=str(local),
         learning_rate=train.learning_rate,
@@ -107,6 +110,7 @@ def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback) -> Any:
         gradient_accumulation_steps=train.gradient_accumulation_steps,
         max_steps=train.max_steps,
         lr_scheduler_type=train.lr_scheduler_type,
+        lr_scheduler_kwargs=wsd,
         warmup_steps=train.warmup_steps,
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
