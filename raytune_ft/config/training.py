@@ -77,7 +77,7 @@ class Ddp(Strict):
 
 
 class DeepSpeed(Strict):
-    """ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054): DeepSpeed's, and for stages 1 and 2 in a lane the lane's own."""
+    """ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054), DeepSpeed's; a lane does stages 1 and 2 by itself."""
 
     type: Literal["deepspeed"] = "deepspeed"
     zero_stage: Literal[1, 2, 3] = 2
