@@ -136,7 +136,7 @@ class RunningTrial:
         }
 
     def save(self, report: dict[str, Any]) -> str | None:
-        """Writes the checkpoint of this step, then its line; keeps the best and the last. Every rank calls it.
+        """Writes the checkpoint of this step, then its line; keeps the best and the last two. Every rank calls it.
 
         Returns:
             Why it could not, such as a full disk, or None; the checkpoint before is then still whole.
@@ -165,7 +165,9 @@ class RunningTrial:
         append_metrics(self.spec.directory.metrics, report)
         self._reports.append(report)
         best = min((each for each in self._reports if each["eval_loss"] is not None), key=_eval_loss, default=report)
-        keep_only(self.spec.directory.checkpoints, {best["checkpoint"], report["checkpoint"]})
+        # Two of the last: one that turns out damaged has one before it, and another trial may be copying the first.
+        last = {each["checkpoint"] for each in self._reports[-2:]}
+        keep_only(self.spec.directory.checkpoints, {best["checkpoint"], *last})
 
     def end(self, kind: OutcomeKind, reason: str) -> Outcome:
         """How it ended; the first rank leaves `outcome.json` and `timing.json`."""

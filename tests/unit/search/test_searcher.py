@@ -115,3 +115,14 @@ def test_the_report_at_which_the_scheduler_stops_a_trial_is_kept(drive) -> None:
     assert study.trials[0].state == TrialState.PRUNED
     assert study.trials[0].intermediate_values == {5: 0.9}
     assert study.trials[0].value == 0.9
+
+
+def test_a_trial_waits_until_there_is_room_but_the_first_never_does(drive) -> None:
+    _, searcher = drive(3)
+    searcher._room = lambda: 1
+    assert searcher.suggest("a")[TRIAL] == "0000"
+    assert searcher.suggest("b") is None
+    searcher.on_trial_complete("a", {"eval_loss": 0.5, "step": 5})
+    assert searcher.suggest("b")[TRIAL] == "0001"
+    searcher._room = lambda: 2
+    assert searcher.suggest("c")[TRIAL] == "0002"
