@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictFloat, StrictInt, field_validator
@@ -33,6 +34,16 @@ class Lora(Strict):
     """Which modules get adapters, by PEFT's names."""
     use_rslora: bool = False
     """Rank-stabilised scale (Kalajdzievski 2023, arXiv 2312.03732)."""
+
+    @field_validator("target_modules")
+    @classmethod
+    def _a_pattern(cls, value: str | list[str]) -> str | list[str]:
+        if isinstance(value, str):
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise ValueError(f"{value!r} is not a regular expression ({error}); give names as a list") from None
+        return value
 
 
 class Train(Strict):

@@ -9,6 +9,7 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import DeepSpeed, Isolated, Lane
 from raytune_ft.data.base_model import model_config
 from raytune_ft.errors import InputError
+from raytune_ft.training.lane.adapter import ALIGN
 from raytune_ft.training.lane.families import refusal
 
 _OF_A_LANE = (
@@ -62,6 +63,9 @@ def _obstacle(experiment: Experiment) -> str | None:
             return "strategy deepspeed with zero_stage 3 shards the base, which a lane keeps whole"
         if strategy.offload_optimizer:
             return "offload_optimizer moves optimizer state to the host, which a lane does not"
+        if ALIGN % experiment.resources.workers:
+            workers = experiment.resources.workers
+            return f"a lane shards adapters evenly, over a number of workers that divides {ALIGN}, not {workers}"
     space = experiment.search.space.parameters if experiment.search else {}
     for key in space:
         if any(f"{key}.".startswith(f"{fixed}.") or fixed.startswith(f"{key}.") for fixed in _OF_A_LANE):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from ray.tune.result import DONE, RESULT_DUPLICATE
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import with_parameters
 from raytune_ft.errors import InputError
-from raytune_ft.execution.entries import Ended, Event, Report
+from raytune_ft.execution.entries import Ended, Event, Gone, Report
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.training.lane.orders import Start
 from raytune_ft.training.outcome import Outcome, OutcomeKind
@@ -25,6 +26,7 @@ from raytune_ft.training.spec import TrialSpec
 POINTER = "pointer.json"
 OVER = {RESULT_DUPLICATE: True, DONE: True}  # no report of its own: Tune keeps the last one as the trial's result
 WAIT_S = 60.0
+GONE_S = 0.2  # between two answers to Tune, until it has stopped the trial
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,9 @@ class LaneTrial(tune.Trainable):
         if isinstance(event, Report):
             self._reported = event.metrics
             return dict(event.metrics)
+        if isinstance(event, Gone):  # the search is over, not this trial: without a metric it stays as it is
+            time.sleep(GONE_S)
+            return {}
         directory = self._run.trial(self._name)
         if isinstance(event, Ended) and Outcome.read(directory) is None:  # it ended without its lane
             event.outcome.write(directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from raytune_ft.config.training import Lane
 from raytune_ft.data.arrow_rows import ArrowRows
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.errors import RaytuneError
+from raytune_ft.training.guards import out_of_memory_reason
 from raytune_ft.training.lane.base import Base, load_lane_base
 from raytune_ft.training.lane.evaluate import evaluate
 from raytune_ft.training.lane.orders import Desk, Drop, GoOn, Order, Quit, Start
@@ -98,20 +100,31 @@ class LaneLoop:
         name, directory = order.spec.trial_id, order.spec.directory
         if name in self._trials:
             return
-        if (outcome := Outcome.read(directory)) is not None:  # it ended just before its lane died
+        # The first rank looks for all: their views of a shared disk may differ for a while.
+        outcome = self._ranks.share(Outcome.read(directory) if self._ranks.rank == 0 else None)
+        if outcome is not None:  # it ended just before its lane died
             self._tell_end(name, outcome)
             return
-        trial, reason = None, None
+        trial, reason, no_memory = None, None, None
         try:
             splits = self._open(order.spec.data)
             trial = RunningTrial(order.spec, self._base, splits, self._ranks, order.copy_from)
         except (OSError, ValueError, KeyError, RaytuneError) as error:
             reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
-        reason = self._ranks.agree(reason)
-        if trial is None or reason:
-            outcome = Outcome(OutcomeKind.failed, reason or "")
+        except (RuntimeError, MemoryError) as error:
+            no_memory = out_of_memory_reason(error)
+            if no_memory is None:
+                raise
+        step = self._ranks.share(trial.step if trial else None)
+        if trial and step is not None and trial.step != step:
+            reason = f"{directory}: its workers see the checkpoints of steps {step} and {trial.step}; share one disk"
+        no_memory, reason = self._ranks.agree(no_memory), self._ranks.agree(reason)
+        if trial is None or no_memory or reason:
+            kind = OutcomeKind.out_of_memory if no_memory else OutcomeKind.failed
+            outcome = Outcome(kind, no_memory or reason or "")
             if self._ranks.rank == 0:
-                outcome.write(directory)
+                with contextlib.suppress(OSError):  # a full disk; whoever handed the trial out is told anyway
+                    outcome.write(directory)
             self._tell_end(name, outcome)
             return
         self._trials[name] = trial

@@ -52,6 +52,12 @@ class AdapterOptimizer:
             weight_decay=experiment.train.weight_decay,
             fused=True,
         )
+        # Made now, so that memory runs out when a trial starts, and not in the middle of the ranks' first step.
+        self._adamw.state[self._share] = {
+            "exp_avg": torch.zeros_like(self._share),
+            "exp_avg_sq": torch.zeros_like(self._share),
+            "step": torch.zeros((), device=self._share.device),
+        }
         self._rate = schedule(experiment.train)
 
     def step(self, step: int) -> Stepped:
@@ -71,8 +77,6 @@ class AdapterOptimizer:
     def state(self) -> dict[str, torch.Tensor]:
         """First and second moment for the whole vector, float32 [n], and the steps taken; the same on every rank."""
         state = self._adamw.state[self._share]
-        if not state:
-            return {}
         return {name: self._gathered(state[name]) for name in ("exp_avg", "exp_avg_sq")} | {"step": state["step"].cpu()}
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:

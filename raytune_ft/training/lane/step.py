@@ -67,7 +67,10 @@ class Stepper:
     def row_losses(self, adapter: Adapter, rows: Sequence[Row]) -> torch.Tensor:
         """Sum of the token losses of each row, float64 [rows], without dropout."""
         layout = self._lay_out([rows])
-        losses, positions = self._forward(Pack(layout, [adapter]))
+        try:
+            losses, positions = self._forward(Pack(layout, [adapter]))
+        finally:
+            self.base.current.pack = None
         ends = torch.tensor([len(ids) for ids, _ in rows], device=losses.device)
         if not self._settings.padding_free:
             ends = torch.full_like(ends, int(ends.max()))

@@ -58,9 +58,9 @@ def _together(stepper: Stepper, shares: Sequence[Sequence[Share]]) -> tuple[list
             return [reason], True
         fit = False
     else:
-        if len(shares) == 1 or not stepper.base.grouped or _finite(losses, shares):
+        if len(shares) == 1 or _finite(losses, shares):
             return list(losses), True
-        _forget(shares)  # a NaN times the zeros that part the trials is NaN in all of them
+        _forget(shares)  # a NaN times the zeros that part the trials (masks, padded cells) is NaN in all of them
     return [each for alone in shares for each in _together(stepper, [alone])[0]], fit
 
 

@@ -210,7 +210,8 @@ class RunningTrial:
     def log_diverged(self, report: dict[str, Any]) -> None:
         """The last line of a trial that diverged; it has no checkpoint."""
         if self._ranks.rank == 0:
-            append_metrics(self.spec.directory.metrics, report)
+            with contextlib.suppress(OSError):  # a full disk; its outcome says what happened
+                append_metrics(self.spec.directory.metrics, report)
 
 
 def _eval_loss(report: dict[str, Any]) -> float:

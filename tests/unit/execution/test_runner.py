@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Isolated, Lane
@@ -67,6 +68,10 @@ def test_a_lane_serves(experiment, changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
+        (
+            {"resources": {"workers": 3, "strategy": {"type": "deepspeed", "zero_stage": 2}}},
+            "over a number of workers that divides 64, not 3",
+        ),
         ({"strategy": {"type": "deepspeed", "zero_stage": 3}}, "zero_stage 3 shards the base"),
         ({"strategy": {"type": "deepspeed", "offload_optimizer": True}}, "offload_optimizer moves"),
         ({"space": {"resources.workers": {"choice": [1, 2]}}}, "the space searches resources.workers, which"),
@@ -131,3 +136,8 @@ def test_a_lane_keeps_the_settings_that_the_experiment_gives_it(experiment) -> N
 def test_a_base_that_is_not_there_is_an_input_error(experiment, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^base_model: .*no such directory"):
         choose_runner(experiment(base_model=str(tmp_path / "nowhere")))
+
+
+def test_a_pattern_that_is_none_is_refused_by_the_settings(experiment) -> None:
+    with pytest.raises(ValidationError, match=r"is not a regular expression"):
+        experiment(method={"type": "lora", "target_modules": "model.["})

@@ -37,7 +37,7 @@ def test_a_sweep_that_the_cluster_can_not_hold_may_be_called_again_with_other_se
         raise InputError("resources", "too small")
 
     monkeypatch.setattr(sweep, "prepare", lambda *args, **kwargs: None)
-    monkeypatch.setattr(sweep, "ray_cluster", nullcontext)
+    monkeypatch.setattr(sweep, "ray_cluster", lambda **_: nullcontext())
     monkeypatch.setattr(sweep, "choose_runner", lambda experiment: Choice(runner, "it does not matter"))
     monkeypatch.setattr(trials, "check_resources", too_small)
     for workers in (4, 2):

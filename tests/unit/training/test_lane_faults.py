@@ -124,3 +124,27 @@ def test_targets_that_the_base_does_not_have_fail_with_those_it_has(lane_world) 
     assert desk.outcomes["0000"].kind == "failed"
     assert "it has down_proj, gate_proj, k_proj" in desk.outcomes["0000"].reason
     assert desk.outcomes["0001"].kind == "completed"
+
+
+def test_a_disk_that_is_full_from_the_start_ends_the_trial_and_not_the_lane(
+    lane_world, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = lane_world()
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    assert world.lane(world.start("0000")).outcomes["0000"].kind == "failed"
+
+
+def test_an_adapter_that_finds_no_memory_is_out_of_memory(lane_world, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = lane_world()
+
+    def no_memory(self: Any, experiment: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(type(world.base), "adapter", no_memory)
+    assert world.lane(world.start("0000")).outcomes["0000"].kind == "out_of_memory"
+    monkeypatch.undo()
+    assert world.lane(world.start("0001")).outcomes["0001"].kind == "completed"

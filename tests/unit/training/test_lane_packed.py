@@ -10,7 +10,6 @@ import torch
 
 from raytune_ft.training.lane.checkpoint import WEIGHTS
 from raytune_ft.training.lane.layout import lay_out
-from raytune_ft.training.lane.orders import Start
 
 TWENTY = {"max_steps": 20, "eval_steps": 1}
 MIXED: dict[str, dict[str, Any]] = {
@@ -61,15 +60,17 @@ def test_a_packed_trial_that_diverges_leaves_the_others_as_they_are(lane_world) 
             assert packed == pytest.approx(alone, rel=1e-4)
 
 
-def test_a_nan_in_one_trial_stays_there_also_where_products_are_grouped(lane_world) -> None:
+@pytest.mark.parametrize("first", [False, True], ids=["nan last", "nan first"])
+@pytest.mark.parametrize("grouped", [False, True], ids=["loop", "grouped"])
+def test_a_nan_in_one_trial_stays_there(lane_world, grouped: bool, first: bool) -> None:
     world = lane_world(train=TWENTY)
-    world.base.grouped = True
+    world.base.grouped = grouped
     world.lane(world.start("0000"))
     poisoned = world.start("0001", seed=1)
     world.lane(poisoned, drops={"0001": 1})
-    checkpoint = world.run.trial("0001").checkpoints / "step-000001"
-    _poison(checkpoint)
-    desk = world.lane(world.start("0002"), Start(poisoned.spec), packed=2)
+    _poison(world.run.trial("0001").checkpoints / "step-000001")
+    starts = [world.start("0002"), poisoned]
+    desk = world.lane(*(reversed(starts) if first else starts), packed=2)
     assert desk.outcomes["0001"].kind == "diverged"
     assert desk.outcomes["0002"].kind == "completed"
     for (_, alone, _), (_, packed, _) in zip(world.losses("0000"), world.losses("0002"), strict=True):
