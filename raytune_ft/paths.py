@@ -58,6 +58,11 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def checkpoint_name(step: int) -> str:
+    """Directory of the checkpoint of `step`, in the trial's `checkpoints/`."""
+    return f"step-{step:06d}"
+
+
 @dataclass(frozen=True)
 class RunDirectory:
     """Where one experiment's run keeps what; the only place that knows the file names."""

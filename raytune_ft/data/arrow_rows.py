@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raytune_ft.data.tokenize import IGNORED
 from raytune_ft.errors import IntegrityError
 from raytune_ft.paths import read_json
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-IGNORED = -100
 
 
 class ArrowRows:

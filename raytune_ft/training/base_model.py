@@ -7,7 +7,7 @@ from typing import Any
 from raytune_ft.config.experiment import Experiment
 
 
-def load_base(experiment: Experiment) -> Any:
+def load_base(experiment: Experiment, attn_implementation: str | None = None) -> Any:
     """The base from safetensors, in bfloat16 with `train.bf16`, else float32; its cache is off."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -17,7 +17,7 @@ def load_base(experiment: Experiment) -> Any:
     model = AutoModelForCausalLM.from_pretrained(
         experiment.base_model,
         dtype=torch.bfloat16 if experiment.train.bf16 else torch.float32,
-        attn_implementation=experiment.train.attn_implementation,
+        attn_implementation=attn_implementation or experiment.train.attn_implementation,
         trust_remote_code=experiment.trust_remote_code,
         use_safetensors=True,
     )

@@ -11,14 +11,10 @@ import ray.train
 import torch.distributed as dist
 from transformers import TrainerCallback
 
+from raytune_ft.paths import checkpoint_name
 from raytune_ft.training.guards import DivergenceGuard, finite
 from raytune_ft.training.metrics_log import append_metrics
 from raytune_ft.training.spec import TrialSpec
-
-
-def checkpoint_name(step: int) -> str:
-    """Directory of the checkpoint of `step`, in the trial's `checkpoints/`."""
-    return f"step-{step:06d}"
 
 
 class ReportingCallback(TrainerCallback):

@@ -11,14 +11,14 @@ import ray.train
 
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.data.tokenizer import load_tokenizer
-from raytune_ft.paths import read_json
+from raytune_ft.paths import checkpoint_name, read_json
 from raytune_ft.training.base_model import load_base
 from raytune_ft.training.deepspeed import deepspeed_settings
 from raytune_ft.training.guards import finite, out_of_memory_reason
 from raytune_ft.training.lane.optimizer import decay_steps
 from raytune_ft.training.metrics_log import read_metrics, write_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
-from raytune_ft.training.reporting_callback import ReportingCallback, checkpoint_name
+from raytune_ft.training.reporting_callback import ReportingCallback
 from raytune_ft.training.scratch import scratch_directory
 from raytune_ft.training.spec import TrialSpec
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import LaneStep
+from raytune_ft.training.base_model import load_base
 from raytune_ft.training.lane import attention
 from raytune_ft.training.lane.adapter import Adapter, Projection
 from raytune_ft.training.lane.fused import fuse
@@ -104,16 +105,8 @@ def load_lane_base(experiment: Experiment, step: LaneStep, *, share: bool, devic
         share: Map the weights from their files where dtype and device allow, so that processes hold them once.
         device: `cpu` or `cuda`.
     """
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
     attention.register()
-    logging.disable_progress_bar()
-    dtype = torch.bfloat16 if experiment.train.bf16 else torch.float32
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        experiment.base_model, dtype=dtype, attn_implementation=attention.NAME, use_safetensors=True
-    )
-    model.config.use_cache = False
+    model = load_base(experiment, attention.NAME)
     model.requires_grad_(False)
     model.eval()  # no dropout in the base
     if share and device == "cpu":
@@ -135,7 +128,7 @@ def load_lane_base(experiment: Experiment, step: LaneStep, *, share: bool, devic
             layer.compile(dynamic=True)
     kernel = step.attention if step.attention != "auto" else ("math" if device == "cpu" else "sdpa")
     projections = tuple(Projection(name, linear.in_features, linear.out_features) for name, linear in linears)
-    return Base(model, projections, current, kernel, device, dtype, grouped=device != "cpu")
+    return Base(model, projections, current, kernel, device, model.dtype, grouped=device != "cpu")
 
 
 def map_weights(model: Any, directory: Path) -> int:

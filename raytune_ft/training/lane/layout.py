@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from raytune_ft.data.tokenize import IGNORED
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
 
     Row = tuple[NDArray[np.int32], NDArray[np.int32]]
 
-IGNORED = -100
 WIDTH_STEP = 16  # widths of attention's groups are multiples of it, so that few shapes occur
 NARROWER = 0.6  # a row this much shorter than its group's width opens a new group
 

@@ -130,7 +130,7 @@ class _Loop(torch.autograd.Function):
             ax = dropped[start:end] @ lora.a.T
             y[start:end].addmm_(ax, lora.b.T, alpha=lora.scale)
             inner.append(ax)
-        ctx.save_for_backward(x if keep is None else dropped, weight, keep, *inner)
+        ctx.save_for_backward(dropped, weight, keep, *inner)
         ctx.parts = parts
         return y
 

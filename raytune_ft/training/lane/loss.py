@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from raytune_ft.data.tokenize import IGNORED
+
 CHUNK = 1024  # positions whose logits are in memory at once
 
 
@@ -27,7 +29,7 @@ def token_losses(
     positions = (targets >= 0).nonzero()[:, 0]
     if everywhere:
         losses: Any = torch.nn.functional.cross_entropy(
-            (hidden @ head.T).float(), targets, ignore_index=-100, reduction="none"
+            (hidden @ head.T).float(), targets, ignore_index=IGNORED, reduction="none"
         )[positions]
     else:
         losses = _chunked(hidden[positions], head, targets[positions])

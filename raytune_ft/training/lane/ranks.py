@@ -59,14 +59,6 @@ class Ranks:
             dist.all_reduce(tensor)
         return tensor
 
-    def max(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Element-wise maximum over the ranks, in place."""
-        if self.size > 1:
-            import torch.distributed as dist
-
-            dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-        return tensor
-
     def scatter_sum(self, whole: torch.Tensor) -> torch.Tensor:
         """This rank's share of the sum over the ranks; `whole` has a multiple of `size` elements."""
         if self.size == 1:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raytune_ft.data.arrow_rows import ArrowRows
-from raytune_ft.paths import write_json
+from raytune_ft.paths import checkpoint_name, write_json
 from raytune_ft.training.guards import DivergenceGuard, finite
 from raytune_ft.training.lane.base import Base
 from raytune_ft.training.lane.checkpoint import Checkpoint, keep_only, last_whole, read_checkpoint, write_checkpoint
@@ -25,11 +25,6 @@ from raytune_ft.training.spec import TrialSpec
 
 if TYPE_CHECKING:
     import torch
-
-
-def checkpoint_name(step: int) -> str:
-    """Directory of the checkpoint of `step`, in the trial's `checkpoints/`."""
-    return f"step-{step:06d}"
 
 
 @dataclass(frozen=True)
