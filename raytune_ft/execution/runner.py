@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.target_modules import names
 from raytune_ft.config.training import DeepSpeed, Isolated, Lane
 from raytune_ft.data.base_model import model_config
 from raytune_ft.errors import InputError
@@ -75,15 +75,8 @@ def _obstacle(experiment: Experiment) -> str | None:
         targets += space["method.target_modules"].choice or []
     for each in targets:
         for module in _OUTSIDE_LAYERS:
-            if _takes(each, module):
+            if names(each, module):
                 return f"method.target_modules takes {module}, where lanes have no adapters"
     if experiment.trust_remote_code:
         return "trust_remote_code brings a model whose code lanes do not know"
     return refusal(model_config(experiment.base_model), experiment.data.max_length)
-
-
-def _takes(target_modules: str | list[str], module: str) -> bool:
-    """Whether PEFT would put an adapter on `module`: a text is a pattern of whole names, a list has their ends."""
-    if isinstance(target_modules, str):
-        return target_modules != "all-linear" and re.fullmatch(target_modules, module) is not None
-    return any(module == name or module.endswith(f".{name}") for name in target_modules)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.target_modules import names
 from raytune_ft.config.training import DeepSpeed, Isolated, Lane
 from raytune_ft.data.base_model import local_files, model_config
 from raytune_ft.data.safetensors_header import TensorInfo, read_header
@@ -109,9 +110,7 @@ def lora_parameters(tensors: Mapping[str, TensorInfo], r: int, target_modules: s
 def _meant(module: str, target_modules: str | Collection[str]) -> bool:
     if target_modules == "all-linear":
         return _EMBEDDING.fullmatch(module) is None
-    if isinstance(target_modules, str):
-        return re.fullmatch(target_modules, module) is not None
-    return any(module == name or module.endswith(f".{name}") for name in target_modules)
+    return names(target_modules, module)
 
 
 def _largest_adapter(experiment: Experiment, tensors: Mapping[str, TensorInfo]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.target_modules import names
 from raytune_ft.config.training import LaneStep
 from raytune_ft.training.base_model import load_base
 from raytune_ft.training.lane import attention
@@ -76,7 +76,7 @@ class Base:
         """
         if target_modules == "all-linear":
             return list(self.projections)
-        found = [each for each in self.projections if _meant(each.name, target_modules)]
+        found = [each for each in self.projections if names(target_modules, each.name)]
         if not found:
             known = sorted({each.name.rpartition(".")[2] for each in self.projections})
             raise ValueError(
@@ -88,12 +88,6 @@ class Base:
         """A fresh adapter from the experiment's seed."""
         targets = self.targets(experiment.method.target_modules)
         return Adapter(targets, experiment.method, experiment.seed, self.dtype, self.device)
-
-
-def _meant(name: str, target_modules: str | list[str]) -> bool:
-    if isinstance(target_modules, str):
-        return re.fullmatch(target_modules, name) is not None
-    return any(name == each or name.endswith(f".{each}") for each in target_modules)
 
 
 def load_lane_base(experiment: Experiment, step: LaneStep, *, share: bool, device: str = "cpu") -> Base:
