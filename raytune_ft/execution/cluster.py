@@ -6,11 +6,13 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import InputError
+from raytune_ft.execution.give_way import giving_way
 from raytune_ft.execution.leftovers import workers_end
 from raytune_ft.execution.loopback import environment, ray_on_loopback
 
@@ -47,7 +49,7 @@ def ray_cluster(*, state_api: bool = True) -> Iterator[None]:
     port = _free_port()
     # Ray Train asks the state API when a trial is stopped; told the address, it does not look for other instances.
     started_with = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}", **STARTUP}
-    with ray_on_loopback(), environment(started_with):
+    with ray_on_loopback(), environment(started_with), giving_way():
         ray.init(
             address="local",
             dashboard_host="127.0.0.1",
@@ -64,6 +66,42 @@ def ray_cluster(*, state_api: bool = True) -> Iterator[None]:
         finally:
             with workers_end():
                 ray.shutdown()
+
+
+class EarlyRay:
+    """`ray_cluster`, for as long as the block, that may start while the caller does something else.
+
+    Args:
+        state_api: As in `ray_cluster`.
+    """
+
+    def __init__(self, *, state_api: bool = True) -> None:
+        self._cluster = ExitStack()
+        self._state_api = state_api
+        self._thread = ThreadPoolExecutor(1, "ray-start")
+        """Lives as long as Ray: the kernel ends Ray's processes with the thread that started them."""
+        self._connecting: Future[None] | None = None
+
+    def begin(self) -> None:
+        """Starts Ray, and returns at once."""
+        if self._connecting is None:
+            cluster = ray_cluster(state_api=self._state_api)
+            self._connecting = self._thread.submit(self._cluster.enter_context, cluster)
+
+    def connect(self) -> None:
+        """Returns when Ray is there; raises what kept it from starting."""
+        self.begin()
+        assert self._connecting is not None
+        self._connecting.result()
+
+    def __enter__(self) -> EarlyRay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._connecting is not None:
+            wait([self._connecting])
+        self._cluster.close()
+        self._thread.shutdown()
 
 
 def check_resources(experiment: Experiment, wait_s: float = 0.0, lanes: int | None = None) -> None:
@@ -112,7 +150,12 @@ def _per_worker(experiment: Experiment) -> dict[str, float]:
 
 def joining_s() -> float:
     """How long to wait for nodes: a cluster that is already up may still grow, a private one will not."""
-    return 300.0 if os.environ.get("RAY_ADDRESS") else 0.0
+    return 0.0 if is_private() else 300.0
+
+
+def is_private() -> bool:
+    """Whether the cluster is this command's own, which starts and ends with it."""
+    return not os.environ.get("RAY_ADDRESS")
 
 
 def _free_port() -> int:

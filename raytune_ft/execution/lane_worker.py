@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import ray.train
@@ -13,9 +12,7 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
 from raytune_ft.execution.cores import claim_cores, pin_to
 from raytune_ft.execution.desk import RayDesk
-
-RunLane = Callable[..., None]
-"""`run_lane(experiment, desk, *, report_ready)` of `training.lane.loop`, or a test's."""
+from raytune_ft.execution.lane_host import RunLane
 
 
 def lane_worker(config: dict[str, Any]) -> None:

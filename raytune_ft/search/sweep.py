@@ -13,7 +13,7 @@ from raytune_ft.config.search import Search
 from raytune_ft.config.training import Isolated
 from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError
-from raytune_ft.execution.cluster import ray_cluster
+from raytune_ft.execution.cluster import EarlyRay
 from raytune_ft.execution.runner import choose_runner
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.search.leaderboard import Row, build_leaderboard, choose_winner
@@ -80,22 +80,26 @@ def _sweep(experiment: Experiment, search: Search, run: RunDirectory, progress: 
     if begun:
         check_same_experiment(experiment, run)
     runner = choose_runner(experiment).runner
-    prepared = prepare(experiment, run.data, in_use=begun)
-    write_text(run.experiment, resolved_yaml(experiment))
-    study = open_study(experiment, search, run)
-    if search.storage and study.trials and not resume:
-        where = f"search.storage: study {experiment.name}"
-        raise InputError(where, f"already holds {len(study.trials)} trials", "add --resume, or change `name`")
-    finished = [trial_name(trial.number) for trial in study.trials if trial.state.is_finished()]
-    left = search.trials - len(finished)
-    interrupted = interrupted_trials(study)
-    for surplus in interrupted[max(left, 0) :]:  # fewer trials are wanted than before
-        tell(study, surplus, Outcome(OutcomeKind.failed, "interrupted, and not wanted any more"))
-    if left > 0:
-        with ray_cluster(state_api=isinstance(runner, Isolated)), trials_on(runner, experiment, run) as trials:
-            for start in search.space.start_from:
-                study.enqueue_trial(start, skip_if_exists=True)  # a driver killed meanwhile left the others out
-            _tune(experiment, search, run, study, left, finished, interrupted[:left], trials, progress)
+    with EarlyRay(state_api=isinstance(runner, Isolated)) as ray:
+        if not begun:  # else the data is prepared, and all trials may be done
+            ray.begin()
+        prepared = prepare(experiment, run.data, in_use=begun)
+        write_text(run.experiment, resolved_yaml(experiment))
+        study = open_study(experiment, search, run)
+        if search.storage and study.trials and not resume:
+            where = f"search.storage: study {experiment.name}"
+            raise InputError(where, f"already holds {len(study.trials)} trials", "add --resume, or change `name`")
+        finished = [trial_name(trial.number) for trial in study.trials if trial.state.is_finished()]
+        left = search.trials - len(finished)
+        interrupted = interrupted_trials(study)
+        for surplus in interrupted[max(left, 0) :]:  # fewer trials are wanted than before
+            tell(study, surplus, Outcome(OutcomeKind.failed, "interrupted, and not wanted any more"))
+        if left > 0:
+            ray.connect()
+            with trials_on(runner, experiment, run) as trials:
+                for start in search.space.start_from:
+                    study.enqueue_trial(start, skip_if_exists=True)  # a driver killed meanwhile left the others out
+                _tune(experiment, search, run, study, left, finished, interrupted[:left], trials, progress)
     board = build_leaderboard(experiment, run)
     if len([trial for trial in study.trials if trial.state.is_finished()]) < search.trials:
         raise Interrupted

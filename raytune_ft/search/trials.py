@@ -13,7 +13,7 @@ from typing import Any
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.execution.cluster import check_resources, joining_s
-from raytune_ft.execution.lane_worker import RunLane
+from raytune_ft.execution.lane_host import RunLane
 from raytune_ft.execution.lanes import lane_count, lanes
 from raytune_ft.paths import RunDirectory
 

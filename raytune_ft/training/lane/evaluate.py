@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
 
 from raytune_ft.training.guards import out_of_memory_reason
 from raytune_ft.training.lane.ranks import Ranks
 from raytune_ft.training.lane.step import Stepper
 from raytune_ft.training.lane.trial import RunningTrial
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+TOKENS = 2048
+"""Of a forward pass: batches share one up to here. Without gradients this takes less memory than a training step."""
 
 
 def evaluate(stepper: Stepper, trial: RunningTrial, ranks: Ranks) -> float | str:
@@ -21,9 +31,10 @@ def evaluate(stepper: Stepper, trial: RunningTrial, ranks: Ranks) -> float | str
     total = torch.zeros(1, dtype=torch.float64)
     reason = None
     try:
-        for members in batches[ranks.rank :: ranks.size]:
-            losses = stepper.row_losses(trial.adapter, [rows[row] for row in members])
-            total += losses.sum() / int(rows.answers[members.start : members.stop].sum()) * len(members)
+        for together in _passes(batches[ranks.rank :: ranks.size], rows.lengths):
+            losses = stepper.row_losses(trial.adapter, [rows[row] for members in together for row in members])
+            for members, each in zip(together, losses.split([len(members) for members in together]), strict=True):
+                total += each.sum() / int(rows.answers[members.start : members.stop].sum()) * len(members)
     except (RuntimeError, MemoryError) as error:
         reason = out_of_memory_reason(error)
         if reason is None:
@@ -31,3 +42,17 @@ def evaluate(stepper: Stepper, trial: RunningTrial, ranks: Ranks) -> float | str
     if reason := ranks.agree(reason):
         return reason
     return float(ranks.sum(total)) / len(rows)
+
+
+def _passes(batches: Sequence[range], lengths: NDArray[np.int64]) -> list[list[range]]:
+    """Batches one after the other, as many in a pass as have `TOKENS` tokens together, and at least one."""
+    passes: list[list[range]] = []
+    tokens = 0
+    for members in batches:
+        more = int(lengths[members.start : members.stop].sum())
+        if not passes or tokens + more > TOKENS:
+            passes.append([])
+            tokens = 0
+        passes[-1].append(members)
+        tokens += more
+    return passes
