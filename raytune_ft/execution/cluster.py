@@ -6,8 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from raytune_ft.config.experiment import Experiment
@@ -66,42 +65,6 @@ def ray_cluster(*, state_api: bool = True) -> Iterator[None]:
         finally:
             with workers_end():
                 ray.shutdown()
-
-
-class EarlyRay:
-    """`ray_cluster`, for as long as the block, that may start while the caller does something else.
-
-    Args:
-        state_api: As in `ray_cluster`.
-    """
-
-    def __init__(self, *, state_api: bool = True) -> None:
-        self._cluster = ExitStack()
-        self._state_api = state_api
-        self._thread = ThreadPoolExecutor(1, "ray-start")
-        """Lives as long as Ray: the kernel ends Ray's processes with the thread that started them."""
-        self._connecting: Future[None] | None = None
-
-    def begin(self) -> None:
-        """Starts Ray, and returns at once."""
-        if self._connecting is None:
-            cluster = ray_cluster(state_api=self._state_api)
-            self._connecting = self._thread.submit(self._cluster.enter_context, cluster)
-
-    def connect(self) -> None:
-        """Returns when Ray is there; raises what kept it from starting."""
-        self.begin()
-        assert self._connecting is not None
-        self._connecting.result()
-
-    def __enter__(self) -> EarlyRay:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._connecting is not None:
-            wait([self._connecting])
-        self._cluster.close()
-        self._thread.shutdown()
 
 
 def check_resources(experiment: Experiment, wait_s: float = 0.0, lanes: int | None = None) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,11 @@ from typing import Any
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.config.search import Search
-from raytune_ft.config.training import Isolated
+from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError
-from raytune_ft.execution.cluster import EarlyRay
+from raytune_ft.execution.cluster import ray_cluster
+from raytune_ft.execution.early import Early
 from raytune_ft.execution.runner import choose_runner
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.search.leaderboard import Row, build_leaderboard, choose_winner
@@ -80,9 +83,9 @@ def _sweep(experiment: Experiment, search: Search, run: RunDirectory, progress: 
     if begun:
         check_same_experiment(experiment, run)
     runner = choose_runner(experiment).runner
-    with EarlyRay(state_api=isinstance(runner, Isolated)) as ray:
+    with Early(_cluster(runner, experiment, run)) as starting:
         if not begun:  # else the data is prepared, and all trials may be done
-            ray.begin()
+            starting.begin()
         prepared = prepare(experiment, run.data, in_use=begun)
         write_text(run.experiment, resolved_yaml(experiment))
         study = open_study(experiment, search, run)
@@ -95,16 +98,22 @@ def _sweep(experiment: Experiment, search: Search, run: RunDirectory, progress: 
         for surplus in interrupted[max(left, 0) :]:  # fewer trials are wanted than before
             tell(study, surplus, Outcome(OutcomeKind.failed, "interrupted, and not wanted any more"))
         if left > 0:
-            ray.connect()
-            with trials_on(runner, experiment, run) as trials:
-                for start in search.space.start_from:
-                    study.enqueue_trial(start, skip_if_exists=True)  # a driver killed meanwhile left the others out
-                _tune(experiment, search, run, study, left, finished, interrupted[:left], trials, progress)
+            trials = starting.get()
+            for start in search.space.start_from:
+                study.enqueue_trial(start, skip_if_exists=True)  # a driver killed meanwhile left the others out
+            _tune(experiment, search, run, study, left, finished, interrupted[:left], trials, progress)
     board = build_leaderboard(experiment, run)
     if len([trial for trial in study.trials if trial.state.is_finished()]) < search.trials:
         raise Interrupted
     winner = choose_winner(experiment, run, board, prepared.fingerprint)
     return SweepResult(run, board, winner)
+
+
+@contextmanager
+def _cluster(runner: Lane | Isolated, experiment: Experiment, run: RunDirectory) -> Iterator[Trials]:
+    """Ray, and what trains there."""
+    with ray_cluster(state_api=isinstance(runner, Isolated)), trials_on(runner, experiment, run) as trials:
+        yield trials
 
 
 def _tune(

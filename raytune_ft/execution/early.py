@@ -1,0 +1,46 @@
+"""Something slow to start, started while its caller does something else."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, ExitStack
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Early(Generic[T]):
+    """A context manager that may be entered in the background; it is left, if it was entered, at the block's end.
+
+    Args:
+        manager: What takes its time.
+    """
+
+    def __init__(self, manager: AbstractContextManager[T]) -> None:
+        self._manager = manager
+        self._entered = ExitStack()
+        self._starting: Future[T] | None = None
+        # Kept to the end: the kernel ends Ray's processes with the thread that started them.
+        self._thread = ThreadPoolExecutor(1, "early")
+
+    def begin(self) -> None:
+        """Starts it, and returns at once."""
+        if self._starting is None:
+            self._starting = self._thread.submit(self._entered.enter_context, self._manager)
+
+    def get(self) -> T:
+        """What it gives, once it is there; raises what kept it from starting."""
+        self.begin()
+        assert self._starting is not None
+        return self._starting.result()
+
+    def __enter__(self) -> Early[T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self._starting is not None:
+                wait([self._starting])
+        finally:
+            self._entered.close()
+            self._thread.shutdown()
