@@ -125,10 +125,6 @@ class Book:
             this.credit = starts
             self._assign()
 
-    def room(self) -> int | None:
-        """Trials that are of use at once: one a lane until one is ready, as their proxies would slow its start."""
-        return None if self._first_ready_s is not None else len(self._lanes)
-
     def heard(self, lane: int, session: int) -> None:
         """The lane lives."""
         if this := self._current(lane, session):

@@ -56,10 +56,6 @@ class Dispatcher:
     async def credit(self, lane: int, session: int, starts: int) -> None:
         await self._tell(lambda: self._book.credit(lane, session, starts))
 
-    async def room(self) -> int | None:
-        """Trials that are of use at once; None is any number."""
-        return self._book.room()
-
     async def orders(self, lane: int, session: int, wait_s: float) -> list[Order]:
         """What the lane has to hear; [] when nothing came for `wait_s`."""
         await self._tell(lambda: self._book.heard(lane, session))

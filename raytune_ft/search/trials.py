@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +21,8 @@ from raytune_ft.paths import RunDirectory
 
 PROXY_RETRIES = 2
 """A lane's proxy that dies is started again; its trial goes on meanwhile."""
+PROXY_CORE_S = 2.5
+"""Core-seconds that the start of a proxy gets: many at once would take the cores from the lane."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,9 @@ def trials_on(
         yield isolated(experiment, run)
         return
     check_resources(experiment, joining_s(), lanes=runner.lanes or 1)
-    with lanes(_plain(experiment), runner, run, lane_count(experiment, runner), run_lane) as dispatcher:
-        yield on_lanes(experiment, run, dispatcher)
+    count = lane_count(experiment, runner)
+    with lanes(_plain(experiment), runner, run, count, run_lane) as dispatcher:
+        yield on_lanes(experiment, run, dispatcher, count)
 
 
 def isolated(experiment: Experiment, run: RunDirectory) -> Trials:
@@ -76,9 +81,8 @@ def isolated(experiment: Experiment, run: RunDirectory) -> Trials:
     return Trials(trainable, lambda trial: None, lambda: sys.maxsize)
 
 
-def on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any) -> Trials:
-    """Trials that the dispatcher's lanes train, each with a light proxy."""
-    import ray
+def on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any, count: int) -> Trials:
+    """Trials that the dispatcher's `count` lanes train, each with a light proxy."""
     from ray import tune
 
     from raytune_ft.search.interrupt import ReleaseProxies
@@ -88,11 +92,25 @@ def on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any) -> Tria
     return Trials(
         tune.with_parameters(LaneTrial, study=study),
         dispatcher.drop.remote,
-        lambda: ray.get(dispatcher.room.remote()) or sys.maxsize,
+        one_after_another(count),
         {"reuse_actors": True},
         (ReleaseProxies(dispatcher),),
         PROXY_RETRIES,
     )
+
+
+def one_after_another(
+    at_once: int, cores: int | None = None, clock: Callable[[], float] = time.monotonic
+) -> Callable[[], int]:
+    """How many proxies may have been started: `at_once`, and then one more each time the node can bear it.
+
+    Args:
+        at_once: The first ones, for lanes that would wait for them.
+        cores: Of the node; by default this one's.
+        clock: Seconds that only grow.
+    """
+    began, rate = clock(), (cores or os.cpu_count() or 1) / PROXY_CORE_S
+    return lambda: at_once + int((clock() - began) * rate)
 
 
 def _plain(experiment: Experiment) -> Experiment:

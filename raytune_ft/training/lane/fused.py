@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import nn
 
+PIECE = 512  # rows of a norm that are worked on at once
 _PLAIN_NORM = {"LlamaRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "MistralRMSNorm"}  # weight * x / rms(x)
 
 
@@ -41,23 +42,37 @@ def _gate_forward(module: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 class _RmsNorm(torch.autograd.Function):
+    """In pieces that stay in a core's cache."""
+
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-        wide = x.float()
-        inverse = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
-        inverse.div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        y, inverse = x.new_empty(x.shape), x.new_empty((*x.shape[:-1], 1), dtype=torch.float32)
+        for x_piece, y_piece, inverse_piece in _pieces(x, y, inverse):
+            wide = x_piece.float()
+            norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
+            inverse_piece.copy_(norm.div_(x.shape[-1]).add_(epsilon).rsqrt_())
+            torch.mul((wide * inverse_piece).to(x.dtype), weight, out=y_piece)
         ctx.save_for_backward(x, weight, inverse)
-        y: torch.Tensor = (wide * inverse).to(x.dtype).mul_(weight)
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (dy,) = grads
         x, weight, inverse = ctx.saved_tensors
-        dhat = (dy * weight).float()
-        hat = x.float() * inverse
-        mean = torch.linalg.vecdot(dhat, hat).unsqueeze(-1).div_(x.shape[-1])
-        return dhat.addcmul_(hat, mean, value=-1.0).mul_(inverse).to(x.dtype), None, None
+        dx = x.new_empty(x.shape)
+        for dy_piece, x_piece, inverse_piece, dx_piece in _pieces(dy, x, inverse, dx):
+            dhat = (dy_piece * weight).float()
+            hat = x_piece.float() * inverse_piece
+            mean = torch.linalg.vecdot(dhat, hat).unsqueeze(-1).div_(x.shape[-1])
+            dx_piece.copy_(dhat.addcmul_(hat, mean, value=-1.0).mul_(inverse_piece))
+        return dx, None, None
+
+
+def _pieces(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Views of at most PIECE rows of each; a GPU takes all at once."""
+    flat = [tensor.reshape(-1, tensor.shape[-1]) for tensor in tensors]
+    rows = PIECE if flat[0].device.type == "cpu" else max(1, len(flat[0]))
+    return zip(*(each.split(rows) for each in flat), strict=True)
 
 
 class _SiluGate(torch.autograd.Function):

@@ -128,6 +128,7 @@ class LaneLoop:
             self._tell_end(name, outcome)
             return
         self._trials[name] = trial
+        self._pack.begins(trial.tokens_per_pass)
         if trial.step in trial.report_steps:  # restored; the scheduler may not have heard of that step
             self._wait_for_decision(trial, trial.last_report)
 

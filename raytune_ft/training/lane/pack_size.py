@@ -8,13 +8,17 @@ from raytune_ft.training.lane.ranks import Ranks
 
 GAIN = 1.05
 """Tokens per second of a pack over those of half the pack, for which the pack may double."""
+SMALL = 768
+"""Tokens; trials with smaller passes are packed from the start, as such passes leave even two cores waiting."""
 STEPS = 4
 """Steps by which a size is judged; the first makes kernels for its shapes, and is not counted."""
 MOST = 64
 
 
 class PackSize:
-    """Doubles while real steps get faster, and goes back where they do not; nothing is computed only to measure.
+    """Begins with small passes filled, doubles while real steps get faster, and goes back where they do not.
+
+    Nothing is computed only to measure.
 
     Args:
         packed: The runner's setting; a number is taken as it is.
@@ -30,9 +34,20 @@ class PackSize:
         self.limit = packed if isinstance(packed, int) else 1
         self._settled = isinstance(packed, int)
         self._most, self._device, self._ranks = min(most, MOST), device, ranks
+        self._begun = False
         self._seen = 0
         self._rate = 0.0  # of the best step at this limit, tokens per second
         self._half_rate = 0.0  # of the size before
+
+    def begins(self, tokens: float) -> None:
+        """The first trial has about `tokens` tokens a pass."""
+        if self._settled or self._begun:
+            return
+        self._begun = True
+        limit = 1
+        while limit * 2 <= self._most and limit * tokens < SMALL:
+            limit *= 2
+        self.limit = self._ranks.share(limit if has_room(self._device) else 1)
 
     def measured(self, trials: int, tokens: int, seconds: float) -> None:
         """A step of `trials` trials was taken, over `tokens` tokens of this rank, in `seconds`."""

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from raytune_ft.training.lane.layout import Row
 
 
+GROUPED_RANKS = 96
+"""Ranks of all trials together, up to which a CPU is faster with one product in bfloat16 than with one a trial."""
+
+
 @dataclass(frozen=True)
 class Share:
     """What one trial brings to a pass.
@@ -53,7 +57,8 @@ class Stepper:
         Trials do not touch one another: the sum of their losses is taken back through rows that belong to one of them.
         """
         layout = self._lay_out([share.rows for share in shares])
-        pack = Pack(layout, [share.adapter for share in shares], self.base.grouped, [share.draw for share in shares])
+        adapters = [share.adapter for share in shares]
+        pack = Pack(layout, adapters, self._grouped(adapters), [share.draw for share in shares])
         try:
             losses, owner = self._losses(pack)
             weights = torch.tensor([share.weight for share in shares], dtype=torch.float32, device=losses.device)
@@ -78,6 +83,10 @@ class Stepper:
         return (
             torch.zeros(len(rows), dtype=torch.float64, device=losses.device).index_add(0, row, losses.double()).cpu()
         )
+
+    def _grouped(self, adapters: Sequence[Adapter]) -> bool:
+        few = sum(adapter.method.r for adapter in adapters) <= GROUPED_RANKS
+        return self.base.grouped or (self.base.dtype == torch.bfloat16 and few)
 
     def _losses(self, pack: Pack) -> tuple[torch.Tensor, torch.Tensor]:
         """Token losses, and which trial each belongs to."""

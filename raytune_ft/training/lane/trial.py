@@ -80,6 +80,11 @@ class RunningTrial:
         return self.step >= self.spec.experiment.train.max_steps
 
     @property
+    def tokens_per_pass(self) -> float:
+        """Of a forward pass on one rank, in the mean."""
+        return float(self.splits.train.lengths.mean()) * self.spec.experiment.train.per_device_train_batch_size
+
+    @property
     def seconds(self) -> float:
         """Since the trial's training began, without the time between a stop and a restart."""
         return self._seconds_before + time.monotonic() - self._began

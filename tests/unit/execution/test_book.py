@@ -353,12 +353,3 @@ def test_at_the_end_lanes_quit_and_proxies_hear_that_nothing_comes(make) -> None
     late = book.hello(1)
     assert book.orders(1, late) == [Quit()]
     assert not book.fell(0, KILLED)
-
-
-def test_one_trial_a_lane_is_of_use_until_a_lane_is_ready_and_then_any_number() -> None:
-    book = Book(2, max_failures=2)
-    assert book.room() == 2
-    session = book.hello(0)
-    assert book.room() == 2
-    book.ready(0, session)
-    assert book.room() is None

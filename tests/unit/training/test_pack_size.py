@@ -51,3 +51,25 @@ def test_memory_that_runs_out_halves_the_pack_for_good(room: None) -> None:
     train(size, {1: 1, 2: 2, 4: 4, 8: 4})
     size.does_not_fit()
     assert train(size, {2: 9}) == [2]
+
+
+def test_small_passes_are_filled_from_the_start(room: None) -> None:
+    size = PackSize("auto", 64, "cpu", Ranks())
+    size.begins(290.0)
+    assert train(size, {4: 100, 8: 101}) == [4, 8, 4]
+    size.begins(1.0)  # only the first trial counts
+    assert size.limit == 4
+
+
+def test_no_more_are_packed_from_the_start_than_there_are_trials_or_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    for most, fits, limit in ((3, True, 2), (8, True, 8), (8, False, 1)):
+        monkeypatch.setattr(pack_size, "has_room", lambda device, fits=fits: fits)
+        size = PackSize("auto", most, "cpu", Ranks())
+        size.begins(10.0)
+        assert size.limit == limit
+
+
+def test_a_given_size_does_not_grow_with_small_passes(room: None) -> None:
+    size = PackSize(2, 64, "cpu", Ranks())
+    size.begins(1.0)
+    assert size.limit == 2
