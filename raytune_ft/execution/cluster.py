@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from raytune_ft.execution.loopback import environment, ray_on_loopback
 
 STARTUP = {"RAY_worker_maximum_startup_concurrency": "8"}
 """Processes that a private Ray starts at once: by default one a CPU, and most of ours only wait."""
+
+_private = threading.Event()
 
 
 @contextmanager
@@ -60,9 +63,11 @@ def ray_cluster(*, state_api: bool = True) -> Iterator[None]:
         token = Path.home() / ".ray" / "auth_token"  # Ray writes it with the umask's permissions
         if token.exists():
             token.chmod(0o600)
+        _private.set()
         try:
             yield
         finally:
+            _private.clear()
             with workers_end():
                 ray.shutdown()
 
@@ -113,12 +118,12 @@ def _per_worker(experiment: Experiment) -> dict[str, float]:
 
 def joining_s() -> float:
     """How long to wait for nodes: a cluster that is already up may still grow, a private one will not."""
-    return 0.0 if is_private() else 300.0
+    return 300.0 if os.environ.get("RAY_ADDRESS") else 0.0
 
 
 def is_private() -> bool:
-    """Whether the cluster is this command's own, which starts and ends with it."""
-    return not os.environ.get("RAY_ADDRESS")
+    """Whether `ray_cluster` started the cluster, which then ends with the command."""
+    return _private.is_set()
 
 
 def _free_port() -> int:

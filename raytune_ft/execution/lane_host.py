@@ -17,10 +17,8 @@ RunLane = Callable[..., None]
 HEALTH_CHECK_S = 1.0
 """How often Ray Train looks after its workers, and how long it takes to see that one died or that all returned."""
 
-NO_DATASETS = {"DatasetsCallback"}
-PRIVATE = {"PlacementGroupCleanerCallback"}
-"""Ray Train's helpers that start a process for each group: for Ray's datasets, which lanes have none of; and to clear
-up after a controller that died, which a private cluster does by ending."""
+NEEDLESS = "DatasetsCallback"
+"""Of Ray Train's: it starts a process for Ray's datasets, which lanes have none of."""
 
 
 class LaneHost:
@@ -39,7 +37,6 @@ class LaneHost:
     ) -> None:
         self._experiment, self._records = experiment, records
         self._config = {"experiment": experiment, "dispatcher": dispatcher, "run_lane": run_lane}
-        self._needless = NO_DATASETS | PRIVATE if private else NO_DATASETS
         os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(experiment.resources.worker_start_timeout_s)
         os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(HEALTH_CHECK_S)
         if private:
@@ -54,13 +51,12 @@ class LaneHost:
 
         from raytune_ft.execution.lane_worker import lane_worker
 
-        needless = self._needless
-
         class LaneTrainer(TorchTrainer):
             """Read against ray 2.60.0; another version that has no such method merely starts its helpers."""
 
             def _create_default_callbacks(self) -> list[Any]:
-                return [each for each in super()._create_default_callbacks() if type(each).__name__ not in needless]
+                callbacks: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
+                return [each for each in callbacks if type(each).__name__ != NEEDLESS]
 
         resources = self._experiment.resources
         trainer = LaneTrainer(

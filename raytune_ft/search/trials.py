@@ -21,7 +21,7 @@ from raytune_ft.paths import RunDirectory
 
 PROXY_RETRIES = 2
 """A lane's proxy that dies is started again; its trial goes on meanwhile."""
-PROXY_CORE_S = 2.5
+PROXY_CORE_S = 4.0
 """Core-seconds that the start of a proxy gets: many at once would take the cores from the lane."""
 
 

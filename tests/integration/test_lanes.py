@@ -136,7 +136,7 @@ def search_on(dispatcher: Any, experiment: Experiment, watcher: Recorder) -> Run
     run = RunDirectory(Path(experiment.output_dir) / experiment.name)
     prepare(experiment, run.data, in_use=False)
     study = open_study(experiment, search, run)
-    trials = on_lanes(experiment, run, dispatcher)
+    trials = on_lanes(experiment, run, dispatcher, 2)
     sweep._tune(experiment, search, run, study, search.trials, [], [], trials, watcher)
     assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.COMPLETE] * search.trials
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,7 +34,8 @@ def evaluate(stepper: Stepper, trial: RunningTrial, ranks: Ranks) -> float | str
     try:
         for together in _passes(batches[ranks.rank :: ranks.size], rows.lengths):
             losses = stepper.row_losses(trial.adapter, [rows[row] for members in together for row in members])
-            for members, each in zip(together, losses.split([len(members) for members in together]), strict=True):
+            ends = list(accumulate(len(members) for members in together))[:-1]
+            for members, each in zip(together, torch.tensor_split(losses, ends), strict=True):
                 total += each.sum() / int(rows.answers[members.start : members.stop].sum()) * len(members)
     except (RuntimeError, MemoryError) as error:
         reason = out_of_memory_reason(error)

@@ -72,7 +72,8 @@ def _pieces(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     """Views of at most PIECE rows of each; a GPU takes all at once."""
     flat = [tensor.reshape(-1, tensor.shape[-1]) for tensor in tensors]
     rows = PIECE if flat[0].device.type == "cpu" else max(1, len(flat[0]))
-    return zip(*(each.split(rows) for each in flat), strict=True)
+    cuts = list(range(rows, len(flat[0]), rows))
+    return zip(*(torch.tensor_split(each, cuts) for each in flat), strict=True)
 
 
 class _SiluGate(torch.autograd.Function):
