@@ -99,10 +99,12 @@ def experiment(name: str, train: Path, validation: Path, trials: int, runner: di
     }
 
 
-def write_experiment(directory: Path, trials: int, runner: dict[str, Any], **changes: dict[str, Any]) -> Path:
+def write_experiment(
+    directory: Path, trials: int, runner: dict[str, Any], base: Path = BASE, **changes: dict[str, Any]
+) -> Path:
     """`experiment.yaml` in `directory`, with `changes` put into its sections."""
     train, validation = write_rows(directory)
-    values = experiment("lanes", train, validation, trials, runner)
+    values = {**experiment("lanes", train, validation, trials, runner), "base_model": str(base)}
     for section, settings in changes.items():
         values[section] = {**values[section], **settings}
     path = directory / "experiment.yaml"

@@ -9,20 +9,24 @@ import re
 import statistics
 import sys
 import time
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from measures.inputs import STEPS, write_experiment
+from measures.inputs import BASE, BATCH, STEPS, write_experiment
+from measures.large_base import size_mib, write_large_base
 from measures.options import Measure, Options, Row
 from measures.processes import SideFailed, run_side
 from measures.rounds import interleave
 from raytune_ft.paths import read_json
 
-SIDES = ("lanes_1", "lanes_4")
-LANES = {"lanes_1": 1, "lanes_4": 4}
+LANES = {"lanes_1": 1, "lanes_4": 4, "large_lanes_1": 1, "large_lanes_4": 4}
+SIDES = tuple(LANES)
+BASES = {"": "SmolLM2-135M", "large_": "1.2 billion random parameters"}
+LARGE_BATCH = 2
 CPUS_PER_LANE = 0.5
 GOAL = 2.0
 WORKER = "workers"
@@ -44,36 +48,43 @@ def measure(options: Options) -> dict[str, Any]:
     found: dict[str, list[dict[str, float]]] = {name: [] for name in SIDES}
     numbers = count()
     with options.scratch("memory") as scratch:
+        rounds = options.rounds_of(SIDES)
+        large = any(rounds[name] for name in SIDES if name.startswith("large_"))
+        bases = {"": BASE, "large_": write_large_base(scratch / "large-base") if large else BASE}
 
         def side(name: str) -> float:
-            found[name].append(_while_training(scratch / f"{next(numbers):03d}-{name}", LANES[name]))
+            kind = "large_" if name.startswith("large_") else ""
+            directory = scratch / f"{next(numbers):03d}-{name}"
+            found[name].append(_while_training(directory, LANES[name], bases[kind], LARGE_BATCH if kind else BATCH))
             return round(sum(found[name][-1].values()), 1)
 
-        rounds = options.rounds_of(SIDES)
-        interleave({"lanes_1": lambda: side("lanes_1"), "lanes_4": lambda: side("lanes_4")}, rounds)
+        interleave({name: partial(side, name) for name in SIDES}, rounds)
+        sizes = {kind: size_mib(base) for kind, base in bases.items()}
     median = {
         name: {kind: round(statistics.median(each.get(kind, 0.0) for each in samples), 1) for kind in KINDS}
         for name, samples in found.items()
         if samples
     }
     result: dict[str, Any] = {"rounds": {name: len(each) for name, each in found.items() if each}, "median_mib": median}
-    if len(median) == len(SIDES):
-        one, four = median["lanes_1"], median["lanes_4"]
-        result["ratio"] = round(sum(four.values()) / sum(one.values()), 2)
-        result["ratio_of_workers"] = round(four[WORKER] / one[WORKER], 2)
+    for kind, name in BASES.items():
+        if (one := median.get(f"{kind}lanes_1")) and (four := median.get(f"{kind}lanes_4")):
+            result[f"{kind}ratio"] = round(sum(four.values()) / sum(one.values()), 2)
+            result[f"{kind}ratio_of_workers"] = round(four[WORKER] / one[WORKER], 2)
+            result[f"{kind}base"] = f"{name}, {sizes[kind]} MiB"
     return result
 
 
-def _while_training(directory: Path, lanes: int) -> dict[str, float]:
+def _while_training(directory: Path, lanes: int, base: Path, batch: int) -> dict[str, float]:
     runner = {"type": "lane", "packed": 1, "lanes": lanes}
     trials = max(2, lanes)
     experiment = write_experiment(
         directory,
         trials,
         runner,
+        base,
         resources={"cpus_per_worker": CPUS_PER_LANE},
         search={"max_concurrent": lanes},
-        train={"max_steps": 2 * STEPS},
+        train={"max_steps": 2 * STEPS, "per_device_train_batch_size": batch},
     )
     samples: list[Sample] = []
     run_side(
@@ -113,21 +124,24 @@ def _pss_mib(process: int) -> float:
 
 
 def rows(result: dict[str, Any]) -> list[Row]:
-    """One line for all processes of the lanes, one for their workers alone."""
-    if "ratio" not in result:
-        return []
-    one, four = result["median_mib"]["lanes_1"], result["median_mib"]["lanes_4"]
-    everything, workers = result["ratio"], result["ratio_of_workers"]
-    what = "memory of 4 lanes on a node / of one (proportional set size)"
-    return [
-        Row(
-            f"{what}: workers, controllers, host and dispatcher",
-            f"at most {GOAL}",
-            f"{everything:.2f} ({sum(four.values()):.0f} MiB / {sum(one.values()):.0f} MiB)",
-            everything <= GOAL,
-        ),
-        Row(f"{what}: workers alone", "", f"{workers:.2f} ({four[WORKER]:.0f} MiB / {one[WORKER]:.0f} MiB)"),
-    ]
+    """For each base one line for all processes of the lanes, and one for their workers alone."""
+    lines = []
+    for kind in BASES:
+        if f"{kind}ratio" not in result:
+            continue
+        one, four = result["median_mib"][f"{kind}lanes_1"], result["median_mib"][f"{kind}lanes_4"]
+        everything, workers = result[f"{kind}ratio"], result[f"{kind}ratio_of_workers"]
+        what = f"memory of 4 lanes on a node / of one (proportional set size), base of {result[f'{kind}base']}"
+        lines += [
+            Row(
+                f"{what}: workers, controllers, host and dispatcher",
+                f"at most {GOAL}",
+                f"{everything:.2f} ({sum(four.values()):.0f} MiB / {sum(one.values()):.0f} MiB)",
+                everything <= GOAL,
+            ),
+            Row(f"{what}: workers alone", "", f"{workers:.2f} ({four[WORKER]:.0f} MiB / {one[WORKER]:.0f} MiB)"),
+        ]
+    return lines
 
 
 MEMORY = Measure(measure, rows, SIDES)

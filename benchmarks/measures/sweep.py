@@ -48,6 +48,7 @@ def measure(options: Options) -> dict[str, Any]:
         }
         seconds = interleave({name: partial(timed, name, side) for name, side in sides.items()}, rounds)
     median = medians(seconds, 2)
+    isolated_start = isolated_start_s(median, trials)
     return {
         "rounds": {name: len(values) for name, values in seconds.items()},
         "trials": trials,
@@ -56,8 +57,16 @@ def measure(options: Options) -> dict[str, Any]:
         "times_as_fast": {
             lane: {name: value for name in GOALS if (value := ratio(median, name, lane)) is not None} for lane in LANES
         },
+        **({} if isolated_start is None else {"seconds_per_isolated_start": isolated_start}),
         "best_eval_loss": {name: round(min(values), 4) for name, values in losses.items()},
     }
+
+
+def isolated_start_s(median: dict[str, float], trials: int) -> float | None:
+    """Seconds that each trial with workers of its own takes longer; a lane starts workers once, for the first."""
+    if not {"isolated", "lane"} <= median.keys():
+        return None
+    return round((median["isolated"] - median["lane"]) / (trials - 1), 1)
 
 
 def ours(directory: Path, trials: int, runner: dict[str, Any], max_concurrent: int = 1) -> tuple[float, list[float]]:

@@ -10,10 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from raytune_ft.config.algorithms import Gp, Grid
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.grid import MOST, combinations
 from raytune_ft.config.overrides import parse_assignments, with_settings
 from raytune_ft.config.problems import KeyPath, input_error
-from raytune_ft.config.search import SearchSpace
+from raytune_ft.config.search import Search, SearchSpace
 from raytune_ft.config.yaml import Document, read_yaml
 from raytune_ft.errors import InputError
 
@@ -44,6 +46,8 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     except ValidationError as error:
         raise input_error(error, Experiment, place) from None
     check_space(experiment, values, place)
+    if experiment.search is not None:
+        check_algorithm(experiment.search, place)
     return experiment
 
 
@@ -92,6 +96,26 @@ def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Place
             raise InputError(f"{place(path)}: {error.where}", error.what, error.remedy) from None
         except ValidationError as error:
             raise input_error(error, Experiment, partial(_at, place(path))) from None
+
+
+def check_algorithm(search: Search, place: _Places) -> None:
+    """Raises InputError where the algorithm can't take the space, or has fewer configurations than trials."""
+    match search.algorithm:
+        case Gp():
+            for key, parameter in search.space.parameters.items():
+                if parameter.when:
+                    where = f"{place(('search', 'space', 'parameters', key, 'when'))}: {key}.when"
+                    raise InputError(where, "gp models only settings that every trial has", "use tpe, or remove it")
+        case Grid(points=points):
+            number = combinations(search.space, points)
+            if number > MOST:
+                what = f"the grid has {number} configurations, more than {MOST}"
+                where = f"{place(('search', 'algorithm'))}: search.algorithm"
+                raise InputError(where, what, "lower search.algorithm.points, or use quasi_random")
+            if search.trials > number + len(search.space.start_from):
+                what = f"{search.trials} trials, and the grid has {number} configurations"
+                where = f"{place(('search', 'trials'))}: search.trials"
+                raise InputError(where, what, f"lower it to {number}, or raise search.algorithm.points")
 
 
 def _at(place: str, _: KeyPath) -> str:

@@ -7,28 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictFloat, StrictInt, model_validator
 
+from raytune_ft.config.algorithms import Algorithm, Tpe
 from raytune_ft.config.model import Strict
-
-
-class RandomSearch(Strict):
-    """Independent draws."""
-
-    type: Literal["random"] = "random"
-    seed: StrictInt = 0
-    """Seed of the draws."""
-
-
-class Tpe(Strict):
-    """Tree-structured Parzen estimator (Bergstra et al. 2011), Optuna's, multivariate."""
-
-    type: Literal["tpe"] = "tpe"
-    seed: StrictInt = 0
-    """Seed of the sampler."""
-    n_startup_trials: StrictInt = Field(4, ge=0)
-    """Trials drawn at random before the model is used."""
-
-
-Algorithm = Annotated[RandomSearch | Tpe, Field(discriminator="type")]
 
 
 class NoScheduler(Strict):
@@ -106,7 +86,7 @@ class Search(Strict):
     space: SearchSpace
     """A file of `search_spaces/`, or the space itself."""
     algorithm: Algorithm = Tpe()
-    """Who proposes the next configuration: `tpe` or `random`."""
+    """Who proposes the next configuration: `tpe`, `gp`, `quasi_random`, `random` or `grid`."""
     scheduler: Scheduler = Asha()
     """Who stops the weak ones early: `asha` or `none`."""
     metric: str = "eval_loss"

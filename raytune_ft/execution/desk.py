@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from typing import Any
 
 import ray
 
+from raytune_ft.execution.book import SILENT_S
 from raytune_ft.training.lane.orders import Order, Quit, Start
 from raytune_ft.training.outcome import Outcome
 
 POLL_S = 5.0
 """A lane asks for orders at least so often, which is how the dispatcher knows that it lives."""
+CUT_OFF_S = SILENT_S - 10.0
+"""A lane without answers for so long ends: its trials may soon be another's, and writing a checkpoint takes time."""
 
 
 class RayDesk:
@@ -25,6 +29,8 @@ class RayDesk:
 
     def __init__(self, dispatcher: Any, lane: int) -> None:
         self._dispatcher, self._lane = dispatcher, lane
+        self._heard_s = time.monotonic()  # by the dispatcher, or later
+        self._cut_off = False
         self._session: int = ray.get(dispatcher.hello.remote(lane))
         self._inbox: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._taken = 0  # starts that the loop took
@@ -44,6 +50,8 @@ class RayDesk:
             free: How many more trials the lane could train at once.
             wait_s: 0 returns at once.
         """
+        if not self.in_touch():
+            return [Quit()]
         # Counted from the session's beginning, so that starts that are under way are not forgotten.
         if self._taken + free != self._credit:
             self._credit = self._taken + free
@@ -57,6 +65,11 @@ class RayDesk:
             pass
         self._taken += sum(isinstance(order, Start) for order in orders)
         return orders
+
+    def in_touch(self) -> bool:
+        """Whether the dispatcher can't have taken the lane's trials from it; once False, always False."""
+        self._cut_off = self._cut_off or time.monotonic() - self._heard_s > CUT_OFF_S
+        return not self._cut_off
 
     def report(self, trial: str, report: dict[str, Any]) -> None:
         """A line of `metrics.jsonl`. The trial then waits for `GoOn` or `Drop`."""
@@ -77,8 +90,10 @@ class RayDesk:
 
     def _listen(self) -> None:
         while True:
+            asked_s = time.monotonic()
             try:
                 orders = ray.get(self._dispatcher.orders.remote(self._lane, self._session, POLL_S))
+                self._heard_s = asked_s
             except ray.exceptions.RayError:  # nobody is left to hand out trials
                 orders = [Quit()]
             for order in orders:

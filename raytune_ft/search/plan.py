@@ -18,7 +18,7 @@ from raytune_ft.search.bounds import Bounds, bounds
 from raytune_ft.search.memory import WorkerMemory, worker_memory
 
 SECONDS_PER_ISOLATED_START = 32.0
-"""About 20 s for an isolated trial's worker group, 12 s for imports and base; not yet the benchmark's own number."""
+"""What each trial takes longer with workers of its own; benchmarks/lanes.py, sweep."""
 MEASURED_ON = "2 CPU cores without a GPU, SmolLM2-135M"
 
 

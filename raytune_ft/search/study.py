@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.resolve import redact
-from raytune_ft.config.search import Algorithm, RandomSearch, Search, Tpe
+from raytune_ft.config.search import Search
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
+from raytune_ft.search.samplers import make_sampler
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 if TYPE_CHECKING:
@@ -31,12 +32,12 @@ def open_study(experiment: Experiment, search: Search, run: RunDirectory) -> opt
             study = optuna.create_study(
                 study_name=experiment.name,
                 storage=search.storage or _sqlite(run.study),
-                sampler=_sampler(search.algorithm, search.algorithm.seed),
+                sampler=make_sampler(search, experiment),
                 direction="minimize" if search.mode == "min" else "maximize",
                 load_if_exists=True,
             )
-            if known := len(study.trials):  # a resumed sampler with the old seed would draw the old configurations
-                study.sampler = _sampler(search.algorithm, search.algorithm.seed + known)
+            if known := len(study.trials):
+                study.sampler = make_sampler(search, experiment, known)
             return study
         except Exception as error:  # each driver has errors of its own
             where = "search.storage" if search.storage else str(run.study)
@@ -49,16 +50,6 @@ def _sqlite(path: Path) -> Any:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     return RDBStorage(f"sqlite:///{path.resolve()}", engine_kwargs={"connect_args": {"timeout": 30}})
-
-
-def _sampler(algorithm: Algorithm, seed: int) -> optuna.samplers.BaseSampler:
-    import optuna
-
-    match algorithm:
-        case RandomSearch():
-            return optuna.samplers.RandomSampler(seed=seed)
-        case Tpe():
-            return optuna.samplers.TPESampler(seed=seed, n_startup_trials=algorithm.n_startup_trials)
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:

@@ -165,6 +165,8 @@ class LaneLoop:
         if diverged := trial.guard.eval_loss(trial.step, eval_loss):
             self._diverged(trial, eval_loss, diverged)
             return
+        if not self._in_touch():
+            return
         report = trial.report(eval_loss, whole=True)
         if no_room := self._ranks.agree(trial.save(report)):
             self._end(trial, OutcomeKind.failed, no_room)
@@ -179,10 +181,18 @@ class LaneLoop:
             self._end(trial, OutcomeKind.completed, f"ran all {trial.step} steps")
 
     def _diverged(self, trial: RunningTrial, eval_loss: float | None, reason: str) -> None:
-        trial.log_diverged(trial.report(eval_loss, whole=False))
+        if self._in_touch():
+            trial.log_diverged(trial.report(eval_loss, whole=False))
         self._end(trial, OutcomeKind.diverged, reason)
 
+    def _in_touch(self) -> bool:
+        """Whether the trials are still this lane's; where not, the next order is to quit."""
+        touched: bool = self._ranks.share(self._desk.in_touch() if self._desk is not None else True)
+        return touched
+
     def _end(self, trial: RunningTrial, kind: OutcomeKind, reason: str) -> None:
+        if not self._in_touch():
+            return
         del self._trials[trial.name]
         self._tell_end(trial.name, trial.end(kind, reason))
         if kind is OutcomeKind.out_of_memory:

@@ -58,6 +58,10 @@ class Desk(Protocol):
         """
         ...
 
+    def in_touch(self) -> bool:
+        """Whether its trials are still the lane's own; after False, `orders` says Quit, and nothing may be written."""
+        ...
+
     def report(self, trial: str, report: dict[str, Any]) -> None:
         """A line of `metrics.jsonl`. The trial then waits for `GoOn` or `Drop`."""
         ...

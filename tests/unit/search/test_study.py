@@ -56,7 +56,10 @@ def proposals(experiment, run, count: int) -> list[dict]:
     return drawn
 
 
-@pytest.mark.parametrize("algorithm", ["tpe", "random"])
+ALGORITHMS = ["tpe", "random", "quasi_random", "grid", "gp"]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_same_seed_proposes_the_same_and_another_seed_something_else(make_experiment, run, algorithm) -> None:
     first, same, other = (
         proposals(make_experiment(algorithm={"type": algorithm, "seed": seed}), type(run)(run.root / str(index)), 8)
@@ -66,7 +69,7 @@ def test_the_same_seed_proposes_the_same_and_another_seed_something_else(make_ex
     assert first != other and len({str(each) for each in first}) == 8
 
 
-@pytest.mark.parametrize("algorithm", ["tpe", "random"])
+@pytest.mark.parametrize("algorithm", ["tpe", "random", "quasi_random", "gp"])
 def test_a_resumed_study_does_not_propose_its_old_configurations_again(make_experiment, run, algorithm) -> None:
     experiment = make_experiment(algorithm={"type": algorithm, "seed": 0})
     before = proposals(experiment, run, 3)

@@ -29,10 +29,16 @@ class ScriptedDesk:
         self._starts, self._drops = list(starts), drops or {}
         self._ready: list[Order] = []
         self._running: set[str] = set()
+        self.cut_off = False
         self.reports: dict[str, list[dict[str, Any]]] = {}
         self.outcomes: dict[str, Outcome] = {}
 
+    def in_touch(self) -> bool:
+        return not self.cut_off
+
     def orders(self, free: int, wait_s: float) -> list[Order]:
+        if self.cut_off:
+            return [Quit()]
         found, self._ready = self._ready, []
         while free > 0 and self._starts:
             start = self._starts.pop(0)
@@ -71,10 +77,17 @@ class LaneWorld:
 
     def lane(self, *starts: Start, drops: dict[str, int] | None = None, packed: int = 1) -> ScriptedDesk:
         """Runs one lane until the script ends."""
-        desk = ScriptedDesk(starts, drops)
+        desk = self.desk(*starts, drops=drops)
+        self.work(desk, packed)
+        return desk
+
+    def desk(self, *starts: Start, drops: dict[str, int] | None = None) -> ScriptedDesk:
+        return ScriptedDesk(starts, drops)
+
+    def work(self, desk: ScriptedDesk, packed: int = 1) -> None:
+        """What one lane does until the desk says Quit."""
         settings = self.settings.model_copy(update={"packed": packed})
         LaneLoop(self.base, desk, Ranks(), settings, self.experiment).run()
-        return desk
 
     def losses(self, name: str) -> list[tuple[int, float, float]]:
         """Step, mean training loss and eval_loss of each report."""

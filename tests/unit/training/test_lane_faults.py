@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 
 from raytune_ft.errors import IntegrityError
 from raytune_ft.training.lane import checkpoint as checkpoints
+from raytune_ft.training.lane import loop
 from raytune_ft.training.lane.checkpoint import MANIFEST, OPTIMIZER, WEIGHTS, check_whole, last_whole
+from raytune_ft.training.lane.evaluate import evaluate
 from raytune_ft.training.lane.step import Stepper
 
 
@@ -148,3 +151,26 @@ def test_an_adapter_that_finds_no_memory_is_out_of_memory(lane_world, monkeypatc
     assert world.lane(world.start("0000")).outcomes["0000"].kind == "out_of_memory"
     monkeypatch.undo()
     assert world.lane(world.start("0001")).outcomes["0001"].kind == "completed"
+
+
+@pytest.mark.parametrize("what", ["a report", "the end"])
+def test_a_lane_that_was_cut_off_writes_nothing_for_trials_that_may_be_anothers(
+    lane_world, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    world = lane_world()
+    start = world.start("0000")
+    desk = world.desk(start)
+
+    def cut_off(stepper: Stepper, trial: Any, ranks: Any) -> float:
+        desk.cut_off = trial.step == 4
+        return math.nan if what == "the end" and desk.cut_off else evaluate(stepper, trial, ranks)
+
+    monkeypatch.setattr(loop, "evaluate", cut_off)
+    world.work(desk)
+    assert [step for step, *_ in world.losses("0000")] == [2]
+    directory = world.run.trial("0000")
+    assert [path.name for path in directory.checkpoints.iterdir()] == ["step-000002"]
+    assert not directory.outcome.exists() and not desk.outcomes
+    monkeypatch.undo()
+    world.lane(start)  # another lane goes on with it
+    assert [step for step, *_ in world.losses("0000")] == [2, 4, 6]

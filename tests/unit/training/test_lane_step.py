@@ -78,6 +78,9 @@ def _rank(rank: int, size: int, experiment: str, root: str, stage: int) -> None:
     class Desk:
         waiting: list[Any] = [Start(spec) for spec in specs]  # noqa: RUF012
 
+        def in_touch(self) -> bool:
+            return True
+
         def orders(self, free: int, wait_s: float) -> list[Any]:
             found, self.waiting = self.waiting, []
             return found

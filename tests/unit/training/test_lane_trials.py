@@ -60,6 +60,8 @@ spec = TrialSpec.of("0002", {}, experiment, RunDirectory(Path(sys.argv[2])))
 
 class Desk:
     waiting = [Start(spec)]
+    def in_touch(self):
+        return True
     def orders(self, free, wait_s):
         found, self.waiting = self.waiting, []
         return found
