@@ -30,6 +30,8 @@ def plan(
     loaded = load_experiment(experiment, overrides or ())
     check_inputs(loaded, say)
     planned = plan_sweep(loaded)
+    for warning in planned.warnings:
+        say(f"warning: {warning}")
     emit(asdict(planned), as_json, lambda: _print(planned))
 
 

@@ -14,11 +14,13 @@ from raytune_ft.data.fingerprint import data_fingerprint
 from raytune_ft.data.prepared import MANIFEST
 from raytune_ft.execution.runner import choose_runner
 from raytune_ft.paths import RunDirectory, read_json
-from raytune_ft.search.bounds import Bounds, bounds
+from raytune_ft.search.bounds import Bounds, bounds, choices
 from raytune_ft.search.memory import WorkerMemory, worker_memory
 
 SECONDS_PER_ISOLATED_START = 32.0
 """What each trial takes longer with workers of its own; benchmarks/lanes.py, sweep."""
+DECAYING = ("linear", "cosine")
+"""Schedules whose rate at a rung depends on how long the trial would go on."""
 MEASURED_ON = "2 CPU cores without a GPU, SmolLM2-135M"
 
 
@@ -58,6 +60,7 @@ class Plan:
         saved_seconds: About what starting fewer saves of the sweep's time.
         saving_measured_on: The machine whose seconds per start that counts with.
         memory: Of one worker; None where the base's weights are not on this machine.
+        warnings: What will run, and mislead.
     """
 
     experiment: str
@@ -75,6 +78,7 @@ class Plan:
     saved_seconds: float
     saving_measured_on: str
     memory: WorkerMemory | None
+    warnings: tuple[str, ...]
 
 
 def plan_sweep(experiment: Experiment) -> Plan:
@@ -110,7 +114,18 @@ def plan_sweep(experiment: Experiment) -> Plan:
         saved_seconds=saved,
         saving_measured_on=MEASURED_ON,
         memory=worker_memory(experiment, choice.runner),
+        warnings=_warnings(experiment),
     )
+
+
+def _warnings(experiment: Experiment) -> tuple[str, ...]:
+    decaying = [name for name in choices(experiment, "train.lr_scheduler_type") if name in DECAYING]
+    if not experiment.rungs() or not decaying:
+        return ()
+    decay = "decays" if len(decaying) == 1 else "decay"
+    what = f"{decay} to the last step, and trials are compared before it, when those with a high rate still look worse"
+    remedy = "use constant_with_warmup or warmup_stable_decay"
+    return (f"train.lr_scheduler_type: {' and '.join(decaying)} {what} than they end; {remedy}",)
 
 
 def _rungs(experiment: Experiment, trials: int) -> tuple[RungPlan, ...]:

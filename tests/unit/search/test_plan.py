@@ -51,6 +51,27 @@ def test_without_a_scheduler_every_trial_runs_to_its_end(planned) -> None:
     assert [rung.step for rung in plan.rungs] == [45]
 
 
+@pytest.mark.parametrize(
+    ("schedule", "scheduler", "warned"),
+    [
+        ("cosine", "asha", "cosine decays"),
+        ("linear", "asha", "linear decays"),
+        ("cosine", "none", None),
+        ("constant", "asha", None),
+        ("warmup_stable_decay", "asha", None),
+    ],
+)
+def test_a_schedule_that_lies_to_early_stopping_is_warned_of(planned, schedule, scheduler, warned) -> None:
+    plan = planned(train={"lr_scheduler_type": schedule}, search={"scheduler": {"type": scheduler}})
+    assert len(plan.warnings) == (warned is not None)
+    assert warned is None or f"train.lr_scheduler_type: {warned} to the last step" in plan.warnings[0]
+
+
+def test_a_searched_schedule_is_warned_of_by_name(planned) -> None:
+    plan = planned(space={"train.lr_scheduler_type": {"choice": ["constant", "cosine", "linear"]}})
+    assert "cosine and linear decay" in plan.warnings[0]
+
+
 def test_without_a_search_there_is_one_trial(toy_experiment) -> None:
     plan = plan_sweep(load_experiment(toy_experiment(search=None)))
     assert (plan.trials, plan.max_concurrent, plan.steps) == (1, 1, Bounds(4, 4))
