@@ -17,7 +17,7 @@ from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.search.bounds import Bounds, bounds, choices
 from raytune_ft.search.memory import WorkerMemory, worker_memory
 
-SECONDS_PER_ISOLATED_START = 32.0
+SECONDS_PER_ISOLATED_START = 38.0
 """What each trial takes longer with workers of its own; benchmarks/lanes.py, sweep."""
 DECAYING = ("linear", "cosine")
 """Schedules whose rate at a rung depends on how long the trial would go on."""
