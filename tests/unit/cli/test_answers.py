@@ -108,7 +108,7 @@ def test_plan_says_what_a_sweep_would_take(toy_experiment) -> None:
         "  to step 4: 1 to 2 of 2 trials, 1 by plain halving",
         "optimizer steps: 6 to 8, 6 by plain halving",
         "samples: 48 to 64",
-        "worker groups started: at most 1, isolated trials would start 2; saves about 32 s as measured on 2 CPU cores "
+        "worker groups started: at most 1, isolated trials would start 2; saves about 38 s as measured on 2 CPU cores "
         "without a GPU, SmolLM2-135M",
     ]
     assert result.stdout.splitlines()[-1].startswith("memory of a worker: base ")
