@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from raytune_ft.config.algorithms import Gp, Grid, QuasiRandom, RandomSearch, Tpe
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 
-def make_sampler(search: Search, experiment: Experiment, known: int = 0) -> BaseSampler:
+def make_sampler(search: Search, experiment: Experiment, known: int) -> BaseSampler:
     """The sampler of `search.algorithm`.
 
     Args:
         search: With the space.
         experiment: Its values decide conditions on settings that are not searched.
-        known: Trials of a resumed study: a sampler that draws would draw the old configurations again by its old seed.
+        known: Trials that the study holds: by its old seed a sampler that draws would draw their configurations again.
     """
     from optuna import samplers
 
@@ -82,6 +83,7 @@ def _points(algorithm: QuasiRandom, space: SearchSpace) -> Callable[[int], dict[
     engine = qmc.Sobol if algorithm.sequence == "sobol" else qmc.Halton
     keys = sorted(space.parameters)
 
+    @cache  # each setting of a trial asks for it
     def point(position: int) -> dict[str, Any]:
         sequence = engine(len(keys), scramble=True, rng=algorithm.seed)
         if position:  # SciPy's Sobol refuses to skip none

@@ -32,12 +32,10 @@ def open_study(experiment: Experiment, search: Search, run: RunDirectory) -> opt
             study = optuna.create_study(
                 study_name=experiment.name,
                 storage=search.storage or _sqlite(run.study),
-                sampler=make_sampler(search, experiment),
                 direction="minimize" if search.mode == "min" else "maximize",
                 load_if_exists=True,
             )
-            if known := len(study.trials):
-                study.sampler = make_sampler(search, experiment, known)
+            study.sampler = make_sampler(search, experiment, len(study.trials))
             return study
         except Exception as error:  # each driver has errors of its own
             where = "search.storage" if search.storage else str(run.study)
