@@ -8,7 +8,8 @@ from pydantic import AfterValidator, Field, StrictFloat, StrictInt, model_valida
 
 from raytune_ft.config.data import DataConfig
 from raytune_ft.config.model import Strict
-from raytune_ft.config.search import Asha, Search
+from raytune_ft.config.schedulers import Asha
+from raytune_ft.config.search import Search
 from raytune_ft.config.training import Lora, Resources, Runner, Sft, Train
 from raytune_ft.names import check_name
 

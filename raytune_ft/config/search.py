@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import Field, StrictFloat, StrictInt, model_validator
 
 from raytune_ft.config.algorithms import Algorithm, Tpe
+from raytune_ft.config.budget import Budget
+from raytune_ft.config.goals import BestRule, Metric, MetricName, Mode
 from raytune_ft.config.model import Strict
-
-
-class NoScheduler(Strict):
-    """Every trial runs to its last step."""
-
-    type: Literal["none"] = "none"
-
-
-class Asha(Strict):
-    """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934), Ray Tune's."""
-
-    type: Literal["asha"] = "asha"
-    grace_period: StrictInt = Field(10, ge=1)
-    """Steps that every trial gets."""
-    reduction_factor: StrictInt = Field(3, ge=2)
-    """One in this many goes on from each rung."""
-
-
-Scheduler = Annotated[NoScheduler | Asha, Field(discriminator="type")]
+from raytune_ft.config.schedulers import Asha, Scheduler
 
 
 class Parameter(Strict):
@@ -86,24 +70,46 @@ class Search(Strict):
     space: SearchSpace
     """A file of `search_spaces/`, or the space itself."""
     algorithm: Algorithm = Tpe()
-    """Who proposes the next configuration: `tpe`, `gp`, `quasi_random`, `random` or `grid`."""
+    """Who proposes the next configuration: `tpe`, `gp`, `cmaes`, `nsga2`, `nsga3`, `quasi_random`, `random`, `grid`."""
     scheduler: Scheduler = Asha()
-    """Who stops the weak ones early: `asha` or `none`."""
-    metric: str = "eval_loss"
+    """Who stops the weak ones early: `asha`, `hyperband`, `bohb`, `median`, `pbt`, `pb2` or `none`."""
+    metric: MetricName = "eval_loss"
     """The number that decides; `eval_loss` is the validation split's, as transformers' Trainer computes it."""
-    mode: Literal["min", "max"] = "min"
+    mode: Mode = "min"
     """Whether less or more of it is better."""
+    metrics: list[Metric] = []
+    """Several goals instead of `metric` and `mode`; the scheduler looks at the first one."""
+    best: str | None = None
+    """The winner among several goals: `eval_loss within 1 %` of the best, and of those the best by the next goal."""
     trials: StrictInt = Field(16, ge=1)
     """Trials in the study."""
+    budget: Budget = Budget()
+    """What else the study may use up."""
     max_concurrent: StrictInt = Field(1, ge=1)
     """Trials at once; each takes `resources`."""
+    warm_start: list[str] = []
+    """Run directories of earlier studies whose trials the algorithm learns from."""
     storage: str | None = None
-    """Optuna storage URL; by default SQLite in the run's directory."""
+    """Optuna storage URL, or a path to a journal file (`study.journal`); by default SQLite in the run's directory."""
+
+    @property
+    def goals(self) -> tuple[Metric, ...]:
+        """What counts, the metric that the scheduler looks at first."""
+        return tuple(self.metrics) or (Metric(name=self.metric, mode=self.mode),)
 
     @model_validator(mode="after")
-    def _known_metric(self) -> Search:
-        if self.metric != "eval_loss" or self.mode != "min":
+    def _goals_fit(self) -> Search:
+        first = self.goals[0]
+        if first.name != "eval_loss" or first.mode != "min":
             raise ValueError(
-                f"metric {self.metric!r} ({self.mode}) is not reported by trials; use eval_loss with mode min"
+                f"metric {first.name!r} ({first.mode}) can't lead: only eval_loss (min) tells of a trial before its "
+                f"end how good it is; put it first"
             )
+        names = [goal.name for goal in self.metrics]
+        if len(set(names)) != len(names):
+            raise ValueError(f"metrics {names} repeat; each stands once")
+        if self.best is not None:
+            rule = BestRule.parse(self.best)
+            if rule.metric not in names or len(names) < 2:
+                raise ValueError(f"best: {self.best!r} needs {rule.metric} and another one in metrics; add them")
         return self

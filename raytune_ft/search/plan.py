@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.search import Asha
+from raytune_ft.config.schedulers import Asha
 from raytune_ft.config.training import Lane
 from raytune_ft.data.base_model import local_files
 from raytune_ft.data.fingerprint import data_fingerprint

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.search import Asha, NoScheduler, Search
+from raytune_ft.config.schedulers import Asha, NoScheduler
+from raytune_ft.config.search import Search
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.metrics_log import read_metrics
 

@@ -1,0 +1,43 @@
+"""`search.metrics:` and `search.best:`: what counts, and which of the trials that nothing beats in all of it wins."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from raytune_ft.config.model import Strict
+
+MetricName = Literal["eval_loss", "adapter_mib", "train_seconds", "tokens"]
+Mode = Literal["min", "max"]
+
+_RULE = re.compile(r"(\w+)\s+within\s+(\d+(?:\.\d+)?)\s*%")
+
+
+class Metric(Strict):
+    """One goal."""
+
+    name: MetricName
+    """`eval_loss` on the validation split, `adapter_mib` of the adapter's file, `train_seconds`, or trained `tokens`."""
+    mode: Mode = "min"
+    """Whether less or more of it is better."""
+
+
+@dataclass(frozen=True)
+class BestRule:
+    """Among the trials whose `metric` is within `within` of the best one's, relative to it, the others decide."""
+
+    metric: str
+    within: float
+
+    @staticmethod
+    def parse(text: str) -> BestRule:
+        """Reads `eval_loss within 1 %`.
+
+        Raises:
+            ValueError: It is written otherwise.
+        """
+        match = _RULE.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(f"{text!r} is no rule; write it as `eval_loss within 1 %`")
+        return BestRule(match[1], float(match[2]) / 100)
