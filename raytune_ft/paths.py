@@ -82,6 +82,15 @@ class RunDirectory:
         return self.root / "study.db"
 
     @property
+    def identity(self) -> Path:
+        """Tells the run from others whose study has the same name on a shared storage."""
+        return self.root / ".run-id"
+
+    @property
+    def extended(self) -> Path:
+        return self.root / "extended.json"
+
+    @property
     def trials(self) -> Path:
         return self.root / "trials"
 
@@ -100,6 +109,14 @@ class RunDirectory:
     @property
     def report(self) -> Path:
         return self.root / "report.html"
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def spent(self) -> Path:
+        return self.root / "spent.json"
 
     def trial(self, trial_id: str) -> TrialDirectory:
         return TrialDirectory(self.trials / trial_id)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.resolve import redact
 from raytune_ft.config.search import Search
-from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
+from raytune_ft.search.claim import claim
 from raytune_ft.search.samplers import make_sampler
+from raytune_ft.search.storage import open_storage, storage_opens
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 if TYPE_CHECKING:
@@ -22,32 +21,32 @@ REASON_ATTRIBUTE = "reason"
 
 
 def open_study(experiment: Experiment, search: Search, run: RunDirectory) -> optuna.Study:
-    """Creates or opens the study that bears the experiment's name."""
+    """Creates or opens the study that bears the experiment's name.
+
+    Raises:
+        InputError: The storage does not answer, or another run has a study of that name there.
+    """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    storage = open_storage(search.storage, run)
+    with storage_opens(search.storage, run):
         try:
             study = optuna.create_study(
                 study_name=experiment.name,
-                storage=search.storage or _sqlite(run.study),
+                storage=storage,
                 direction="minimize" if search.mode == "min" else "maximize",
-                load_if_exists=True,
             )
-            study.sampler = make_sampler(search, experiment, len(study.trials))
-            return study
-        except Exception as error:  # each driver has errors of its own
-            where = "search.storage" if search.storage else str(run.study)
-            what = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(where, redact(what), "check the URL and that it answers") from error
-
-
-def _sqlite(path: Path) -> Any:
-    from optuna.storages import RDBStorage
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return RDBStorage(f"sqlite:///{path.resolve()}", engine_kwargs={"connect_args": {"timeout": 30}})
+            created = True
+        except optuna.exceptions.DuplicatedStudyError:
+            study, created = optuna.load_study(study_name=experiment.name, storage=storage), False
+        if search.storage:
+            claim(study, run, created=created)
+        known = len(study.get_trials(deepcopy=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.sampler = make_sampler(search, experiment, known)
+    return study
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
