@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -31,6 +32,7 @@ class StudySearcher(Searcher):
         interrupted: Trials of a killed driver; they are handed out again first, under their own numbers.
         outcome_of: How the trial of that name ended; called when Tune is done with it.
         room: How many trials may run now; asked before each is handed out.
+        curve_of: All reports of the trial of that name that has a checkpoint to them.
     """
 
     def __init__(
@@ -42,14 +44,18 @@ class StudySearcher(Searcher):
         interrupted: list[optuna.Trial],
         outcome_of: Callable[[str, dict[str, Any] | None], Outcome],
         room: Callable[[], int] = lambda: sys.maxsize,
+        curve_of: Callable[[str], list[dict[str, Any]]] = lambda name: [],
     ) -> None:
         super().__init__(metric=search.metric, mode=search.mode)
         self._study, self._search = study, search
         self._defaults = experiment.model_dump(mode="json")
         self._left = wanted
         self._interrupted = deque(interrupted)
-        self._outcome_of, self._room = outcome_of, room
+        self._outcome_of, self._room, self._curve_of = outcome_of, room, curve_of
         self._running: dict[str, optuna.Trial] = {}
+        self._known: dict[int, set[int]] = {  # trial's number -> steps that the study has; asking it takes ever longer
+            trial.number: set(trial.storage.get_trial(trial._trial_id).intermediate_values) for trial in interrupted
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its searcher, and a sweep is resumed from its study."""
@@ -72,16 +78,21 @@ class StudySearcher(Searcher):
 
     def _record(self, trial: optuna.Trial, result: dict[str, Any]) -> None:
         value = result.get(self._search.metric)
-        if value is not None and "step" in result:
-            known = self._study.trials[trial.number].intermediate_values
-            if int(result["step"]) not in known:
-                trial.report(float(value), int(result["step"]))
+        if value is not None and "step" in result and math.isfinite(value):
+            known, step = self._known.setdefault(trial.number, set()), int(result["step"])
+            if step not in known:
+                known.add(step)
+                trial.report(float(value), step)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial = self._running.pop(trial_id, None)
         if trial is not None:
             self._record(trial, result or {})  # the report at which the scheduler stops a trial comes only here
-            tell(self._study, trial, self._outcome_of(trial_name(trial.number), result))
+            outcome = self._outcome_of(trial_name(trial.number), result)
+            for report in self._curve_of(trial_name(trial.number)):  # a driver that was killed may have missed some
+                self._record(trial, report)
+            tell(self._study, trial, outcome)
+            self._known.pop(trial.number, None)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study is on disk, and a resumed sweep is built from it."""
