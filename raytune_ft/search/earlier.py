@@ -1,0 +1,112 @@
+"""An earlier study, read from its run directory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raytune_ft.config.overrides import value_at, with_settings
+from raytune_ft.errors import InputError
+from raytune_ft.paths import RunDirectory, TrialDirectory, read_json
+from raytune_ft.training.metrics_log import read_metrics
+from raytune_ft.training.outcome import Outcome, OutcomeKind
+
+
+@dataclass(frozen=True)
+class EarlierTrial:
+    """One trial that ended.
+
+    Attributes:
+        name: Of its directory.
+        parameters: What the study's space set.
+        kind: How it ended.
+        curve: Step -> value of the study's first metric, finite ones only.
+    """
+
+    name: str
+    parameters: dict[str, Any]
+    kind: OutcomeKind
+    curve: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EarlierStudy:
+    """A study and its trials.
+
+    Attributes:
+        root: The run directory.
+        experiment: Its resolved experiment, as plain values.
+        metric: The first metric.
+        mode: Whether `min` or `max` of it is wanted.
+        fingerprint: Of the prepared data; empty where there is none.
+        trials: Those that ended, by name.
+    """
+
+    root: Path
+    experiment: Mapping[str, Any]
+    metric: str
+    mode: str
+    fingerprint: str
+    trials: tuple[EarlierTrial, ...]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What it searched: key path -> the distribution's plain values."""
+        return dict(value_at(self.experiment, "search.space.parameters") or {})
+
+    @property
+    def base(self) -> str:
+        """The base model: its directory's name, or its hub id."""
+        base = str(self.experiment.get("base_model", ""))
+        is_hub_id = base.count("/") == 1 and not base.startswith((".", "/", "~")) and not Path(base).exists()
+        return base if is_hub_id else Path(base).name
+
+    def best(self, trial: EarlierTrial) -> float | None:
+        """The best value that the trial reported, as the leaderboard has it."""
+        return (min if self.mode == "min" else max)(trial.curve.values(), default=None)
+
+    def setting(self, trial: EarlierTrial, key: str) -> Any:
+        """The value that a setting had in a trial, whether it was searched or not."""
+        return value_at(with_settings(self.experiment, trial.parameters), key)
+
+
+def read_study(root: Path) -> EarlierStudy:
+    """Reads what a sweep left.
+
+    Raises:
+        InputError: `root` is no run directory, or not of a sweep.
+        IntegrityError: A file in it is not whole.
+    """
+    run = RunDirectory(root)
+    if not run.experiment.is_file():
+        raise InputError(str(root), "is no run directory, it holds no experiment.yaml", "give e.g. runs/quickstart")
+    experiment = yaml.safe_load(run.experiment.read_text(encoding="utf-8"))
+    search = experiment.get("search") if isinstance(experiment, dict) else None
+    if not search:
+        raise InputError(str(root), "is a single training, not a study", "give the run directory of a sweep")
+    first = (search.get("metrics") or [search])[0]
+    metric, mode = first.get("name") or search.get("metric", "eval_loss"), first.get("mode", "min")
+    manifest = run.data / "manifest.json"
+    return EarlierStudy(
+        root=root,
+        experiment=experiment,
+        metric=metric,
+        mode=mode,
+        fingerprint=read_json(manifest)["fingerprint"] if manifest.is_file() else "",
+        trials=tuple(trial for path in sorted(run.trials.glob("*")) if (trial := _read_trial(path, metric))),
+    )
+
+
+def _read_trial(path: Path, metric: str) -> EarlierTrial | None:
+    trial = TrialDirectory(path)
+    outcome = Outcome.read(trial) if trial.config.is_file() else None
+    if outcome is None:
+        return None
+    reports = [report for report in read_metrics(trial.metrics) if isinstance(report.get(metric), int | float)]
+    curve = {int(each["step"]): float(each[metric]) for each in reports if math.isfinite(each[metric])}
+    return EarlierTrial(path.name, read_json(trial.config)["parameters"], outcome.kind, curve)
