@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import load_experiment as _load_experiment
+from raytune_ft.ownership import check_own
 from raytune_ft.paths import RunDirectory
 from raytune_ft.search.progress import Progress, Silent
 
@@ -40,6 +41,8 @@ def run_sweep(
     experiment: Experiment,
     *,
     resume: bool = False,
+    extend: int = 0,
+    trust: bool = False,
     progress: Progress | None = None,
     log: Callable[[str], None] = _to_stderr,
 ) -> SweepResult:
@@ -48,8 +51,10 @@ def run_sweep(
     Args:
         experiment: With a `search` section.
         resume: Go on with the study in the run directory.
+        extend: Go on with it, and with so many trials more than it holds.
+        trust: Use the run directory also where somebody else made it.
         progress: Told of each start, report and end.
-        log: Takes warnings.
+        log: Takes warnings, and which limit of the budget ended it.
 
     Raises:
         InputError: The input is wrong; nothing was started.
@@ -57,15 +62,34 @@ def run_sweep(
     """
     from raytune_ft.search.sweep import run_sweep as search
 
+    if resume or extend:
+        experiment = go_on(experiment, extend, trust=trust)
     check_inputs(experiment, log)
-    return search(experiment, progress or Silent(), resume=resume)
+    return search(experiment, progress or Silent(), resume=resume or extend > 0, trust=trust, log=log)
 
 
-def evaluate(run: RunDirectory | str | Path, log: Callable[[str], None] = _to_stderr) -> dict[str, Any]:
-    """Compares base and winner on the test split; returns what `evaluation.json` holds. Raises InputError."""
+def go_on(experiment: Experiment, more: int = 0, *, trust: bool = False) -> Experiment:
+    """The experiment with as many trials as its study will have, `more` beyond those it holds. Raises InputError."""
+    from raytune_ft.search.extend import go_on as go_on_with
+
+    return go_on_with(experiment, more, trust=trust)
+
+
+def evaluate(
+    run: RunDirectory | str | Path, log: Callable[[str], None] = _to_stderr, *, trust: bool = False
+) -> dict[str, Any]:
+    """Compares base and winner on the test split; returns what `evaluation.json` holds. Raises InputError.
+
+    Args:
+        run: The run directory.
+        log: Takes warnings.
+        trust: Use it also where somebody else made it.
+    """
     from raytune_ft.evaluation.compare import evaluate_run
 
-    return evaluate_run(_directory(run), log)
+    directory = _directory(run)
+    check_own(directory, trust=trust)
+    return evaluate_run(directory, log)
 
 
 def promote(
@@ -74,6 +98,7 @@ def promote(
     registry: str | Path | None = None,
     require_gain: bool = True,
     command: str | None = None,
+    trust: bool = False,
 ) -> Promotion:
     """Makes the winner a version of its adapter and moves `champion` to it.
 
@@ -82,6 +107,7 @@ def promote(
         registry: Directory of adapters; by default the one that the experiment names.
         require_gain: Refuse a winner whose interval of the difference to the base includes zero.
         command: What the card says made it; by default the plain command.
+        trust: Use the run directory also where somebody else made it.
 
     Raises:
         RaytuneError: A gate refused; the alias is where it was.
@@ -90,6 +116,7 @@ def promote(
     from raytune_ft.registry.store import Registry
 
     directory = _directory(run)
+    check_own(directory, trust=trust)
     root = Path(registry) if registry else Path(load_experiment(directory.experiment).registry.path)
     return promote_run(directory, Registry(root), require_gain=require_gain, command=command)
 

@@ -12,6 +12,7 @@ from raytune_ft.cli.output import console, emit, out, say
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run directory, e.g. runs/quickstart.")],
+    trust: Annotated[bool, typer.Option("--trust", help="Use the run also where somebody else made it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare base and winner on the test split, with a paired bootstrap interval."""
@@ -21,7 +22,7 @@ def evaluate(
     from raytune_ft.reporting.read import read_evaluation
 
     directory = RunDirectory(run.resolve())
-    result = api.evaluate(directory, say)
+    result = api.evaluate(directory, say, trust=trust)
 
     def text() -> None:
         console.print(comparison_table(read_evaluation(directory)))

@@ -19,12 +19,13 @@ def promote(
     run: Annotated[Path, typer.Argument(help="The run's directory, e.g. runs/quickstart.")],
     registry: Annotated[Path | None, typer.Option(help="Directory of adapters; by default the experiment's.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Promote even if no gain over the base is shown.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Use the run also where somebody else made it.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make the winner of a run the champion that is served."""
     from raytune_ft import api
 
-    done = api.promote(run, registry=registry, require_gain=not force)
+    done = api.promote(run, registry=registry, require_gain=not force, trust=trust)
 
     def text() -> None:
         before = f", before it {done.previous}" if done.previous else ""

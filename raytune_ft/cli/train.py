@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from raytune_ft.search.sweep import SweepResult
 
 ExperimentFile = Annotated[Path, typer.Argument(help="Experiment file.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Use the run directory also where somebody else made it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -22,6 +24,7 @@ def train(
     experiment: ExperimentFile,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Train one configuration, without a search."""
@@ -32,7 +35,7 @@ def train(
     loaded = api.load_experiment(experiment, overrides or [])
     api.check_inputs(loaded, say)
     with LiveTable(1, "eval_loss", log) as table:
-        result = train_once(loaded, table, resume=resume)
+        result = train_once(loaded, table, resume=resume, trust=trust)
     show(result, as_json)
 
 
@@ -40,27 +43,40 @@ def sweep(
     experiment: ExperimentFile,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study that is there.")] = False,
+    extend: Annotated[
+        int, typer.Option("--extend", min=0, help="Go on with it, and with so many trials more than it holds.")
+    ] = 0,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Search for the best configuration."""
     from raytune_ft import api
 
     loaded = api.load_experiment(experiment, overrides or [])
-    again = " ".join(["raytune-ft sweep --resume", str(experiment), *(f"--set {item}" for item in overrides or [])])
-    show(sweep_with_table(loaded, resume=resume, again=again), as_json)
+    if resume or extend:
+        loaded = api.go_on(loaded, extend, trust=trust)
+    options = ["--resume", *(["--trust"] if trust else [])]
+    settings = (f"--set {shlex.quote(item)}" for item in overrides or [])
+    again = " ".join(["raytune-ft sweep", *options, shlex.quote(str(experiment)), *settings])
+    show(sweep_with_table(loaded, resume=resume or extend > 0, trust=trust, again=again), as_json)
 
 
-def sweep_with_table(experiment: Experiment, *, resume: bool, again: str) -> SweepResult:
-    """Runs the sweep under a live table; after Ctrl-C, says what to type to go on."""
+def sweep_with_table(experiment: Experiment, *, resume: bool, again: str, trust: bool = False) -> SweepResult:
+    """Runs the sweep under a live table; after Ctrl-C, says what to type to go on; where nothing won, shows why."""
     from raytune_ft import api
     from raytune_ft.errors import InputError
+    from raytune_ft.reporting.causes import causes_table
     from raytune_ft.reporting.live import LiveTable
+    from raytune_ft.search.causes import NothingWon
 
     if experiment.search is None:
         raise InputError("search", "missing", "add a search section, or use raytune-ft train")
     try:
-        with LiveTable(experiment.search.trials, experiment.search.metric, log) as table:
-            return api.run_sweep(experiment, resume=resume, progress=table, log=say)
+        with LiveTable(experiment.search.trials, experiment.search.goals[0].name, log) as table:
+            return api.run_sweep(experiment, resume=resume, trust=trust, progress=table, log=say)
+    except NothingWon as error:
+        log.print(causes_table(error.causes))
+        raise
     except KeyboardInterrupt:
         say(f"stopped; finished trials are kept. To go on: {again}")
         raise

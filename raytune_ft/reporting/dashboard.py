@@ -10,7 +10,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from raytune_ft.config.load import load_experiment
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
-from raytune_ft.reporting.importance import study_url
+from raytune_ft.search.storage import journal_path, open_storage
 
 
 def serve_dashboard(run: RunDirectory, host: str, port: int, ready: Callable[[str], None]) -> None:
@@ -23,16 +23,18 @@ def serve_dashboard(run: RunDirectory, host: str, port: int, ready: Callable[[st
         ready: Called with the URL once it listens.
 
     Raises:
-        InputError: When there is no study to show, or the port is taken.
+        InputError: When there is no study to show, its storage does not answer, or the port is taken.
     """
     search = load_experiment(run.experiment).search
     storage = search.storage if search else None
-    if storage is None and not run.study.is_file():
-        raise InputError(str(run.study), "no such file", "the sweep writes it when it starts")
+    file = journal_path(storage) if storage else run.study
+    if file is not None and not file.is_file():
+        raise InputError(str(file), "no such file", "the sweep writes it when it starts")
     from optuna_dashboard import wsgi  # type: ignore[import-untyped]
 
+    opened = open_storage(storage, run)
     try:
-        server = make_server(host, port, wsgi(storage or study_url(run)), _ThreadedServer, _QuietHandler)
+        server = make_server(host, port, wsgi(opened), _ThreadedServer, _QuietHandler)
     except OSError as error:
         raise InputError(f"{host}:{port}", f"can't listen there ({error.strerror})", "choose another --port") from error
     with server, suppress(KeyboardInterrupt):

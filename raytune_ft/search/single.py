@@ -15,6 +15,7 @@ from raytune_ft.execution.cluster import check_resources, joining_s, ray_cluster
 from raytune_ft.execution.isolated import run_isolated
 from raytune_ft.execution.on_lane import run_on_lane
 from raytune_ft.execution.runner import choose_runner
+from raytune_ft.ownership import check_own
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.search.leaderboard import build_leaderboard, choose_winner
 from raytune_ft.search.progress import Progress
@@ -25,13 +26,14 @@ from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.spec import TrialSpec
 
 
-def train_once(experiment: Experiment, progress: Progress, *, resume: bool = False) -> SweepResult:
+def train_once(experiment: Experiment, progress: Progress, *, resume: bool = False, trust: bool = False) -> SweepResult:
     """Trains the experiment as it stands, its `search` section left aside.
 
     Args:
         experiment: What to train.
         progress: Told of the start, each report and the end.
         resume: Go on from the last checkpoint of a run that was stopped.
+        trust: Use the run directory also where somebody else made it.
 
     Raises:
         InputError: Before anything starts.
@@ -39,6 +41,7 @@ def train_once(experiment: Experiment, progress: Progress, *, resume: bool = Fal
     """
     experiment = experiment.model_copy(update={"search": None})
     run = RunDirectory(Path(experiment.output_dir).resolve() / experiment.name)
+    check_own(run, trust=trust)
     with only_driver(run):
         return _train(experiment, run, progress, resume)
 

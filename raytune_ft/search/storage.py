@@ -100,6 +100,8 @@ def _line(error: BaseException, storage: str | None, run: RunDirectory) -> tuple
         return where, f"locked by another process for {LOCKED_S:g} s", "wait for its end, or use another storage"
     if secret := _password(storage or ""):
         what = what.replace(secret, REDACTED)
+    if storage and f":{REDACTED}@" in storage:
+        return where, str(redact(what)), "the run's files keep no password: set PGPASSWORD, or have a password file"
     return where, str(redact(what)), "check the URL and that it answers"
 
 
