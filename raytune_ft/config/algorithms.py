@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool, StrictInt
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from raytune_ft.config.model import Strict
 
@@ -48,7 +48,7 @@ class Tpe(Strict):
 
 
 class Gp(Strict):
-    """Bayesian optimisation with a Gaussian process, Optuna's; learns from trials that ran to their last step only."""
+    """Bayesian optimisation with a Gaussian process, Optuna's."""
 
     type: Literal["gp"] = "gp"
     seed: StrictInt = 0
@@ -59,4 +59,73 @@ class Gp(Strict):
     """Take values as exact; by default the process has a noise of its own."""
 
 
-Algorithm = Annotated[RandomSearch | QuasiRandom | Grid | Tpe | Gp, Field(discriminator="type")]
+class CmaEs(Strict):
+    """Covariance matrix adaptation (Hansen and Ostermeier 2001), Optuna's; it moves ranges, choices stay random."""
+
+    type: Literal["cmaes"] = "cmaes"
+    seed: StrictInt = 0
+    """Seed of the sampler."""
+    n_startup_trials: StrictInt = Field(1, ge=1)
+    """Trials drawn at random before the model is used."""
+    population_size: StrictInt | None = Field(None, ge=4)
+    """Trials of a generation; by default 4 + 3 times the logarithm of the number of ranges."""
+
+
+class _Genetic(Strict):
+    """What the genetic algorithms have in common."""
+
+    seed: StrictInt = 0
+    """Seed of the sampler."""
+    population_size: StrictInt = Field(8, ge=2)
+    """Trials of a generation; the first one is drawn at random."""
+    mutation_prob: StrictFloat | None = Field(None, ge=0.0, le=1.0)
+    """How likely each setting of a child is drawn anew; by default one of its settings on average."""
+    crossover_prob: StrictFloat = Field(0.9, ge=0.0, le=1.0)
+    """How likely a child has two parents instead of one."""
+
+
+class Nsga2(_Genetic):
+    """NSGA-II (Deb et al. 2002), Optuna's: generations, made for several metrics."""
+
+    type: Literal["nsga2"] = "nsga2"
+
+
+class Nsga3(_Genetic):
+    """NSGA-III (Deb and Jain 2014), Optuna's: keeps the front even, for three metrics and more."""
+
+    type: Literal["nsga3"] = "nsga3"
+
+
+Genetic = Nsga2 | Nsga3
+Proposer = Annotated[RandomSearch | QuasiRandom | Grid | Tpe | Gp | CmaEs | Nsga2 | Nsga3, Field(discriminator="type")]
+
+
+class Portfolio(Strict):
+    """Configurations that did well on other data sets first, each where the ones before do badly; then an algorithm.
+
+    Coverage-based search (Halfon et al. 2024, arXiv 2407.18990).
+    """
+
+    type: Literal["portfolio"] = "portfolio"
+    file: str | None = None
+    """What `raytune-ft portfolio build` wrote, or a file of `search_spaces/portfolios/`."""
+    configurations: list[dict[str, Any]] = []
+    """The configurations, the first one tried first; read from `file` where they are not given."""
+    first: StrictInt = Field(4, ge=1)
+    """How many of them are tried, after the space's `start_from`; each is fitted into the space."""
+    then: Proposer = Tpe(n_startup_trials=0)
+    """Who proposes after them; `tpe` without random trials, as the portfolio's stand in their place."""
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Portfolio:
+        if not self.configurations or not all(self.configurations):
+            raise ValueError("the portfolio has no configurations; name a file, or list them under configurations")
+        return self
+
+    @property
+    def seed(self) -> int:
+        """The seed of who proposes after the portfolio."""
+        return self.then.seed
+
+
+Algorithm = Annotated[Proposer | Portfolio, Field(discriminator="type")]

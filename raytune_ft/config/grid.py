@@ -1,8 +1,8 @@
-"""The values of a grid."""
+"""The values of a grid, and its configurations."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import Any
 
 from raytune_ft.config.search import Parameter, SearchSpace
@@ -14,18 +14,33 @@ MOST = 10_000
 def axis(parameter: Parameter, points: int) -> list[Any]:
     """The values of a dimension on the grid: a choice's own, or `points` of a range with both ends."""
     if parameter.choice is not None:
-        return list(parameter.choice)
+        return list({repr(value): value for value in parameter.choice}.values())
     low, high = parameter.extremes()
-    if low == high:
-        return [low]
     steps = [0.5] if points == 1 else [i / (points - 1) for i in range(points)]
-    if parameter.loguniform:
-        ratio = math.log(high / low)
-        return [min(max(low * math.exp(ratio * step), low), high) for step in steps]
-    values = [low + (high - low) * step for step in steps]
-    return list(dict.fromkeys(round(value) for value in values)) if parameter.randint else values
+    if parameter.randint:
+        return list(dict.fromkeys(round(low + (high - low) * step) for step in steps))
+    return list(dict.fromkeys(parameter.at(step) for step in steps))
 
 
-def combinations(space: SearchSpace, points: int) -> int:
-    """How many there are, conditions aside."""
-    return math.prod(len(axis(parameter, points)) for parameter in space.parameters.values())
+def lattice(space: SearchSpace, points: int, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every configuration of the grid once: key path -> value, of the settings whose conditions hold.
+
+    Args:
+        space: What is searched.
+        points: Of each range.
+        defaults: The experiment's values, for conditions on settings that are not searched.
+
+    Returns:
+        All of them, or where they are more than `MOST` only so many that one sees it.
+    """
+    configurations: list[dict[str, Any]] = [{}]
+    for key in space.in_order():
+        values = axis(space.parameters[key], points)
+        longer: list[dict[str, Any]] = []
+        for chosen in configurations:
+            searched = space.applies(key, chosen, defaults)
+            longer += [{**chosen, key: value} for value in values] if searched else [chosen]
+            if len(longer) > MOST:  # no setting that is still to come makes them fewer
+                break
+        configurations = longer
+    return configurations

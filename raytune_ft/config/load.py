@@ -10,12 +10,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from raytune_ft.config.algorithms import Gp, Grid
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.grid import MOST, combinations
+from raytune_ft.config.fits import check_algorithm
 from raytune_ft.config.overrides import parse_assignments, with_settings
+from raytune_ft.config.portfolio import check_portfolio, put_in
 from raytune_ft.config.problems import KeyPath, input_error
-from raytune_ft.config.search import Search, SearchSpace
+from raytune_ft.config.scheduler_fit import check_scheduler
+from raytune_ft.config.search import SearchSpace
+from raytune_ft.config.shipped import find
 from raytune_ft.config.yaml import Document, read_yaml
 from raytune_ft.errors import InputError
 
@@ -40,6 +42,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     except InputError as error:
         raise InputError(f"--set {error.where}", error.what, error.remedy) from None
     space_document = _read_space(values, _Places(document, None, frozenset(settings)))
+    put_in(values, _Places(document, None, frozenset(settings)))
     place = _Places(document, space_document, frozenset(settings))
     try:
         experiment = Experiment.model_validate(values)
@@ -47,7 +50,9 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         raise input_error(error, Experiment, place) from None
     check_space(experiment, values, place)
     if experiment.search is not None:
-        check_algorithm(experiment.search, place)
+        check_algorithm(experiment, experiment.search, place)
+        check_scheduler(experiment.search, place)
+        check_portfolio(experiment, values, place)
     return experiment
 
 
@@ -98,26 +103,6 @@ def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Place
             raise input_error(error, Experiment, partial(_at, place(path))) from None
 
 
-def check_algorithm(search: Search, place: _Places) -> None:
-    """Raises InputError where the algorithm can't take the space, or has fewer configurations than trials."""
-    match search.algorithm:
-        case Gp():
-            for key, parameter in search.space.parameters.items():
-                if parameter.when:
-                    where = f"{place(('search', 'space', 'parameters', key, 'when'))}: {key}.when"
-                    raise InputError(where, "gp models only settings that every trial has", "use tpe, or remove it")
-        case Grid(points=points):
-            number = combinations(search.space, points)
-            if number > MOST:
-                what = f"the grid has {number} configurations, more than {MOST}"
-                where = f"{place(('search', 'algorithm'))}: search.algorithm"
-                raise InputError(where, what, "lower search.algorithm.points, or use quasi_random")
-            if search.trials > number + len(search.space.start_from):
-                what = f"{search.trials} trials, and the grid has {number} configurations"
-                where = f"{place(('search', 'trials'))}: search.trials"
-                raise InputError(where, what, f"lower it to {number}, or raise search.algorithm.points")
-
-
 def _at(place: str, _: KeyPath) -> str:
     return place
 
@@ -142,7 +127,7 @@ def _read_space(values: dict[str, Any], place: _Places) -> Document | None:
     search = values.get("search")
     if not isinstance(search, dict) or not isinstance(search.get("space"), str):
         return None
-    path = Path(search["space"])
+    path = find(search["space"])
     if not os.path.isfile(path):  # unlike Path.is_file, no error of the system where the name is too long
         where = f"{place(('search', 'space'))}: search.space"
         raise InputError(where, f"no file {path}", "give a file of search_spaces/, or write the space inline")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, StrictFloat, StrictInt, model_validator
+from pydantic import Field, StrictFloat, StrictInt, ValidationInfo, field_validator, model_validator
 
-from raytune_ft.config.algorithms import Algorithm, Tpe
+from raytune_ft.config.algorithms import Algorithm, Portfolio, Proposer, Tpe
 from raytune_ft.config.budget import Budget
 from raytune_ft.config.goals import BestRule, Metric, MetricName, Mode
 from raytune_ft.config.model import Strict
+from raytune_ft.config.overrides import value_at
 from raytune_ft.config.schedulers import Asha, Scheduler
+
+_NOT_FIRST = "can't lead: only eval_loss tells of a trial before its end how good it is"
 
 
 class Parameter(Strict):
@@ -50,9 +54,25 @@ class Parameter(Strict):
         number = isinstance(value, int if self.randint else (int, float)) and not isinstance(value, bool)
         return number and low <= value <= high
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """A range's ends; None for a choice."""
+        return self.loguniform or self.uniform or self.randint
+
     def extremes(self) -> list[Any]:
         """The values that bound the dimension, or all of a choice."""
-        return list(self.choice or self.loguniform or self.uniform or self.randint or ())
+        return list(self.choice or self.bounds or ())
+
+    def at(self, u: float) -> Any:
+        """The value at `u` of [0, 1]; equal lengths of it are equally likely."""
+        if self.choice is not None:
+            return self.choice[min(int(u * len(self.choice)), len(self.choice) - 1)]
+        low, high = self.extremes()
+        if self.randint:
+            return min(low + int(u * (high - low + 1)), high)
+        if self.loguniform:
+            return min(max(low * (high / low) ** u, low), high)
+        return min(low + u * (high - low), high)
 
 
 class SearchSpace(Strict):
@@ -63,6 +83,21 @@ class SearchSpace(Strict):
     start_from: list[dict[str, Any]] = []
     """Configurations tried first, in this order; a missing parameter is drawn."""
 
+    def in_order(self) -> list[str]:
+        """The keys, each after those that its conditions look at; in a circle, as they are written."""
+        ordered: list[str] = []
+        waiting = list(self.parameters)
+        while waiting:
+            ready = [key for key in waiting if not set(self.parameters[key].when or {}) & set(waiting)] or waiting
+            ordered += ready
+            waiting = [key for key in waiting if key not in ready]
+        return ordered
+
+    def applies(self, key: str, chosen: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
+        """Whether `key` is searched beside what was chosen before it; `defaults` are the experiment's values."""
+        conditions = self.parameters[key].when or {}
+        return all(chosen.get(on, value_at(defaults, on)) == value for on, value in conditions.items())
+
 
 class Search(Strict):
     """One study."""
@@ -70,7 +105,7 @@ class Search(Strict):
     space: SearchSpace
     """A file of `search_spaces/`, or the space itself."""
     algorithm: Algorithm = Tpe()
-    """Who proposes the next configuration: `tpe`, `gp`, `cmaes`, `nsga2`, `nsga3`, `quasi_random`, `random`, `grid`."""
+    """Who proposes: `tpe`, `gp`, `cmaes`, `nsga2`, `nsga3`, `quasi_random`, `random`, `grid`, `portfolio`."""
     scheduler: Scheduler = Asha()
     """Who stops the weak ones early: `asha`, `hyperband`, `bohb`, `median`, `pbt`, `pb2` or `none`."""
     metric: MetricName = "eval_loss"
@@ -93,23 +128,49 @@ class Search(Strict):
     """Optuna storage URL, or a path to a journal file (`study.journal`); by default SQLite in the run's directory."""
 
     @property
+    def proposer(self) -> Proposer:
+        """Who proposes what is not decided beforehand."""
+        return self.algorithm.then if isinstance(self.algorithm, Portfolio) else self.algorithm
+
+    @property
     def goals(self) -> tuple[Metric, ...]:
         """What counts, the metric that the scheduler looks at first."""
         return tuple(self.metrics) or (Metric(name=self.metric, mode=self.mode),)
 
-    @model_validator(mode="after")
-    def _goals_fit(self) -> Search:
-        first = self.goals[0]
-        if first.name != "eval_loss" or first.mode != "min":
-            raise ValueError(
-                f"metric {first.name!r} ({first.mode}) can't lead: only eval_loss (min) tells of a trial before its "
-                f"end how good it is; put it first"
-            )
-        names = [goal.name for goal in self.metrics]
+    @field_validator("metric")
+    @classmethod
+    def _tells_early(cls, metric: str) -> str:
+        if metric != "eval_loss":
+            raise ValueError(f"{metric} {_NOT_FIRST}; name it in metrics, after eval_loss")
+        return metric
+
+    @field_validator("mode")
+    @classmethod
+    def _less_is_better(cls, mode: Mode) -> Mode:
+        if mode != "min":
+            raise ValueError("max would look for the greatest eval_loss, the worst; use min, or leave it out")
+        return mode
+
+    @field_validator("metrics")
+    @classmethod
+    def _loss_leads(cls, metrics: list[Metric]) -> list[Metric]:
+        names = [goal.name for goal in metrics]
         if len(set(names)) != len(names):
-            raise ValueError(f"metrics {names} repeat; each stands once")
-        if self.best is not None:
-            rule = BestRule.parse(self.best)
-            if rule.metric not in names or len(names) < 2:
-                raise ValueError(f"best: {self.best!r} needs {rule.metric} and another one in metrics; add them")
-        return self
+            raise ValueError(f"{', '.join(names)}: repeat; each stands once")
+        if metrics and names[0] != "eval_loss":
+            raise ValueError(f"{names[0]} {_NOT_FIRST}; put eval_loss first")
+        if metrics and metrics[0].mode != "min":
+            raise ValueError("max would look for the greatest eval_loss, the worst; use mode: min")
+        return metrics
+
+    @field_validator("best")
+    @classmethod
+    def _rule_fits(cls, best: str | None, info: ValidationInfo) -> str | None:
+        if best is None or "metrics" not in info.data:  # they have a problem of their own
+            return best
+        rule, names = BestRule.parse(best), [goal.name for goal in info.data["metrics"]]
+        if len(names) < 2:
+            raise ValueError(f"{best!r} leaves nothing to decide by; name eval_loss and another one in metrics")
+        if rule.metric not in names:
+            raise ValueError(f"{best!r} speaks of {rule.metric}, which metrics does not name; use {' or '.join(names)}")
+        return best

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from raytune_ft.config.algorithms import Gp, Grid, QuasiRandom, RandomSearch, Tpe
+from raytune_ft.config.algorithms import CmaEs, Gp, Grid, Nsga2, Nsga3, QuasiRandom, RandomSearch, Tpe
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.grid import axis
-from raytune_ft.config.search import Parameter, Search, SearchSpace
-from raytune_ft.search.space import suggest
+from raytune_ft.config.grid import lattice
+from raytune_ft.config.search import Search, SearchSpace
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
+
+    from raytune_ft.search.seen import Earlier
+
+_SOURCES = 10
+"""CMA-ES starts where the best tenth of earlier trials lies, so it wants ten at least."""
 
 
-def make_sampler(search: Search, experiment: Experiment, known: int) -> BaseSampler:
-    """The sampler of `search.algorithm`.
+def make_sampler(search: Search, experiment: Experiment, known: int, earlier: Sequence[Earlier] = ()) -> BaseSampler:
+    """The sampler of `search.algorithm`; those that learn from trials see them as `Seen` shows them.
+
+    The same seed gives the same configurations as long as trials end in the same order. After a restart a sampler goes
+    on with another stream of draws, `seed + known`: what is decided beforehand (`grid`, `quasi_random`) stays the same,
+    the rest is the same for the same `known`.
 
     Args:
         search: With the space.
         experiment: Its values decide conditions on settings that are not searched.
         known: Trials that the study holds: by its old seed a sampler that draws would draw their configurations again.
+        earlier: Trials of earlier studies, for samplers that learn.
     """
     from optuna import samplers
 
+    from raytune_ft.search.seen import Seen, Sight
     from raytune_ft.search.sequence import SequenceSampler
+    from raytune_ft.search.view import ViewingSampler
 
-    algorithm = search.algorithm
+    algorithm = search.proposer
     seed = algorithm.seed + known
     match algorithm:
         case RandomSearch():
@@ -38,14 +52,52 @@ def make_sampler(search: Search, experiment: Experiment, known: int) -> BaseSamp
             return SequenceSampler(_points(algorithm, search.space), seed)
         case Grid():
             return SequenceSampler(_grid(algorithm, search.space, experiment), seed)
-        case Tpe():
-            return samplers.TPESampler(seed=seed, n_startup_trials=algorithm.n_startup_trials)
-        case Gp():
-            return samplers.GPSampler(
+        case Tpe(n_startup_trials=startup):
+            # With conditions, settings that are searched together are modelled together.
+            grouped = len(search.goals) == 1 and any(each.when for each in search.space.parameters.values())
+            tpe = samplers.TPESampler(
+                seed=seed, n_startup_trials=startup, group=grouped, multivariate=True if grouped else None
+            )
+            return ViewingSampler(tpe, Seen(search.goals, Sight(stopped=True, constraints=True), earlier))
+        case Gp(n_startup_trials=startup, deterministic=exact):
+            gp = samplers.GPSampler(seed=seed, n_startup_trials=startup, deterministic_objective=exact)
+            return ViewingSampler(gp, Seen(search.goals, Sight(), earlier))
+        case CmaEs():
+            seen = Seen(search.goals, Sight(), earlier)
+            cmaes = samplers.CmaEsSampler(
                 seed=seed,
                 n_startup_trials=algorithm.n_startup_trials,
-                deterministic_objective=algorithm.deterministic,
+                popsize=algorithm.population_size,
+                warn_independent_sampling=False,  # `check` says it once
+                source_trials=_sources(seen.trials([])),
             )
+            return ViewingSampler(cmaes, seen)
+        case Nsga2() | Nsga3():
+            kind = samplers.NSGAIISampler if isinstance(algorithm, Nsga2) else samplers.NSGAIIISampler
+            nsga = kind(
+                seed=seed,
+                population_size=algorithm.population_size,
+                mutation_prob=algorithm.mutation_prob,
+                crossover_prob=algorithm.crossover_prob,
+            )
+            sight = Sight(constraints=True, generation=kind._get_generation_key())
+            return ViewingSampler(nsga, Seen(search.goals, sight, earlier))
+
+
+def _sources(earlier: Sequence[FrozenTrial]) -> list[FrozenTrial] | None:
+    """Earlier trials as CMA-ES takes them: ranges only, and so many that a tenth of them is one."""
+    from optuna.distributions import CategoricalDistribution
+
+    sources = []
+    for trial in earlier:
+        source = copy.copy(trial)
+        source.distributions = {
+            key: kind
+            for key, kind in trial.distributions.items()
+            if not isinstance(kind, CategoricalDistribution) and not kind.single()
+        }
+        sources.append(source)
+    return sources * math.ceil(_SOURCES / len(sources)) if sources else None
 
 
 def _grid(algorithm: Grid, space: SearchSpace, experiment: Experiment) -> Callable[[int], dict[str, Any]]:
@@ -53,27 +105,6 @@ def _grid(algorithm: Grid, space: SearchSpace, experiment: Experiment) -> Callab
     configurations = lattice(space, algorithm.points, experiment.model_dump(mode="json"))
     random.Random(algorithm.seed).shuffle(configurations)
     return lambda position: configurations[position % len(configurations)]
-
-
-def lattice(space: SearchSpace, points: int, defaults: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every configuration of the grid once: key path -> value, of the settings whose conditions hold.
-
-    Args:
-        space: What is searched.
-        points: Of each range.
-        defaults: The experiment's values, for conditions on settings that are not searched.
-    """
-    from itertools import product
-
-    from optuna.trial import FixedTrial
-
-    axes = {key: axis(parameter, points) for key, parameter in space.parameters.items()}
-    found: dict[str, dict[str, Any]] = {}
-    for values in product(*axes.values()):
-        trial: Any = FixedTrial(dict(zip(axes, values, strict=True)))
-        configuration = suggest(trial, space, defaults)
-        found.setdefault(repr(sorted(configuration.items())), configuration)
-    return list(found.values())
 
 
 def _points(algorithm: QuasiRandom, space: SearchSpace) -> Callable[[int], dict[str, Any]]:
@@ -89,18 +120,6 @@ def _points(algorithm: QuasiRandom, space: SearchSpace) -> Callable[[int], dict[
         if position:  # SciPy's Sobol refuses to skip none
             sequence.fast_forward(position)
         coordinates = sequence.random(1)[0]
-        return {key: at(space.parameters[key], float(u)) for key, u in zip(keys, coordinates, strict=True)}
+        return {key: space.parameters[key].at(float(u)) for key, u in zip(keys, coordinates, strict=True)}
 
     return point
-
-
-def at(parameter: Parameter, u: float) -> Any:
-    """The value of a dimension at `u` of [0, 1)."""
-    if parameter.choice is not None:
-        return parameter.choice[min(int(u * len(parameter.choice)), len(parameter.choice) - 1)]
-    low, high = parameter.extremes()
-    if parameter.randint:
-        return min(low + int(u * (high - low + 1)), high)
-    if parameter.loguniform:
-        return min(max(low * (high / low) ** u, low), high)
-    return low + u * (high - low)

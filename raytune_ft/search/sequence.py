@@ -26,13 +26,17 @@ class SequenceSampler(BaseSampler):
 
     def __init__(self, at: Callable[[int], dict[str, Any]], seed: int) -> None:
         self._at, self._random = at, RandomSampler(seed=seed)
+        self._next: int | None = None
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Notes the trial's position where a restarted driver finds it."""
         if _ENQUEUED in trial.system_attrs or POSITION in trial.system_attrs:
             return
-        taken = [each.system_attrs.get(POSITION, -1) for each in study.get_trials(deepcopy=False)]
-        study._storage.set_trial_system_attr(trial._trial_id, POSITION, max(taken, default=-1) + 1)
+        if self._next is None:  # asked once: a study has one driver
+            taken = [each.system_attrs.get(POSITION, -1) for each in study.get_trials(deepcopy=False)]
+            self._next = max(taken, default=-1) + 1
+        study._storage.set_trial_system_attr(trial._trial_id, POSITION, self._next)
+        self._next += 1
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Nothing: each setting is looked up when it is asked for."""

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from raytune_ft.config.overrides import value_at
 from raytune_ft.config.search import Parameter, SearchSpace
 
 if TYPE_CHECKING:
     import optuna
 
 
-def suggest(trial: optuna.Trial, space: SearchSpace, defaults: dict[str, Any]) -> dict[str, Any]:
+def suggest(trial: optuna.Trial, space: SearchSpace, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """One configuration of `space`: key path -> value. `defaults` are the experiment's values, for conditions."""
     chosen: dict[str, Any] = {}
-    waiting = dict(space.parameters)
-    while waiting:
-        ready = [key for key, parameter in waiting.items() if not set(parameter.when or {}) & set(waiting)]
-        for key in ready or list(waiting):
-            parameter = waiting.pop(key)
-            if all(chosen.get(on, value_at(defaults, on)) == value for on, value in (parameter.when or {}).items()):
-                chosen[key] = _draw(trial, key, parameter)
+    for key in space.in_order():
+        if space.applies(key, chosen, defaults):
+            chosen[key] = _draw(trial, key, space.parameters[key])
     return chosen
 
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.search import Search
 from raytune_ft.paths import RunDirectory
+from raytune_ft.search.attributes import (
+    CURVE_ATTRIBUTE,
+    MEMORY_CONSTRAINT,
+    OUTCOME_ATTRIBUTE,
+    REASON_ATTRIBUTE,
+    VALUES_ATTRIBUTE,
+)
 from raytune_ft.search.claim import claim
+from raytune_ft.search.goals import values_in
 from raytune_ft.search.samplers import make_sampler
 from raytune_ft.search.storage import open_storage, storage_opens
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 if TYPE_CHECKING:
     import optuna
-
-OUTCOME_ATTRIBUTE = "outcome"
-REASON_ATTRIBUTE = "reason"
 
 
 def open_study(experiment: Experiment, search: Search, run: RunDirectory) -> optuna.Study:
@@ -35,7 +41,7 @@ def open_study(experiment: Experiment, search: Search, run: RunDirectory) -> opt
             study = optuna.create_study(
                 study_name=experiment.name,
                 storage=storage,
-                direction="minimize" if search.mode == "min" else "maximize",
+                directions=["minimize" if goal.mode == "min" else "maximize" for goal in search.goals],
             )
             created = True
         except optuna.exceptions.DuplicatedStudyError:
@@ -49,16 +55,41 @@ def open_study(experiment: Experiment, search: Search, run: RunDirectory) -> opt
     return study
 
 
+def record(study: optuna.Study, trial: optuna.Trial, search: Search, report: Mapping[str, Any]) -> None:
+    """Puts a report that the study has not yet, with its `step`, on the trial's curve; without a value it is none."""
+    values = values_in(report, search.goals)
+    step, value = int(report["step"]), values.get(search.goals[0].name)
+    if value is None:
+        return
+    if len(study.directions) == 1:
+        trial.report(value, step)
+        return
+    curve = trial.user_attrs.get(CURVE_ATTRIBUTE, [])
+    if step > max((known for known, _ in curve), default=-1):
+        trial.set_user_attr(VALUES_ATTRIBUTE, values)
+    trial.set_user_attr(CURVE_ATTRIBUTE, sorted([*curve, [step, value]]))  # last: it says what is on record
+
+
+def learning_curve(trial: optuna.trial.FrozenTrial) -> dict[int, float]:
+    """Step -> value of the first goal, as `record` left it."""
+    return trial.intermediate_values or {step: value for step, value in trial.user_attrs.get(CURVE_ATTRIBUTE, [])}
+
+
 def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
     """Tells the truth about a trial: COMPLETE only when it ran to its end, PRUNED with its curve, else FAIL."""
     from optuna.trial import TrialState
 
     trial.set_user_attr(OUTCOME_ATTRIBUTE, str(outcome.kind))
     trial.set_user_attr(REASON_ATTRIBUTE, outcome.reason)
-    if outcome.kind is OutcomeKind.completed and outcome.value is not None:
-        study.tell(trial, values=outcome.value, state=TrialState.COMPLETE)
+    if outcome.kind is OutcomeKind.out_of_memory:
+        trial.set_constraint(MEMORY_CONSTRAINT, 1.0)  # what is above zero is infeasible
+    several = len(study.directions) > 1
+    values = list(trial.user_attrs.get(VALUES_ATTRIBUTE, {}).values()) if several else [outcome.value]
+    if outcome.kind is OutcomeKind.completed and outcome.value is not None and len(values) == len(study.directions):
+        study.tell(trial, values=values, state=TrialState.COMPLETE)
     elif outcome.kind is OutcomeKind.pruned:
-        study.tell(trial, state=TrialState.PRUNED)  # Optuna takes the last intermediate value as the trial's
+        # Optuna takes the last intermediate value as the trial's; of several goals it takes none.
+        study.tell(trial, state=TrialState.PRUNED)
     else:
         study.tell(trial, state=TrialState.FAIL)
 

@@ -13,7 +13,6 @@ from raytune_ft.config.grid import axis
 from raytune_ft.config.load import load_experiment
 from raytune_ft.config.search import Parameter
 from raytune_ft.errors import InputError
-from raytune_ft.search.samplers import at
 from raytune_ft.search.space import suggest
 from raytune_ft.search.study import open_study, tell
 from raytune_ft.training.outcome import Outcome, OutcomeKind
@@ -102,8 +101,8 @@ def test_the_axis_of_a_dimension_has_both_ends(parameter: dict[str, Any], points
 )
 def test_a_coordinate_spans_the_dimension(parameter: dict[str, Any], low: Any, high: Any) -> None:
     dimension = Parameter.model_validate(parameter)
-    assert at(dimension, 0.0) == low
-    assert at(dimension, 1.0 - 1e-12) == (pytest.approx(high) if isinstance(high, float) else high)
+    assert dimension.at(0.0) == low
+    assert dimension.at(1.0 - 1e-12) == (pytest.approx(high) if isinstance(high, float) else high)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +112,7 @@ def test_a_coordinate_spans_the_dimension(parameter: dict[str, Any], low: Any, h
             {"algorithm": {"type": "grid", "points": 2}, "trials": 7},
             "search.trials: 7 trials, and the grid has 6 configurations; lower it to 6",
         ),
-        ({"algorithm": {"type": "grid", "points": 5000}}, "the grid has 15000 configurations, more than 10000; lower"),
+        ({"algorithm": {"type": "grid", "points": 5000}}, "the grid has more than 10000 configurations; lower"),
         (
             {
                 "algorithm": {"type": "gp"},

@@ -1,0 +1,10 @@
+"""What the study notes of a trial beside Optuna's own record."""
+
+OUTCOME_ATTRIBUTE = "outcome"
+REASON_ATTRIBUTE = "reason"
+CURVE_ATTRIBUTE = "curve"
+"""[[step, value], ...] of the first goal where there are several: Optuna takes reports for one only."""
+VALUES_ATTRIBUTE = "values"
+"""Goal -> value at the last report, where there are several."""
+MEMORY_CONSTRAINT = "memory"
+"""The constraint that a trial violates which ran out of memory."""
