@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator
 
 from raytune_ft.config.model import Strict
 
-MetricName = Literal["eval_loss", "adapter_mib", "train_seconds", "tokens"]
+_Name = Literal["eval_loss", "adapter_mib", "train_seconds", "tokens"]
 Mode = Literal["min", "max"]
 
 _RULE = re.compile(r"(\w+)\s+within\s+(\d+(?:\.\d+)?)\s*%")
+
+
+def _reported(name: Any) -> Any:
+    known = get_args(_Name)
+    if isinstance(name, str) and name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"use one of: {', '.join(known)}"
+        raise ValueError(f"metric {name!r} is not reported by trials; {remedy}")
+    return name
+
+
+MetricName = Annotated[_Name, BeforeValidator(_reported)]
+"""What a report of a trial tells."""
 
 
 class Metric(Strict):
     """One goal."""
 
     name: MetricName
-    """`eval_loss` on the validation split, `adapter_mib` of the adapter's file, `train_seconds`, or trained `tokens`."""
+    """`eval_loss` of the validation split, `adapter_mib` of the adapter's file, `train_seconds`, trained `tokens`."""
     mode: Mode = "min"
     """Whether less or more of it is better."""
 

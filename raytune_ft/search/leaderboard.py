@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.errors import RaytuneError
+from raytune_ft.config.goals import Metric
 from raytune_ft.paths import RunDirectory, read_json, write_json
+from raytune_ft.search.causes import NothingWon, causes_of
+from raytune_ft.search.goals import goals_of, on_front, ranking, rule_words, values_in
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 
 @dataclass(frozen=True)
 class Row:
-    """One trial of the leaderboard; `value` is the best that it reported, at `step`."""
+    """One trial of the leaderboard.
+
+    Attributes:
+        value: The best of the first goal that it reported, at `step`.
+        values: Goal's name -> value at that step.
+        front: Whether no other trial is as good in every goal and better in one.
+    """
 
     rank: int | None
     trial: str
@@ -26,36 +33,38 @@ class Row:
     seconds: float
     parameters: dict[str, Any]
     checkpoint: str | None
-
-
-def goal(experiment: Experiment) -> tuple[str, str]:
-    """The metric that decides, and whether `min` or `max` of it is wanted."""
-    return (experiment.search.metric, experiment.search.mode) if experiment.search else ("eval_loss", "min")
+    values: dict[str, float] = field(default_factory=dict)
+    front: bool = False
 
 
 def build_leaderboard(experiment: Experiment, run: RunDirectory) -> list[Row]:
     """Ranks the trials that ended with a value and a checkpoint, and writes `leaderboard.json`."""
-    metric, mode = goal(experiment)
-    sign = 1.0 if mode == "min" else -1.0
-    rows = [_row(run, path.name, metric, sign) for path in sorted(run.trials.glob("*")) if path.is_dir()]
-    ranked = sorted((row for row in rows if row and row.value is not None), key=lambda row: sign * (row.value or 0.0))
-    unranked = [row for row in rows if row and row.value is None]
-    board = [Row(**{**asdict(row), "rank": rank}) for rank, row in enumerate(ranked, 1)] + unranked
+    goals = goals_of(experiment)
+    best = experiment.search.best if experiment.search else None
+    rows = [row for path in sorted(run.trials.glob("*")) if path.is_dir() and (row := _row(run, path.name, goals))]
+    valued = [row for row in rows if row.value is not None]
+    values = [row.values for row in valued]
+    front = on_front(values, goals)
+    board = [
+        replace(valued[at], rank=rank, front=front[at]) for rank, at in enumerate(ranking(values, goals, best), 1)
+    ] + [row for row in rows if row.value is None]
     write_json(
         run.leaderboard,
         {
             "schema": 1,
             "experiment": experiment.name,
-            "metric": metric,
-            "mode": mode,
+            "metric": goals[0].name,
+            "mode": goals[0].mode,
+            "metrics": [goal.model_dump() for goal in goals],
+            "rule": rule_words(goals, best),
             "rows": [asdict(row) for row in board],
         },
     )
     return board
 
 
-def _row(run: RunDirectory, name: str, metric: str, sign: float) -> Row | None:
-    trial = run.trial(name)
+def _row(run: RunDirectory, name: str, goals: tuple[Metric, ...]) -> Row | None:
+    trial, first = run.trial(name), goals[0]
     outcome = Outcome.read(trial)
     if outcome is None:
         return None
@@ -63,20 +72,22 @@ def _row(run: RunDirectory, name: str, metric: str, sign: float) -> Row | None:
     reports = [
         report
         for report in read_metrics(trial.metrics)
-        if report.get("checkpoint") and report.get(metric) is not None and math.isfinite(report[metric])
+        if report.get("checkpoint") and first.name in values_in(report, goals)
     ]
     servable = outcome.kind in (OutcomeKind.completed, OutcomeKind.pruned)
-    best = min(reports, key=lambda report: sign * report[metric]) if reports and servable else None
+    sign = 1.0 if first.mode == "min" else -1.0
+    best = min(reports, key=lambda report: sign * report[first.name]) if reports and servable else None
     return Row(
         rank=None,
         trial=name,
-        value=best[metric] if best else None,
+        value=best[first.name] if best else None,
         outcome=str(outcome.kind),
         reason=outcome.reason,
         step=best["step"] if best else outcome.step,
         seconds=outcome.seconds or (reports[-1]["seconds"] if reports else 0.0),
         parameters=config["parameters"],
         checkpoint=str((trial.checkpoints / best["checkpoint"]).relative_to(run.root)) if best else None,
+        values=values_in(best, goals) if best else {},
     )
 
 
@@ -84,12 +95,12 @@ def choose_winner(experiment: Experiment, run: RunDirectory, board: list[Row], f
     """Writes `winner.json` for the first of the leaderboard.
 
     Raises:
-        RaytuneError: When no trial ended with an adapter; the message counts the causes.
+        NothingWon: No trial ended with an adapter; with the causes.
     """
+    goals = goals_of(experiment)
     winner = next((row for row in board if row.rank == 1), None)
     if winner is None:
-        causes = "; ".join(f"{row.trial} {row.outcome}: {row.reason}" for row in board[:5])
-        raise RaytuneError(f"{run.root}: none of {len(board)} trials ended with an adapter ({causes})")
+        raise NothingWon(run.root, causes_of(board))
     write_json(
         run.winner,
         {
@@ -97,8 +108,10 @@ def choose_winner(experiment: Experiment, run: RunDirectory, board: list[Row], f
             "experiment": experiment.name,
             "trial": winner.trial,
             "parameters": winner.parameters,
-            "metric": goal(experiment)[0],
+            "metric": goals[0].name,
             "value": winner.value,
+            "values": winner.values,
+            "rule": rule_words(goals, experiment.search.best if experiment.search else None),
             "step": winner.step,
             "adapter": winner.checkpoint,
             "base_model": experiment.base_model,

@@ -12,9 +12,11 @@ import ray.train
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.paths import checkpoint_name, read_json
+from raytune_ft.training.adapter_size import file_mib
 from raytune_ft.training.base_model import load_base
 from raytune_ft.training.deepspeed import deepspeed_settings
 from raytune_ft.training.guards import finite, out_of_memory_reason
+from raytune_ft.training.lane.checkpoint import WEIGHTS
 from raytune_ft.training.lane.optimizer import decay_steps
 from raytune_ft.training.metrics_log import read_metrics, write_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
@@ -62,8 +64,7 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
     earlier = [report for report in read_metrics(spec.directory.metrics) if report["step"] <= step]
     last = earlier[-1] if earlier else {}
     if step > last.get("step", 0):  # killed between the checkpoint and its line
-        value = next((entry["eval_loss"] for entry in reversed(saved["log_history"]) if "eval_loss" in entry), None)
-        last = {**last, "step": step, "eval_loss": finite(value), "checkpoint": checkpoint_name(step)}
+        last = last | _unwritten(saved, Path(resume_from or ""))
         earlier.append(last)
     if ray.train.get_context().get_world_rank() == 0:
         write_metrics(spec.directory.metrics, earlier)
@@ -89,6 +90,15 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
     if callback.diverged:
         return Outcome(OutcomeKind.diverged, callback.diverged, done, value, round(callback.seconds, 3))
     return Outcome(OutcomeKind.completed, f"ran all {done} steps", done, value, round(callback.seconds, 3))
+
+
+def _unwritten(saved: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
+    """What the line of a checkpoint says, out of the checkpoint itself."""
+    step = saved["global_step"]
+    logged = {key: value for entry in saved["log_history"] for key, value in entry.items()}
+    report = {"step": step, "eval_loss": finite(logged.get("eval_loss")), "checkpoint": checkpoint_name(step)}
+    further = {"tokens": logged.get("num_tokens"), "adapter_mib": file_mib(checkpoint / WEIGHTS)}
+    return report | {key: value for key, value in further.items() if value is not None}
 
 
 def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback) -> Any:

@@ -91,6 +91,10 @@ class Adapter:
         if self._working.data_ptr() != self.weights.data_ptr():
             self._working.copy_(self.weights)
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the tensors that `to_peft` gives, by PEFT's names."""
+        return {name: tuple(view.shape) for name, view in self._named(self.weights)}
+
     def to_peft(self) -> dict[str, torch.Tensor]:
         """The weights by PEFT's names, float32 copies on the CPU."""
         return {name: view.detach().cpu().clone() for name, view in self._named(self.weights)}
