@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
@@ -25,12 +26,16 @@ def check_own(run: RunDirectory, *, trust: bool) -> None:
         return
     for path in (run.root, run.experiment, run.study, run.trials, run.winner):
         try:
-            owner = os.stat(path).st_uid
+            owner = _owner(path)
         except FileNotFoundError:
             continue
         if owner != os.geteuid():
             what = f"belongs to {_name(owner)}, and restoring from it trusts whoever wrote it"
             raise InputError(str(path), what, "look at what is in there, then add --trust")
+
+
+def _owner(path: Path) -> int:
+    return path.stat().st_uid
 
 
 def _name(uid: int) -> str:

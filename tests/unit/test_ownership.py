@@ -1,0 +1,101 @@
+"""Directories that somebody else made (fault 33)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raytune_ft import api, ownership
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.errors import InputError
+from raytune_ft.ownership import check_own
+from raytune_ft.paths import RunDirectory
+from raytune_ft.search.progress import Silent
+from raytune_ft.search.single import train_once
+from raytune_ft.search.sweep import run_sweep
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    run = RunDirectory(tmp_path / "runs" / "toy")
+    run.trials.mkdir(parents=True)
+    for path in (run.experiment, run.study, run.winner):
+        path.write_text("")
+    return run
+
+
+@pytest.fixture
+def experiment(run: RunDirectory) -> Experiment:
+    return Experiment.model_validate(
+        {
+            "name": "toy",
+            "base_model": "base",
+            "data": {"train": "train.jsonl"},
+            "search": {"space": {"parameters": {"method.r": {"choice": [4, 8]}}}},
+            "output_dir": str(run.root.parent),
+        }
+    )
+
+
+@pytest.fixture
+def somebody_elses(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Makes a path look as if another user owned it."""
+    real = ownership._owner
+
+    def mark(path: Path) -> None:
+        monkeypatch.setattr(ownership, "_owner", lambda asked: 54321 if asked == path else real(asked))
+
+    return mark
+
+
+def test_ones_own_run_and_one_that_is_not_there_yet_are_fine(run: RunDirectory, tmp_path: Path) -> None:
+    check_own(run, trust=False)
+    check_own(RunDirectory(tmp_path / "new"), trust=False)
+
+
+@pytest.mark.parametrize("part", ["root", "experiment", "study", "trials", "winner"])
+def test_fault_33_a_run_that_somebody_else_made_is_refused_without_trust(
+    run: RunDirectory, part: str, somebody_elses: Callable[[Path], None]
+) -> None:
+    path = getattr(run, part)
+    somebody_elses(path)
+    with pytest.raises(InputError) as caught:
+        check_own(run, trust=False)
+    assert str(caught.value).startswith(f"{path}: belongs to user id 54321, and restoring from it trusts whoever")
+    assert str(caught.value).endswith("look at what is in there, then add --trust")
+    check_own(run, trust=True)
+
+
+def test_fault_33_every_way_to_restore_a_run_asks(
+    run: RunDirectory, experiment: Experiment, somebody_elses: Callable[[Path], None]
+) -> None:
+    somebody_elses(run.study)
+    ways: dict[str, Callable[[], object]] = {
+        "sweep --resume": lambda: run_sweep(experiment, Silent(), resume=True),
+        "sweep --extend": lambda: api.run_sweep(experiment, extend=3),
+        "train --resume": lambda: train_once(experiment, Silent(), resume=True),
+        "evaluate": lambda: api.evaluate(run),
+        "promote": lambda: api.promote(run),
+    }
+    for name, restore in ways.items():
+        with pytest.raises(InputError, match="add --trust"):
+            restore()
+            pytest.fail(name)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_fault_33_the_owner_on_the_disk_counts(run: RunDirectory) -> None:
+    os.chown(run.study, 1, -1)
+    with pytest.raises(InputError, match=r"study\.db: belongs to .*\(user id 1\)"):
+        check_own(run, trust=False)
+
+
+def test_nothing_of_ours_unpickles() -> None:
+    """What lies in a run is JSON, safetensors, Arrow and SQLite; Ray Tune's own state is never read."""
+    package = Path(ownership.__file__).parent
+    words = ("pickle.load", "torch.load(", "Tuner.restore", "weights_only=False", "allow_pickle=True")
+    found = [f"{path.name}: {word}" for path in package.rglob("*.py") for word in words if word in path.read_text()]
+    assert not found
