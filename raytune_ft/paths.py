@@ -118,6 +118,10 @@ class RunDirectory:
     def spent(self) -> Path:
         return self.root / "spent.json"
 
+    @property
+    def warm_start(self) -> Path:
+        return self.root / "warm_start.json"
+
     def trial(self, trial_id: str) -> TrialDirectory:
         return TrialDirectory(self.trials / trial_id)
 

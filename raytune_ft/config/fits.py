@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from raytune_ft.config.algorithms import CmaEs, Gp, Grid, Nsga2, Nsga3, Portfolio
+from raytune_ft.config.algorithms import CmaEs, Gp, Grid, Nsga2, Nsga3, Portfolio, QuasiRandom, RandomSearch
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.grid import MOST, lattice
 from raytune_ft.config.portfolio import portfolio_warnings
@@ -46,11 +46,15 @@ def search_warnings(experiment: Experiment) -> tuple[str, ...]:
 
 def algorithm_warnings(search: Search) -> tuple[str, ...]:
     """What the algorithm takes, but not as one may think."""
+    warnings: list[str] = []
     drawn = [key for key, parameter in search.space.parameters.items() if len(parameter.choice or ()) > 1]
-    if not isinstance(search.proposer, CmaEs) or not drawn:
-        return ()
-    what = "cmaes moves only ranges; choices are drawn at random in every trial"
-    return (f"search.algorithm: {what} ({', '.join(drawn)}); use tpe, or write numbers as a range",)
+    if isinstance(search.proposer, CmaEs) and drawn:
+        what = "cmaes moves only ranges; choices are drawn at random in every trial"
+        warnings.append(f"search.algorithm: {what} ({', '.join(drawn)}); use tpe, or write numbers as a range")
+    if isinstance(search.proposer, RandomSearch | QuasiRandom | Grid) and search.warm_start:
+        what = f"{search.proposer.type} does not learn from trials; of earlier ones it only tries the best again"
+        warnings.append(f"search.warm_start: {what}; use tpe")
+    return tuple(warnings)
 
 
 def _check_cmaes(search: Search, place: Place) -> None:

@@ -2,6 +2,8 @@
 
 OUTCOME_ATTRIBUTE = "outcome"
 REASON_ATTRIBUTE = "reason"
+STEP_ATTRIBUTE = "step"
+"""Steps that the trial did."""
 CURVE_ATTRIBUTE = "curve"
 """[[step, value], ...] of the first goal where there are several: Optuna takes reports for one only."""
 VALUES_ATTRIBUTE = "values"

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from raytune_ft.config.overrides import value_at, with_settings
-from raytune_ft.errors import InputError
+from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.paths import RunDirectory, TrialDirectory, read_json
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
@@ -26,12 +26,14 @@ class EarlierTrial:
         parameters: What the study's space set.
         kind: How it ended.
         curve: Step -> value of the study's first metric, finite ones only.
+        last: The last report of it.
     """
 
     name: str
     parameters: dict[str, Any]
     kind: OutcomeKind
     curve: dict[int, float] = field(default_factory=dict)
+    last: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,8 @@ class EarlierStudy:
 
     @property
     def base(self) -> str:
-        """The base model: its directory's name, or its hub id."""
-        base = str(self.experiment.get("base_model", ""))
-        is_hub_id = base.count("/") == 1 and not base.startswith((".", "/", "~")) and not Path(base).exists()
-        return base if is_hub_id else Path(base).name
+        """The base model: the last part of its path or hub id, which another machine has too."""
+        return Path(str(self.experiment.get("base_model", ""))).name
 
     def best(self, trial: EarlierTrial) -> float | None:
         """The best value that the trial reported, as the leaderboard has it."""
@@ -85,7 +85,10 @@ def read_study(root: Path) -> EarlierStudy:
     run = RunDirectory(root)
     if not run.experiment.is_file():
         raise InputError(str(root), "is no run directory, it holds no experiment.yaml", "give e.g. runs/quickstart")
-    experiment = yaml.safe_load(run.experiment.read_text(encoding="utf-8"))
+    try:
+        experiment = yaml.safe_load(run.experiment.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{run.experiment}: not whole YAML; give another run directory") from error
     search = experiment.get("search") if isinstance(experiment, dict) else None
     if not search:
         raise InputError(str(root), "is a single training, not a study", "give the run directory of a sweep")
@@ -108,5 +111,7 @@ def _read_trial(path: Path, metric: str) -> EarlierTrial | None:
     if outcome is None:
         return None
     reports = [report for report in read_metrics(trial.metrics) if isinstance(report.get(metric), int | float)]
-    curve = {int(each["step"]): float(each[metric]) for each in reports if math.isfinite(each[metric])}
-    return EarlierTrial(path.name, read_json(trial.config)["parameters"], outcome.kind, curve)
+    finite = [report for report in reports if math.isfinite(report[metric])]
+    curve = {int(report["step"]): float(report[metric]) for report in finite}
+    last = finite[-1] if finite else {}
+    return EarlierTrial(path.name, read_json(trial.config)["parameters"], outcome.kind, curve, last)

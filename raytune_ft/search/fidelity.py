@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from raytune_ft.config.goals import Metric
+from raytune_ft.search.scale import Costs
+
 Curve = Mapping[int, float]
-"""Step -> cost: less is better."""
+"""Step -> cost of the first goal: less is better."""
+_GROWING = ("train_seconds", "tokens")
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,32 @@ class Whole:
 
     curve: Curve
     end: float
+
+
+def sign(goal: Metric) -> float:
+    """Makes a cost of the goal's value, and a value of its cost."""
+    return 1.0 if goal.mode == "min" else -1.0
+
+
+def costs_at_the_end(
+    curve: Curve, last: Mapping[str, float], goals: Sequence[Metric], whole: Sequence[Whole]
+) -> Costs | None:
+    """The costs that a stopped trial would have come to; None where it did not report all goals.
+
+    Args:
+        curve: The trial's.
+        last: Goal -> value at its last report; the first goal's is the curve's.
+        goals: The study's.
+        whole: Its trials that ran to their end.
+    """
+    if not curve or any(goal.name not in last for goal in goals[1:]):
+        return None
+    costs = [at_the_end(curve, whole)]
+    full = median(max(each.curve, default=0) for each in whole) if whole else 0.0
+    for goal in goals[1:]:
+        longer = max(full / max(curve), 1.0) if goal.name in _GROWING and max(curve) else 1.0
+        costs.append(sign(goal) * longer * last[goal.name])
+    return tuple(costs)
 
 
 def at_the_end(curve: Curve, whole: Sequence[Whole]) -> float:
@@ -44,12 +74,17 @@ def at_the_end(curve: Curve, whole: Sequence[Whole]) -> float:
     return max([moved, *(end for then, end in known if then <= curve[step])])
 
 
-def worse_than(costs: Sequence[float]) -> float:
-    """A cost that stands out from `costs` as bad without dwarfing what lies between them: half their spread above."""
-    if not costs:
-        return 0.0
-    worst, spread = max(costs), max(costs) - min(costs)
-    return worst + (spread / 2 or max(abs(worst) / 10, 1e-3))
+def failed(costs: Sequence[float], step: int) -> float:
+    """A cost for what failed after `step`: above all `costs`, by half to all of their spread, so that it stands out
+    without dwarfing what lies between them; the less the later it failed, which is the way out where all have failed.
+    """
+    worst, spread = max(costs, default=0.0), max(costs, default=0.0) - min(costs, default=0.0)
+    return worst + (0.5 + 0.5 * violation(step)) * (spread or abs(worst) / 10 or 1e-3)
+
+
+def violation(step: int) -> float:
+    """By how much a trial misses to be feasible that failed after `step`, from 1 down."""
+    return 1.0 / (1 + step)
 
 
 def _at(curve: Curve, step: int) -> float | None:

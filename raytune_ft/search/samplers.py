@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
-    from raytune_ft.search.seen import Earlier
+    from raytune_ft.search.seen import Source
 
 _SOURCES = 10
 """CMA-ES starts where the best tenth of earlier trials lies, so it wants ten at least."""
 
 
-def make_sampler(search: Search, experiment: Experiment, known: int, earlier: Sequence[Earlier] = ()) -> BaseSampler:
+def make_sampler(search: Search, experiment: Experiment, known: int, earlier: Sequence[Source] = ()) -> BaseSampler:
     """The sampler of `search.algorithm`; those that learn from trials see them as `Seen` shows them.
 
     The same seed gives the same configurations as long as trials end in the same order. After a restart a sampler goes

@@ -5,23 +5,21 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from raytune_ft.config.goals import Metric
-from raytune_ft.search.attributes import CURVE_ATTRIBUTE, OUTCOME_ATTRIBUTE, VALUES_ATTRIBUTE
-from raytune_ft.search.fidelity import Whole, at_the_end, worse_than
+from raytune_ft.search.attributes import CURVE_ATTRIBUTE, OUTCOME_ATTRIBUTE, STEP_ATTRIBUTE, VALUES_ATTRIBUTE
+from raytune_ft.search.fidelity import Whole, costs_at_the_end, failed, sign, violation
 from raytune_ft.search.scale import Costs, lay
 from raytune_ft.training.outcome import OutcomeKind
 
 INFEASIBLE = (OutcomeKind.diverged, OutcomeKind.out_of_memory)
 """A trial that failed otherwise says nothing of its configuration."""
-_GROWING = ("train_seconds", "tokens")
 _CONSTRAINTS = "constraints"  # begins Optuna's keys of them
 
 
@@ -58,7 +56,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Earlier:
+class Source:
     """What is shown of an earlier study.
 
     Attributes:
@@ -82,9 +80,9 @@ class Seen:
         earlier: Shown before the study's own trials, whose numbers follow theirs.
     """
 
-    def __init__(self, goals: Sequence[Metric], sight: Sight, earlier: Sequence[Earlier] = ()) -> None:
+    def __init__(self, goals: Sequence[Metric], sight: Sight, earlier: Sequence[Source] = ()) -> None:
         self._goals, self._sight, self._earlier = goals, sight, earlier
-        self._signs = [1.0 if goal.mode == "min" else -1.0 for goal in goals]
+        self._signs = [sign(goal) for goal in goals]
         self._shift = sum(len(each.points) for each in earlier)
         self._before: list[FrozenTrial] = []
         self._finished: dict[int, FrozenTrial] = {}
@@ -126,34 +124,36 @@ class Seen:
                 costs[trial.number] = stopped
         laid = self._laid(list(costs.values()))
         known = [*costs.values(), *(each for each in laid if each)]
-        bad = tuple(worse_than(column) for column in zip(*known, strict=True)) or (0.0,) * len(self._goals)
+        columns = list(zip(*known, strict=True)) or [()] * len(self._goals)
+
+        def bad(step: int) -> Costs:
+            return tuple(failed(column, step) for column in columns)
+
         self._finished = {trial.number: self._shown(trial, costs.get(trial.number), bad) for trial in finished}
         points = [point for earlier in self._earlier for point in earlier.points]
         self._before = [
-            self._from_before(number, point, its or bad)
+            self._from_before(number, point, its or bad(point.step))
             for number, (point, its) in enumerate(zip(points, laid, strict=True))
         ]
 
-    def _shown(self, trial: FrozenTrial, costs: Costs | None, bad: Costs) -> FrozenTrial:
+    def _shown(self, trial: FrozenTrial, costs: Costs | None, bad: Callable[[int], Costs]) -> FrozenTrial:
         own = self.own(trial)
         if trial.state is TrialState.FAIL and trial.user_attrs.get(OUTCOME_ATTRIBUTE) in INFEASIBLE:
-            return self._complete(own, bad, infeasible_after=max(_curve(trial), default=0))
+            step = int(trial.user_attrs.get(STEP_ATTRIBUTE, 0))
+            return self._complete(own, bad(step), self._violated(step))
         if trial.state is TrialState.PRUNED and costs and not (self._sight.stopped and len(self._goals) == 1):
-            return self._complete(own, costs)
+            return self._complete(own, costs, {})
         return own
 
-    def _complete(self, trial: FrozenTrial, costs: Sequence[float], infeasible_after: int | None = None) -> FrozenTrial:
+    def _complete(self, trial: FrozenTrial, costs: Costs, violated: dict[str, float]) -> FrozenTrial:
         shown = copy.copy(trial)
         shown.state = TrialState.COMPLETE
         shown.values = self._signed(costs)
-        shown.system_attrs = _feasible(trial) | self._violated(infeasible_after)
+        shown.system_attrs = _feasible(trial) | violated
         return shown
 
-    def _violated(self, infeasible_after: int | None) -> dict[str, float]:
-        """The later a trial failed, the less: where all have failed, that is the way out."""
-        if infeasible_after is None or not self._sight.constraints:
-            return {}
-        return {f"{_CONSTRAINTS}:trains": 1.0 / (1 + infeasible_after)}
+    def _violated(self, step: int) -> dict[str, float]:
+        return {f"{_CONSTRAINTS}:trains": violation(step)} if self._sight.constraints else {}
 
     def _from_before(self, number: int, point: Point, costs: Sequence[float]) -> FrozenTrial:
         of_first = {self._sight.generation: 0} if self._sight.generation else {}
@@ -167,26 +167,15 @@ class Seen:
             params=dict(point.parameters),
             distributions=dict(point.distributions),
             user_attrs={},
-            system_attrs=of_first | self._violated(point.step if point.costs is None else None),
+            system_attrs=of_first | (self._violated(point.step) if point.costs is None else {}),
             intermediate_values={},
             trial_id=-2 - number,  # no trial of the storage's; a genetic sampler knows parents by it
         )
         return trial
 
     def _stopped(self, trial: FrozenTrial, peers: Sequence[Whole]) -> Costs | None:
-        """The costs that a trial would have come to; None where it did not report all goals."""
         curve = {step: self._signs[0] * value for step, value in _curve(trial).items() if math.isfinite(value)}
-        if not curve:
-            return None
-        costs = [at_the_end(curve, peers)]
-        last = median(max(peer.curve, default=0) for peer in peers) if peers else 0.0
-        reported = trial.user_attrs.get(VALUES_ATTRIBUTE) or {}
-        for goal, sign in zip(self._goals[1:], self._signs[1:], strict=True):
-            if goal.name not in reported:
-                return None
-            longer = max(last / max(curve), 1.0) if goal.name in _GROWING and max(curve) else 1.0
-            costs.append(sign * longer * reported[goal.name])
-        return tuple(costs)
+        return costs_at_the_end(curve, trial.user_attrs.get(VALUES_ATTRIBUTE, {}), self._goals, peers)
 
     def _laid(self, own: Sequence[Costs]) -> list[Costs | None]:
         """The costs of all earlier trials on the scale of `own`."""
@@ -201,7 +190,7 @@ class Seen:
 
     def _signed(self, values: Sequence[float]) -> list[float]:
         """Values as costs, or costs as values."""
-        return [sign * value for sign, value in zip(self._signs, values, strict=True)]
+        return [its * value for its, value in zip(self._signs, values, strict=True)]
 
 
 def _curve(trial: FrozenTrial) -> dict[int, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from raytune_ft.config.experiment import Experiment
@@ -14,6 +14,7 @@ from raytune_ft.search.attributes import (
     MEMORY_CONSTRAINT,
     OUTCOME_ATTRIBUTE,
     REASON_ATTRIBUTE,
+    STEP_ATTRIBUTE,
     VALUES_ATTRIBUTE,
 )
 from raytune_ft.search.claim import claim
@@ -25,9 +26,13 @@ from raytune_ft.training.outcome import Outcome, OutcomeKind
 if TYPE_CHECKING:
     import optuna
 
+    from raytune_ft.search.seen import Source
 
-def open_study(experiment: Experiment, search: Search, run: RunDirectory) -> optuna.Study:
-    """Creates or opens the study that bears the experiment's name.
+
+def open_study(
+    experiment: Experiment, search: Search, run: RunDirectory, earlier: Sequence[Source] = ()
+) -> optuna.Study:
+    """Creates or opens the study that bears the experiment's name; its algorithm also sees the `earlier` trials.
 
     Raises:
         InputError: The storage does not answer, or another run has a study of that name there.
@@ -51,7 +56,7 @@ def open_study(experiment: Experiment, search: Search, run: RunDirectory) -> opt
         known = len(study.get_trials(deepcopy=False))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.sampler = make_sampler(search, experiment, known)
+        study.sampler = make_sampler(search, experiment, known, earlier)
     return study
 
 
@@ -81,6 +86,7 @@ def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
 
     trial.set_user_attr(OUTCOME_ATTRIBUTE, str(outcome.kind))
     trial.set_user_attr(REASON_ATTRIBUTE, outcome.reason)
+    trial.set_user_attr(STEP_ATTRIBUTE, outcome.step)
     if outcome.kind is OutcomeKind.out_of_memory:
         trial.set_constraint(MEMORY_CONSTRAINT, 1.0)  # what is above zero is infeasible
     several = len(study.directions) > 1
