@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.schedulers import Asha
-from raytune_ft.config.training import Lane
-from raytune_ft.data.base_model import local_files
-from raytune_ft.data.fingerprint import data_fingerprint
-from raytune_ft.data.prepared import MANIFEST
+from raytune_ft.config.training import Isolated, Lane, Resources
+from raytune_ft.data.base_model import model_config
 from raytune_ft.execution.runner import choose_runner
-from raytune_ft.paths import RunDirectory, read_json
+from raytune_ft.search.activations import Shape
 from raytune_ft.search.bounds import Bounds, bounds, choices
+from raytune_ft.search.forecast import device_hours, expected_paces, hours
 from raytune_ft.search.memory import WorkerMemory, worker_memory
+from raytune_ft.search.peak import Peak, Room, peak_memory, room_here
+from raytune_ft.search.prices import devices_of_group
+from raytune_ft.search.row_lengths import row_lengths
+from raytune_ft.search.rungs import RungPlan, plain_halving_steps, plan_rungs, sweep_steps
+from raytune_ft.search.span import Span
+from raytune_ft.search.speed import Speed, expected_speed
+from raytune_ft.search.work import Work, work_of
 
 SECONDS_PER_ISOLATED_START = 38.0
 """What each trial takes longer with workers of its own; benchmarks/lanes.py, sweep."""
 DECAYING = ("linear", "cosine")
 """Schedules whose rate at a rung depends on how long the trial would go on."""
 MEASURED_ON = "2 CPU cores without a GPU, SmolLM2-135M"
-
-
-@dataclass(frozen=True)
-class RungPlan:
-    """How many trials train to a step.
-
-    Attributes:
-        step: A rung, or the last step.
-        trials: At least and at most; asynchronous halving lets the first on, and everyone who is better than before.
-        halving: Where just one in `reduction_factor` goes on from each rung.
-    """
-
-    step: int
-    trials: Bounds
-    halving: int
 
 
 @dataclass(frozen=True)
@@ -54,12 +44,21 @@ class Plan:
         halving_steps: The same where just one in `reduction_factor` goes on from each rung; None where
             `train.max_steps` is searched.
         samples: Training rows of the whole sweep, repeats counted.
-        tokens_per_row: Mean over the tokenised training rows; None where an earlier run has not made them.
+        tokens_per_row: Mean over the training rows; None where the base's tokenizer is not on this machine.
+        tokens_counted: Whether that was counted over all rows, as an earlier run prepared them, or in a sample.
         worker_groups: That are started.
         isolated_worker_groups: That isolated trials would start.
         saved_seconds: About what starting fewer saves of the sweep's time.
         saving_measured_on: The machine whose seconds per start that counts with.
         memory: Of one worker; None where the base's weights are not on this machine.
+        work: Steps, reports and tokens, with what is likely.
+        groups: Worker groups that train at the same time, as far as this machine can tell.
+        peak: The most memory that a worker will hold, MiB; None where something of it is unknown.
+        room: What this machine has; None where it has no such device.
+        speed: That hours are reckoned with; None for an unknown GPU.
+        hours: Of the sweep.
+        device_hours: Times the GPUs that worker groups hold, or CPUs.
+        cost: Of these, by `search.budget.prices`.
         warnings: What will run, and mislead.
     """
 
@@ -73,11 +72,20 @@ class Plan:
     halving_steps: int | None
     samples: Bounds
     tokens_per_row: float | None
+    tokens_counted: bool
     worker_groups: int
     isolated_worker_groups: int
     saved_seconds: float
     saving_measured_on: str
     memory: WorkerMemory | None
+    work: Work
+    groups: int
+    peak: Peak | None
+    room: Room | None
+    speed: Speed | None
+    hours: Span | None
+    device_hours: Span | None
+    cost: Span | None
     warnings: tuple[str, ...]
 
 
@@ -91,13 +99,21 @@ def plan_sweep(experiment: Experiment) -> Plan:
     search = experiment.search
     trials, at_once = (search.trials, min(search.max_concurrent, search.trials)) if search else (1, 1)
     last = bounds(experiment, "train.max_steps")
-    rungs = _rungs(experiment, trials)
-    grace = experiment.rungs()[:1] or (last.least,)
-    steps = Bounds(last.least + (trials - 1) * grace[0], trials * last.most)
+    rungs = plan_rungs(experiment, trials)
+    steps = sweep_steps(experiment, trials)
     groups, saved = trials, 0.0
     if isinstance(choice.runner, Lane):
         groups = choice.runner.lanes or at_once
         saved = (math.ceil(trials / at_once) - 1) * SECONDS_PER_ISOLATED_START
+    rows, halving_steps = row_lengths(experiment), plain_halving_steps(rungs) if last.least == last.most else None
+    shape, memory = Shape.of(model_config(experiment.base_model)), worker_memory(experiment, choice.runner)
+    work = work_of(experiment, steps, halving_steps, rows)
+    room = room_here(bool(experiment.resources.gpus_per_worker))
+    at_a_time = _groups(experiment.resources, choice.runner, at_once)
+    speed = shape and expected_speed(experiment, choice.runner, shape, room and room.device)
+    start_s = SECONDS_PER_ISOLATED_START if isinstance(choice.runner, Isolated) else None
+    whole = speed and hours(work, expected_paces(speed, at_a_time, start_s))
+    held = whole and device_hours(whole, at_a_time, devices_of_group(experiment.resources))
     return Plan(
         experiment=experiment.name,
         runner=choice.runner.type,
@@ -106,16 +122,42 @@ def plan_sweep(experiment: Experiment) -> Plan:
         max_concurrent=at_once,
         rungs=rungs,
         steps=steps,
-        halving_steps=_halving_steps(rungs) if last.least == last.most else None,
+        halving_steps=halving_steps,
         samples=steps * _samples_per_step(experiment),
-        tokens_per_row=_tokens_per_row(experiment),
+        tokens_per_row=round(rows.mean, 1) if rows else None,
+        tokens_counted=bool(rows and rows.exact),
         worker_groups=groups,
         isolated_worker_groups=trials,
         saved_seconds=saved,
         saving_measured_on=MEASURED_ON,
-        memory=worker_memory(experiment, choice.runner),
+        memory=memory,
+        work=work,
+        groups=at_a_time,
+        peak=peak_memory(experiment, choice.runner, memory, rows, at_a_time),
+        room=room,
+        speed=speed,
+        hours=whole,
+        device_hours=held,
+        cost=held and cost_of(experiment, held),
         warnings=_warnings(experiment),
     )
+
+
+def cost_of(experiment: Experiment, held: Span) -> Span | None:
+    """Of device hours; from the cheapest price to the dearest, where Ray is not asked which device it will be."""
+    prices = experiment.search.budget.prices if experiment.search else {}
+    on_gpu = bool(experiment.resources.gpus_per_worker)
+    fitting = [price for device, price in prices.items() if (device != "cpu") is on_gpu]
+    return held * Span(min(fitting), sum(fitting) / len(fitting), max(fitting)) if fitting else None
+
+
+def _groups(resources: Resources, runner: Lane | Isolated, at_once: int) -> int:
+    """Worker groups at the same time: as many as trials, or as lanes; a private Ray has this machine's room only."""
+    if isinstance(runner, Lane) and runner.lanes:
+        return min(runner.lanes, at_once)
+    if os.environ.get("RAY_ADDRESS") or resources.gpus_per_worker or isinstance(runner, Isolated):
+        return at_once
+    return max(1, min(at_once, int((os.cpu_count() or 1) / (resources.workers * resources.cpus_per_worker))))
 
 
 def _warnings(experiment: Experiment) -> tuple[str, ...]:
@@ -128,33 +170,6 @@ def _warnings(experiment: Experiment) -> tuple[str, ...]:
     return (f"train.lr_scheduler_type: {' and '.join(decaying)} {what} than they end; {remedy}",)
 
 
-def _rungs(experiment: Experiment, trials: int) -> tuple[RungPlan, ...]:
-    scheduler = experiment.search.scheduler if experiment.search else None
-    factor = scheduler.reduction_factor if isinstance(scheduler, Asha) else 1
-    steps = (*experiment.rungs(), experiment.train.max_steps)
-    return tuple(
-        RungPlan(step, Bounds(1 if passed else trials, trials), math.ceil(trials / factor**passed))
-        for passed, step in enumerate(steps)
-    )
-
-
-def _halving_steps(rungs: tuple[RungPlan, ...]) -> int:
-    begins = (0, *(rung.step for rung in rungs))
-    return sum((rung.step - begin) * rung.halving for begin, rung in zip(begins, rungs, strict=False))
-
-
 def _samples_per_step(experiment: Experiment) -> Bounds:
     rows = bounds(experiment, "train.per_device_train_batch_size")
     return rows * bounds(experiment, "train.gradient_accumulation_steps") * bounds(experiment, "resources.workers")
-
-
-def _tokens_per_row(experiment: Experiment) -> float | None:
-    """Out of the manifest that an earlier run of the same data left."""
-    path = RunDirectory(Path(experiment.output_dir) / experiment.name).data / MANIFEST
-    if not path.is_file():
-        return None
-    manifest = read_json(path)
-    if manifest["fingerprint"] != data_fingerprint(experiment, local_files(experiment.base_model)):
-        return None
-    train: dict[str, int] = manifest["splits"]["train"]
-    return round(train["tokens"] / train["rows"], 1)

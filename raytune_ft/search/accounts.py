@@ -1,0 +1,119 @@
+"""A study's budget, what it has used of it, and what it was forecast to use: the sweep's one handle on the three."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.search import Search
+from raytune_ft.errors import InputError
+from raytune_ft.paths import RunDirectory
+from raytune_ft.search.foresight import Foresight
+from raytune_ft.search.prices import device_price, devices_of_group
+from raytune_ft.search.spent import Meter, used_up
+from raytune_ft.training.metrics_log import read_metrics
+from raytune_ft.training.outcome import Outcome, OutcomeKind
+
+if TYPE_CHECKING:
+    from raytune_ft.search.budget_stop import BudgetStop
+    from raytune_ft.search.trials import Trials
+
+
+class Accounts:
+    """Opened before anything starts; counts from then on.
+
+    Args:
+        experiment: With a `search` section.
+        search: That section.
+        run: The run directory.
+
+    Attributes:
+        stop: Ends the study whose budget is used up; there once trials are about to run.
+    """
+
+    def __init__(self, experiment: Experiment, search: Search, run: RunDirectory) -> None:
+        self._experiment, self._search, self._run = experiment, search, run
+        self._meter = Meter(run.spent, devices_of_group(experiment.resources))
+        self._foresight = Foresight(experiment, run, self._meter)
+        self.stop: BudgetStop | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Which limit is reached, in words, or None."""
+        return self.stop.reason if self.stop else used_up(self._search.budget, self._meter.spent)
+
+    def used_up(self) -> bool:
+        """Whether a limit is reached."""
+        return self.reason is not None
+
+    def check_open(self, finished: int) -> None:
+        """Raises InputError where an earlier driver closed the study, and its budget was not raised since."""
+        if self._meter.closed and self.reason:
+            where = f"search.budget: study {self._experiment.name}"
+            what = f"is closed with {finished} of {self._search.trials} trials, as {self.reason} ({self.words()})"
+            raise InputError(where, what, "raise that limit to go on, e.g. --set search.budget.tokens=...")
+        self._meter.closed = None
+
+    def plan(self) -> None:
+        """Leaves `plan.json`, unless an earlier driver did."""
+        self._foresight.plan()
+
+    def price(self) -> None:
+        """Takes the prices of the cluster's devices; raises InputError where a limited cost has none."""
+        self._meter.price = device_price(self._experiment)
+
+    @contextmanager
+    def groups(self, count: int) -> Iterator[None]:
+        """Worker groups that all trials share are up for the length of the block."""
+        names = [f"lane {number}" for number in range(count)]
+        for name in names:
+            self._meter.group_up(name)
+        try:
+            yield
+        finally:
+            for name in names:
+                self._meter.group_down(name)
+
+    def attend(self, scheduler: Any, trials: Trials) -> tuple[Any, ...]:
+        """Has `scheduler` heed the budget, and returns Tune's callbacks that keep the accounts; makes `stop`."""
+        from raytune_ft.search.budget_stop import BudgetStop, Metering
+
+        self.stop = BudgetStop(self._search.budget, self._meter)
+        self.stop.watch(scheduler)
+        self._foresight.shared_groups(trials.groups)
+        return (Metering(self._meter, self._foresight, self._run, own_groups=not trials.groups),)
+
+    def cut_short(self, trial: str, result: Mapping[str, Any]) -> Outcome | None:
+        """How a trial ended that had steps left when the budget was used up; None where that is not why it ended.
+
+        Args:
+            trial: Its name.
+            result: Its last; a trial that Tune had paused, or not begun, has none here.
+        """
+        if self.reason is None:
+            return None
+        reports = [dict(result)] if result.get("step") else read_metrics(self._run.trial(trial).metrics)
+        last = reports[-1] if reports else {}
+        step, value = int(last.get("step", 0)), last.get(self._search.metric)
+        if step >= self._experiment.train.max_steps:
+            return None
+        when = f"at step {step}" if step else "before its first report"
+        return Outcome(OutcomeKind.pruned, f"{self.reason} {when}", step, value, float(last.get("seconds", 0.0)))
+
+    def close(self, finished: int) -> str:
+        """The budget is used up and the study closed for good; returns a line for a person."""
+        self._meter.closed = self.reason
+        self._meter.write()
+        return f"{self.reason} ({self.words()}); closed with {finished} of {self._search.trials} trials"
+
+    def write(self) -> None:
+        """Leaves what is used up so far."""
+        self._meter.write()
+
+    def words(self) -> str:
+        """What is used up, of those that are limited, e.g. `1,023,456 tokens, 0.51 hours`."""
+        spent = self._meter.spent
+        parts = [f"{spent.tokens:,} tokens", f"{spent.hours:.2f} hours", f"{spent.device_hours:.2f} device hours"]
+        return ", ".join([*parts, f"cost {spent.cost:.2f}"] if spent.cost is not None else parts)
