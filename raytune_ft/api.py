@@ -29,11 +29,12 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 
 def check_inputs(experiment: Experiment, log: Callable[[str], None] = _to_stderr) -> None:
     """Checks the base model and every line of the data; starts nothing, logs warnings. Raises InputError."""
+    from raytune_ft.config.fits import search_warnings
     from raytune_ft.data.base_model import check_base_model
     from raytune_ft.data.checks import check_data
 
     check_base_model(experiment)
-    for warning in check_data(experiment).warnings:
+    for warning in (*search_warnings(experiment), *check_data(experiment).warnings):
         log(f"warning: {warning}")
 
 

@@ -17,6 +17,7 @@ from raytune_ft.cli import (
     evaluate,
     experiment,
     plan,
+    portfolio,
     quickstart,
     registry,
     report,
@@ -36,6 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(assets.app, name="assets")
+app.add_typer(portfolio.app, name="portfolio")
 VERBS: dict[str, Callable[..., None]] = {
     "quickstart": quickstart.quickstart,
     "init": experiment.init,

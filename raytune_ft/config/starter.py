@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from raytune_ft.config.data import DataFormat
+from raytune_ft.config.model_size import space_for
 from raytune_ft.config.yaml import dump_text
 from raytune_ft.errors import InputError
 from raytune_ft.names import check_name
@@ -23,7 +24,7 @@ data:
   format: {format}               # prompt_completion: {{"prompt", "completion"}}; messages: {{"messages": [...]}}
   max_length: 1024               # tokens in a row at most
 objective: {{type: sft, loss_on: completion}}
-method: {{type: lora, r: 16, alpha: 32, target_modules: all-linear}}
+method: {{type: lora, r: 16, alpha: {alpha}, target_modules: all-linear}}
 train:
   per_device_train_batch_size: 8
   max_steps: 200                 # of a trial that is never stopped
@@ -36,15 +37,7 @@ resources:
   gpus_per_worker: 0             # 1 on a GPU machine
   strategy: {{type: ddp}}          # or {{type: deepspeed, zero_stage: 2}}
 search:
-  space:                         # inline, or a file of search_spaces/; keys are paths into this file
-    parameters:
-      train.learning_rate: {{loguniform: [5.0e-5, 2.0e-3]}}
-      method.r: {{choice: [8, 16, 32]}}
-      train.per_device_train_batch_size: {{choice: [4, 8, 16]}}
-    start_from:
-      - {{train.learning_rate: 2.0e-4, method.r: 16, train.per_device_train_batch_size: 8}}
-  algorithm: {{type: tpe, seed: 0}}
-  scheduler: {{type: asha, grace_period: 20, reduction_factor: 3}}
+{search}  scheduler: {{type: asha, grace_period: 20, reduction_factor: 3}}
   trials: 16
   max_concurrent: 1              # trials at once
 # With a closed set of answers, accuracy and F1 are compared too:
@@ -53,6 +46,31 @@ evaluate: {{metrics: [loss]}}
 tracking: {{tensorboard: true}}    # wandb: {{mode: offline, project: my-project}}
 registry: {{path: registry}}
 """
+
+
+_INLINE = """\
+  space:                         # inline, or a file of search_spaces/; keys are paths into this file
+    parameters:
+      train.learning_rate: {loguniform: [5.0e-5, 2.0e-3]}
+      method.r: {choice: [8, 16, 32]}
+      train.per_device_train_batch_size: {choice: [4, 8, 16]}
+    start_from:
+      - {train.learning_rate: 2.0e-4, method.r: 16, train.per_device_train_batch_size: 8}
+  algorithm: {type: tpe, seed: 0}
+"""
+_SMALL = """\
+  space:                         # inline, or a file of search_spaces/; keys are paths into this file
+    parameters:
+      train.learning_rate: {loguniform: [1.0e-4, 5.0e-3]}
+      method.r: {choice: [4, 8, 16, 32]}
+      train.per_device_train_batch_size: {choice: [4, 8, 16]}
+  algorithm: {type: portfolio, file: search_spaces/portfolios/lora_sft_small.yaml, first: 4}   # then tpe
+"""
+_SHIPPED = """\
+  space: search_spaces/%s.yaml   # its ranges are for models of this size; or write one here
+  algorithm: {type: tpe, seed: 0}
+"""
+_SEARCHES = {None: _INLINE, "lora_sft_small": _SMALL}
 
 
 def write_starter(to: Path, *, name: str | None, base_model: str, train: Path, test: Path | None) -> None:
@@ -67,6 +85,7 @@ def write_starter(to: Path, *, name: str | None, base_model: str, train: Path, t
         if path is not None and not path.is_file():
             raise InputError(str(path), "no such file", "give a JSONL file")
     name = check_name("--name", name) if name else _name_of(train)
+    space = space_for(base_model)
     held_out = f"  test: {dump_text(str(test))}" if test else "  # test: test.jsonl          # rows no trial ever sees"
     write_text(
         to,
@@ -77,6 +96,8 @@ def write_starter(to: Path, *, name: str | None, base_model: str, train: Path, t
             train=dump_text(str(train)),
             test=held_out,
             format=_format_of(train),
+            search=_SEARCHES.get(space, _SHIPPED % space),
+            alpha=16 if space == "lora_sft_small" else 32,  # what the portfolio's studies had
         ),
     )
 

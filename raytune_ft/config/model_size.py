@@ -1,0 +1,35 @@
+"""How large a base model is, as far as its files or its name tell, and which shipped space is made for it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+_SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])")
+_SPACES = ((1.0, "lora_sft_small"), (5.5, "lora_sft_1b_4b"), (10.5, "lora_sft_7b_8b"), (80.0, "lora_sft_13b_70b"))
+
+
+def billions(base_model: str) -> float | None:
+    """Weights in billions: of the model's files, or of a name like `Qwen2.5-0.5B`; None where neither tells."""
+    directory = Path(base_model).expanduser()
+    stored = sum(path.stat().st_size for path in directory.glob("*.safetensors")) if directory.is_dir() else 0
+    if stored:
+        return stored / _bytes_per_weight(directory) / 1e9
+    sizes = [float(number) * {"m": 1e-3, "b": 1.0}[unit] for number, unit in _SIZE.findall(directory.name.lower())]
+    return sizes[0] if sizes else None
+
+
+def space_for(base_model: str) -> str | None:
+    """The name of the shipped space for models of that size, or None where the size is unknown or beyond them."""
+    size = billions(base_model)
+    return None if size is None else next((name for below, name in _SPACES if size < below), None)
+
+
+def _bytes_per_weight(directory: Path) -> int:
+    try:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # `check` says what is wrong with it
+        return 2
+    dtype = config.get("dtype") or config.get("torch_dtype") if isinstance(config, dict) else None
+    return 4 if dtype == "float32" else 2

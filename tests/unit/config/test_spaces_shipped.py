@@ -1,0 +1,63 @@
+"""Each file of search_spaces/ is one that `check` takes, and says where its ranges come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from raytune_ft.config.portfolio import read_portfolio
+from raytune_ft.config.training import MAX_SERVED_LORA_RANK
+
+ROOT = Path(__file__).parents[3]
+SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
+PORTFOLIOS = sorted((ROOT / "search_spaces/portfolios").glob("*.yaml"))
+
+
+def name(path: Path) -> str:
+    return path.stem
+
+
+def test_there_is_a_space_for_every_size_and_a_portfolio() -> None:
+    sizes = {"lora_sft_small", "lora_sft_1b_4b", "lora_sft_7b_8b", "lora_sft_13b_70b"}
+    assert sizes <= {path.stem for path in SPACES}
+    assert {path.stem for path in PORTFOLIOS} <= {path.stem for path in SPACES} and PORTFOLIOS
+
+
+@pytest.mark.parametrize("path", SPACES, ids=name)
+def test_a_shipped_space_loads_begins_somewhere_and_can_be_served(load, path: Path) -> None:
+    space = load(("space: space.yaml", f"space: {path}")).search.space
+    assert space.start_from and all(set(start) == set(space.parameters) for start in space.start_from)
+    ranks = space.parameters["method.r"].extremes()
+    assert max(ranks) <= MAX_SERVED_LORA_RANK
+
+
+@pytest.mark.parametrize("path", SPACES, ids=name)
+def test_a_shipped_space_says_where_its_ranges_come_from(path: Path) -> None:
+    comment = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
+    assert path.read_text().startswith("#") and "LoRA Without Regret" in comment
+
+
+@pytest.mark.parametrize("path", SPACES, ids=name)
+def test_a_shipped_space_is_found_from_any_directory(load, path: Path) -> None:
+    assert load(("space: space.yaml", f"space: search_spaces/{path.name}")).search.space.start_from
+
+
+def test_the_quoted_first_choices_for_7b_and_8b_models_are_tried_first_as_batches_of_8_and_32(load) -> None:
+    space = load(("space: space.yaml", "space: search_spaces/lora_sft_7b_8b.yaml")).search.space
+    batch, steps = "train.per_device_train_batch_size", "train.gradient_accumulation_steps"
+    told = [
+        (start["train.learning_rate"], start[batch] * start[steps], start["method.alpha"], start["method.r"])
+        for start in space.start_from[:2]
+    ]
+    assert told == [(5e-5, 8, 32, 128), (5e-5, 32, 128, 128)]
+
+
+@pytest.mark.parametrize("path", PORTFOLIOS, ids=name)
+def test_a_shipped_portfolio_names_its_studies_and_can_be_taken_from_any_directory(load, path: Path) -> None:
+    portfolio = read_portfolio(path)
+    assert portfolio.studies and all(study.fingerprint for study in portfolio.studies)
+    assert len(portfolio.configurations) >= 4
+    algorithm = f"algorithm: {{type: portfolio, file: search_spaces/portfolios/{path.name}}}"
+    search = load(("algorithm: {type: tpe, seed: 0}", algorithm)).search
+    assert search.algorithm.configurations == [entry.parameters for entry in portfolio.configurations]
