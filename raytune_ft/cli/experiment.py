@@ -40,12 +40,14 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check an experiment file, its space, its model and every line of its data; start nothing."""
+    from raytune_ft.config.fits import search_warnings
     from raytune_ft.config.load import load_experiment
     from raytune_ft.config.schema import experiment_schema
     from raytune_ft.data.base_model import check_base_model
     from raytune_ft.data.checks import check_data
     from raytune_ft.errors import InputError
     from raytune_ft.execution.runner import choose_runner
+    from raytune_ft.search.warm_start import check_warm_start
 
     if schema:
         console.print_json(json.dumps(experiment_schema()))
@@ -54,15 +56,17 @@ def check(
         raise InputError("check", "no experiment file given", "raytune-ft check experiments/quickstart.yaml")
     checked = load_experiment(experiment, overrides or ())
     check_base_model(checked)
+    check_warm_start(checked)
     choice = choose_runner(checked)
     summary = check_data(checked)
+    warnings = [*search_warnings(checked), *summary.warnings]
     result = {
         "experiment": checked.name,
         "base_model": checked.base_model,
         "splits": summary.rows,
         "runner": choice.runner.type,
         "runner_reason": choice.reason,
-        "warnings": list(summary.warnings),
+        "warnings": warnings,
         "ok": True,
     }
 
@@ -71,6 +75,6 @@ def check(
         out(f"{experiment}: ok ({checked.base_model}; rows: {rows})")
         out(f"runner: {choice.runner.type} ({choice.reason})")
 
-    for warning in summary.warnings:
+    for warning in warnings:
         say(f"warning: {warning}")
     emit(result, as_json, text)
