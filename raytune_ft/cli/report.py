@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -22,12 +23,15 @@ def report(
     from raytune_ft.ownership import check_own
     from raytune_ft.reporting.html import write_report
     from raytune_ft.reporting.picture import write_picture
+    from raytune_ft.reporting.plan_truth import plan_against_truth
     from raytune_ft.reporting.read import open_run
 
     opened = open_run(run)
     check_own(opened, trust=trust)
     path = write_picture(opened, plot) if plot else write_report(opened)
-    emit({"plot" if plot else "report": str(path)}, as_json, lambda: typer.echo(str(path)))
+    values = {"plot" if plot else "report": str(path)}
+    lines = {line.name: asdict(line) for line in plan_against_truth(opened)}
+    emit(values | {"plan_truth": lines}, as_json, lambda: typer.echo(str(path)))
 
 
 def dashboard(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import optuna
 
 MAY_CHANGE = {"search.trials", "search.max_concurrent"}
+MAY_CHANGE_BELOW = ("search.budget.",)
 
 
 @contextmanager
@@ -45,19 +46,24 @@ def check_same_experiment(experiment: Experiment, run: RunDirectory) -> None:
     """Raises InputError, with the differences, when `run` belongs to another configuration."""
     if not run.experiment.exists():
         return
-    before = _flat(yaml.safe_load(run.experiment.read_text(encoding="utf-8")))
-    now = _flat(resolved_values(experiment))
+    before = flat(yaml.safe_load(run.experiment.read_text(encoding="utf-8")))
+    now = flat(resolved_values(experiment))
     changed = [
         f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in MAY_CHANGE
+        if before.get(key) != now.get(key) and not _may_change(key)
     ]
     if changed:
         shown = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         raise InputError(str(run.root), f"was started with other settings ({shown})", "undo them, or change `name`")
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _may_change(key: str) -> bool:
+    return key in MAY_CHANGE or key.startswith(MAY_CHANGE_BELOW)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Key path -> value, of nested settings."""
     return dict(_walk(values, prefix))
 
 

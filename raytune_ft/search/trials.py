@@ -36,6 +36,7 @@ class Trials:
         tune: Further settings of Tune's TuneConfig.
         callbacks: Of Tune's.
         max_failures: How often Tune starts a trial's process again.
+        groups: Worker groups that all trials share; 0 where each has its own.
     """
 
     trainable: Any
@@ -44,6 +45,7 @@ class Trials:
     tune: dict[str, Any] = field(default_factory=dict)
     callbacks: tuple[Any, ...] = ()
     max_failures: int = 0
+    groups: int = 0
 
 
 @contextmanager
@@ -96,6 +98,7 @@ def on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any, count: 
         {"reuse_actors": True},
         (ReleaseProxies(dispatcher),),
         PROXY_RETRIES,
+        count,
     )
 
 

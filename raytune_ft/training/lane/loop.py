@@ -158,7 +158,9 @@ class LaneLoop:
                 self._report(trial)
 
     def _report(self, trial: RunningTrial) -> None:
+        began = time.perf_counter()
         eval_loss = evaluate(self._stepper, trial, self._ranks)
+        trial.eval_seconds += time.perf_counter() - began
         if isinstance(eval_loss, str):
             self._end(trial, OutcomeKind.out_of_memory, eval_loss)
             return
