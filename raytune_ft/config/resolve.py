@@ -27,7 +27,10 @@ def redact(value: Any) -> Any:
 
 
 def _is_secret(key: str, item: Any) -> bool:
-    return item is not None and not isinstance(item, dict) and _SECRET_KEY.search(key) is not None
+    if item is None or isinstance(item, dict):
+        return False
+    counts = key.endswith("tokens") and isinstance(item, int)  # `budget.tokens`, a number of them
+    return not counts and _SECRET_KEY.search(key) is not None
 
 
 def resolved_values(experiment: Experiment) -> dict[str, Any]:

@@ -24,6 +24,14 @@ def test_a_resolved_file_reads_back_to_the_same_experiment(load, tmp_path: Path)
     assert resolved_yaml(again) == resolved_yaml(experiment)
 
 
+def test_numbers_of_tokens_are_no_secret(load, tmp_path: Path) -> None:
+    lane = ("  trials: 4\n", "  trials: 4\n  budget: {tokens: 5000}\nrunner: {type: lane, step: {round_tokens: 8}}\n")
+    experiment = load(lane)
+    (tmp_path / "resolved.yaml").write_text(resolved_yaml(experiment), encoding="utf-8")
+    assert load_experiment(tmp_path / "resolved.yaml") == experiment
+    assert redact({"tokens": CANARY, "round_tokens": 8}) == {"tokens": REDACTED, "round_tokens": 8}
+
+
 def test_a_resolved_file_shows_defaults_and_the_space_itself(load) -> None:
     values = resolved_values(load())
     assert values["train"]["warmup_steps"] == 0
