@@ -28,8 +28,9 @@ def compare(
     second: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another run directory.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show two runs side by side, and whether they saw the same data."""
-    from raytune_ft.reporting.comparison import compare_runs, comparison_view
+    """Show two studies side by side: settings, outcomes, the way to the best, and whether their numbers compare."""
+    from raytune_ft.reporting.comparison import compare_runs
+    from raytune_ft.reporting.comparison_view import comparison_view
     from raytune_ft.reporting.read import open_run
 
     both = compare_runs(open_run(first), open_run(second))

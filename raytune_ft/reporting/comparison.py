@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+import yaml
 
 from raytune_ft.paths import RunDirectory
-from raytune_ft.reporting.read import read_data_facts, read_evaluation, read_leaderboard, read_winner
-from raytune_ft.reporting.wording import number, one_line, outcome_words, short_names
+from raytune_ft.reporting.read import (
+    Interval,
+    read_data_facts,
+    read_evaluation,
+    read_leaderboard,
+    read_trials,
+    read_winner,
+)
+from raytune_ft.reporting.so_far import SoFar, Standing, best_so_far, standings, tokens_to
+from raytune_ft.search.resume import flat
+
+_NAMES = ("name", "output_dir", "registry.path", "registry.adapter")
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,12 @@ class RunSummary:
     outcomes: Mapping[str, int]
     test: Mapping[str, float]
     fingerprint: str | None
+    tokens: int = 0
+    """Trained by all trials."""
+    hours: float = 0.0
+    """Of training, all trials together."""
+    gain: Mapping[str, Interval] = field(default_factory=dict)
+    """Winner minus base on the test split."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +54,60 @@ class RunComparison:
     second: RunSummary
     same_data: bool
     warnings: tuple[str, ...]
+    settings: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    """Those that differ: key path -> both values."""
+    at_tokens: tuple[Standing, ...] = ()
+    """Best so far after so many tokens."""
+    at_hours: tuple[Standing, ...] = ()
+    """Best so far after so many hours of training."""
+    tokens_to_best: tuple[int | None, int | None] = (None, None)
+    """Until each came within 1 % of the better one's best."""
 
 
 def compare_runs(first: RunDirectory, second: RunDirectory) -> RunComparison:
     """Summarises both runs; raises InputError where one has no leaderboard yet."""
-    one, other = _summary(first), _summary(second)
+    curves = best_so_far(read_trials(first)), best_so_far(read_trials(second))
+    one, other = _summary(first, curves[0]), _summary(second, curves[1])
+    settings = differing_settings(first, second)
+    bests = tuple([point.best for point in curve] for curve in curves)
+    tokens = ([float(point.tokens) for point in curve] for curve in curves)
+    hours = ([point.hours for point in curve] for curve in curves)
+    known = [best for values in bests for best in values[-1:] if math.isfinite(best)]
     same = one.fingerprint is not None and one.fingerprint == other.fingerprint
-    warnings = []
+    return RunComparison(
+        one,
+        other,
+        same,
+        doubts(one, other, settings),
+        settings,
+        tuple(standings(*tokens, bests)),
+        tuple(standings(*hours, bests)),
+        (tokens_to(curves[0], min(known)), tokens_to(curves[1], min(known))) if known else (None, None),
+    )
+
+
+def doubts(one: RunSummary, other: RunSummary, settings: Mapping[str, tuple[Any, Any]]) -> tuple[str, ...]:
+    """What stands against comparing their numbers."""
+    found = []
     if one.fingerprint is None or other.fingerprint is None:
-        warnings.append("a run without data/manifest.json: whether both saw the same data is unknown")
-    elif not same:
-        warnings.append("the data fingerprints differ: these numbers can't be compared")
+        found.append("a run without data/manifest.json: whether both saw the same data is unknown")
+    elif one.fingerprint != other.fingerprint:
+        found.append("the data fingerprints differ: these numbers can't be compared")
     if one.metric != other.metric:
-        warnings.append(f"judged by {one.metric} and by {other.metric}: the best values can't be compared")
-    return RunComparison(one, other, same, tuple(warnings))
+        found.append(f"judged by {one.metric} and by {other.metric}: the best values can't be compared")
+    if "base_model" in settings:
+        found.append("the base models differ: losses are per token of each one's own tokenizer")
+    return tuple(found)
 
 
-def _summary(run: RunDirectory) -> RunSummary:
+def differing_settings(first: RunDirectory, second: RunDirectory) -> dict[str, tuple[Any, Any]]:
+    """Key path -> both values of what the resolved experiments don't share; a name is no setting."""
+    one, other = (flat(yaml.safe_load(run.experiment.read_text(encoding="utf-8"))) for run in (first, second))
+    keys = [key for key in dict.fromkeys([*one, *other]) if key not in _NAMES and one.get(key) != other.get(key)]
+    return {key: (one.get(key), other.get(key)) for key in keys}
+
+
+def _summary(run: RunDirectory, curve: tuple[SoFar, ...]) -> RunSummary:
     board = read_leaderboard(run)
     winner = read_winner(run) if run.winner.is_file() else None
     facts = read_data_facts(run) if (run.data / "manifest.json").is_file() else None
@@ -73,35 +124,7 @@ def _summary(run: RunDirectory) -> RunSummary:
         outcomes={outcome: outcomes.count(outcome) for outcome in dict.fromkeys(outcomes)},
         test=evaluation.systems.get("winner", {}) if evaluation else {},
         fingerprint=facts.fingerprint if facts else None,
+        tokens=curve[-1].tokens if curve else 0,
+        hours=curve[-1].hours if curve else 0.0,
+        gain=evaluation.difference if evaluation else {},
     )
-
-
-def comparison_view(comparison: RunComparison) -> RenderableType:
-    """Both runs as columns, the warnings below."""
-    one, other = comparison.first, comparison.second
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for summary in (one, other):
-        table.add_column(Text(one_line(summary.run)), justify="right", overflow="fold")
-
-    def line(name: str, left: Any, right: Any) -> None:
-        table.add_row(Text(one_line(name)), *(Text(one_line(number(value))) for value in (left, right)))
-
-    line("base model", one.base_model, other.base_model)
-    line("trials", sum(one.outcomes.values()), sum(other.outcomes.values()))
-    for outcome in dict.fromkeys([*one.outcomes, *other.outcomes]):
-        line(f"  {outcome_words(outcome)}", one.outcomes.get(outcome, 0), other.outcomes.get(outcome, 0))
-    line(f"best {one.metric}", one.best, other.best)
-    line("winner", one.winner, other.winner)
-    for key, name in short_names([*one.parameters, *other.parameters]).items():
-        line(f"  {name}", one.parameters.get(key), other.parameters.get(key))
-    for metric in dict.fromkeys([*one.test, *other.test]):
-        if metric != "seconds":
-            line(f"test {metric}", one.test.get(metric), other.test.get(metric))
-    line("data", _start(one.fingerprint), _start(other.fingerprint))
-    verdict = [Text(warning, style="bold yellow") for warning in comparison.warnings]
-    return Group(table, *(verdict or [Text("same data: the numbers can be compared")]))
-
-
-def _start(fingerprint: str | None) -> str | None:
-    return fingerprint[:12] if fingerprint else None

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from raytune_ft.paths import RunDirectory
-from raytune_ft.reporting.comparison import compare_runs, comparison_view
+from raytune_ft.reporting.comparison import compare_runs
+from raytune_ft.reporting.comparison_view import comparison_view
 from raytune_ft.reporting.status import run_status, status_view
 
 MakeRun = Callable[..., RunDirectory]
