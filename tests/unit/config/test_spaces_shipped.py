@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -61,3 +64,20 @@ def test_a_shipped_portfolio_names_its_studies_and_can_be_taken_from_any_directo
     algorithm = f"algorithm: {{type: portfolio, file: search_spaces/portfolios/{path.name}}}"
     search = load(("algorithm: {type: tpe, seed: 0}", algorithm)).search
     assert search.algorithm.configurations == [entry.parameters for entry in portfolio.configurations]
+
+
+def test_an_installed_package_finds_them_too(tmp_path: Path) -> None:
+    """From the wheel alone, in a directory without search_spaces/."""
+    from hatchling.builders.wheel import WheelBuilder
+
+    with zipfile.ZipFile(next(WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"]))) as wheel:
+        wheel.extractall(tmp_path / "site")
+    names = [f"search_spaces/{path.relative_to(ROOT / 'search_spaces')}" for path in SPACES + PORTFOLIOS]
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
+        f"from raytune_ft.config.shipped import find\nfor name in {names!r}: print(find(name))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    found = [Path(line) for line in done.stdout.splitlines()]
+    assert len(found) == len(names)
+    assert all(path.is_file() and path.is_relative_to(tmp_path / "site") for path in found)
