@@ -53,7 +53,7 @@ class Entry(Strict):
     covered: StrictFloat | None = None
     """Mean regret over the data sets, of the best of the configurations up to this one."""
     helped: str | None = None
-    """The data set whose regret it lowered most; none where the cover began anew and it stands in reserve."""
+    """The data set whose regret it lowered most; none for one in reserve, when nothing was left to lower."""
     regret: dict[str, StrictFloat] = {}
     """Its own regret on each data set: 0 is the best trial of the studies on it, 1 the median one and worse."""
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 NEIGHBOURS = 3
 """Trials that speak for a configuration that was not run."""
 FAR = 0.5
-"""At this distance, half of an axis, the unknown weighs as much as a neighbour does; it counts as regret 1."""
+"""At this distance, half of an axis, the unknown weighs as much as a neighbour does, and two settings are unlike."""
 LEAST_GAIN = 0.01
 """Mean regret that a configuration must take away to be chosen for it; less is noise."""
 
@@ -97,7 +97,7 @@ def estimate(settings: Mapping[str, Any], points: Sequence[Point], axes: Mapping
     Neighbours weigh by their squared nearness, and so does the unknown: far from everything that was run, regret is
     1. It needs no fitting, holds from one trial on, and never promises more than was seen.
     """
-    distances = [(math.dist(_along(axes, settings, point.settings), [0.0] * len(axes)), point) for point in points]
+    distances = [(math.hypot(*_along(axes, settings, point.settings)), point) for point in points]
     exact = [point.regret for distance, point in distances if distance == 0.0]
     if exact:
         return statistics.mean(exact)
@@ -110,36 +110,48 @@ def _along(axes: Mapping[str, Axis], one: Mapping[str, Any], other: Mapping[str,
     return [axis.between(one[key], other[key]) for key, axis in axes.items()]
 
 
-def cover(table: Sequence[Sequence[float]], size: int) -> list[Choice]:
+def nearness(one: Mapping[str, Any], other: Mapping[str, Any], axes: Mapping[str, Axis]) -> float:
+    """1 for the same settings, 0 from the distance `FAR` on."""
+    return max(0.0, 1.0 - math.hypot(*_along(axes, one, other)) / FAR)
+
+
+def _unlike(one: int, other: int) -> float:
+    return 0.0
+
+
+def cover(table: Sequence[Sequence[float]], size: int, nearness: Callable[[int, int], float] = _unlike) -> list[Choice]:
     """Chooses greedily; equal gains go to the less regret over all data sets, then to the first.
 
-    Once no candidate takes away `LEAST_GAIN` any more, the cover begins anew with those that are left: reserves, for a
-    data set that is like none of the known ones.
+    Once no candidate takes away `LEAST_GAIN` any more, reserves follow, for data that is like none of these: of little
+    regret, and unlike what is chosen already, because near ones fail together.
 
     Args:
         table: Regret of each candidate on each data set.
         size: Members at most.
+        nearness: Of two candidates, from 0 to 1.
     """
     chosen: list[Choice] = []
-    left = list(range(len(table)))
+    left = [each for each in range(len(table)) if min(table[each]) < 1.0]  # the others are bad everywhere
     datasets = len(table[0]) if table else 0
-    least, covered = [1.0] * datasets, [1.0] * datasets  # over all members, over those since the last beginning
-    fresh = True
+    least = [1.0] * datasets
     while left and len(chosen) < size:
-        best = min(left, key=lambda each: (-round(_gain(table[each], covered), 9), sum(table[each]), each))
-        if _gain(table[best], covered) < LEAST_GAIN * datasets:
-            if fresh:
-                break  # what is left is as bad as the median everywhere
-            covered, fresh = [1.0] * datasets, True
-            continue
+        best = min(left, key=lambda each: (-round(_gain(table[each], least), 9), sum(table[each]), each))
+        reserve = _gain(table[best], least) < LEAST_GAIN * datasets
+        if reserve:
+            best = min(left, key=lambda each: (_as_reserve(each, table, chosen, nearness), each))
         lowered = [before - now for before, now in zip(least, table[best], strict=True)]
-        helped = max(range(datasets), key=lambda each: lowered[each])
         least = [min(pair) for pair in zip(least, table[best], strict=True)]
-        covered = [min(pair) for pair in zip(covered, table[best], strict=True)]
-        chosen.append(Choice(best, statistics.mean(least), helped if lowered[helped] > 0 else None))
+        helped = None if reserve else max(range(datasets), key=lambda each: lowered[each])
+        chosen.append(Choice(best, statistics.mean(least), helped))
         left.remove(best)
-        fresh = False
     return chosen
+
+
+def _as_reserve(
+    candidate: int, table: Sequence[Sequence[float]], chosen: Sequence[Choice], nearness: Callable[[int, int], float]
+) -> float:
+    nearest = max((nearness(candidate, choice.candidate) for choice in chosen), default=0.0)
+    return statistics.mean(table[candidate]) + nearest
 
 
 def _gain(regret: Sequence[float], covered: Sequence[float]) -> float:

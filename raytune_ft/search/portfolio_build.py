@@ -13,7 +13,7 @@ from raytune_ft.config.portfolio import Entry, PortfolioFile, Source, read_portf
 from raytune_ft.config.yaml import dump_yaml
 from raytune_ft.errors import InputError
 from raytune_ft.paths import write_text
-from raytune_ft.search.coverage import Axis, Point, cover, estimate, regrets
+from raytune_ft.search.coverage import Axis, Point, cover, estimate, nearness, regrets
 from raytune_ft.search.earlier import EarlierStudy, EarlierTrial, read_study
 from raytune_ft.training.outcome import OutcomeKind
 
@@ -75,6 +75,7 @@ def build_portfolio(runs: Sequence[Path], size: int) -> Built:
         }.values()
     )
     table = [[estimate(settings, dataset.points, axes) for dataset in datasets] for settings in candidates]
+    chosen = cover(table, size, lambda one, other: nearness(candidates[one], candidates[other], axes))
     entries = [
         Entry(
             parameters={key: _short(value) for key, value in candidates[choice.candidate].items()},
@@ -84,7 +85,7 @@ def build_portfolio(runs: Sequence[Path], size: int) -> Built:
                 dataset.name: _short(regret) for dataset, regret in zip(datasets, table[choice.candidate], strict=True)
             },
         )
-        for choice in cover(table, size)
+        for choice in chosen
     ]
     if len(datasets) == 1:
         warnings.append(

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from raytune_ft.config.load import load_experiment
+from raytune_ft.config.model_size import billions, space_for
+from raytune_ft.config.portfolio import portfolio_warnings
 from raytune_ft.config.starter import write_starter
 from raytune_ft.errors import InputError
 
@@ -109,3 +111,48 @@ def test_missing_data_and_a_bad_name_are_refused(tmp_path: Path) -> None:
     train = rows(tmp_path / "t.jsonl", PAIR)
     with pytest.raises(InputError, match=r"--name: '\.\./x' is not a valid name"):
         write_starter(tmp_path / "e.yaml", name="../x", base_model="b", train=train, test=None)
+
+
+@pytest.mark.parametrize(
+    ("base", "space"),
+    [
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "lora_sft_small"),
+        ("Qwen/Qwen2.5-0.5B", "lora_sft_small"),
+        ("meta-llama/Llama-3.2-1B", "lora_sft_1b_4b"),
+        ("Qwen/Qwen3-4B-Instruct-2507", "lora_sft_1b_4b"),
+        ("mistralai/Mistral-7B-v0.3", "lora_sft_7b_8b"),
+        ("meta-llama/Llama-3.1-8B", "lora_sft_7b_8b"),
+        ("meta-llama/Llama-3.3-70B-Instruct", "lora_sft_13b_70b"),
+        ("Qwen/Qwen3-30B-A3B", "lora_sft_13b_70b"),
+        ("Qwen/Qwen3-235B-A22B", None),
+        ("mistralai/Mixtral-8x7B-v0.1", None),
+        ("models/base", None),
+    ],
+)
+def test_a_model_gets_the_space_of_its_size_where_its_name_tells_it(
+    base: str, space: str | None, tmp_path: Path
+) -> None:
+    assert space_for(base) == space
+    train = rows(tmp_path / "t.jsonl", PAIR)
+    write_starter(tmp_path / "e.yaml", name=None, base_model=base, train=train, test=None)
+    search = load_experiment(tmp_path / "e.yaml").search
+    small = space == "lora_sft_small"
+    assert search.algorithm.type == ("portfolio" if small else "tpe")
+    assert bool(search.space.start_from) != small  # a small model's portfolio comes first
+
+
+def test_the_size_of_a_model_directory_is_that_of_its_weights(tmp_path: Path) -> None:
+    base = tmp_path / "qwen-7b"
+    base.mkdir()
+    with (base / "model.safetensors").open("wb") as stream:
+        stream.truncate(3 * 10**9)  # sparse
+    assert billions(str(base)) == 1.5
+    (base / "config.json").write_text('{"dtype": "float32"}')
+    assert billions(str(base)) == 0.75
+
+
+def test_the_starter_of_a_small_model_takes_the_portfolio_as_it_is(tmp_path: Path) -> None:
+    """A configuration that had to be moved into the space would be another one than was tried."""
+    train = rows(tmp_path / "t.jsonl", PAIR)
+    write_starter(tmp_path / "e.yaml", name=None, base_model="SmolLM2-360M", train=train, test=None)
+    assert portfolio_warnings(load_experiment(tmp_path / "e.yaml")) == []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from raytune_ft.search.coverage import FAR, Axis, Choice, Point, cover, estimate, regrets
+from raytune_ft.search.coverage import FAR, Axis, Choice, Point, cover, estimate, nearness, regrets
 
+RATE = Axis.over([1e-4, 1e-3, 1e-2], linear=False)
 TABLE = [
     [0.0, 0.9, 0.8],  # takes 1.0 + 0.1 + 0.2 from the three ones that nobody serves yet
     [0.3, 0.3, 0.6],  # 0.7 + 0.7 + 0.4: the first
@@ -28,6 +29,20 @@ def test_when_nothing_is_left_to_cover_reserves_follow_and_the_worst_never_does(
     assert cover([[1.0, 1.0]], 3) == cover([], 3) == []
 
 
+def test_a_reserve_is_unlike_what_is_chosen_already() -> None:
+    """The second is the first one's twin; the third has more regret, and fails where they do not."""
+    table, twins = [[0.0], [0.1], [0.6]], {0, 1}
+    chosen = cover(table, 3, lambda one, other: 1.0 if {one, other} == twins else 0.0)
+    assert [choice.candidate for choice in chosen] == [0, 2, 1]
+    assert [choice.candidate for choice in cover(table, 3)] == [0, 1, 2]
+
+
+def test_nearness_goes_from_the_same_settings_to_half_of_an_axis() -> None:
+    axes = {"rate": RATE}
+    near = [nearness({"rate": 1e-4}, {"rate": other}, axes) for other in (1e-4, 10**-3.5, 1e-3, 1e-2)]
+    assert near == pytest.approx([1.0, 0.5, 0.0, 0.0])
+
+
 def test_the_single_best_is_not_first_where_it_serves_only_one_data_set() -> None:
     assert [choice.candidate for choice in cover([[0.0, 1.0], [0.2, 0.2]], 1)] == [1]
 
@@ -48,9 +63,6 @@ def test_a_trial_that_did_not_run_to_its_end_has_all_the_regret_and_stands_at_th
     assert regrets([2.0, None, None]) == [0.0, 1.0, 1.0]
     assert regrets([None, None]) == [1.0, 1.0]
     assert regrets([4.0, 4.0]) == [0.0, 0.0]
-
-
-RATE = Axis.over([1e-4, 1e-3, 1e-2], linear=False)
 
 
 def test_distance_is_by_ratio_by_difference_or_by_being_another() -> None:
