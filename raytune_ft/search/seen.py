@@ -30,7 +30,7 @@ class Sight:
     Attributes:
         stopped: PRUNED trials of a study with one goal; others look at COMPLETE ones alone.
         constraints: Whether a trial was feasible.
-        generation: Key of the attribute that numbers a trial's generation; earlier trials are of the first one.
+        generation: Key of the attribute that numbers a trial's generation.
     """
 
     stopped: bool = False
@@ -143,20 +143,25 @@ class Seen:
             return self._complete(own, bad(step), self._violated(step))
         if trial.state is TrialState.PRUNED and costs and not (self._sight.stopped and len(self._goals) == 1):
             return self._complete(own, costs, {})
+        if trial.state is TrialState.COMPLETE and self._sight.generation and costs:
+            return self._complete(own, costs, {})
         return own
 
     def _complete(self, trial: FrozenTrial, costs: Costs, violated: dict[str, float]) -> FrozenTrial:
         shown = copy.copy(trial)
         shown.state = TrialState.COMPLETE
         shown.values = self._signed(costs)
-        shown.system_attrs = _feasible(trial) | violated
+        shown.system_attrs = self._first_generation() | _feasible(trial) | violated
         return shown
+
+    def _first_generation(self) -> dict[str, int]:
+        """Of trials that the sampler did not propose: starting points, and those of earlier studies."""
+        return {self._sight.generation: 0} if self._sight.generation else {}
 
     def _violated(self, step: int) -> dict[str, float]:
         return {f"{_CONSTRAINTS}:trains": violation(step)} if self._sight.constraints else {}
 
     def _from_before(self, number: int, point: Point, costs: Sequence[float]) -> FrozenTrial:
-        of_first = {self._sight.generation: 0} if self._sight.generation else {}
         trial = FrozenTrial(
             number=number,
             state=TrialState.COMPLETE,
@@ -167,7 +172,7 @@ class Seen:
             params=dict(point.parameters),
             distributions=dict(point.distributions),
             user_attrs={},
-            system_attrs=of_first | (self._violated(point.step) if point.costs is None else {}),
+            system_attrs=self._first_generation() | (self._violated(point.step) if point.costs is None else {}),
             intermediate_values={},
             trial_id=-2 - number,  # no trial of the storage's; a genetic sampler knows parents by it
         )
