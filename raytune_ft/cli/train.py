@@ -87,13 +87,16 @@ def show(result: SweepResult, as_json: bool) -> None:
     from raytune_ft.paths import read_json
     from raytune_ft.reporting.leaderboard import leaderboard_table
     from raytune_ft.reporting.read import read_leaderboard
+    from raytune_ft.reporting.wording import goals_in_words
 
     run = result.run.root
     shown = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
 
     def text() -> None:
-        console.print(leaderboard_table(read_leaderboard(result.run)))
-        out(f"winner: trial {result.winner.trial}, {result.winner.value:.4f} at step {result.winner.step}")
+        board = read_leaderboard(result.run)
+        console.print(leaderboard_table(board))
+        won = goals_in_words(result.winner.values) if board.further else f"{result.winner.value:.4f}"
+        out(f"winner: trial {result.winner.trial}, {won} at step {result.winner.step}")
         if (result.run.data / "test").is_dir():
             out(f"next: raytune-ft evaluate {shown}")
         else:

@@ -15,6 +15,8 @@ from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.reporting import sections
 from raytune_ft.reporting.importance import parameter_importances
 from raytune_ft.reporting.parallel import parallel_coordinates
+from raytune_ft.reporting.pareto import pareto
+from raytune_ft.reporting.plan_truth import plan_against_truth
 from raytune_ft.reporting.plots import Figure, curves, differences, history, importance
 from raytune_ft.reporting.read import read_data_facts, read_evaluation, read_leaderboard, read_trials, read_winner
 
@@ -40,6 +42,7 @@ def write_report(run: RunDirectory) -> Path:
     figures: dict[str, Figure | None] = {
         "history": history(board),
         "curves": curves(trials, winner.trial if winner else None, board.metric),
+        "pareto": pareto(board),
         "importance": importance(shares) if shares.shares else None,
         "parallel": parallel_coordinates(board),
         "differences": differences(evaluation) if evaluation else None,
@@ -49,9 +52,11 @@ def write_report(run: RunDirectory) -> Path:
             sections.header(board, winner, evaluation),
             sections.against_base(evaluation, str(run.root), figures["differences"] is not None),
             sections.search_plots(board),
+            sections.goals(board, figures["pareto"] is not None),
             sections.parameters(shares, figures["parallel"] is not None),
             sections.leaderboard(board),
             sections.outcomes(board),
+            sections.plan_truth(plan_against_truth(run)),
             sections.data(facts),
             sections.experiment(run.experiment.read_text(encoding="utf-8")),
         ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from raytune_ft.paths import RunDirectory
+from raytune_ft.search.study import learning_curve
 
 FEWEST_TRIALS = 4
 """With fewer trials the shares are noise."""
@@ -40,18 +41,19 @@ def parameter_importances(run: RunDirectory, study_name: str) -> Importances:
         absent = f"study.db holds no study named {study_name}, so importances are not known here."
         return Importances({}, 0, absent=absent)
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    reports = Counter(step for trial in trials for step in trial.intermediate_values)
+    curves = {trial.number: learning_curve(trial) for trial in trials}
+    reports = Counter(step for curve in curves.values() for step in curve)
     if not reports:
         return Importances({}, 0, absent="No trial reported a value.")
     step = max(reports, key=lambda step: (reports[step], step))
-    trials = [trial for trial in trials if step in trial.intermediate_values]
+    trials = [trial for trial in trials if step in curves[trial.number]]
     if len(trials) < FEWEST_TRIALS:
         few = f"{len(trials)} trial{'' if len(trials) == 1 else 's'} reported at one step"
         return Importances({}, len(trials), absent=f"Only {few}; importances need at least {FEWEST_TRIALS}.")
-    values = [trial.intermediate_values[step] for trial in trials]
+    values = [curves[trial.number][step] for trial in trials]
     if len(set(values)) == 1:
         return Importances({}, len(trials), absent="All trials reached the same value, so no parameter stands out.")
-    there = optuna.create_study(direction=study.direction)
+    there = optuna.create_study(direction=study.directions[0])
     for trial, value in zip(trials, values, strict=True):
         there.add_trial(optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=value))
     return Importances(optuna.importance.get_param_importances(there), len(trials), step)

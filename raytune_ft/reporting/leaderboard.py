@@ -7,7 +7,17 @@ from rich.table import Table
 from rich.text import Text
 
 from raytune_ft.reporting.read import Evaluation, Leaderboard
-from raytune_ft.reporting.wording import difference, duration, measure, number, one_line, outcome_words, parameter_names
+from raytune_ft.reporting.wording import (
+    difference,
+    duration,
+    front_mark,
+    goal_value,
+    measure,
+    number,
+    one_line,
+    outcome_words,
+    parameter_names,
+)
 
 OUTCOME_STYLES = {
     "completed": "green",
@@ -20,10 +30,22 @@ OUTCOME_STYLES = {
 
 
 def leaderboard_table(leaderboard: Leaderboard) -> Table:
-    """Rank, trial, outcome, value, step, time, and a column for each searched parameter."""
+    """Rank, trial, outcome, value, step, time, and a column for each searched parameter.
+
+    With several goals also the others' values, who is on the front, and below by what the first one won.
+    """
     names = parameter_names(row.parameters for row in leaderboard.rows)
-    table = Table(box=box.SIMPLE_HEAD, title=f"{leaderboard.experiment}: leaderboard", title_justify="left")
-    for header in ("rank", "trial", "outcome", leaderboard.metric, "step", "time"):
+    goals = leaderboard.further
+    caption = f"winner: {leaderboard.rule}\nfront: no other trial is as good in every goal and better in one"
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"{leaderboard.experiment}: leaderboard",
+        title_justify="left",
+        caption=caption if goals else None,
+        caption_justify="left",
+    )
+    further = (*(goal.name for goal in goals), *(["front"] if goals else []))
+    for header in ("rank", "trial", "outcome", leaderboard.metric, *further, "step", "time"):
         table.add_column(header, justify="left" if header in ("trial", "outcome") else "right", no_wrap=True)
     for name in names.values():  # on a narrow terminal these fold
         table.add_column(name.removeprefix("per_device_"), justify="right", overflow="fold")
@@ -34,6 +56,8 @@ def leaderboard_table(leaderboard: Leaderboard) -> Table:
             Text(one_line(row.trial)),
             outcome_text(row.outcome),
             measure(row.value),
+            *(goal_value(goal.name, row.values.get(goal.name)) for goal in goals),
+            *([front_mark(row.front)] if goals else []),
             number(row.step),
             duration(row.seconds),
             *(Text(one_line(value)) for value in values),

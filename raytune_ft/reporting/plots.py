@@ -9,7 +9,7 @@ from typing import Any
 
 from raytune_ft.reporting.importance import Importances
 from raytune_ft.reporting.read import Evaluation, Leaderboard, Row, TrialRecord
-from raytune_ft.reporting.wording import OUTCOMES, measure, number, outcome_words, parameter_names
+from raytune_ft.reporting.wording import OUTCOMES, goals_in_words, measure, number, outcome_words, parameter_names
 
 Figure = dict[str, Any]
 
@@ -35,7 +35,7 @@ def history(board: Leaderboard) -> Figure:
     better = min if board.mode == "min" else max
     best: list[float | None] = []
     for row in rows:
-        known = [value for value in (*best[-1:], _finite(row.value)) if value is not None]
+        known = [value for value in (*best[-1:], finite(row.value)) if value is not None]
         best.append(better(known) if known else None)
     data: list[Figure] = [
         {
@@ -48,7 +48,7 @@ def history(board: Leaderboard) -> Figure:
             "hoverinfo": "skip",
         }
     ]
-    values = [value for row in rows if (value := _finite(row.value)) is not None]
+    values = [value for row in rows if (value := finite(row.value)) is not None]
     top = max(values, default=1.0)
     for outcome in OUTCOMES:
         of_outcome = [row for row in rows if row.outcome == outcome]
@@ -58,26 +58,26 @@ def history(board: Leaderboard) -> Figure:
         "data": data,
         "layout": {
             "xaxis": {"title": {"text": "trial, by start"}, "tickformat": "d"},
-            "yaxis": _axis(board.metric, values),
+            "yaxis": axis(board.metric, values),
         },
     }
 
 
 def _history_points(outcome: str, rows: Sequence[Row], order: Mapping[str, int], top: float) -> Figure:
-    lost = all(_finite(row.value) is None for row in rows)
+    lost = all(finite(row.value) is None for row in rows)
     return {
         "type": "scatter",
         "mode": "markers",
         "name": outcome_words(outcome) + (" (no value)" if lost else ""),
         "x": [order[row.trial] for row in rows],
-        "y": [top if _finite(row.value) is None else row.value for row in rows],
-        "text": [_hover(row) for row in rows],
+        "y": [top if finite(row.value) is None else row.value for row in rows],
+        "text": [hover(row) for row in rows],
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {
             "color": [ACCENT if row.rank == 1 else OUTCOME_COLOURS[outcome] for row in rows],
             "opacity": 1,
             "size": [16 if row.rank == 1 else 10 for row in rows],
-            "symbol": ["star" if row.rank == 1 else "x" if _finite(row.value) is None else "circle" for row in rows],
+            "symbol": ["star" if row.rank == 1 else "x" if finite(row.value) is None else "circle" for row in rows],
             "line": {"width": 0},
         },
     }
@@ -89,7 +89,7 @@ def curves(trials: Sequence[TrialRecord], winner: str | None, metric: str) -> Fi
     named: set[str] = set()
     few = len(trials) < MANY_TRIALS
     for trial in sorted(trials, key=lambda trial: trial.trial == winner):  # the winner is drawn last, on top
-        by_step = {point.step: value for point in trial.points if (value := _finite(point.eval_loss)) is not None}
+        by_step = {point.step: value for point in trial.points if (value := finite(point.eval_loss)) is not None}
         if not by_step:
             continue
         won = trial.trial == winner
@@ -106,13 +106,13 @@ def curves(trials: Sequence[TrialRecord], winner: str | None, metric: str) -> Fi
                 "line": {"color": colour, "width": 3 if won else 1.5},
                 "marker": {"size": 8 if won else 5},
                 "opacity": 1 if won else 0.75 if few else 0.3,
-                "hovertemplate": f"trial {_escape(trial.trial)}<br>step %{{x}}: %{{y:.4f}}<extra></extra>",
+                "hovertemplate": f"trial {escape(trial.trial)}<br>step %{{x}}: %{{y:.4f}}<extra></extra>",
             }
         )
         if not won:
             named.add(trial.outcome)
     values = [value for line in data for value in line["y"]]
-    return {"data": data, "layout": {"xaxis": {"title": {"text": "optimizer step"}}, "yaxis": _axis(metric, values)}}
+    return {"data": data, "layout": {"xaxis": {"title": {"text": "optimizer step"}}, "yaxis": axis(metric, values)}}
 
 
 def wants_log(values: Sequence[float]) -> bool:
@@ -128,7 +128,7 @@ def importance(importances: Importances) -> Figure:
         "type": "bar",
         "orientation": "h",
         "x": [share for _, share in shares],
-        "y": [_escape(names[key]) for key, _ in shares],
+        "y": [escape(names[key]) for key, _ in shares],
         "text": [f"{share:.0%}" for _, share in shares],
         "textposition": "outside",
         "cliponaxis": False,
@@ -155,7 +155,7 @@ def differences(evaluation: Evaluation) -> Figure | None:
         "type": "scatter",
         "mode": "markers",
         "x": [100 * gap.mean for gap in gaps],
-        "y": [_escape(metric.replace("_", " ")) for metric in reversed(metrics)],
+        "y": [escape(metric.replace("_", " ")) for metric in reversed(metrics)],
         "error_x": {
             "type": "data",
             "symmetric": False,
@@ -178,24 +178,30 @@ def differences(evaluation: Evaluation) -> Figure | None:
     return {"data": [dots], "layout": layout}
 
 
-def _axis(metric: str, values: Sequence[float]) -> Figure:
-    axis: Figure = {"title": {"text": _escape(metric)}, "automargin": True}
-    return axis | ({"type": "log"} if wants_log(values) else {})
+def axis(metric: str, values: Sequence[float]) -> Figure:
+    """A metric's axis, logarithmic where its values are far apart."""
+    plain: Figure = {"title": {"text": escape(metric)}, "automargin": True}
+    return plain | ({"type": "log"} if wants_log(values) else {})
 
 
-def _hover(row: Row) -> str:
+def hover(row: Row) -> str:
+    """What is shown of a trial under the pointer: outcome, values, parameters, reason."""
     names = parameter_names([row.parameters])
-    lines = [f"trial {row.trial}: {outcome_words(row.outcome)}", measure(row.value)]
+    lines = [
+        f"trial {row.trial}: {outcome_words(row.outcome)}",
+        goals_in_words(row.values) if len(row.values) > 1 else measure(row.value),
+    ]
     lines += [f"{names[key]} {number(value, 3)}" for key, value in row.parameters.items()]
     if row.reason:
         lines.append(row.reason[:120])
-    return "<br>".join(_escape(line) for line in lines)
+    return "<br>".join(escape(line) for line in lines)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """plotly.js reads a subset of HTML in its labels."""
     return html.escape(str(text))
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
+    """`value`, or None where there is none or it is no number."""
     return value if value is not None and math.isfinite(value) else None

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.paths import RunDirectory, TrialDirectory, read_json
+from raytune_ft.search.span import Span
 
 RUNNING = "running"
 """Stands for the outcome of a trial that has none yet."""
@@ -32,6 +33,18 @@ class Row:
     seconds: float | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Of every goal, by its name."""
+    front: bool = False
+    """Whether no other trial is as good in every goal and better in one."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What counts, and whether `min` or `max` of it is wanted."""
+
+    name: str
+    mode: str = "min"
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,14 @@ class Leaderboard:
     metric: str
     mode: str
     rows: tuple[Row, ...]
+    metrics: tuple[Goal, ...] = ()
+    rule: str = ""
+    """By what the first one won, in words."""
+
+    @property
+    def further(self) -> tuple[Goal, ...]:
+        """The goals after the first."""
+        return self.metrics[1:]
 
 
 @dataclass(frozen=True)
@@ -55,6 +76,8 @@ class Point:
     samples: int | None = None
     tokens: int | None = None
     time: str | None = None
+    memory_mib: float | None = None
+    adapter_mib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +121,8 @@ class Winner:
     base_model: str
     data_fingerprint: str
     step: int | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
+    rule: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,6 +178,36 @@ class DataFacts:
     duplicates: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Foreseen:
+    """What a sweep was thought to take."""
+
+    memory_mib: Span | None = None
+    hours: Span | None = None
+    device_hours: Span | None = None
+    tokens: Span | None = None
+    cost: Span | None = None
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """What `plan.json` says, before the sweep and after its first rung."""
+
+    planned: Foreseen
+    after_first_rung: Foreseen | None = None
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What `spent.json` says; `closed` is why the study was closed for good."""
+
+    hours: float = 0.0
+    device_hours: float = 0.0
+    tokens: int = 0
+    cost: float | None = None
+    closed: str | None = None
+
+
 def open_run(path: Path) -> RunDirectory:
     """The run directory at `path`.
 
@@ -183,6 +238,16 @@ def read_evaluation(run: RunDirectory) -> Evaluation:
 def read_data_facts(run: RunDirectory) -> DataFacts:
     """Reads data/manifest.json; raises InputError where the data was never prepared."""
     return _read(run.data / "manifest.json", DataFacts, "the sweep writes it when it prepares the data")
+
+
+def read_plan(run: RunDirectory) -> PlanFile:
+    """Reads plan.json; raises InputError where the sweep has not begun."""
+    return _read(run.plan, PlanFile, "the sweep writes it when it begins")
+
+
+def read_spending(run: RunDirectory) -> Spending:
+    """Reads spent.json; raises InputError where the sweep has not begun."""
+    return _read(run.spent, Spending, "the sweep writes it with each report")
 
 
 def read_trials(run: RunDirectory) -> tuple[TrialRecord, ...]:

@@ -6,12 +6,16 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from raytune_ft.reporting.importance import Importances
+from raytune_ft.reporting.plan_truth import Line, amount, span_words, verdict
 from raytune_ft.reporting.plots import NEUTRAL, OUTCOME_COLOURS
 from raytune_ft.reporting.read import DataFacts, Evaluation, Leaderboard, Winner
 from raytune_ft.reporting.wording import (
     OUTCOMES,
     difference,
     duration,
+    front_mark,
+    goal_value,
+    goals_in_words,
     measure,
     number,
     outcome_words,
@@ -23,7 +27,9 @@ def header(board: Leaderboard, winner: Winner | None, evaluation: Evaluation | N
     """Title, one sentence and the numbers that matter."""
     if winner:
         where = f" at step {winner.step}" if winner.step is not None else ""
-        story = f"Trial {winner.trial} of {len(board.rows)} won with {board.metric} {measure(winner.value)}{where}."
+        values = goals_in_words(winner.values) if board.further else f"{board.metric} {measure(winner.value)}"
+        story = f"Trial {winner.trial} of {len(board.rows)} won with {values}{where}."
+        story += f" The rule: {winner.rule}." if board.further else ""
     else:
         story = f"None of {len(board.rows)} trials has a result; the causes are below."
     base = f"<p class='soft'>Base model <code>{escape(winner.base_model)}</code></p>" if winner else ""
@@ -44,12 +50,19 @@ def _tiles(board: Leaderboard, winner: Winner | None, evaluation: Evaluation | N
         yield f"{100 * gap.mean:+.1f} points", f"{metric.replace('_', ' ')}, {level}", gap.low > 0
         yield f"{base} → {tuned}", f"{metric.replace('_', ' ')} on {evaluation.rows} unseen rows", False
     if winner:
-        yield measure(winner.value), f"best {board.metric} in the search", False
+        yield measure(winner.value), _winner_words(board, winner), False
     kinds = [row.outcome for row in board.rows]
     counts = [f"{kinds.count(kind)} {outcome_words(kind)}" for kind in OUTCOMES if kind in kinds]
     yield str(len(board.rows)), "trials: " + ", ".join(counts), False
     spent = sum(row.seconds or 0.0 for row in board.rows)
     yield duration(spent), "of training, all trials together", False
+
+
+def _winner_words(board: Leaderboard, winner: Winner) -> str:
+    if not board.further:
+        return f"best {board.metric} in the search"
+    others = {name: value for name, value in winner.values.items() if name != board.metric}
+    return f"{board.metric} of the winner, with {goals_in_words(others)}"
 
 
 def against_base(evaluation: Evaluation | None, run: str, drawn: bool) -> str:
@@ -82,6 +95,19 @@ def search_plots(board: Leaderboard) -> str:
 <div class="plot" id="curves"></div></section></div>"""
 
 
+def goals(board: Leaderboard, drawn: bool) -> str:
+    """Several goals against each other; nothing where there is one."""
+    if not drawn:
+        return ""
+    front = sum(row.front for row in board.rows)
+    names = [goal.name for goal in board.metrics]
+    others = f" The plot shows the first two of {', '.join(names)}." if len(names) > 2 else ""
+    note = f"Every trial at its best {names[0]}. The winner is ringed: {board.rule}."
+    note += f" Blue trials, {front} of {len(board.rows)}, are beaten by no other one in all goals at once.{others}"
+    return f"""<section><h2>Goals against each other</h2><p class="note">{escape(note)}</p>
+<div class="plot" id="pareto"></div></section>"""
+
+
 def parameters(importances: Importances, parallel: bool) -> str:
     """Which parameter mattered, and how configurations lead to results."""
     if importances.shares:
@@ -101,13 +127,17 @@ def parameters(importances: Importances, parallel: bool) -> str:
 def leaderboard(board: Leaderboard) -> str:
     """All trials, the best first."""
     names = parameter_names(row.parameters for row in board.rows)
-    head = ("rank", "trial", "outcome", board.metric, "step", "time", *names.values())
+    further = [goal.name for goal in board.further]
+    front = ["front"] if further else []
+    head = ("rank", "trial", "outcome", board.metric, *further, *front, "step", "time", *names.values())
     rows = [
         (
             number(row.rank),
             row.trial,
             row.outcome,
             measure(row.value),
+            *(goal_value(name, row.values.get(name)) for name in further),
+            *(front_mark(row.front) for _ in front),
             number(row.step),
             duration(row.seconds),
             *(number(row.parameters.get(key), 3) for key in names),
@@ -132,6 +162,24 @@ def outcomes(board: Leaderboard) -> str:
     rows = [(outcome, str(len(trials)), reason, _some(trials)) for (outcome, reason), trials in ranked]
     table = _table(("outcome", "trials", "cause", "which"), rows, numbers=[1], outcome=0, wrap=2)
     return f"<section><h2>How trials ended</h2>{table}</section>"
+
+
+def plan_truth(lines: Sequence[Line]) -> str:
+    """What the sweep was planned to take, and took; nothing where it has no plan."""
+    if not lines:
+        return ""
+    rows = [
+        (
+            line.words,
+            span_words(line.name, line.planned),
+            span_words(line.name, line.forecast),
+            amount(line.name, line.truth),
+            verdict(line),
+        )
+        for line in lines
+    ]
+    head = ("quantity", "planned (range)", "forecast after the first rung", "truth", "truth / planned")
+    return f"<section><h2>Plan against truth</h2>{_table(head, rows, numbers=range(1, 5))}</section>"
 
 
 def data(facts: DataFacts | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich import box
@@ -12,11 +12,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from raytune_ft.config.budget import Budget
 from raytune_ft.config.load import load_experiment
 from raytune_ft.paths import RunDirectory
+from raytune_ft.reporting.front import Best, bests_of, front_lines, front_of
 from raytune_ft.reporting.leaderboard import outcome_text
-from raytune_ft.reporting.read import TrialRecord, read_leaderboard, read_trials
+from raytune_ft.reporting.plan_truth import Line, amount, plan_against_truth, span_words, spending_words
+from raytune_ft.reporting.read import Spending, TrialRecord, read_leaderboard, read_spending, read_trials
 from raytune_ft.reporting.wording import OUTCOMES, duration, measure, number, one_line, parameter_names
+from raytune_ft.search.goals import goals_of
 
 
 @dataclass(frozen=True)
@@ -32,16 +36,6 @@ class RunningTrial:
 
 
 @dataclass(frozen=True)
-class Best:
-    """The lowest value reported so far."""
-
-    trial: str
-    eval_loss: float
-    step: int
-    parameters: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class RunStatus:
     """One look at a run."""
 
@@ -52,7 +46,13 @@ class RunStatus:
     best: Best | None
     elapsed_s: float
     finished: bool
-    """Whether the leaderboard has every trial; a sweep that was stopped leaves one with fewer."""
+    """Whether the leaderboard has every trial, or the budget is used up; a stopped sweep leaves one with fewer."""
+    spent: Spending | None = None
+    spent_words: str = ""
+    """What is used up, of what the budget allows."""
+    plan_truth: Mapping[str, Line] = field(default_factory=dict)
+    front: tuple[Best, ...] = ()
+    """With several goals, the trials that no other one beats so far."""
 
 
 def run_status(run: RunDirectory, now: float | None = None) -> RunStatus:
@@ -66,18 +66,26 @@ def run_status(run: RunDirectory, now: float | None = None) -> RunStatus:
     experiment = load_experiment(run.experiment)
     planned = experiment.search.trials if experiment.search else 1
     trials = read_trials(run)
+    goals = goals_of(experiment)
     counts = {outcome: sum(trial.outcome == outcome for trial in trials) for outcome in OUTCOMES}
     running = tuple(_running(trial, now) for trial in trials if trial.ending is None)
     began = min((trial.started for trial in trials), default=now)
     last = now if running else max((trial.touched for trial in trials), default=now)
+    spent = read_spending(run) if run.spent.is_file() else None
+    budget = experiment.search.budget if experiment.search else Budget()
+    closed = spent is not None and spent.closed is not None and not running
     return RunStatus(
         experiment=experiment.name,
         planned=planned,
         outcomes={outcome: count for outcome, count in counts.items() if count},
         running=running,
-        best=_best(trials),
+        best=next(iter(bests_of(trials, goals)), None),
         elapsed_s=max(0.0, last - began),
-        finished=run.leaderboard.is_file() and len(read_leaderboard(run).rows) >= planned,
+        finished=closed or (run.leaderboard.is_file() and len(read_leaderboard(run).rows) >= planned),
+        spent=spent,
+        spent_words=spending_words(spent, budget) if spent else "",
+        plan_truth={line.name: line for line in plan_against_truth(run)},
+        front=front_of(trials, goals),
     )
 
 
@@ -91,16 +99,6 @@ def _running(trial: TrialRecord, now: float) -> RunningTrial:
         silent_s=max(0.0, now - trial.touched),
         parameters=trial.parameters,
     )
-
-
-def _best(trials: tuple[TrialRecord, ...]) -> Best | None:
-    candidates = [
-        Best(trial.trial, point.eval_loss, point.step, trial.parameters)
-        for trial in trials
-        for point in trial.points
-        if point.eval_loss is not None and point.eval_loss == point.eval_loss
-    ]
-    return min(candidates, key=lambda best: best.eval_loss, default=None)
 
 
 def status_view(status: RunStatus) -> RenderableType:
@@ -117,6 +115,8 @@ def status_view(status: RunStatus) -> RenderableType:
         settings = ", ".join(f"{names[key]} {number(value, 3)}" for key, value in status.best.parameters.items())
         where = f"trial {status.best.trial}, step {status.best.step}"
         lines.append(Text(one_line(f"best eval_loss {measure(status.best.eval_loss)} ({where}: {settings})")))
+    lines += _accounts(status)
+    lines += front_lines(status.front)
     if not status.running:
         return Group(*lines)
     table = Table(box=box.SIMPLE_HEAD)
@@ -126,3 +126,15 @@ def status_view(status: RunStatus) -> RenderableType:
         ago = f"{duration(trial.silent_s)} ago"
         table.add_row(trial.trial, number(trial.step), measure(trial.eval_loss), duration(trial.running_s), ago)
     return Group(*lines, table)
+
+
+def _accounts(status: RunStatus) -> list[Text]:
+    """What is used up, and of what takes long to know, what was thought and what it came to."""
+    lines = [Text(f"spent: {status.spent_words}")] if status.spent else []
+    if status.spent and status.spent.closed:
+        lines.append(Text(f"closed: {status.spent.closed}"))
+    for line in (status.plan_truth[name] for name in ("hours", "memory_mib") if name in status.plan_truth):
+        thought = span_words(line.name, line.forecast or line.planned)
+        when = "forecast after the first rung" if line.forecast else "planned"
+        lines.append(Text(f"{line.words}: {amount(line.name, line.truth)}; {when} {thought}"))
+    return lines

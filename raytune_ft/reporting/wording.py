@@ -39,6 +39,31 @@ def measure(value: float | None) -> str:
     return f"{value:.4f}" if value is not None and math.isfinite(value) else number(value)
 
 
+def goal_value(name: str, value: float | None) -> str:
+    """A goal's value: a loss with four places, a time as such, tokens whole, MiB with three digits."""
+    if value is None or not math.isfinite(value):
+        return number(value)
+    match name:
+        case "train_seconds":
+            return duration(value)
+        case "tokens":
+            return str(round(value))
+        case "adapter_mib":
+            return number(float(value), 3)
+        case _:
+            return measure(value)
+
+
+def front_mark(front: bool) -> str:
+    """What stands in the column of the front."""
+    return "yes" if front else ""
+
+
+def goals_in_words(values: Mapping[str, float]) -> str:
+    """`eval_loss 0.3100, adapter_mib 2.1`."""
+    return ", ".join(f"{name} {goal_value(name, value)}" for name, value in values.items())
+
+
 def difference(value: float) -> str:
     """A signed number, three places after the point."""
     return f"{value:+.3f}"

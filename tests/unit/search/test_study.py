@@ -87,9 +87,12 @@ def test_two_experiments_on_one_storage_are_two_studies(make_experiment, run, tm
     assert not run.study.exists()
 
 
-def test_the_direction_is_the_experiments(make_experiment, run) -> None:
+def test_the_directions_are_the_goals(make_experiment, run) -> None:
     experiment = make_experiment()
     assert open_study(experiment, experiment.search, run).direction.name == "MINIMIZE"
+    two = make_experiment(metrics=[{"name": "eval_loss"}, {"name": "tokens", "mode": "max"}])
+    directions = open_study(two, two.search, type(run)(run.root / "two")).directions
+    assert [each.name for each in directions] == ["MINIMIZE", "MAXIMIZE"]
 
 
 @pytest.mark.parametrize("storage", ["nonsense", "nodialect://x/y", "sqlite:////nowhere/at/all/study.db"])
