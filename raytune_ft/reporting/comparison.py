@@ -44,6 +44,12 @@ class RunSummary:
     """Of training, all trials together."""
     gain: Mapping[str, Interval] = field(default_factory=dict)
     """Winner minus base on the test split."""
+    values: Mapping[str, float] = field(default_factory=dict)
+    """The winner's, where there are several goals."""
+    rule: str = ""
+    """By what it won, where there are several."""
+    front: int | None = None
+    """How many trials no other one beats in all of them."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,9 @@ def doubts(one: RunSummary, other: RunSummary, settings: Mapping[str, tuple[Any,
         found.append("the data fingerprints differ: these numbers can't be compared")
     if one.metric != other.metric:
         found.append(f"judged by {one.metric} and by {other.metric}: the best values can't be compared")
+    elif one.rule != other.rule:
+        ways = " and by ".join(each.rule or f"the least {each.metric}" for each in (one, other))
+        found.append(f"won by {ways}: the winners can't be compared, the best {one.metric} can")
     if "base_model" in settings:
         found.append("the base models differ: losses are per token of each one's own tokenizer")
     return tuple(found)
@@ -118,7 +127,7 @@ def _summary(run: RunDirectory, curve: tuple[SoFar, ...]) -> RunSummary:
         experiment=board.experiment,
         metric=board.metric,
         base_model=winner.base_model if winner else None,
-        best=winner.value if winner else None,
+        best=min((row.value for row in board.rows if row.value is not None), default=None),
         winner=winner.trial if winner else None,
         parameters=winner.parameters if winner else {},
         outcomes={outcome: outcomes.count(outcome) for outcome in dict.fromkeys(outcomes)},
@@ -127,4 +136,7 @@ def _summary(run: RunDirectory, curve: tuple[SoFar, ...]) -> RunSummary:
         tokens=curve[-1].tokens if curve else 0,
         hours=curve[-1].hours if curve else 0.0,
         gain=evaluation.difference if evaluation else {},
+        values=winner.values if winner and board.further else {},
+        rule=board.rule if board.further else "",
+        front=sum(row.front for row in board.rows) if board.further else None,
     )

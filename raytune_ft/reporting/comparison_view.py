@@ -12,7 +12,7 @@ from rich.text import Text
 
 from raytune_ft.reporting.comparison import RunComparison
 from raytune_ft.reporting.so_far import Standing
-from raytune_ft.reporting.wording import difference, measure, number, one_line, outcome_words, short_names
+from raytune_ft.reporting.wording import difference, goal_value, measure, number, one_line, outcome_words, short_names
 
 _LONGEST = 60
 
@@ -48,7 +48,11 @@ def _results(comparison: RunComparison) -> Table:
     line("hours of training", one.hours, other.hours)
     line(f"best {one.metric}", one.best, other.best)
     line("tokens until within 1 % of the better best", *map(_tokens, comparison.tokens_to_best))
+    if one.rule or other.rule:
+        line("on the front", one.front, other.front)
     line("winner", one.winner, other.winner)
+    for goal in dict.fromkeys([*one.values, *other.values]):
+        line(f"  {goal}", *(goal_value(goal, each.values.get(goal)) for each in (one, other)))
     for key, name in short_names([*one.parameters, *other.parameters]).items():
         line(f"  {name}", one.parameters.get(key), other.parameters.get(key))
     for metric in dict.fromkeys([*one.test, *other.test]):

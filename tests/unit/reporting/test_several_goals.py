@@ -14,6 +14,8 @@ from rich.console import Console
 
 from raytune_ft.config.load import load_experiment
 from raytune_ft.paths import RunDirectory, read_json, write_json, write_text
+from raytune_ft.reporting.comparison import compare_runs
+from raytune_ft.reporting.comparison_view import comparison_view
 from raytune_ft.reporting.html import write_report
 from raytune_ft.reporting.leaderboard import leaderboard_table
 from raytune_ft.reporting.pareto import pareto
@@ -162,6 +164,25 @@ def test_status_names_the_front_while_the_sweep_runs(run) -> None:
 def test_status_of_one_goal_has_no_front(make_run) -> None:
     status = run_status(make_run())
     assert status.front == () and "front" not in shown(status_view(status))
+
+
+def test_compare_shows_both_winners_by_every_goal_and_doubts_where_their_rules_differ(run, make_run) -> None:
+    other = with_goals(make_run("other"), TWO)
+    both = compare_runs(run, other)
+    text = shown(comparison_view(both))
+    words = {line.strip().split("  ")[0]: line.split()[-2:] for line in text.splitlines() if line.strip()}
+    one, two = read_json(run.winner), read_json(other.winner)
+    assert words["eval_loss"] == [f"{one['value']:.4f}", f"{two['value']:.4f}"]
+    assert words["adapter_mib"] == [f"{each['values']['adapter_mib']:.3g}" for each in (one, two)]
+    assert words["on the front"] == ["3", "3"]
+    assert both.first.best == both.second.best == two["value"] < one["value"]
+    assert "won by eval_loss within 20 % of the best, then the least adapter_mib and by the least eval_loss" in text
+    assert not any("won by" in doubt for doubt in compare_runs(run, run).warnings)
+
+
+def test_compare_of_runs_with_one_goal_speaks_of_no_front(make_run) -> None:
+    text = shown(comparison_view(compare_runs(make_run("one"), make_run("other"))))
+    assert "front" not in text and "adapter_mib" not in text and "won by" not in text
 
 
 def test_a_board_of_before_there_were_goals_is_still_read(make_run, tmp_path: Path) -> None:
