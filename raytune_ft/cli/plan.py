@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from raytune_ft.search.bounds import Bounds
     from raytune_ft.search.memory import WorkerMemory
     from raytune_ft.search.plan import Plan
+    from raytune_ft.search.span import Span
 
 
 def plan(
@@ -22,7 +23,7 @@ def plan(
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a sweep would do: runner, rungs, steps, worker groups, memory; start nothing."""
+    """Say what a sweep would do and take: rungs, tokens, memory, hours, cost; start nothing."""
     from raytune_ft.api import check_inputs
     from raytune_ft.config.load import load_experiment
     from raytune_ft.search.plan import plan_sweep
@@ -43,10 +44,53 @@ def _print(plan: Plan) -> None:
         out(f"  to step {rung.step}: {_range(rung.trials)} of {_count(plan.trials, 'trial')}{about}")
     about = f", {plan.halving_steps:,} by plain halving" if plan.halving_steps and len(plan.rungs) > 1 else ""
     out(f"optimizer steps: {_range(plan.steps)}{about}")
-    tokens = f", about {plan.tokens_per_row:g} tokens each" if plan.tokens_per_row else ""
+    how = "counted" if plan.tokens_counted else "from a sample"
+    tokens = f", about {plan.tokens_per_row:g} tokens each ({how})" if plan.tokens_per_row else ""
     out(f"samples: {_range(plan.samples)}{tokens}")
+    out(f"tokens: {_span('tokens', plan.work.tokens)}; of a trial to its end {_span('tokens', plan.work.trial_tokens)}")
     out(f"worker groups started: {_groups(plan)}")
     out(f"memory of a worker: {_memory(plan.memory)}")
+    if plan.peak:
+        out(f"  at its peak: {_peak(plan)}")
+    out(f"time: {_time(plan)}")
+    if plan.device_hours:
+        out(f"device hours: {_span('device_hours', plan.device_hours)}")
+    if plan.cost:
+        out(f"cost: {_span('cost', plan.cost)}")
+    for line in _budget(plan):
+        out(line)
+
+
+def _span(name: str, span: Span | None) -> str:
+    from raytune_ft.reporting.plan_truth import span_words
+
+    return "unknown" if span is None else span_words(name, span)
+
+
+def _peak(plan: Plan) -> str:
+    from raytune_ft.reporting.plan_truth import amount
+
+    assert plan.peak is not None
+    peak, room = plan.peak, plan.room
+    packed = f" of {peak.packed} packed trials" if peak.packed > 1 else ""
+    parts = (f"process {peak.process:,.0f}", f"activations{packed} {peak.activations:,.0f}")
+    line = f"{_span('memory_mib', peak.whole)}, with {' and '.join(parts)} MiB"
+    if room is None:
+        return f"{line}; no such device is here to compare it with"
+    fits = f"{room.device} has {amount('memory_mib', room.total)}, {amount('memory_mib', room.free)} of it free"
+    return f"{line}; {fits}"
+
+
+def _time(plan: Plan) -> str:
+    if plan.hours is None or plan.speed is None:
+        return "unknown, as " + (
+            "there is no GPU here that it knows" if plan.speed is None else "rows can't be counted"
+        )
+    return f"{_span('hours', plan.hours)}, stated for {plan.speed.device}; the sweep measures it with its first report"
+
+
+def _budget(plan: Plan) -> list[str]:
+    return [f"budget: {limit}" for limit in plan.budget]
 
 
 def _groups(plan: Plan) -> str:
@@ -68,7 +112,7 @@ def _memory(memory: WorkerMemory | None) -> str:
         parts.append(f"gradient {_bytes(memory.gradient_bytes)}")
         where = " on the host" if memory.optimizer_on_host else ""
         parts.append(f"optimizer {_bytes(memory.optimizer_bytes)}{where}")
-    return ", ".join(parts) + "; activations come on top"
+    return ", ".join(parts)
 
 
 def _count(number: int, noun: str) -> str:

@@ -89,16 +89,22 @@ class Pass:
 
 def lane_training_bytes(shape: Shape, of: Pass) -> int:
     """What a lane's training step holds at most: what all layers keep, and the largest of what comes and goes."""
+    passing = max(_loss_bytes(shape, of.answers), _passing_bytes(shape, of.tokens, of, backward=True))
+    return round(lane_kept_bytes(shape, of) + passing)
+
+
+def lane_kept_bytes(shape: Shape, of: Pass) -> int:
+    """What all layers keep for the backward pass."""
     wide = of.dtype_bytes
     qkv = shape.query + 2 * shape.kv_heads * shape.head_size
-    # Norms keep input and output; attention its inputs and output; the gate both its inputs and its output.
-    kept = 4 * shape.hidden + qkv + shape.query + 3 * shape.intermediate + PROJECTIONS * of.rank
+    # Norms keep input and output; attention its inputs and output; the gate its input and output, and what they meet.
+    kept = 4 * shape.hidden + qkv + shape.query + 4 * shape.intermediate + PROJECTIONS * of.rank
     kept += shape.heads * of.width if of.math else shape.query
     a_layer = of.tokens * kept * wide
     layers = a_layer * shape.layers
     if of.checkpointing:
         layers = of.tokens * shape.hidden * wide * shape.layers + a_layer
-    return round(layers + max(_loss_bytes(shape, of.answers), _passing_bytes(shape, of.tokens, of, backward=True)))
+    return round(layers)
 
 
 def lane_evaluation_bytes(shape: Shape, of: Pass, answers_per_token: float) -> int:

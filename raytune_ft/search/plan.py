@@ -59,6 +59,7 @@ class Plan:
         hours: Of the sweep.
         device_hours: Times the GPUs that worker groups hold, or CPUs.
         cost: Of these, by `search.budget.prices`.
+        budget: What of it would close the study before it has its trials, in words.
         warnings: What will run, and mislead.
     """
 
@@ -86,6 +87,7 @@ class Plan:
     hours: Span | None
     device_hours: Span | None
     cost: Span | None
+    budget: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
@@ -139,6 +141,7 @@ def plan_sweep(experiment: Experiment) -> Plan:
         hours=whole,
         device_hours=held,
         cost=held and cost_of(experiment, held),
+        budget=_closing(experiment, work.tokens, whole, held),
         warnings=_warnings(experiment),
     )
 
@@ -149,6 +152,25 @@ def cost_of(experiment: Experiment, held: Span) -> Span | None:
     on_gpu = bool(experiment.resources.gpus_per_worker)
     fitting = [price for device, price in prices.items() if (device != "cpu") is on_gpu]
     return held * Span(min(fitting), sum(fitting) / len(fitting), max(fitting)) if fitting else None
+
+
+def _closing(experiment: Experiment, tokens: Span | None, whole: Span | None, held: Span | None) -> tuple[str, ...]:
+    """The limits that the plan says are reached, likely or at most."""
+    budget = experiment.search.budget if experiment.search else None
+    if budget is None:
+        return ()
+    limits = (
+        ("tokens", budget.tokens, tokens),
+        ("hours", budget.hours, whole),
+        ("device_hours", budget.device_hours, held),
+        ("cost", budget.cost, held and cost_of(experiment, held)),
+    )
+    found = []
+    for name, limit, span in limits:
+        if limit is not None and span is not None and span.high > limit:
+            how = "will likely" if span.likely > limit else "may"
+            found.append(f"{name} {limit:,g} {how} close the study before it has its {experiment.search.trials} trials")
+    return tuple(found)
 
 
 def _groups(resources: Resources, runner: Lane | Isolated, at_once: int) -> int:

@@ -150,14 +150,31 @@ def test_isolated_trials_save_nothing(planned) -> None:
     assert (plan.runner, plan.worker_groups, plan.saved_seconds) == ("isolated", 8, 0.0)
 
 
-def test_the_tokens_of_a_row_are_known_once_the_same_data_was_prepared(planned, tmp_path: Path) -> None:
+def test_the_tokens_of_a_row_are_counted_once_the_same_data_was_prepared(planned, tmp_path: Path) -> None:
     from raytune_ft.data.prepare import prepare
 
-    assert planned().tokens_per_row is None
+    assert not planned().tokens_counted
     prepare(load_experiment(tmp_path / "toy.yaml"), tmp_path / "runs/toy/data")
-    tokens = planned().tokens_per_row
-    assert tokens is not None and 5 < tokens < 64
-    assert planned(seed=3).tokens_per_row is None
+    plan = planned()
+    assert plan.tokens_counted and plan.tokens_per_row is not None and 5 < plan.tokens_per_row < 64
+    assert not planned(seed=3).tokens_counted
+
+
+def test_tokens_time_and_memory_are_planned_for_the_sweep(planned) -> None:
+    plan = planned(search={"scheduler": {"type": "none"}})
+    assert plan.work.tokens.likely == pytest.approx(8 * 45 * 4 * plan.tokens_per_row, rel=0.01)
+    assert plan.work.trial_tokens.likely == pytest.approx(plan.work.tokens.likely / 8)
+    assert 0 < plan.hours.low < plan.hours.likely < plan.hours.high
+    assert plan.device_hours == plan.hours and plan.cost is None  # one worker with one CPU
+    assert plan.peak.whole.likely > plan.memory.base_bytes / 2**20 and plan.room.total > plan.room.free > 0
+
+
+def test_the_limits_that_will_close_the_study_are_named(planned) -> None:
+    prices = {"prices": {"cpu": 0.5}}
+    plan = planned(search={"budget": {"tokens": 100, "hours": 1000.0, "cost": 0.0000001, **prices}})
+    assert [line.partition(" ")[0] for line in plan.budget] == ["tokens", "cost"]
+    assert plan.budget[0] == "tokens 100 will likely close the study before it has its 8 trials"
+    assert plan.cost.likely == pytest.approx(0.5 * plan.device_hours.likely)
 
 
 def test_the_seconds_of_a_start_are_the_benchmarks() -> None:
