@@ -8,7 +8,8 @@ from pydantic import AfterValidator, Field, StrictFloat, StrictInt, model_valida
 
 from raytune_ft.config.data import DataConfig
 from raytune_ft.config.model import Strict
-from raytune_ft.config.schedulers import Asha
+from raytune_ft.config.rungs import rungs
+from raytune_ft.config.schedulers import NoScheduler, Pb2, Pbt
 from raytune_ft.config.search import Search
 from raytune_ft.config.training import Lora, Resources, Runner, Sft, Train
 from raytune_ft.names import check_name
@@ -109,11 +110,17 @@ class Experiment(Strict):
 
     @model_validator(mode="after")
     def _rungs_fit(self) -> Experiment:
-        scheduler = self.search.scheduler if self.search else None
-        if isinstance(scheduler, Asha) and scheduler.grace_period > self.train.max_steps:
+        scheduler, last = self.search.scheduler if self.search else NoScheduler(), self.train.max_steps
+        if isinstance(scheduler, Pbt | Pb2):
+            if scheduler.perturbation_interval >= last:
+                raise ValueError(
+                    f"search.scheduler.perturbation_interval {scheduler.perturbation_interval} is not below "
+                    f"train.max_steps {last}, so nothing is ever copied; lower one or raise the other"
+                )
+        elif not isinstance(scheduler, NoScheduler) and scheduler.grace_period > last:
             raise ValueError(
                 f"search.scheduler.grace_period {scheduler.grace_period} is above train.max_steps "
-                f"{self.train.max_steps}; lower one or raise the other"
+                f"{last}; lower one or raise the other"
             )
         return self
 
@@ -131,13 +138,8 @@ class Experiment(Strict):
         return self.registry.adapter or self.name
 
     def rungs(self) -> tuple[int, ...]:
-        """Steps at which the scheduler may stop a trial, ascending."""
-        if self.search is None or not isinstance(self.search.scheduler, Asha):
-            return ()
-        steps = [self.search.scheduler.grace_period]
-        while steps[-1] * self.search.scheduler.reduction_factor < self.train.max_steps:
-            steps.append(steps[-1] * self.search.scheduler.reduction_factor)
-        return tuple(steps)
+        """Steps at which the scheduler looks at a trial, to stop it, pause it or have it copy, ascending."""
+        return rungs(self.search.scheduler, self.train.max_steps, self.train.eval_steps) if self.search else ()
 
     def report_steps(self) -> tuple[int, ...]:
         """Steps at which a trial evaluates, saves and reports, ascending; the last is `train.max_steps`."""

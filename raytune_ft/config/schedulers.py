@@ -1,4 +1,4 @@
-"""`search.scheduler:`: who stops trials early, or pauses them, or has them copy one another. Time is optimizer steps."""
+"""`search.scheduler:`: who stops trials early, pauses them, or has them copy one another. Time is in optimizer steps."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Hyperband(Strict):
 
     type: Literal["hyperband"] = "hyperband"
     grace_period: StrictInt = Field(10, ge=1)
-    """Steps of the shortest rung; `train.max_steps` is a multiple of it."""
+    """Steps of the shortest rung at least; rungs are `train.max_steps` divided by powers of the factor."""
     reduction_factor: StrictInt = Field(3, ge=2)
     """One in this many goes on from each rung."""
 
@@ -43,7 +43,7 @@ class Bohb(Strict):
 
     type: Literal["bohb"] = "bohb"
     grace_period: StrictInt = Field(10, ge=1)
-    """Steps of the shortest rung; `train.max_steps` is a multiple of it."""
+    """Steps of the shortest rung at least; rungs are `train.max_steps` divided by powers of the factor."""
     reduction_factor: StrictInt = Field(3, ge=2)
     """One in this many goes on from each rung."""
 
@@ -59,11 +59,11 @@ class Median(Strict):
 
 
 class Pbt(Strict):
-    """Population-based training (Jaderberg et al. 2017, arXiv 1711.09846), Ray Tune's; all trials train in turns."""
+    """Population-based training (Jaderberg et al. 2017, arXiv 1711.09846), Ray Tune's; every trial is of it."""
 
     type: Literal["pbt"] = "pbt"
     perturbation_interval: StrictInt = Field(10, ge=1)
-    """Steps between looks; one of the worst then takes weights and optimizer of one of the best, and new settings."""
+    """Steps between looks; each of the worst then takes weights and optimizer of one of the best, and new settings."""
     quantile_fraction: StrictFloat = Field(0.25, gt=0.0, le=0.5)
     """How many are the best, and how many the worst."""
     resample_probability: StrictFloat = Field(0.25, ge=0.0, le=1.0)
@@ -75,7 +75,7 @@ class Pb2(Strict):
 
     type: Literal["pb2"] = "pb2"
     perturbation_interval: StrictInt = Field(10, ge=1)
-    """Steps between looks; one of the worst then takes weights and optimizer of one of the best, and new settings."""
+    """Steps between looks; each of the worst then takes weights and optimizer of one of the best, and new settings."""
     quantile_fraction: StrictFloat = Field(0.25, gt=0.0, le=0.5)
     """How many are the best, and how many the worst."""
 

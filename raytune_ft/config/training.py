@@ -64,7 +64,8 @@ class Train(Strict):
     lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine", "warmup_stable_decay"] = (
         "constant_with_warmup"
     )
-    """Shape of the learning rate; a constant one does not lie to early stopping."""
+    """Shape of the learning rate. Under early stopping use a constant one, which is the same however long a trial goes
+    on, or `warmup_stable_decay`, which is constant until the last fifth of `max_steps`."""
     warmup_steps: StrictInt = Field(0, ge=0)
     """Steps of linear warmup."""
     weight_decay: StrictFloat = Field(0.0, ge=0.0)

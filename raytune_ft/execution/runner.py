@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.schedulers import PAUSING
 from raytune_ft.config.target_modules import names
 from raytune_ft.config.training import DeepSpeed, Isolated, Lane
 from raytune_ft.data.base_model import model_config
@@ -41,10 +42,12 @@ def choose_runner(experiment: Experiment) -> Choice:
     """The runner that the experiment asks for; without `runner`, a lane wherever one can serve.
 
     Raises:
-        InputError: It asks for a lane, and none can serve; or the base's config.json can't be read.
+        InputError: It asks for a lane, and none can serve; its scheduler needs one; or the base's config.json can't
+            be read.
     """
     asked = experiment.runner
     if isinstance(asked, Isolated):
+        _check_no_pauses(experiment, "the experiment asks for isolated")
         return Choice(asked, "the experiment asks for it")
     obstacle = _obstacle(experiment)
     if obstacle is None:
@@ -52,7 +55,16 @@ def choose_runner(experiment: Experiment) -> Choice:
     if asked is not None:
         remedy = "use runner: {type: isolated}, or leave runner out"
         raise InputError("runner", f"type lane can't serve: {obstacle}", remedy)
+    _check_no_pauses(experiment, f"no lane can serve: {obstacle}")
     return Choice(Isolated(), obstacle)
+
+
+def _check_no_pauses(experiment: Experiment, why: str) -> None:
+    """Raises InputError where the scheduler pauses trials, which isolated ones can't go on from."""
+    kind = experiment.search.scheduler.type if experiment.search else "none"
+    if kind in PAUSING:
+        what = f"{kind} pauses trials, which only lanes can, and {why}"
+        raise InputError("search.scheduler", what, "use asha, median or none")
 
 
 def _obstacle(experiment: Experiment) -> str | None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import with_parameters
 from raytune_ft.errors import InputError
 from raytune_ft.execution.entries import Ended, Event, Gone, Report
-from raytune_ft.paths import RunDirectory, read_json, write_json
+from raytune_ft.paths import RunDirectory, TrialDirectory, checkpoint_name, read_json, write_json
 from raytune_ft.training.lane.orders import Start
 from raytune_ft.training.outcome import Outcome, OutcomeKind
-from raytune_ft.training.spec import TrialSpec
+from raytune_ft.training.spec import Copied, TrialSpec
 
 POINTER = "pointer.json"
 OVER = {RESULT_DUPLICATE: True, DONE: True}  # no report of its own: Tune keeps the last one as the trial's result
@@ -47,7 +47,8 @@ class Study:
 
 
 class LaneTrial(tune.Trainable):
-    """A light proxy; Tune uses one process of it for trial after trial, each `{"trial": "0003", "parameters": {}}`."""
+    """A light proxy; Tune uses one process of it for trial after trial, each `{"trial": "0003", "parameters": {}}`, and
+    after an exploit `"copied": {"trial": "0001", "step": 10}`."""
 
     def setup(self, config: dict[str, Any], study: Study | None = None) -> None:
         assert study is not None
@@ -61,7 +62,7 @@ class LaneTrial(tune.Trainable):
         self._owner = uuid.uuid4().hex
         self._submitted = False
         self._reported: dict[str, Any] | None = None
-        self._copy_from: Path | None = None
+        self._copied = Copied(**config["copied"]) if "copied" in config else None
         self._decided = 0
 
     def step(self) -> dict[str, Any]:
@@ -95,30 +96,35 @@ class LaneTrial(tune.Trainable):
         except InputError as error:
             Outcome(OutcomeKind.failed, str(error)).write(directory)
             return False
-        spec = TrialSpec.of(self._name, self._parameters, resolved, self._run)
+        spec = TrialSpec.of(self._name, self._parameters, resolved, self._run, self._copied)
         if not self._say("knows", self._name):  # else an earlier proxy of it died
-            if self._copy_from is not None:  # its own checkpoints would come before the other trial's
+            if self._has_yet_to_copy(directory):  # its own checkpoints would come before the other trial's
                 shutil.rmtree(directory.checkpoints, ignore_errors=True)
             directory.root.mkdir(parents=True, exist_ok=True)
             spec.write()
-        self._say("submit", Start(spec, self._copy_from), self._owner, self._decided)
+        self._say("submit", Start(spec, self._checkpoint_to_copy()), self._owner, self._decided)
         self._submitted = True
         return True
 
+    def _has_yet_to_copy(self, directory: TrialDirectory) -> bool:
+        """Whether its own checkpoints are older than what it was told last to copy."""
+        if self._copied is None or not directory.config.exists():
+            return self._copied is not None
+        before = read_json(directory.config).get("copied")
+        return bool(before != asdict(self._copied))
+
+    def _checkpoint_to_copy(self) -> Path | None:
+        if self._copied is None:
+            return None
+        return self._run.trial(self._copied.trial).checkpoints / checkpoint_name(self._copied.step)
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """A pointer to the checkpoint of the last report; the weights stay where they are."""
-        reported = self._reported or {}
-        name = reported.get("checkpoint")
-        checkpoint = str(self._run.trial(self._name).checkpoints / name) if name else None
-        pointer = {"trial": self._name, "step": reported.get("step", 0), "checkpoint": checkpoint}
-        write_json(Path(checkpoint_dir) / POINTER, pointer)
+        """The step of the last report; the weights stay where they are."""
+        write_json(Path(checkpoint_dir) / POINTER, {"trial": self._name, "step": (self._reported or {}).get("step", 0)})
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """A trial that was paused goes on from its own checkpoint; PBT gives it another trial's."""
-        pointer = read_json(Path(checkpoint) / POINTER)
-        self._decided = pointer["step"]
-        if pointer["trial"] != self._name and pointer["checkpoint"]:
-            self._copy_from = Path(pointer["checkpoint"])
+        """A trial that was paused goes on from where it was; one that copies another from where that one was."""
+        self._decided = read_json(Path(checkpoint) / POINTER)["step"]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Another trial, or this one after a pause, in the same process."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,19 @@ from raytune_ft.errors import InputError
 from raytune_ft.execution.cluster import ray_cluster
 from raytune_ft.execution.early import Early
 from raytune_ft.execution.runner import choose_runner
+from raytune_ft.ownership import check_own
 from raytune_ft.paths import RunDirectory, write_text
+from raytune_ft.search.accounts import Accounts
 from raytune_ft.search.leaderboard import Row, build_leaderboard, choose_winner
+from raytune_ft.search.portfolio import enqueue_first
 from raytune_ft.search.progress import Progress
 from raytune_ft.search.resume import check_same_experiment, interrupted_trials, only_driver
 from raytune_ft.search.schedulers import make_scheduler, replay
+from raytune_ft.search.storage import storage_answers
 from raytune_ft.search.study import open_study, tell, trial_name
 from raytune_ft.search.trials import Trials, trials_on
+from raytune_ft.search.warm_start import check_warm_start, enqueue_best, sources, warm_start
+from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 TUNE_ENVIRONMENT = {
@@ -55,13 +62,22 @@ class Interrupted(KeyboardInterrupt):
     """The user stopped the sweep; what is done is kept."""
 
 
-def run_sweep(experiment: Experiment, progress: Progress, *, resume: bool = False) -> SweepResult:
-    """Searches until the study has its trials.
+def run_sweep(
+    experiment: Experiment,
+    progress: Progress,
+    *,
+    resume: bool = False,
+    trust: bool = False,
+    log: Callable[[str], None] = lambda line: None,
+) -> SweepResult:
+    """Searches until the study has its trials, or its budget is used up.
 
     Args:
         experiment: With a `search` section.
         progress: Told of each start, report and end.
         resume: Go on with the run directory's study instead of refusing it.
+        trust: Use the run directory also where somebody else made it.
+        log: Takes a line about how it ended.
 
     Raises:
         InputError: Before anything starts.
@@ -72,23 +88,34 @@ def run_sweep(experiment: Experiment, progress: Progress, *, resume: bool = Fals
     if search is None:
         raise InputError("search", "missing", "add a search section, or use raytune-ft train")
     run = RunDirectory(Path(experiment.output_dir).resolve() / experiment.name)
+    check_own(run, trust=trust)
     with only_driver(run):
-        return _sweep(experiment, search, run, progress, resume)
+        return _sweep(experiment, search, run, progress, resume, log)
 
 
-def _sweep(experiment: Experiment, search: Search, run: RunDirectory, progress: Progress, resume: bool) -> SweepResult:
+def _sweep(
+    experiment: Experiment,
+    search: Search,
+    run: RunDirectory,
+    progress: Progress,
+    resume: bool,
+    log: Callable[[str], None],
+) -> SweepResult:
     begun = run.trials.is_dir()  # before the first trial, settings may still change
     if begun and not resume:
         raise InputError(str(run.root), "already holds trials", "add --resume to go on with them, or change `name`")
     if begun:
         check_same_experiment(experiment, run)
+    check_warm_start(experiment)
     runner = choose_runner(experiment).runner
-    with Early(_cluster(runner, experiment, run)) as starting:
+    accounts = Accounts(experiment, search, run)
+    with Early(_cluster(runner, experiment, run, accounts)) as starting:
         if not begun:  # else the data is prepared, and all trials may be done
             starting.begin()
         prepared = prepare(experiment, run.data, in_use=begun)
         write_text(run.experiment, resolved_yaml(experiment))
-        study = open_study(experiment, search, run)
+        taken = warm_start(experiment, search, run)
+        study = open_study(experiment, search, run, sources(taken, experiment, search))
         if search.storage and study.trials and not resume:
             where = f"search.storage: study {experiment.name}"
             raise InputError(where, f"already holds {len(study.trials)} trials", "add --resume, or change `name`")
@@ -98,22 +125,34 @@ def _sweep(experiment: Experiment, search: Search, run: RunDirectory, progress: 
         for surplus in interrupted[max(left, 0) :]:  # fewer trials are wanted than before
             tell(study, surplus, Outcome(OutcomeKind.failed, "interrupted, and not wanted any more"))
         if left > 0:
+            accounts.check_open(len(finished))
+            accounts.plan()
             trials = starting.get()
-            for start in search.space.start_from:
-                study.enqueue_trial(start, skip_if_exists=True)  # a driver killed meanwhile left the others out
-            _tune(experiment, search, run, study, left, finished, interrupted[:left], trials, progress)
+            enqueue_first(study, experiment)
+            enqueue_best(study, taken)
+            for each in taken:
+                log(str(each))
+            _tune(experiment, search, run, study, left, finished, interrupted[:left], trials, accounts, progress)
+    accounts.write()
+    ended = len([trial for trial in study.trials if trial.state.is_finished()])
+    if ended < search.trials and accounts.reason:
+        log(accounts.close(ended))
     board = build_leaderboard(experiment, run)
-    if len([trial for trial in study.trials if trial.state.is_finished()]) < search.trials:
+    if ended < search.trials and not accounts.reason:
         raise Interrupted
     winner = choose_winner(experiment, run, board, prepared.fingerprint)
     return SweepResult(run, board, winner)
 
 
 @contextmanager
-def _cluster(runner: Lane | Isolated, experiment: Experiment, run: RunDirectory) -> Iterator[Trials]:
+def _cluster(
+    runner: Lane | Isolated, experiment: Experiment, run: RunDirectory, accounts: Accounts
+) -> Iterator[Trials]:
     """Ray, and what trains there."""
-    with ray_cluster(state_api=isinstance(runner, Isolated)), trials_on(runner, experiment, run) as trials:
-        yield trials
+    with ray_cluster(state_api=isinstance(runner, Isolated)):
+        accounts.price()
+        with trials_on(runner, experiment, run) as trials, accounts.groups(trials.groups):
+            yield trials
 
 
 def _tune(
@@ -125,32 +164,45 @@ def _tune(
     finished: list[str],
     interrupted: list[Any],
     trials: Trials,
+    accounts: Accounts,
     progress: Progress,
 ) -> None:
     from ray import tune
 
+    from raytune_ft.search.pace import Pace
     from raytune_ft.search.searcher import StudySearcher
     from raytune_ft.search.watch import Watch
     from raytune_ft.tracking import tune_callbacks
 
     def outcome_of(name: str, result: dict[str, Any] | None) -> Outcome:
-        outcome = Outcome.read(run.trial(name)) or _stopped(experiment, search, result or {})
+        outcome = Outcome.read(run.trial(name))
+        outcome = outcome or accounts.cut_short(name, result or {}) or _stopped(experiment, search, result or {})
         outcome.write(run.trial(name))
         trials.ended(name)
         progress.ended(name, str(outcome.kind), outcome.reason, outcome.value)
         return outcome
 
-    scheduler = make_scheduler(experiment, search)
-    replay(scheduler, search, run, finished)
-    searcher = StudySearcher(study, experiment, search, left, interrupted, outcome_of, trials.room)
+    inside = make_scheduler(experiment, search)
+    replay(inside, search, run, finished)
+    scheduler = Pace(inside, search.max_concurrent)
+    keeping = accounts.attend(scheduler, trials)
+    resumed = {trial_name(trial.number) for trial in interrupted}
+
+    def curve_of(name: str) -> list[dict[str, Any]]:
+        reports = read_metrics(run.trial(name).metrics) if name in resumed else []
+        return [report for report in reports if report.get("checkpoint")]
+
+    may_start = partial(_may_start, scheduler, trials)
+    searcher = StudySearcher(
+        study, experiment, search, left, interrupted, outcome_of, may_start, curve_of, accounts.used_up
+    )
     os.environ.update(TUNE_ENVIRONMENT)
-    tune.Tuner(
+    tuner = tune.Tuner(
         tune.with_resources(trials.trainable, {"memory": PROXY_MEMORY}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
-            num_samples=left,
-            max_concurrent_trials=search.max_concurrent,
+            num_samples=left + 1,  # the searcher says when it is over
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
             **trials.tune,
@@ -160,9 +212,32 @@ def _tune(
             failure_config=tune.FailureConfig(max_failures=trials.max_failures),
             storage_path=str(run.root),
             verbose=0,
-            callbacks=[Watch(progress, experiment.rungs()), *tune_callbacks(experiment, run.root), *trials.callbacks],
+            stop=accounts.stop,
+            callbacks=[
+                *keeping,
+                Watch(progress, experiment.rungs()),
+                *tune_callbacks(experiment, run.root),
+                *trials.callbacks,
+            ],
         ),
-    ).fit()
+    )
+    with storage_answers(search.storage, run):
+        _fit(tuner, searcher)
+
+
+def _fit(tuner: Any, searcher: Any) -> None:
+    """Raises what kept the searcher from its work: Tune makes a trial's failure of it, and goes on."""
+    try:
+        tuner.fit()
+    except Exception:
+        if searcher.failure is None:
+            raise
+    if searcher.failure is not None:
+        raise searcher.failure
+
+
+def _may_start(scheduler: Any, trials: Trials) -> bool:
+    return bool(scheduler.may_start(trials.room()))
 
 
 def _trial_name(trial: Any) -> str:
@@ -171,7 +246,7 @@ def _trial_name(trial: Any) -> str:
 
 def _stopped(experiment: Experiment, search: Search, result: dict[str, Any]) -> Outcome:
     """How a trial ended that left no outcome: the scheduler stopped it, or its proxy died (which has no result)."""
-    step, value = int(result.get("step", 0)), result.get(search.metric)
+    step, value = int(result.get("step", 0)), result.get(search.goals[0].name)
     seconds = float(result.get("seconds", 0.0))
     if value is None:
         return Outcome(OutcomeKind.failed, "the trial's process failed; see Ray's logs", step, None, seconds)

@@ -131,6 +131,20 @@ def last_whole(checkpoints: Path) -> Checkpoint | None:
     return None
 
 
+def read_or_last(directory: Path) -> Checkpoint:
+    """Another trial's checkpoint; where that trial has replaced it meanwhile, its last whole one.
+
+    Raises:
+        IntegrityError: It has none.
+    """
+    try:
+        return read_checkpoint(directory)
+    except IntegrityError:
+        if (last := last_whole(directory.parent)) is None:
+            raise
+        return last
+
+
 def keep_only(checkpoints: Path, names: set[str]) -> None:
     """Removes the trial's other checkpoints, and what a killed writer left."""
     for directory in checkpoints.iterdir():

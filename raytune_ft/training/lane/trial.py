@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from raytune_ft.data.arrow_rows import ArrowRows
 from raytune_ft.paths import checkpoint_name, write_json
+from raytune_ft.training.adapter_size import safetensors_mib
 from raytune_ft.training.guards import DivergenceGuard, finite
 from raytune_ft.training.lane.base import Base
-from raytune_ft.training.lane.checkpoint import Checkpoint, keep_only, last_whole, read_checkpoint, write_checkpoint
+from raytune_ft.training.lane.checkpoint import Checkpoint, keep_only, last_whole, read_or_last, write_checkpoint
 from raytune_ft.training.lane.optimizer import AdapterOptimizer
 from raytune_ft.training.lane.order import DataOrder
 from raytune_ft.training.lane.peft_config import peft_config
@@ -21,6 +22,7 @@ from raytune_ft.training.lane.ranks import Ranks
 from raytune_ft.training.lane.step import Share
 from raytune_ft.training.metrics_log import append_metrics, read_metrics, write_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
+from raytune_ft.training.peak_memory import peak_memory_mib
 from raytune_ft.training.spec import TrialSpec
 
 if TYPE_CHECKING:
@@ -47,12 +49,13 @@ class RunningTrial:
 
     Raises:
         ValueError: The base has no such target modules, or the checkpoint is of another adapter.
-        IntegrityError: `copy_from` is not whole.
+        IntegrityError: Neither `copy_from` nor another checkpoint beside it is whole.
     """
 
     def __init__(self, spec: TrialSpec, base: Base, splits: Splits, ranks: Ranks, copy_from: Path | None) -> None:
         self.spec, self._ranks, self.splits = spec, ranks, splits
         self.adapter = base.adapter(spec.experiment)
+        self._adapter_mib = safetensors_mib(self.adapter.shapes())
         self.optimizer = AdapterOptimizer(self.adapter, spec.experiment, ranks)
         self.order = DataOrder.of(spec.experiment, len(splits.train), ranks.size)
         self.guard = DivergenceGuard(spec.experiment.train.divergence_factor)
@@ -60,6 +63,8 @@ class RunningTrial:
         self.step = 0
         self.waiting = False  # for the scheduler's decision
         self.eval_loss: float | None = None
+        self.eval_seconds = 0.0  # in this process
+        self._device = base.device
         self.last_report: dict[str, Any] = {}
         self._reports: list[dict[str, Any]] = []
         self._losses: list[float] = []
@@ -69,6 +74,7 @@ class RunningTrial:
         self._seconds_before = 0.0
         self._began = time.monotonic()
         self._restore(copy_from)
+        self._told_tokens = self._tokens
 
     @property
     def name(self) -> str:
@@ -124,16 +130,28 @@ class RunningTrial:
         rows = train.per_device_train_batch_size * train.gradient_accumulation_steps * self._ranks.size
         mean = sum(self._losses) / len(self._losses) if self._losses else None
         self._losses.clear()
+        trained, self._told_tokens = self._tokens - self._told_tokens, self._tokens
         return {
             "step": self.step,
             "samples": self.step * rows,
             "tokens": self._tokens,
+            "trained_tokens": trained,
             "train_loss": finite(mean),
             "eval_loss": finite(eval_loss),
             "seconds": round(self.seconds, 3),
+            "eval_seconds": round(self.eval_seconds, 3),
+            "memory_mib": peak_memory_mib(self._device),
+            "adapter_mib": self._adapter_mib,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "checkpoint": checkpoint_name(self.step) if whole else None,
+            **self._copy(),
         }
+
+    def _copy(self) -> dict[str, Any]:
+        """What the first line after a copy says besides."""
+        if self.spec.copied is None or any(each["checkpoint"] for each in self._reports):
+            return {}
+        return {"copied_from": self.spec.copied.trial, "parameters": self.spec.parameters}
 
     def save(self, report: dict[str, Any]) -> str | None:
         """Writes the checkpoint of this step, then its line; keeps the best and the last two. Every rank calls it.
@@ -164,7 +182,8 @@ class RunningTrial:
         write_checkpoint(self.spec.directory.checkpoints / checkpoint_name(self.step), whole)
         append_metrics(self.spec.directory.metrics, report)
         self._reports.append(report)
-        best = min((each for each in self._reports if each["eval_loss"] is not None), key=_eval_loss, default=report)
+        valued = (each for each in self._reports if each["checkpoint"] and each["eval_loss"] is not None)
+        best = min(valued, key=_eval_loss, default=report)
         # Two of the last: one that turns out damaged has one before it, and another trial may be copying the first.
         last = {each["checkpoint"] for each in self._reports[-2:]}
         keep_only(self.spec.directory.checkpoints, {best["checkpoint"], *last})
@@ -189,7 +208,7 @@ class RunningTrial:
 
     def _restore(self, copy_from: Path | None) -> None:
         own = last_whole(self.spec.directory.checkpoints)
-        found = own or (read_checkpoint(copy_from) if copy_from else None)
+        found = own or (read_or_last(copy_from) if copy_from else None)
         if found is not None:
             self.adapter.from_peft(found.weights)
             self.optimizer.load_state(dict(found.optimizer))
@@ -204,7 +223,9 @@ class RunningTrial:
             earlier = [each for each in read_metrics(self.spec.directory.metrics) if each["step"] <= self.step]
             if own and (not earlier or earlier[-1]["step"] < self.step):  # killed before its line was written
                 earlier.append(own.trainer["report"])
-            self._reports = earlier if own else []
+            if own is None and self.spec.copied:  # its own weights are gone; what they reached is still its curve
+                earlier = [{**each, "checkpoint": None} for each in earlier]
+            self._reports = earlier if own or self.spec.copied else []
             write_metrics(self.spec.directory.metrics, self._reports)
 
     def log_diverged(self, report: dict[str, Any]) -> None:

@@ -39,7 +39,10 @@ def test_each_suggestion_is_a_numbered_configuration_until_there_are_enough(driv
     suggestions = [searcher.suggest(f"tune-{index}") for index in range(5)]
     assert [each[TRIAL] for each in suggestions[:3]] == ["0000", "0001", "0002"]
     assert all(set(each[PARAMETERS]) == {"train.learning_rate", "method.r"} for each in suggestions[:3])
-    assert suggestions[3:] == [FINISHED, FINISHED]
+    assert suggestions[3:] == [None, None]  # a paused trial's process is kept while the search is not over
+    for index in range(3):
+        searcher.on_trial_complete(f"tune-{index}", {"eval_loss": 0.5})
+    assert searcher.suggest("tune-5") == FINISHED
 
 
 @pytest.mark.filterwarnings("error:The reported value is ignored")  # Optuna says so at each repeated step
@@ -117,12 +120,9 @@ def test_the_report_at_which_the_scheduler_stops_a_trial_is_kept(drive) -> None:
     assert study.trials[0].value == 0.9
 
 
-def test_a_trial_waits_until_there_is_room_but_the_first_never_does(drive) -> None:
-    _, searcher = drive(3)
-    searcher._room = lambda: 1
+def test_no_trial_is_handed_out_while_none_is_wanted(drive) -> None:
+    _, searcher = drive(2)
+    searcher._may_start = lambda: False
+    assert searcher.suggest("a") is None
+    searcher._may_start = lambda: True
     assert searcher.suggest("a")[TRIAL] == "0000"
-    assert searcher.suggest("b") is None
-    searcher.on_trial_complete("a", {"eval_loss": 0.5, "step": 5})
-    assert searcher.suggest("b")[TRIAL] == "0001"
-    searcher._room = lambda: 2
-    assert searcher.suggest("c")[TRIAL] == "0002"

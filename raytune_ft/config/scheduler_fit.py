@@ -1,0 +1,58 @@
+"""Whether a scheduler can take a space and an algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from raytune_ft.config.problems import KeyPath
+from raytune_ft.config.schedulers import MUTABLE, Bohb, Hyperband, Pb2, Pbt
+from raytune_ft.config.search import Search
+from raytune_ft.errors import InputError
+
+Place = Callable[[KeyPath], str]
+WITHOUT_MODEL = ("random", "quasi_random", "grid")
+STEPS = "train.max_steps"
+
+
+def check_scheduler(search: Search, place: Place) -> None:
+    """Raises InputError where the scheduler can't take the space or the algorithm."""
+    scheduler = search.scheduler
+    match scheduler:
+        case Hyperband() | Bohb():
+            if STEPS in search.space.parameters:
+                where = f"{place(('search', 'space', 'parameters', STEPS))}: {STEPS}"
+                what = f"{scheduler.type} compares trials at fractions of one number of steps, and this searches it"
+                raise InputError(where, what, "remove it, or use asha")
+            if isinstance(scheduler, Bohb) and search.proposer.type in WITHOUT_MODEL:
+                where = f"{place(('search', 'scheduler'))}: search.scheduler"
+                what = f"bohb lets a model propose, and algorithm {search.proposer.type} has none"
+                raise InputError(where, what, "use scheduler hyperband, or algorithm tpe")
+        case Pbt():
+            if not mutable(search):
+                raise InputError(_scheduler(place), _nothing("pbt"), f"search one of {', '.join(MUTABLE)}, or use asha")
+        case Pb2():
+            ranges = [key for key in mutable(search) if search.space.parameters[key].choice is None]
+            if not ranges:
+                remedy = f"search a range of one of {', '.join(MUTABLE)}, or use pbt"
+                raise InputError(_scheduler(place), _nothing("pb2"), remedy)
+            for key in ranges:
+                parameter, where = search.space.parameters[key], place(("search", "space", "parameters", key))
+                if parameter.when:
+                    what = "pb2 models only settings that every trial has"
+                    raise InputError(f"{where}: {key}.when", what, "use pbt, or remove it")
+        case _:
+            pass
+
+
+def mutable(search: Search) -> list[str]:
+    """What trials of a population may change while they train."""
+    return [key for key in search.space.parameters if key in MUTABLE]
+
+
+def _scheduler(place: Place) -> str:
+    return f"{place(('search', 'scheduler'))}: search.scheduler"
+
+
+def _nothing(kind: str) -> str:
+    where = "ranges" if kind == "pb2" else "settings"
+    return f"{kind} changes {where} while trials train, and the space searches none that can"

@@ -1,0 +1,81 @@
+"""How many trials train at once, whatever the scheduler: Tune's own limit counts paused trials, which would end a
+synchronous scheduler's search at the first trial that waits for the second.
+
+Read against ray 2.60's TuneController: it first asks the searcher for a trial, then the scheduler which one to run,
+and starts every pending one; so a trial may become pending only where there is room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+
+class Pace(TrialScheduler):  # type: ignore[misc]
+    """A scheduler whose trials train at most `at_once` at a time; all that it decides, the one inside decides.
+
+    Args:
+        scheduler: The one inside. One that pauses trials may have a `waiting()`: whether it would run one of them now.
+        at_once: Trials that may train.
+    """
+
+    def __init__(self, scheduler: Any, at_once: int) -> None:
+        super().__init__()
+        self._inside, self._at_once = scheduler, at_once
+        self._metric = scheduler.metric
+        self._waiting: Callable[[], bool] = getattr(scheduler, "waiting", lambda: False)
+        self._trials: dict[str, Trial] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its scheduler, and a sweep is resumed from its study."""
+        return {}
+
+    @property
+    def supports_buffered_results(self) -> bool:
+        return False
+
+    def busy(self) -> int:
+        """Trials that train or are about to."""
+        return sum(trial.status in (Trial.RUNNING, Trial.PENDING) for trial in self._trials.values())
+
+    def may_start(self, room: int) -> bool:
+        """Whether a new trial is wanted now, where `room` trials could train; the first always is."""
+        busy = self.busy()
+        return not (busy and busy >= min(self._at_once, room)) and not self._waiting()
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        return bool(self._inside.set_search_properties(metric, mode, **spec))
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        if trial.trial_id not in self._trials:  # else its process died, and the new one takes its place
+            self._trials[trial.trial_id] = trial
+            self._inside.on_trial_add(tune_controller, trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        if trial.status != Trial.ERROR:  # so it is while Tune starts it again
+            self._over(trial)
+            self._inside.on_trial_error(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        return str(self._inside.on_trial_result(tune_controller, trial, result))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self._over(trial)
+        self._inside.on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        self._over(trial)
+        self._inside.on_trial_remove(tune_controller, trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        pending = any(trial.status == Trial.PENDING for trial in self._trials.values())  # it has its room
+        return self._inside.choose_trial_to_run(tune_controller) if pending or self.busy() < self._at_once else None
+
+    def debug_string(self) -> str:
+        return str(self._inside.debug_string())
+
+    def _over(self, trial: Any) -> None:
+        self._trials.pop(trial.trial_id, None)
