@@ -135,7 +135,7 @@ def plan_sweep(experiment: Experiment) -> Plan:
         memory=memory,
         work=work,
         groups=at_a_time,
-        peak=peak_memory(experiment, choice.runner, memory, rows, at_a_time),
+        peak=peak_memory(experiment, choice.runner, memory, rows, work, at_a_time),
         room=room,
         speed=speed,
         hours=whole,

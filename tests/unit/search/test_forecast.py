@@ -172,12 +172,15 @@ def test_the_peak_grows_with_what_the_space_and_the_pack_may_bring(make_experime
         256 * peak.MIB, True, 10**7, 60 * peak.MIB, 40 * peak.MIB, 60 * peak.MIB, optimizer_on_host=False
     )
     batches = {"parameters": {"train.per_device_train_batch_size": {"choice": [4, 64]}}}
-    one = peak_memory(make_experiment(space=batches), Lane(), memory, ROWS, 1)
-    many = peak_memory(make_experiment(space=batches, max_concurrent=8), Lane(), memory, ROWS, 1)
-    assert one.whole.low < one.whole.likely == one.whole.high
+    work = work_of(make_experiment(), Bounds(80, 360), 100, ROWS)
+    one = peak_memory(make_experiment(space=batches), Lane(), memory, ROWS, work, 1)
+    many = peak_memory(make_experiment(space=batches, max_concurrent=8), Lane(), memory, ROWS, work, 1)
+    assert one.whole.low < one.whole.likely <= one.whole.high
     assert many.packed == 8 and many.activations > 3 * one.activations and many.whole.likely > one.whole.likely
-    assert peak_memory(make_experiment(), Lane(), None, ROWS, 1) is None
-    assert peak_memory(make_experiment(), Lane(), memory, None, 1) is None
+    short = work_of(make_experiment(scheduler={"type": "none"}, trials=1), Bounds(2, 2), 2, ROWS)
+    assert peak_memory(make_experiment(space=batches), Lane(), memory, ROWS, short, 1).activations < one.activations
+    assert peak_memory(make_experiment(), Lane(), None, ROWS, work, 1) is None
+    assert peak_memory(make_experiment(), Lane(), memory, None, work, 1) is None
 
 
 CONFIG: dict[str, Any] = {
