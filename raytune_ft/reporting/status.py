@@ -80,7 +80,8 @@ def run_status(run: RunDirectory, now: float | None = None) -> RunStatus:
         outcomes={outcome: count for outcome, count in counts.items() if count},
         running=running,
         best=next(iter(bests_of(trials, goals)), None),
-        elapsed_s=max(0.0, last - began),
+        # What drivers counted, up to the last report; files' times follow a clock that may be set, and pauses.
+        elapsed_s=3600 * spent.hours if spent else max(0.0, last - began),
         finished=closed or (run.leaderboard.is_file() and len(read_leaderboard(run).rows) >= planned),
         spent=spent,
         spent_words=spending_words(spent, budget) if spent else "",

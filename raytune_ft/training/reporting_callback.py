@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,13 @@ import torch.distributed as dist
 from transformers import TrainerCallback
 
 from raytune_ft.paths import checkpoint_name
+from raytune_ft.training.adapter_size import file_mib
 from raytune_ft.training.guards import DivergenceGuard, finite
+from raytune_ft.training.lane.checkpoint import WEIGHTS
 from raytune_ft.training.metrics_log import append_metrics
+from raytune_ft.training.peak_memory import peak_memory_mib
 from raytune_ft.training.spec import TrialSpec
+from raytune_ft.training.steady_clock import steady_stamp
 
 
 class ReportingCallback(TrainerCallback):
@@ -26,6 +29,7 @@ class ReportingCallback(TrainerCallback):
         self._started = time.monotonic() - seconds_before
         self._losses: list[float] = []
         self._tokens = 0
+        self._eval_seconds = 0.0
         self.last_eval_loss: float | None = None
         self.guard = DivergenceGuard(spec.experiment.train.divergence_factor, first_loss)
         self.diverged: str | None = None
@@ -49,6 +53,7 @@ class ReportingCallback(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.last_eval_loss = float(kwargs["metrics"]["eval_loss"])
+        self._eval_seconds += float(kwargs["metrics"].get("eval_runtime", 0.0))
         self._stop_if(self.guard.eval_loss(state.global_step, self.last_eval_loss), control)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -58,7 +63,7 @@ class ReportingCallback(TrainerCallback):
             dist.barrier()
         saved = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         checkpoint = ray.train.Checkpoint.from_directory(saved) if context.get_local_rank() == 0 else None
-        report = self._report(state.global_step, context.get_world_size())
+        report = self._report(state.global_step, context.get_world_size(), file_mib(saved / WEIGHTS))
         if self.diverged is None:
             ray.train.report(
                 report,
@@ -70,7 +75,7 @@ class ReportingCallback(TrainerCallback):
             append_metrics(self._spec.directory.metrics, report)
         self._losses.clear()
 
-    def _report(self, step: int, workers: int) -> dict[str, Any]:
+    def _report(self, step: int, workers: int, adapter_mib: float | None) -> dict[str, Any]:
         train = self._spec.experiment.train
         rows = train.per_device_train_batch_size * train.gradient_accumulation_steps * workers
         return {
@@ -80,7 +85,10 @@ class ReportingCallback(TrainerCallback):
             "train_loss": finite(sum(self._losses) / len(self._losses)) if self._losses else None,
             "eval_loss": finite(self.last_eval_loss),
             "seconds": round(self.seconds, 3),
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "eval_seconds": round(self._eval_seconds, 3),
+            "memory_mib": peak_memory_mib("cuda" if self._spec.experiment.resources.gpus_per_worker else "cpu"),
+            "adapter_mib": adapter_mib,
+            "time": steady_stamp(),
             "checkpoint": checkpoint_name(step) if self.diverged is None else None,
         }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from raytune_ft.training.metrics_log import append_metrics, read_metrics, write_
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.peak_memory import peak_memory_mib
 from raytune_ft.training.spec import TrialSpec
+from raytune_ft.training.steady_clock import steady_stamp, steady_time
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +69,7 @@ class RunningTrial:
         self._reports: list[dict[str, Any]] = []
         self._losses: list[float] = []
         self._tokens = 0
-        self._times = {"taken": time.time()}
+        self._times = {"taken": steady_time()}
         self._step_began = self._times["taken"]
         self._seconds_before = 0.0
         self._began = time.monotonic()
@@ -97,7 +97,7 @@ class RunningTrial:
 
     def shares(self) -> list[Share]:
         """This rank's part of the next step, one share a forward pass."""
-        self._step_began = time.time()
+        self._step_began = steady_time()
         workers = self.order.step(self.step)
         answers = sum(int(self.splits.train.answers[row]) for passes in workers for rows in passes for row in rows)
         mine = workers[self._ranks.rank]
@@ -142,7 +142,7 @@ class RunningTrial:
             "eval_seconds": round(self.eval_seconds, 3),
             "memory_mib": peak_memory_mib(self._device),
             "adapter_mib": self._adapter_mib,
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "time": steady_stamp(),
             "checkpoint": checkpoint_name(self.step) if whole else None,
             **self._copy(),
         }
@@ -200,7 +200,7 @@ class RunningTrial:
 
     def _leave(self, outcome: Outcome | None) -> None:
         if self._ranks.rank == 0:
-            self._times["ended"] = time.time()
+            self._times["ended"] = steady_time()
             with contextlib.suppress(OSError):  # a full disk; whoever handed the trial out is told anyway
                 if outcome is not None:
                     outcome.write(self.spec.directory)
