@@ -12,7 +12,7 @@ from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
 from raytune_ft.search.foresight import Foresight
 from raytune_ft.search.prices import device_price, devices_of_group
-from raytune_ft.search.spent import Meter, used_up
+from raytune_ft.search.spent import Meter, limits_reached, used_up
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -50,10 +50,12 @@ class Accounts:
 
     def check_open(self, finished: int) -> None:
         """Raises InputError where an earlier driver closed the study, and its budget was not raised since."""
-        if self._meter.closed and self.reason:
+        reached = limits_reached(self._search.budget, self._meter.spent)
+        if self._meter.closed and reached:
             where = f"search.budget: study {self._experiment.name}"
-            what = f"is closed with {finished} of {self._search.trials} trials, as {self.reason} ({self.words()})"
-            raise InputError(where, what, "raise that limit to go on, e.g. --set search.budget.tokens=...")
+            why = f"{' and '.join(reached.values())} ({self.words()})"
+            what = f"is closed with {finished} of {self._search.trials} trials, as {why}"
+            raise InputError(where, what, f"raise {' and '.join(f'search.budget.{name}' for name in reached)} to go on")
         self._meter.closed = None
 
     def plan(self) -> None:

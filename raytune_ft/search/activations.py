@@ -98,10 +98,10 @@ def lane_kept_bytes(shape: Shape, of: Pass) -> int:
     wide = of.dtype_bytes
     qkv = shape.query + 2 * shape.kv_heads * shape.head_size
     # Norms keep input and output; attention its inputs and output; the gate its input and output, and what they meet.
-    kept = 4 * shape.hidden + qkv + shape.query + 4 * shape.intermediate + PROJECTIONS * of.rank
+    kept: float = 4 * shape.hidden + qkv + shape.query + 4 * shape.intermediate + PROJECTIONS * of.rank
     kept += shape.heads * of.width if of.math else shape.query
     a_layer = of.tokens * kept * wide
-    layers = a_layer * shape.layers
+    layers: float = a_layer * shape.layers
     if of.checkpointing:
         layers = of.tokens * shape.hidden * wide * shape.layers + a_layer
     return round(layers)
@@ -128,10 +128,10 @@ def trl_training_bytes(shape: Shape, of: Pass) -> int:
     """
     wide = of.dtype_bytes
     qkv = shape.query + 2 * shape.kv_heads * shape.head_size
-    kept = wide * (9 * shape.hidden + 2 * qkv + 2 * shape.query + 5 * shape.intermediate + 2 * PROJECTIONS * of.rank)
+    kept: float = wide * (9 * shape.hidden + 2 * qkv + 2 * shape.query + 5 * shape.intermediate + 2 * PROJECTIONS * of.rank)
     kept += 8 * shape.hidden  # norms work in float32
     kept += (4 + wide) * shape.heads * of.width if of.math else wide * shape.query
-    layers = of.tokens * kept * shape.layers
+    layers: float = of.tokens * kept * shape.layers
     if of.checkpointing:
         layers = of.tokens * (shape.hidden * wide * shape.layers + kept)
     return round(layers + of.tokens * shape.vocabulary * TRL_LOGIT_BYTES)

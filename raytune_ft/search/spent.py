@@ -34,18 +34,24 @@ class Spent:
     cost: float | None = None
 
 
-def used_up(budget: Budget, spent: Spent) -> str | None:
-    """Which limit is reached, in words, e.g. `the budget's 1,000,000 tokens are used up`; None while there is more."""
+def limits_reached(budget: Budget, spent: Spent) -> dict[str, str]:
+    """Setting -> what is used up, in words, e.g. `the budget's 1,000,000 tokens are used up`."""
     limits = (
-        (budget.tokens, spent.tokens, "{:,} tokens are"),
-        (budget.hours, spent.hours, "{:g} hours are"),
-        (budget.device_hours, spent.device_hours, "{:g} device hours are"),
-        (budget.cost, spent.cost, "cost of {:g} is"),
+        ("tokens", budget.tokens, spent.tokens, "{:,} tokens are"),
+        ("hours", budget.hours, spent.hours, "{:g} hours are"),
+        ("device_hours", budget.device_hours, spent.device_hours, "{:g} device hours are"),
+        ("cost", budget.cost, spent.cost, "cost of {:g} is"),
     )
-    for limit, used, words in limits:
-        if limit is not None and used is not None and used >= limit:
-            return f"the budget's {words.format(limit)} used up"
-    return None
+    return {
+        name: f"the budget's {words.format(limit)} used up"
+        for name, limit, used, words in limits
+        if limit is not None and used is not None and used >= limit
+    }
+
+
+def used_up(budget: Budget, spent: Spent) -> str | None:
+    """The first of the limits that are reached, in words; None while there is more."""
+    return next(iter(limits_reached(budget, spent).values()), None)
 
 
 class Meter:

@@ -112,7 +112,7 @@ def test_a_closed_study_is_refused_until_its_limit_is_raised(open_accounts, make
     assert first.close(3).startswith("the budget's 1,000 tokens are used up (1,200 tokens, ")
     again = open_accounts(budget={"tokens": 1000})
     with pytest.raises(
-        InputError, match=r"closed with 3 of 8 trials, as the budget's 1,000 tokens .*; raise that limit"
+        InputError, match=r"closed with 3 of 8 trials, as the budget's 1,000 tokens .*; raise search.budget.tokens"
     ):
         again.check_open(3)
     raised = open_accounts(budget={"tokens": 5000})
