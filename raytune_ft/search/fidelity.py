@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from statistics import median
 
 from raytune_ft.config.goals import Metric
@@ -33,45 +35,56 @@ def sign(goal: Metric) -> float:
     return 1.0 if goal.mode == "min" else -1.0
 
 
-def costs_at_the_end(
-    curve: Curve, last: Mapping[str, float], goals: Sequence[Metric], whole: Sequence[Whole]
-) -> Costs | None:
-    """The costs that a stopped trial would have come to; None where it did not report all goals.
+class Peers:
+    """The trials of a study that ran to their end, to tell by what stopped ones would have come to."""
 
-    Args:
-        curve: The trial's.
-        last: Goal -> value at its last report; the first goal's is the curve's.
-        goals: The study's.
-        whole: Its trials that ran to their end.
-    """
-    if not curve or any(goal.name not in last for goal in goals[1:]):
-        return None
-    costs = [at_the_end(curve, whole)]
-    full = median(max(each.curve, default=0) for each in whole) if whole else 0.0
-    for goal in goals[1:]:
-        longer = max(full / max(curve), 1.0) if goal.name in _GROWING and max(curve) else 1.0
-        costs.append(sign(goal) * longer * last[goal.name])
-    return tuple(costs)
+    def __init__(self, whole: Sequence[Whole]) -> None:
+        self._whole = whole
+        self._length = median(max(each.curve, default=0) for each in whole) if whole else 0.0
+        self._by_step: dict[int, tuple[float, list[float], list[float]] | None] = {}
 
+    def at_the_end(self, curve: Curve) -> float:
+        """The cost that a stopped trial would have come to, at best.
 
-def at_the_end(curve: Curve, whole: Sequence[Whole]) -> float:
-    """The cost that a stopped trial would have come to, at best.
+        Its last cost would have moved as the median whole trial's did from that step on. But it was stopped for being
+        behind, and what is behind mostly stays so: it is not taken for better than any whole trial that was ahead of it
+        at the same step. Without whole trials its last cost stands: all are then compared where they were stopped.
 
-    Its last cost would have moved as the median whole trial's did from that step on. But it was stopped for being
-    behind, and what is behind mostly stays so: it is not taken for better than any whole trial that was ahead of it at
-    the same step. Without whole trials its last cost stands: all are then compared where they were stopped.
+        Args:
+            curve: The stopped trial's; not empty.
+        """
+        step = max(curve)
+        if step not in self._by_step:  # trials are stopped at few steps, and each step takes a look at all whole ones
+            self._by_step[step] = self._at(step)
+        if (known := self._by_step[step]) is None:
+            return curve[step]
+        moved, costs, ends = known
+        ahead = bisect_right(costs, curve[step])
+        return max(curve[step] + moved, ends[ahead - 1]) if ahead else curve[step] + moved
 
-    Args:
-        curve: The stopped trial's; not empty.
-        whole: What to compare with.
-    """
-    step = max(curve)
-    peers = [(_at(each.curve, step), each.end) for each in whole]
-    known = [(then, end) for then, end in peers if then is not None]
-    if not known:
-        return curve[step]
-    moved = curve[step] + median(end - then for then, end in known)
-    return max([moved, *(end for then, end in known if then <= curve[step])])
+    def costs_at_the_end(self, curve: Curve, last: Mapping[str, float], goals: Sequence[Metric]) -> Costs | None:
+        """The costs of all goals; None where the trial did not report them.
+
+        Args:
+            curve: The stopped trial's.
+            last: Goal -> value at its last report; the first goal's is the curve's.
+            goals: The study's.
+        """
+        if not curve or any(goal.name not in last for goal in goals[1:]):
+            return None
+        costs = [self.at_the_end(curve)]
+        for goal in goals[1:]:
+            longer = max(self._length / max(curve), 1.0) if goal.name in _GROWING and max(curve) else 1.0
+            costs.append(sign(goal) * longer * last[goal.name])
+        return tuple(costs)
+
+    def _at(self, step: int) -> tuple[float, list[float], list[float]] | None:
+        """How the median cost moved from `step` on; the costs then, ascending; and the worst end up to each of them."""
+        known = sorted((then, each.end) for each in self._whole if (then := _at(each.curve, step)) is not None)
+        if not known:
+            return None
+        moved = median(end - then for then, end in known)
+        return moved, [then for then, _ in known], list(accumulate((end for _, end in known), max))
 
 
 def failed(costs: Sequence[float], step: int) -> float:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from raytune_ft.config.goals import Metric
 from raytune_ft.search.attributes import CURVE_ATTRIBUTE, OUTCOME_ATTRIBUTE, STEP_ATTRIBUTE, VALUES_ATTRIBUTE
-from raytune_ft.search.fidelity import Whole, costs_at_the_end, failed, sign, violation
+from raytune_ft.search.fidelity import Peers, Whole, failed, sign, violation
 from raytune_ft.search.scale import Costs, lay
 from raytune_ft.training.outcome import OutcomeKind
 
@@ -72,7 +72,7 @@ class Seen:
     """Shows a study's trials.
 
     A trial that diverged or ran out of memory is COMPLETE at a bad value, and infeasible; one that the scheduler
-    stopped is COMPLETE at what it would have come to (`fidelity.at_the_end`), except for samplers that know PRUNED.
+    stopped is COMPLETE at what it would have come to (`Peers.at_the_end`), except for samplers that know PRUNED.
 
     Args:
         goals: The study's.
@@ -115,10 +115,7 @@ class Seen:
     def _look(self, finished: Sequence[FrozenTrial]) -> None:
         whole = [trial for trial in finished if trial.state is TrialState.COMPLETE]
         costs = {trial.number: tuple(self._signed(trial.values or ())) for trial in whole}
-        peers = [
-            Whole({step: self._signs[0] * value for step, value in _curve(trial).items()}, costs[trial.number][0])
-            for trial in whole
-        ]
+        peers = Peers([Whole(self._costs(trial), costs[trial.number][0]) for trial in whole])
         for trial in finished:
             if trial.state is TrialState.PRUNED and (stopped := self._stopped(trial, peers)):
                 costs[trial.number] = stopped
@@ -178,9 +175,13 @@ class Seen:
         )
         return trial
 
-    def _stopped(self, trial: FrozenTrial, peers: Sequence[Whole]) -> Costs | None:
-        curve = {step: self._signs[0] * value for step, value in _curve(trial).items() if math.isfinite(value)}
-        return costs_at_the_end(curve, trial.user_attrs.get(VALUES_ATTRIBUTE, {}), self._goals, peers)
+    def _stopped(self, trial: FrozenTrial, peers: Peers) -> Costs | None:
+        return peers.costs_at_the_end(self._costs(trial), trial.user_attrs.get(VALUES_ATTRIBUTE, {}), self._goals)
+
+    def _costs(self, trial: FrozenTrial) -> dict[int, float]:
+        """Its curve of the first goal; Optuna keeps none in studies of several."""
+        curve = trial.intermediate_values or dict(trial.user_attrs.get(CURVE_ATTRIBUTE, ()))
+        return {int(step): self._signs[0] * value for step, value in curve.items() if math.isfinite(value)}
 
     def _laid(self, own: Sequence[Costs]) -> list[Costs | None]:
         """The costs of all earlier trials on the scale of `own`."""
@@ -196,11 +197,6 @@ class Seen:
     def _signed(self, values: Sequence[float]) -> list[float]:
         """Values as costs, or costs as values."""
         return [its * value for its, value in zip(self._signs, values, strict=True)]
-
-
-def _curve(trial: FrozenTrial) -> dict[int, float]:
-    """The reports of the first goal; Optuna keeps none in studies of several."""
-    return trial.intermediate_values or {int(step): value for step, value in trial.user_attrs.get(CURVE_ATTRIBUTE, ())}
 
 
 def _feasible(trial: FrozenTrial) -> dict[str, Any]:

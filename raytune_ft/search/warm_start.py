@@ -14,7 +14,7 @@ from raytune_ft.config.search import Search
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.search.earlier import EarlierStudy, EarlierTrial, read_study
-from raytune_ft.search.fidelity import Whole, costs_at_the_end, sign
+from raytune_ft.search.fidelity import Peers, Whole, sign
 from raytune_ft.search.goals import values_in
 from raytune_ft.search.likeness import likeness
 from raytune_ft.search.space import suggest
@@ -145,12 +145,13 @@ def _read(experiment: Experiment, search: Search, run: str, where: str) -> Earli
 def _take(earlier: EarlierStudy, experiment: Experiment, search: Search, run: str, fingerprint: str) -> Taken:
     alike = likeness(earlier, experiment, search, Path(experiment.base_model).name, fingerprint)
     defaults = experiment.model_dump(mode="json")
-    whole = [_whole(trial, search) for trial in earlier.trials if trial.kind is OutcomeKind.completed and trial.curve]
+    completed = (trial for trial in earlier.trials if trial.kind is OutcomeKind.completed and trial.curve)
+    peers = Peers([_whole(trial, search) for trial in completed])
     usable, outside = [], 0
     for trial in earlier.trials:
         parameters = _within(earlier, trial, search, defaults)
         outside += parameters is None
-        costs = _costs(trial, search, whole)
+        costs = _costs(trial, search, peers)
         # Out of memory tells of a machine, which may have been a smaller one.
         if parameters is not None and (costs or trial.kind is OutcomeKind.diverged):
             usable.append(TakenTrial(parameters, costs, max(trial.curve, default=0)))
@@ -174,13 +175,13 @@ def _within(
     return chosen if all(trial.parameters[key] == value_at(defaults, key) for key in fixed_here) else None
 
 
-def _costs(trial: EarlierTrial, search: Search, whole: Sequence[Whole]) -> tuple[float, ...] | None:
+def _costs(trial: EarlierTrial, search: Search, peers: Peers) -> tuple[float, ...] | None:
     """What the trial came to, or would have; None where it failed, or did not report all goals."""
     if trial.kind not in (OutcomeKind.completed, OutcomeKind.pruned):
         return None
     values, curve = values_in(trial.last, search.goals), _curve(trial, search)
     if trial.kind is OutcomeKind.pruned:
-        return costs_at_the_end(curve, values, search.goals, whole)
+        return peers.costs_at_the_end(curve, values, search.goals)
     if any(goal.name not in values for goal in search.goals):
         return None
     return tuple(sign(goal) * values[goal.name] for goal in search.goals)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raytune_ft.config.goals import Metric
-from raytune_ft.search.fidelity import Whole, at_the_end, costs_at_the_end, failed, violation
+from raytune_ft.search.fidelity import Peers, Whole, failed, violation
 from raytune_ft.search.scale import lay
 
 GOOD = Whole({5: 0.50, 15: 0.40, 45: 0.30}, 0.30)
@@ -15,28 +15,30 @@ LATE = Whole({5: 0.90, 15: 0.60, 45: 0.35}, 0.35)
 
 def test_a_stopped_trial_moves_on_as_the_median_whole_one_did() -> None:
     # From step 5 on the three lost 0.20, 0.12 and 0.55.
-    assert at_the_end({5: 0.95}, [GOOD, FAIR, LATE]) == pytest.approx(0.75)
+    assert Peers([GOOD, FAIR, LATE]).at_the_end({5: 0.95}) == pytest.approx(0.75)
 
 
 def test_a_stopped_trial_is_not_better_than_a_whole_one_that_was_ahead_of_it() -> None:
-    assert at_the_end({5: 0.62}, [GOOD, FAIR, LATE]) == 0.48  # 0.42 by the median, but FAIR was at 0.60 then
-    assert at_the_end({5: 0.55, 15: 0.41}, [GOOD, FAIR, LATE]) == pytest.approx(0.31)  # GOOD was ahead, and lost 0.10
+    assert Peers([GOOD, FAIR, LATE]).at_the_end({5: 0.62}) == 0.48  # 0.42 by the median, but FAIR was at 0.60 then
+    assert Peers([GOOD, FAIR, LATE]).at_the_end({5: 0.55, 15: 0.41}) == pytest.approx(
+        0.31
+    )  # GOOD was ahead, and lost 0.10
 
 
 def test_without_whole_trials_the_last_value_stands() -> None:
-    assert at_the_end({5: 0.7, 15: 0.6}, []) == 0.6
-    assert at_the_end({5: 0.7}, [Whole({15: 0.4}, 0.3)]) == 0.7, "nothing is known of step 5"
+    assert Peers([]).at_the_end({5: 0.7, 15: 0.6}) == 0.6
+    assert Peers([Whole({15: 0.4}, 0.3)]).at_the_end({5: 0.7}) == 0.7, "nothing is known of step 5"
 
 
 def test_a_whole_trial_that_did_not_report_at_the_step_counts_by_the_report_before() -> None:
-    assert at_the_end({6: 1.0}, [GOOD]) == pytest.approx(0.8)
+    assert Peers([GOOD]).at_the_end({6: 1.0}) == pytest.approx(0.8)
 
 
 def test_what_grows_while_a_trial_trains_is_counted_to_the_end() -> None:
     goals = (Metric(name="eval_loss"), Metric(name="tokens"), Metric(name="adapter_mib", mode="max"))
     last = {"eval_loss": 0.95, "tokens": 1000.0, "adapter_mib": 4.0}
-    assert costs_at_the_end({5: 0.95}, last, goals, [GOOD, FAIR, LATE]) == pytest.approx((0.75, 9000.0, -4.0))
-    assert costs_at_the_end({5: 0.95}, {"tokens": 1.0}, goals, [GOOD]) is None
+    assert Peers([GOOD, FAIR, LATE]).costs_at_the_end({5: 0.95}, last, goals) == pytest.approx((0.75, 9000.0, -4.0))
+    assert Peers([GOOD]).costs_at_the_end({5: 0.95}, {"tokens": 1.0}, goals) is None
 
 
 def test_a_failure_costs_more_than_anything_and_the_more_the_sooner_it_came() -> None:
