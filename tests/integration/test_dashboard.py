@@ -71,6 +71,23 @@ def test_the_dashboard_serves_the_runs_study_until_it_is_interrupted(server: sub
     assert server.returncode == 0
 
 
+def test_a_study_in_a_journal_is_shown_too(run: Path, port: int) -> None:
+    from raytune_ft.paths import RunDirectory
+    from raytune_ft.search.storage import open_storage
+
+    journal = run.parent / "all.journal"
+    (run / "experiment.yaml").write_text(EXPERIMENT.replace("search: {", f"search: {{storage: '{journal}', "))
+    optuna.create_study(study_name="in-a-journal", storage=open_storage(str(journal), RunDirectory(run)))
+    command = [sys.executable, "-c", SERVE, str(run), "--port", str(port)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1"})
+    try:
+        studies = json.loads(ask(f"http://127.0.0.1:{port}/api/studies", process))
+        assert [study["study_name"] for study in studies["study_summaries"]] == ["in-a-journal"]
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_port_that_is_taken_is_said_in_one_line(run: Path) -> None:
     from raytune_ft.errors import InputError
     from raytune_ft.paths import RunDirectory

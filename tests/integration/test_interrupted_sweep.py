@@ -44,6 +44,7 @@ def wait_until_ended(process: subprocess.Popen[str], trials: int) -> None:
 def test_a_stopped_and_a_killed_sweep_end_with_exactly_the_asked_trials(
     toy_experiment: Callable[..., Path], tmp_path: Path
 ) -> None:
+    """Fault 5, Ctrl-C once, and fault 4 after it."""
     experiment = toy_experiment(
         search={
             "space": {"parameters": {"train.learning_rate": {"loguniform": [1e-3, 1e-2]}}},

@@ -153,6 +153,18 @@ def test_a_run_that_is_not_finished_is_an_input_error(run: RunDirectory, registr
     assert registry.adapters() == []
 
 
+def test_fault_12_a_run_whose_trials_all_failed_promotes_nothing_and_the_champion_stays(
+    run: RunDirectory, registry: Registry
+) -> None:
+    promote(run, registry)
+    for left_out in (run.winner, run.evaluation):
+        left_out.unlink()
+    with pytest.raises(InputError, match=r"winner\.json.* is missing"):
+        promote(run, registry)
+    assert registry.resolve("movies").version == 1
+    verify(registry.resolve("movies").path)
+
+
 @pytest.mark.parametrize("adapter", ["../../elsewhere", "/etc", "trials/0009"])
 def test_a_winner_outside_of_its_run_is_refused(run: RunDirectory, registry: Registry, adapter: str) -> None:
     change(run.winner, adapter=adapter)

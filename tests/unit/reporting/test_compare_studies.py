@@ -94,7 +94,13 @@ def test_a_comparison_shows_settings_the_way_and_both_intervals(make_run: MakeRu
     assert both.at_tokens[-1].at == both.second.tokens
     assert both.at_tokens[-1].second == both.second.best
     shown = text_of(comparison_view(both))
-    for words in ("settings that differ", "train.max_steps", "best so far after tokens", "they overlap", "another seed"):
+    for words in (
+        "settings that differ",
+        "train.max_steps",
+        "best so far after tokens",
+        "they overlap",
+        "another seed",
+    ):
         assert words in shown
     assert json.loads(json.dumps(asdict(both)))["settings"]["search.trials"] == [16, 8]
 

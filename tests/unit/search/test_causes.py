@@ -27,7 +27,9 @@ def test_fault_12_every_trial_fails_and_the_causes_are_counted_whatever_their_nu
         choose_winner(experiment, run, board, "f" * 64)
     error = caught.value
     assert error.exit_code == 1
-    assert "none of 4 trials ended with an adapter, for 2 causes (trial 0001 diverged: training loss is nan" in str(error)
+    assert "none of 4 trials ended with an adapter, for 2 causes (trial 0001 diverged: training loss is nan" in str(
+        error
+    )
     assert [(cause.outcome, len(cause.trials)) for cause in error.causes] == [("diverged", 3), ("out_of_memory", 1)]
     assert not run.winner.exists()
     console = Console(file=io.StringIO(), width=120)

@@ -62,6 +62,7 @@ def test_a_study_that_was_never_extended_has_the_trials_of_its_file(begun) -> No
 
 
 def test_an_extension_that_was_refused_leaves_no_trace(begun, run: RunDirectory) -> None:
+    """Fault 16, by --extend."""
     experiment = begun(7)
     other = experiment.model_copy(update={"seed": 5})
     with pytest.raises(InputError, match=r"was started with other settings \(seed: 0 -> 5\)"):

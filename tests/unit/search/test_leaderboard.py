@@ -115,6 +115,7 @@ def test_the_first_of_the_board_wins_and_says_from_what_it_came(make_experiment,
 
 
 def test_when_every_trial_failed_the_causes_are_told_and_the_old_winner_stays(make_experiment, run, ended) -> None:
+    """Fault 12."""
     write_json(run.winner, "the old one")
     ended("0000", "diverged", {5: 0.5}, reason="training loss is nan at step 7")
     ended("0001", "out_of_memory", {}, reason="CUDA out of memory")
@@ -124,7 +125,7 @@ def test_when_every_trial_failed_the_causes_are_told_and_the_old_winner_stays(ma
     line = str(caught.value)
     assert caught.value.exit_code == 1 and "\n" not in line
     assert "none of 2 trials ended with an adapter" in line
-    assert "0000 diverged: training loss is nan at step 7; 0001 out_of_memory: CUDA out of memory" in line
+    assert "for 2 causes (trial 0000 diverged: training loss is nan at step 7)" in line
     assert json.loads(run.winner.read_text()) == "the old one"
 
 

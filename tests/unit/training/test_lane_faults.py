@@ -83,6 +83,7 @@ def test_a_checkpoint_without_its_line_in_the_curve_gets_it_back(lane_world) -> 
 
 
 def test_a_diverged_trial_ends_within_one_report_and_the_next_one_is_unharmed(lane_world) -> None:
+    """Fault 10 on lanes: an explosion."""
     world = lane_world()
     desk = world.lane(
         world.start("0000"),
@@ -96,6 +97,7 @@ def test_a_diverged_trial_ends_within_one_report_and_the_next_one_is_unharmed(la
 
 
 def test_a_trial_that_finds_no_memory_ends_alone(lane_world, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 11 on lanes."""
     world = lane_world()
     real = Stepper.gradients
 

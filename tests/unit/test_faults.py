@@ -1,0 +1,103 @@
+"""Which test shows what follows from each fault of the search: the one page that names them all."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+SHOWN_BY = {
+    4: {  # SIGKILL of the driver
+        "unit/search/test_killed_driver.py": [
+            "test_fault_4_wherever_a_driver_dies_the_study_ends_with_the_asked_trials"
+        ],
+        "integration/test_killed_sweep.py": ["test_fault_4_a_sweep_killed_at_every_kind_of_moment"],
+        "integration/test_interrupted_sweep.py": [
+            "test_a_stopped_and_a_killed_sweep_end_with_exactly_the_asked_trials"
+        ],
+    },
+    5: {  # Ctrl-C once, twice
+        "integration/test_interrupted_sweep.py": [
+            "test_a_stopped_and_a_killed_sweep_end_with_exactly_the_asked_trials"
+        ],
+        "integration/test_killed_sweep.py": ["test_fault_5_a_second_ctrl_c_stops_at_once"],
+    },
+    10: {  # NaN, an explosion
+        "unit/training/test_guards.py": ["test_a_loss_that_is_no_number_ends_the_trial_at_once"],
+        "unit/training/test_lane_faults.py": [
+            "test_a_diverged_trial_ends_within_one_report_and_the_next_one_is_unharmed"
+        ],
+        "unit/search/test_killed_driver.py": ["test_fault_10_a_reported_nan_is_a_failure"],
+        "integration/test_sweep.py": [  # on lanes, isolated
+            "test_a_sweep_ranks_its_trials_and_a_diverged_one_is_a_failure_that_stops_nothing",
+            "test_when_every_trial_fails_the_causes_are_listed",
+        ],
+    },
+    11: {  # out of memory
+        "unit/training/test_guards.py": ["test_an_allocators_error_says_what_to_lower"],
+        "unit/training/test_lane_faults.py": ["test_a_trial_that_finds_no_memory_ends_alone"],
+        "unit/search/test_killed_driver.py": ["test_fault_11_a_trial_that_ran_out_of_memory_is_never_handed_out_again"],
+    },
+    12: {  # every trial fails
+        "unit/search/test_causes.py": ["test_fault_12_every_trial_fails_and_the_causes_are_counted"],
+        "unit/registry/test_registry_promote.py": ["test_fault_12_a_run_whose_trials_all_failed_promotes_nothing"],
+        "integration/test_sweep.py": ["test_when_every_trial_fails_the_causes_are_listed"],
+    },
+    15: {  # two sweeps on one storage, a locked one
+        "unit/search/test_storage.py": [
+            "test_fault_15_two_sweeps_at_once_on_one_storage_are_two_studies",
+            "test_fault_15_a_study_of_the_same_name_belongs_to_the_run_that_made_it",
+            "test_fault_15_a_locked_database_is_waited_for",
+            "test_fault_15_a_database_that_stays_locked_is_one_clear_line",
+        ],
+        "integration/test_postgresql.py": ["test_fault_15_two_sweeps_at_once_create_the_tables_together"],
+    },
+    16: {  # resume with a changed space, changed data
+        "unit/search/test_resume.py": [
+            "test_another_search_is_refused_with_the_difference",
+            "test_other_data_or_training_is_refused_with_the_difference",
+        ],
+        "unit/search/test_extend.py": ["test_an_extension_that_was_refused_leaves_no_trace"],
+    },
+    18: {  # the clock jumps
+        "unit/training/test_steady_clock.py": [
+            "test_fault_18_the_steady_clock_takes_no_part_in_a_jump",
+            "test_fault_18_a_trial_during_which_the_clock_jumps",
+        ],
+        "unit/reporting/test_compare_studies.py": ["test_fault_18_a_clock_that_jumps_an_hour"],
+    },
+    33: {  # a directory that somebody else made
+        "unit/test_ownership.py": [
+            "test_fault_33_a_run_that_somebody_else_made_is_refused_without_trust",
+            "test_fault_33_every_way_to_restore_a_run_asks",
+        ],
+    },
+}
+
+
+def _tests(path: Path) -> dict[str, str]:
+    """Name of each test -> its name, docstring and its module's, where the fault's number stands."""
+    module = ast.parse(path.read_text())
+    about = ast.get_docstring(module) or ""
+    return {
+        node.name: f"{node.name} {ast.get_docstring(node) or ''} {about}"
+        for node in module.body
+        if isinstance(node, ast.FunctionDef)
+    }
+
+
+@pytest.mark.parametrize("fault", SHOWN_BY)
+def test_each_fault_has_the_tests_that_are_named_and_they_name_it(fault: int) -> None:
+    for file, names in SHOWN_BY[fault].items():
+        there = _tests(TESTS / file)
+        for name in names:
+            (text,) = [text for test, text in there.items() if test.startswith(name)]
+            numbers = {
+                int(number)
+                for words in re.findall(r"faults?[_ ]([\d, and]+)", text.lower())
+                for number in re.findall(r"\d+", words)
+            }
+            assert fault in numbers, f"{file}: {name} does not say that it shows fault {fault}"
