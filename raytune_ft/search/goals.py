@@ -68,7 +68,8 @@ def _most(goal: Metric) -> str:
 
 
 def _winner(costs: Sequence[tuple[float, ...]], goals: Sequence[Metric], rule: BestRule) -> int:
-    of = [goal.name for goal in goals].index(rule.metric)
+    names: list[str] = [goal.name for goal in goals]
+    of = names.index(rule.metric)
     least = min(cost[of] for cost in costs)
     limit = least + (rule.within + _ROUNDING) * abs(least) if math.isfinite(least) else least
     near = [at for at, cost in enumerate(costs) if cost[of] <= limit]
