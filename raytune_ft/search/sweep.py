@@ -76,7 +76,7 @@ def run_sweep(
         experiment: With a `search` section.
         progress: Told of each start, report and end.
         resume: Go on with the run directory's study instead of refusing it.
-        trust: Use the run directory also where somebody else made it.
+        trust: Use the run directory, and those of `warm_start`, also where somebody else made them.
         log: Takes a line about how it ended.
 
     Raises:
@@ -88,7 +88,8 @@ def run_sweep(
     if search is None:
         raise InputError("search", "missing", "add a search section, or use raytune-ft train")
     run = RunDirectory(Path(experiment.output_dir).resolve() / experiment.name)
-    check_own(run, trust=trust)
+    for read in (run, *(RunDirectory(Path(earlier)) for earlier in search.warm_start)):
+        check_own(read, trust=trust)
     with only_driver(run):
         return _sweep(experiment, search, run, progress, resume, log)
 

@@ -86,6 +86,17 @@ def test_fault_33_every_way_to_restore_a_run_asks(
             pytest.fail(name)
 
 
+def test_fault_33_an_earlier_run_to_learn_from_is_one_that_is_restored(
+    run: RunDirectory, experiment: Experiment, tmp_path: Path, somebody_elses: Callable[[Path], None]
+) -> None:
+    earlier = RunDirectory(tmp_path / "runs" / "earlier")
+    earlier.root.mkdir()
+    somebody_elses(earlier.root)
+    search = experiment.search.model_copy(update={"warm_start": [str(earlier.root)]})
+    with pytest.raises(InputError, match="earlier: belongs to .* add --trust"):
+        run_sweep(experiment.model_copy(update={"search": search}), Silent())
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_fault_33_the_owner_on_the_disk_counts(run: RunDirectory) -> None:
     os.chown(run.study, 1, -1)
