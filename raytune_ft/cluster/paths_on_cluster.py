@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,6 +42,11 @@ def settings_for_cluster(experiment: Experiment, working_dir: Path) -> tuple[lis
         elif key in written or (path.exists() and not _is_uploaded(path, working_dir)):
             settings.append(f"{key}={path.resolve()}")
             shared.append(str(path.resolve()))
+    earlier = experiment.search.warm_start if experiment.search else []
+    if earlier:  # run directories, which are not uploaded
+        absolute = [str((working_dir / each).resolve()) for each in earlier]
+        settings.append(f"search.warm_start={json.dumps(absolute)}")
+        shared += absolute
     return settings, list(dict.fromkeys(shared))
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from raytune_ft.cluster.paths_on_cluster import NOT_UPLOADED, is_left_out, settings_for_cluster
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.overrides import parse_assignments
 
 
 def _experiment(**changes: object) -> Experiment:
@@ -52,6 +53,16 @@ def test_results_never_go_into_the_job_s_throwaway_directory(tmp_path: Path) -> 
     assert f"output_dir={tmp_path}/runs" in settings
     assert f"registry.path={tmp_path}/registry" in settings
     assert shared == [f"{tmp_path}/runs", f"{tmp_path}/registry"]
+
+
+def test_earlier_runs_are_found_where_they_lie(tmp_path: Path) -> None:
+    space = {"parameters": {"method.r": {"choice": [4, 8]}}}
+    experiment = _experiment(search={"space": space, "warm_start": ["runs/one", "/shared/two"]})
+    settings, shared = settings_for_cluster(experiment, tmp_path)
+    assert f'search.warm_start=["{tmp_path}/runs/one", "/shared/two"]' in settings
+    assert {f"{tmp_path}/runs/one", "/shared/two"} <= set(shared)
+    (assignment,) = [setting for setting in settings if setting.startswith("search.warm_start")]
+    assert parse_assignments([assignment]) == {"search.warm_start": [f"{tmp_path}/runs/one", "/shared/two"]}
 
 
 def test_hub_ids_urls_and_absolute_paths_stay_as_they_are(tmp_path: Path) -> None:
