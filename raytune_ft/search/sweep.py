@@ -27,7 +27,7 @@ from raytune_ft.search.portfolio import enqueue_first
 from raytune_ft.search.progress import Progress
 from raytune_ft.search.resume import check_same_experiment, interrupted_trials, only_driver
 from raytune_ft.search.schedulers import make_scheduler, replay
-from raytune_ft.search.storage import storage_answers
+from raytune_ft.search.storage import open_storage, storage_answers
 from raytune_ft.search.study import open_study, tell, trial_name
 from raytune_ft.search.trials import Trials, trials_on
 from raytune_ft.search.warm_start import check_warm_start, enqueue_best, sources, warm_start
@@ -108,6 +108,8 @@ def _sweep(
     if begun:
         check_same_experiment(experiment, run)
     check_warm_start(experiment)
+    if search.storage:
+        open_storage(search.storage, run)  # one that does not answer is found before anything starts
     runner = choose_runner(experiment).runner
     accounts = Accounts(experiment, search, run)
     with Early(_cluster(runner, experiment, run, accounts)) as starting:

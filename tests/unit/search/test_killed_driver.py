@@ -88,13 +88,13 @@ class Driver:
         self._searcher.on_trial_complete(tune_id, {})
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(5))
 def test_fault_4_wherever_a_driver_dies_the_study_ends_with_the_asked_trials_none_twice_and_none_running(
     make_experiment: Callable[..., Experiment], run: RunDirectory, seed: int
 ) -> None:
     experiment, draw = make_experiment(algorithm={"type": "random", "seed": seed}), random.Random(seed)
     configurations: dict[str, set[str]] = {}
-    for _ in range(4):
+    for _ in range(3):
         driver = Driver(experiment, run, draw.randrange(1, 25))
         with pytest.raises(Killed):
             driver.search()
@@ -143,7 +143,7 @@ def test_fault_10_a_reported_nan_is_a_failure_and_no_point_of_the_curve(
     assert study.trials[0].state is TrialState.FAIL and study.trials[0].intermediate_values == {5: 0.5}
 
 
-@pytest.mark.parametrize("algorithm", ["tpe", "random", "quasi_random", "grid"])
+@pytest.mark.parametrize("algorithm", ["tpe", "grid"])  # of the others, tests/unit/search/test_samplers.py
 def test_the_same_seed_hands_out_the_same_configurations(
     make_experiment: Callable[..., Experiment], tmp_path: Path, algorithm: str
 ) -> None:
