@@ -44,7 +44,7 @@ class Axis:
             return 1.0
         if self.log:
             return abs(math.log(one / other)) / math.log(self.high / self.low)
-        return abs(one - other) / (self.high - self.low)
+        return float(abs(one - other)) / (self.high - self.low)
 
 
 @dataclass(frozen=True)
