@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.load import with_parameters
 from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.config.search import Search
 from raytune_ft.config.training import Isolated, Lane
@@ -20,7 +21,7 @@ from raytune_ft.execution.cluster import ray_cluster
 from raytune_ft.execution.early import Early
 from raytune_ft.execution.runner import choose_runner
 from raytune_ft.ownership import check_own
-from raytune_ft.paths import RunDirectory, write_text
+from raytune_ft.paths import RunDirectory, TrialDirectory, read_json, write_text
 from raytune_ft.search.accounts import Accounts
 from raytune_ft.search.leaderboard import Row, build_leaderboard, choose_winner
 from raytune_ft.search.portfolio import enqueue_first
@@ -126,7 +127,9 @@ def _sweep(
         left = search.trials - len(finished)
         interrupted = interrupted_trials(study)
         for surplus in interrupted[max(left, 0) :]:  # fewer trials are wanted than before
-            tell(study, surplus, Outcome(OutcomeKind.failed, "interrupted, and not wanted any more"))
+            unwanted = Outcome(OutcomeKind.failed, "interrupted, and not wanted any more")
+            unwanted.write(run.trial(trial_name(surplus.number)))
+            tell(study, surplus, unwanted)
         if left > 0:
             accounts.check_open(len(finished))
             accounts.plan()
@@ -179,7 +182,9 @@ def _tune(
 
     def outcome_of(name: str, result: dict[str, Any] | None) -> Outcome:
         outcome = Outcome.read(run.trial(name))
-        outcome = outcome or accounts.cut_short(name, result or {}) or _stopped(experiment, search, result or {})
+        if outcome is None:
+            own = _as_trained(experiment, run.trial(name))
+            outcome = accounts.cut_short(name, result or {}) or _stopped(own, search, result or {})
         outcome.write(run.trial(name))
         trials.ended(name)
         progress.ended(name, str(outcome.kind), outcome.reason, outcome.value)
@@ -245,6 +250,13 @@ def _may_start(scheduler: Any, trials: Trials) -> bool:
 
 def _trial_name(trial: Any) -> str:
     return str(trial.config["trial"])
+
+
+def _as_trained(experiment: Experiment, trial: TrialDirectory) -> Experiment:
+    """The experiment with the trial's own settings: `train.max_steps` may be searched."""
+    if not trial.config.is_file():
+        return experiment
+    return with_parameters(experiment, read_json(trial.config)["parameters"])
 
 
 def _stopped(experiment: Experiment, search: Search, result: dict[str, Any]) -> Outcome:

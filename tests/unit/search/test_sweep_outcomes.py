@@ -9,6 +9,7 @@ import pytest
 from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.errors import InputError
 from raytune_ft.execution.runner import Choice
+from raytune_ft.paths import write_json
 from raytune_ft.search import sweep, trials
 from raytune_ft.search.progress import Silent
 from raytune_ft.training.outcome import OutcomeKind
@@ -27,6 +28,16 @@ def test_a_trial_without_an_outcome_was_stopped_or_lost(make_experiment, result,
     outcome = sweep._stopped(experiment, experiment.search, result)
     assert (outcome.kind, outcome.reason) == (kind, reason)
     assert outcome.value == result.get("eval_loss")
+
+
+def test_a_trial_ran_to_its_end_when_it_took_its_own_steps(make_experiment, run) -> None:
+    """Settings of `train` may be searched, `max_steps` too."""
+    experiment, trial = make_experiment(), run.trial("0000")
+    result = {"step": 45, "eval_loss": 0.5, "seconds": 9.0}
+    assert sweep._as_trained(experiment, trial) is experiment
+    write_json(trial.config, {"trial": "0000", "parameters": {"train.max_steps": 90}})
+    outcome = sweep._stopped(sweep._as_trained(experiment, trial), experiment.search, result)
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.pruned, "stopped by asha at step 45")
 
 
 @pytest.mark.parametrize("runner", [Isolated(), Lane()])
