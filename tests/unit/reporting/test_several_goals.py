@@ -9,7 +9,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.samplers import RandomSampler
+from optuna.trial import TrialState
 from rich.console import Console
 
 from raytune_ft.config.load import load_experiment
@@ -17,6 +20,7 @@ from raytune_ft.paths import RunDirectory, read_json, write_json, write_text
 from raytune_ft.reporting.comparison import compare_runs
 from raytune_ft.reporting.comparison_view import comparison_view
 from raytune_ft.reporting.html import write_report
+from raytune_ft.reporting.importance import parameter_importances
 from raytune_ft.reporting.leaderboard import leaderboard_table
 from raytune_ft.reporting.pareto import pareto
 from raytune_ft.reporting.read import Leaderboard, Row, read_leaderboard
@@ -183,6 +187,25 @@ def test_compare_shows_both_winners_by_every_goal_and_doubts_where_their_rules_d
 def test_compare_of_runs_with_one_goal_speaks_of_no_front(make_run) -> None:
     text = shown(comparison_view(compare_runs(make_run("one"), make_run("other"))))
     assert "front" not in text and "adapter_mib" not in text and "won by" not in text
+
+
+def test_importances_come_from_the_curves_that_a_study_of_several_goals_keeps(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    study = optuna.create_study(
+        study_name="x", storage=f"sqlite:///{run.study}", directions=["minimize"] * 2, sampler=RandomSampler(seed=0)
+    )
+    for number in range(6):
+        trial = study.ask()
+        rate = trial.suggest_float("train.learning_rate", 0.0, 1.0)
+        trial.suggest_float("method.dropout", 0.0, 1.0)
+        trial.set_user_attr("curve", [[5, rate]] + ([[10, rate / 2]] if number % 2 else []))
+        if number % 2:
+            study.tell(trial, [rate / 2, 1.0])
+        else:
+            study.tell(trial, state=TrialState.PRUNED)
+    found = parameter_importances(run, "x")
+    assert (found.trials, found.step) == (6, 5)
+    assert next(iter(found.shares)) == "train.learning_rate" and sum(found.shares.values()) == pytest.approx(1)
 
 
 def test_a_board_of_before_there_were_goals_is_still_read(make_run, tmp_path: Path) -> None:
