@@ -127,9 +127,10 @@ def _sweep(
         left = search.trials - len(finished)
         interrupted = interrupted_trials(study)
         for surplus in interrupted[max(left, 0) :]:  # fewer trials are wanted than before
-            unwanted = Outcome(OutcomeKind.failed, "interrupted, and not wanted any more")
-            unwanted.write(run.trial(trial_name(surplus.number)))
-            tell(study, surplus, unwanted)
+            directory, unwanted = run.trial(trial_name(surplus.number)), "interrupted, and not wanted any more"
+            outcome = Outcome.read(directory) or Outcome(OutcomeKind.failed, unwanted)
+            outcome.write(directory)
+            tell(study, surplus, outcome)
         if left > 0:
             accounts.check_open(len(finished))
             accounts.plan()
