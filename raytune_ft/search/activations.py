@@ -128,7 +128,8 @@ def trl_training_bytes(shape: Shape, of: Pass) -> int:
     """
     wide = of.dtype_bytes
     qkv = shape.query + 2 * shape.kv_heads * shape.head_size
-    kept: float = wide * (9 * shape.hidden + 2 * qkv + 2 * shape.query + 5 * shape.intermediate + 2 * PROJECTIONS * of.rank)
+    kept: float = 9 * shape.hidden + 2 * qkv + 2 * shape.query + 5 * shape.intermediate + 2 * PROJECTIONS * of.rank
+    kept *= wide
     kept += 8 * shape.hidden  # norms work in float32
     kept += (4 + wide) * shape.heads * of.width if of.math else wide * shape.query
     layers: float = of.tokens * kept * shape.layers

@@ -11,11 +11,10 @@ from dataclasses import asdict
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.paths import RunDirectory, write_json
+from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.search.forecast import device_hours, hours, measured_paces
 from raytune_ft.search.plan import Plan, cost_of, plan_sweep
 from raytune_ft.search.prices import devices_of_group
-from raytune_ft.search.row_lengths import row_lengths
 from raytune_ft.search.span import Span
 from raytune_ft.search.spent import Meter
 from raytune_ft.search.work import Work, narrowed
@@ -42,8 +41,8 @@ class Foresight:
         self._started: dict[str, float] = {}
 
     def plan(self) -> None:
-        """Leaves the plan, and looks out for the first report, unless an earlier driver did."""
-        if self._run.plan.is_file():
+        """Leaves the plan, and looks out for the first report, unless an earlier driver saw one."""
+        if self._run.plan.is_file() and read_json(self._run.plan)["after_first_rung"]:
             return
         self._plan = plan_sweep(self._experiment)
         self._write(None)
@@ -63,11 +62,10 @@ class Foresight:
         plan, search = self._plan, self._experiment.search
         at_once = min(search.max_concurrent, search.trials) if search else 1
         own = self._clock() - self._started[trial] if not self._groups and trial in self._started else None
-        rows = row_lengths(self._experiment)
-        groups = self._groups or at_once
+        groups, evaluated = self._groups or at_once, plan.work.evaluated_tokens
         paces = measured_paces(
             report,
-            rows.validation_tokens if rows else 0,
+            round(evaluated.likely / plan.work.reports.likely) if evaluated else 0,
             at_once,
             groups,
             elapsed_s=3600.0 * self._meter.spent.hours,

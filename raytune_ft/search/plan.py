@@ -112,7 +112,8 @@ def plan_sweep(experiment: Experiment) -> Plan:
     work = work_of(experiment, steps, halving_steps, rows)
     room = room_here(bool(experiment.resources.gpus_per_worker))
     at_a_time = _groups(experiment.resources, choice.runner, at_once)
-    speed = shape and expected_speed(experiment, choice.runner, shape, room and room.device)
+    pass_tokens = rows.mean * bounds(experiment, "train.per_device_train_batch_size").least if rows else 1.0
+    speed = shape and expected_speed(experiment, choice.runner, shape, room and room.device, pass_tokens)
     start_s = SECONDS_PER_ISOLATED_START if isinstance(choice.runner, Isolated) else None
     whole = speed and hours(work, expected_paces(speed, at_a_time, start_s))
     held = whole and device_hours(whole, at_a_time, devices_of_group(experiment.resources))

@@ -94,6 +94,7 @@ def _sampled(experiment: Experiment) -> RowLengths | None:
         return None
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     tokenizer.no_truncation()
+    tokenizer.no_padding()
     sample = rows[:: max(1, len(rows) // SAMPLE)]
     pairs = [_texts(row) for row in sample]
     prompts = tokenizer.encode_batch([prompt for prompt, _, _ in pairs], add_special_tokens=False)

@@ -59,7 +59,9 @@ class Speed:
     device: str
 
 
-def expected_speed(experiment: Experiment, runner: Lane | Isolated, shape: Shape, gpu: str | None) -> Speed | None:
+def expected_speed(
+    experiment: Experiment, runner: Lane | Isolated, shape: Shape, gpu: str | None, pass_tokens: float
+) -> Speed | None:
     """Before the first rung; None for a GPU that is not known.
 
     Args:
@@ -67,13 +69,16 @@ def expected_speed(experiment: Experiment, runner: Lane | Isolated, shape: Shape
         runner: Who trains.
         shape: Of the base.
         gpu: The GPU's name, if one is there.
+        pass_tokens: Of a forward and backward pass of one worker.
     """
+    least_s = 0.0
     resources, weights = experiment.resources, shape.linear_weights
     if resources.gpus_per_worker:
         tflops = next((each for name, each in GPU_TFLOPS.items() if gpu and name in gpu.upper()), None)
         if tflops is None:
             return None
         rate = tflops * 1e12 * GPU_USE * resources.workers * resources.gpus_per_worker
+        least_s = GPU_LAYER_S * shape.layers / (pass_tokens * resources.workers)
         device = f"{gpu} at {GPU_USE:.0%} of {tflops:g} TFLOP/s"
     else:
         flag, gflops = core_gflops(experiment.train.bf16)
@@ -81,7 +86,8 @@ def expected_speed(experiment: Experiment, runner: Lane | Isolated, shape: Shape
         rate = gflops * 1e9 * use * resources.workers * resources.cpus_per_worker
         device = f"CPU cores with {flag} at {use:.0%} of {gflops:g} GFLOP/s"
     again = 1.35 if experiment.train.gradient_checkpointing else 1.0
-    return Speed(TRAINING_FLOPS * weights * again / rate, EVALUATION_FLOPS * weights / rate, device)
+    train_s = max(TRAINING_FLOPS * weights / rate, least_s) * again
+    return Speed(train_s, train_s / again * EVALUATION_FLOPS / TRAINING_FLOPS, device)
 
 
 @cache

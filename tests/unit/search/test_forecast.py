@@ -123,18 +123,20 @@ def test_before_a_measurement_times_lie_within_a_factor_of_two_both_ways() -> No
 def test_a_gpu_is_known_by_its_name_or_its_speed_is_not(make_experiment, gpu: str, known: bool) -> None:
     experiment = make_experiment()
     resources = experiment.resources.model_copy(update={"gpus_per_worker": 1, "workers": 2})
-    found = expected_speed(experiment.model_copy(update={"resources": resources}), Lane(), SMOL, gpu)
+    found = expected_speed(experiment.model_copy(update={"resources": resources}), Lane(), SMOL, gpu, 4000.0)
     assert (found is not None) is known
     if found:
         assert found.train_s == 2 * found.evaluate_s > 0
+        small = expected_speed(experiment.model_copy(update={"resources": resources}), Lane(), SMOL, gpu, 40.0)
+        assert small.train_s > 10 * found.train_s  # a GPU that waits for its next kernel
 
 
 def test_a_cpus_flags_tell_its_speed(make_experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "core_gflops", lambda bf16: ("amx_bf16", 200.0) if bf16 else ("avx2", 20.0))
     experiment = make_experiment()
-    fast = expected_speed(experiment, Lane(), SMOL, None)
+    fast = expected_speed(experiment, Lane(), SMOL, None, 240.0)
     assert fast.train_s == pytest.approx(4 * SMOL.linear_weights / (200e9 * speed.LANE_USE))
-    assert expected_speed(experiment, Isolated(), SMOL, None).train_s > 2 * fast.train_s
+    assert expected_speed(experiment, Isolated(), SMOL, None, 240.0).train_s > 2 * fast.train_s
 
 
 def test_rows_are_counted_where_they_are_prepared_and_else_sampled_by_the_bases_tokenizer(
