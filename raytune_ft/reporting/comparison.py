@@ -76,8 +76,8 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> RunComparison:
     one, other = _summary(first, curves[0]), _summary(second, curves[1])
     settings = differing_settings(first, second)
     bests = tuple([point.best for point in curve] for curve in curves)
-    tokens = ([float(point.tokens) for point in curve] for curve in curves)
-    hours = ([point.hours for point in curve] for curve in curves)
+    tokens = [[float(point.tokens) for point in curve] for curve in curves]
+    hours = [[point.hours for point in curve] for curve in curves]
     known = [best for values in bests for best in values[-1:] if math.isfinite(best)]
     same = one.fingerprint is not None and one.fingerprint == other.fingerprint
     return RunComparison(
@@ -86,8 +86,8 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> RunComparison:
         same,
         doubts(one, other, settings),
         settings,
-        tuple(standings(*tokens, bests)),
-        tuple(standings(*hours, bests)),
+        tuple(standings(tokens[0], tokens[1], bests)),
+        tuple(standings(hours[0], hours[1], bests)),
         (tokens_to(curves[0], min(known)), tokens_to(curves[1], min(known))) if known else (None, None),
     )
 
