@@ -134,6 +134,7 @@ def _sweep(
         if left > 0:
             accounts.check_open(len(finished))
             accounts.plan()
+        if left > 0 and not accounts.used_up():
             trials = starting.get()
             enqueue_first(study, experiment)
             enqueue_best(study, taken)
@@ -141,6 +142,8 @@ def _sweep(
                 log(str(each))
             _tune(experiment, search, run, study, left, finished, interrupted[:left], trials, accounts, progress)
     accounts.write()
+    if accounts.used_up():
+        _end_interrupted(experiment, search, run, study, accounts)
     ended = len([trial for trial in study.trials if trial.state.is_finished()])
     if ended < search.trials and accounts.reason:
         log(accounts.close(ended))
@@ -149,6 +152,17 @@ def _sweep(
         raise Interrupted
     winner = choose_winner(experiment, run, board, prepared.fingerprint)
     return SweepResult(run, board, winner)
+
+
+def _end_interrupted(experiment: Experiment, search: Search, run: RunDirectory, study: Any, accounts: Accounts) -> None:
+    """Ends trials whose driver was killed, or stopped, between the budget's end and theirs."""
+    for trial in interrupted_trials(study):
+        directory = run.trial(trial_name(trial.number))
+        last = (read_metrics(directory.metrics) or [{}])[-1]
+        outcome = Outcome.read(directory) or accounts.cut_short(directory.root.name, last)
+        outcome = outcome or _stopped(experiment, search, last)
+        outcome.write(directory)
+        tell(study, trial, outcome)
 
 
 @contextmanager

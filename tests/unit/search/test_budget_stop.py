@@ -163,3 +163,25 @@ def test_the_price_is_that_of_the_clusters_devices(
             prices.device_price(limited)
     else:
         assert prices.device_price(limited) == price
+
+
+def test_trials_whose_driver_was_killed_after_the_budgets_end_are_ended_without_a_cluster(
+    make_experiment, run: RunDirectory, ended
+) -> None:
+    from optuna.trial import TrialState
+
+    from raytune_ft.search.study import open_study
+    from raytune_ft.search.sweep import _end_interrupted
+
+    experiment = make_experiment(budget={"tokens": 1000})
+    study = open_study(experiment, experiment.search, run)
+    for name, curve in (("0000", {5: 0.9}), ("0001", {5: 0.9, 45: 0.5}), ("0002", {})):
+        study.ask()
+        ended(name, "completed", curve)
+        run.trial(name).outcome.unlink()
+    killed = Accounts(experiment, experiment.search, run)
+    killed.attend(Scheduler(), Trials(None, lambda trial: None, lambda: 1, groups=1))
+    killed.stop("a", result("0000", 5, 1200))
+    _end_interrupted(experiment, experiment.search, run, study, Accounts(experiment, experiment.search, run))
+    assert [trial.state for trial in study.trials] == [TrialState.PRUNED, TrialState.COMPLETE, TrialState.PRUNED]
+    assert study.trials[0].user_attrs["reason"] == "the budget's 1,000 tokens are used up at step 5"
