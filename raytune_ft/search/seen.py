@@ -88,6 +88,11 @@ class Seen:
         self._finished: dict[int, FrozenTrial] = {}
         self._known = -1
 
+    @property
+    def genetic(self) -> bool:
+        """Whether the sampler makes new trials out of old ones."""
+        return self._sight.generation is not None
+
     def trials(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """What stands for `trials`, all of the study's in order."""
         finished = [trial for trial in trials if trial.state.is_finished()]

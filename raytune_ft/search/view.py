@@ -35,7 +35,14 @@ class ViewingSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._sampler.sample_relative(View(study, self._seen), self._seen.own(trial), search_space)
+        view = View(study, self._seen)
+        proposed = self._sampler.sample_relative(view, self._seen.own(trial), search_space)
+        if self._seen.genetic and proposed:
+            tried = view.get_trials(deepcopy=False)
+            if any(proposed.items() <= each.params.items() for each in tried):
+                # A child is often its parent again, which nothing is learned from: one setting is drawn anew.
+                proposed.pop(sorted(proposed)[trial.number % len(proposed)])
+        return proposed
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
