@@ -1,4 +1,4 @@
-"""`search.scheduler:`: who stops trials early, pauses them, or has them copy one another. Time is in optimizer steps."""
+"""`search.scheduler:`: who stops trials early, pauses them, or has them copy one another. Time is optimizer steps."""
 
 from __future__ import annotations
 

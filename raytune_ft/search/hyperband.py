@@ -16,7 +16,7 @@ from ray.tune.schedulers.hyperband import _Bracket
 from raytune_ft.config.rungs import Bracket
 
 
-class PausingHyperband(HyperBandForBOHB):  # type: ignore[misc]
+class PausingHyperband(HyperBandForBOHB):
     """Hyperband whose trials are handed out one by one, to the bracket with the most trials first.
 
     Args:
@@ -28,6 +28,7 @@ class PausingHyperband(HyperBandForBOHB):  # type: ignore[misc]
     def __init__(self, brackets: tuple[Bracket, ...], metric: str, mode: str) -> None:
         self._last = brackets[0].rungs[-1]
         factor = brackets[0].factor
+        self._goal = metric
         super().__init__(time_attr="step", metric=metric, mode=mode, max_t=self._last, reduction_factor=factor)
         self._plan = {len(bracket.rungs) - 1: bracket for bracket in brackets}  # Ray names them by their halvings
         self._s_max_1 = len(brackets)
@@ -38,7 +39,7 @@ class PausingHyperband(HyperBandForBOHB):  # type: ignore[misc]
         return self._next() is not None or any(bracket.waits(no_more=False) for bracket in self._brackets())
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if "step" not in result or result.get(self._metric) is None or result["step"] >= self._last:
+        if "step" not in result or result.get(self._goal) is None or result["step"] >= self._last:
             return str(TrialScheduler.CONTINUE)
         bracket, _ = self._trial_info[trial]
         bracket.update_trial_stats(trial, result)
@@ -77,7 +78,7 @@ class PausingHyperband(HyperBandForBOHB):  # type: ignore[misc]
         """Nothing: the searcher need not know."""
 
 
-class _Rungs(_Bracket):  # type: ignore[misc]
+class _Rungs(_Bracket):
     """A bracket that stays full once it was, and whose rungs are given."""
 
     def __init__(self, plan: Bracket) -> None:

@@ -6,7 +6,6 @@ at the next report where a trial ended before its first; and which pauses trials
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from ray.tune.schedulers import MedianStoppingRule, TrialScheduler
@@ -14,7 +13,7 @@ from ray.tune.schedulers import MedianStoppingRule, TrialScheduler
 from raytune_ft.config.scheduler_fit import STEPS
 
 
-class Median(MedianStoppingRule):  # type: ignore[misc]
+class Median(MedianStoppingRule):
     """Stops a trial whose best is worse than the median of the others' means so far; never pauses one.
 
     Args:
@@ -26,7 +25,7 @@ class Median(MedianStoppingRule):  # type: ignore[misc]
     """
 
     def __init__(self, metric: str, mode: str, grace_period: int, min_samples_required: int, steps: int) -> None:
-        super().__init__("step", metric, mode, grace_period, min_samples_required, min_time_slice=math.inf)
+        super().__init__("step", metric, mode, grace_period, min_samples_required)
         self._steps = steps
 
     def remember(self, trial: Any, reports: list[dict[str, Any]]) -> None:
@@ -38,6 +37,9 @@ class Median(MedianStoppingRule):  # type: ignore[misc]
         decision = str(super().on_trial_result(tune_controller, trial, result))
         ends = result.get("step", 0) >= trial.config["parameters"].get(STEPS, self._steps)
         return str(TrialScheduler.CONTINUE) if ends else decision
+
+    def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
+        return str(TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Nothing: what it reported is known."""

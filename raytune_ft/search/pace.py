@@ -14,7 +14,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 
-class Pace(TrialScheduler):  # type: ignore[misc]
+class Pace(TrialScheduler):
     """A scheduler whose trials train at most `at_once` at a time; all that it decides, the one inside decides.
 
     Args:
@@ -23,7 +23,7 @@ class Pace(TrialScheduler):  # type: ignore[misc]
     """
 
     def __init__(self, scheduler: Any, at_once: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._inside, self._at_once = scheduler, at_once
         self._metric = scheduler.metric
         self._waiting: Callable[[], bool] = getattr(scheduler, "waiting", lambda: False)

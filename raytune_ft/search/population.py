@@ -80,8 +80,10 @@ class _InRounds:
     def _behind(self, paused: list[Any]) -> list[Any]:
         return [trial for trial in paused if self._trial_state[trial].last_train_time < self._next_look]
 
-    def _turn(self, trial: Any) -> tuple[int, str]:
-        return self._trial_state[trial].last_train_time, trial.config[TRIAL]
+    def _turn(self, trial: Any) -> tuple[int, bool, str]:
+        """Who has yet to copy goes before its donor, which removes the checkpoint some reports later."""
+        step = self._trial_state[trial].last_train_time
+        return step, trial.config.get(COPIED, {}).get("step") != step, trial.config[TRIAL]
 
     def _look(self, tune_controller: Any, paused: list[Any]) -> None:
         """Each of the worst copies one of the best; a trial that is ahead, as a resumed one may be, is not compared."""

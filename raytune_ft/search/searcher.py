@@ -33,7 +33,8 @@ class StudySearcher(Searcher):
         experiment: Whose values stand where the space is silent.
         search: The space.
         wanted: Trials to hand out at most.
-        interrupted: Trials of a killed driver; they are handed out again first, under their own numbers.
+        interrupted: Trials of a killed driver; they are handed out again first, under their own numbers, and of those
+            first the ones that copied, as a donor that trains on removes the checkpoint.
         outcome_of: How the trial of that name ended; called when Tune is done with it.
         may_start: Whether a new trial is wanted now; asked before each is handed out.
         curve_of: All reports of the trial of that name that has a checkpoint to them.
@@ -59,7 +60,7 @@ class StudySearcher(Searcher):
         self._study, self._search = study, search
         self._defaults = experiment.model_dump(mode="json")
         self._left = wanted
-        self._interrupted = deque(interrupted)
+        self._interrupted = deque(sorted(interrupted, key=lambda trial: COPIES_ATTRIBUTE not in trial.user_attrs))
         self._outcome_of, self._may_start, self._curve_of = outcome_of, may_start, curve_of
         self._over = over
         self.failure: Exception | None = None

@@ -16,13 +16,17 @@ class Watch(Callback):
 
     def __init__(self, progress: Progress, rungs: tuple[int, ...]) -> None:
         self._progress, self._rungs = progress, rungs
+        self._told: dict[str, dict[str, Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks, and a sweep is resumed from its study."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._progress.started(trial.config[TRIAL], trial.config[PARAMETERS])
+        name, parameters = trial.config[TRIAL], trial.config[PARAMETERS]
+        if self._told.get(name) != parameters:  # else it goes on after a pause
+            self._told[name] = parameters
+            self._progress.started(name, parameters)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

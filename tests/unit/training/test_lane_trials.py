@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from raytune_ft.paths import read_json
 from raytune_ft.training.lane.checkpoint import read_checkpoint
+from raytune_ft.training.metrics_log import read_metrics
+from raytune_ft.training.spec import Copied
 
 World = Callable[..., object]
 
@@ -105,3 +110,35 @@ def test_a_trial_that_ended_before_its_lane_died_is_not_trained_again(lane_world
     desk = world.lane(world.start("0000"))
     assert desk.outcomes["0000"].kind == "completed"
     assert world.run.trial("0000").metrics.read_bytes() == before
+
+
+def test_a_copy_keeps_its_own_curve_and_its_first_line_says_whose_weights_it_took(lane_world) -> None:
+    world = lane_world()
+    world.lane(world.start("0000"), drops={"0000": 2})
+    world.lane(world.start("0001", train__learning_rate=1e-6), drops={"0001": 2})
+    own, donor = read_metrics(world.run.trial("0001").metrics), world.run.trial("0000").checkpoints
+    shutil.rmtree(world.run.trial("0001").checkpoints)
+    start = world.start("0001", copy_from=donor / "step-000002", train__learning_rate=5e-3)
+    copied = dataclasses.replace(start, spec=dataclasses.replace(start.spec, copied=Copied("0000", 2)))
+    world.lane(copied, drops={"0001": 4})
+    world.lane(copied)  # goes on from its own checkpoint now
+    lines = read_metrics(world.run.trial("0001").metrics)
+    assert lines[0] == {**own[0], "checkpoint": None}
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert [line.get("copied_from") for line in lines] == [None, "0000", None]
+    assert lines[1]["parameters"] == {"train.learning_rate": 5e-3}
+    assert read_json(world.run.trial("0001").config)["copied"] == {"trial": "0000", "step": 2}
+    kept = {path.name for path in world.run.trial("0001").checkpoints.iterdir()}
+    assert kept == {"step-000004", "step-000006"}
+
+
+def test_a_copy_takes_the_donors_last_checkpoint_where_the_asked_one_is_gone(lane_world) -> None:
+    world = lane_world()
+    world.lane(world.start("0000"))
+    donor = world.run.trial("0000").checkpoints
+    shutil.rmtree(donor / "step-000002", ignore_errors=True)
+    world.lane(world.start("0001", copy_from=donor / "step-000002"))
+    assert world.outcome("0001")["outcome"] == "completed"
+    shutil.rmtree(donor)
+    world.lane(world.start("0002", copy_from=donor / "step-000002"))
+    assert world.outcome("0002")["outcome"] == "failed" and "step-000002" in world.outcome("0002")["reason"]
