@@ -72,7 +72,7 @@ class Foresight:
             since_start_s=own,
         )
         work = narrowed(self._experiment, plan.work)
-        whole = paces and hours(work, paces)
+        whole = hours(work, paces) if paces else None
         if whole is None:
             return
         held = device_hours(whole, groups, devices_of_group(self._experiment.resources))

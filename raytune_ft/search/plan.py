@@ -113,10 +113,11 @@ def plan_sweep(experiment: Experiment) -> Plan:
     room = room_here(bool(experiment.resources.gpus_per_worker))
     at_a_time = _groups(experiment.resources, choice.runner, at_once)
     pass_tokens = rows.mean * bounds(experiment, "train.per_device_train_batch_size").least if rows else 1.0
-    speed = shape and expected_speed(experiment, choice.runner, shape, room and room.device, pass_tokens)
+    gpu = room.device if room else None
+    speed = expected_speed(experiment, choice.runner, shape, gpu, pass_tokens) if shape else None
     start_s = SECONDS_PER_ISOLATED_START if isinstance(choice.runner, Isolated) else None
-    whole = speed and hours(work, expected_paces(speed, at_a_time, start_s))
-    held = whole and device_hours(whole, at_a_time, devices_of_group(experiment.resources))
+    whole = hours(work, expected_paces(speed, at_a_time, start_s)) if speed else None
+    held = device_hours(whole, at_a_time, devices_of_group(experiment.resources)) if whole else None
     return Plan(
         experiment=experiment.name,
         runner=choice.runner.type,
@@ -141,7 +142,7 @@ def plan_sweep(experiment: Experiment) -> Plan:
         speed=speed,
         hours=whole,
         device_hours=held,
-        cost=held and cost_of(experiment, held),
+        cost=cost_of(experiment, held) if held else None,
         budget=_closing(experiment, work.tokens, whole, held),
         warnings=_warnings(experiment),
     )
@@ -157,20 +158,20 @@ def cost_of(experiment: Experiment, held: Span) -> Span | None:
 
 def _closing(experiment: Experiment, tokens: Span | None, whole: Span | None, held: Span | None) -> tuple[str, ...]:
     """The limits that the plan says are reached, likely or at most."""
-    budget = experiment.search.budget if experiment.search else None
-    if budget is None:
+    if experiment.search is None:
         return ()
+    budget, trials = experiment.search.budget, experiment.search.trials
     limits = (
         ("tokens", budget.tokens, tokens),
         ("hours", budget.hours, whole),
         ("device_hours", budget.device_hours, held),
-        ("cost", budget.cost, held and cost_of(experiment, held)),
+        ("cost", budget.cost, cost_of(experiment, held) if held else None),
     )
     found = []
     for name, limit, span in limits:
         if limit is not None and span is not None and span.high > limit:
             how = "will likely" if span.likely > limit else "may"
-            found.append(f"{name} {limit:,g} {how} close the study before it has its {experiment.search.trials} trials")
+            found.append(f"{name} {limit:,g} {how} close the study before it has its {trials} trials")
     return tuple(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class RowLengths:
 
     def of_batch(self, rows: int) -> float:
         """Tokens of the largest of many batches of `rows` rows, drawn at random."""
-        spread = 2.5 * self.deviation * rows**0.5
+        spread = 2.5 * self.deviation * math.sqrt(rows)
         return min(rows * self.mean + spread, float(rows * self.longest))
 
     def width(self) -> float:
