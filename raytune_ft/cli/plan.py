@@ -40,9 +40,11 @@ def _print(plan: Plan) -> None:
     out(f"{plan.experiment}: {_count(plan.trials, 'trial')}, {plan.max_concurrent} at a time")
     out(f"runner: {plan.runner} ({plan.runner_reason})")
     for rung in plan.rungs:
-        about = f", {rung.halving} by plain halving" if rung.trials.least != rung.trials.most else ""
+        halved = rung.trials.least != rung.trials.most and rung.halving < plan.trials
+        about = f", {rung.halving} by plain halving" if halved else ""
         out(f"  to step {rung.step}: {_range(rung.trials)} of {_count(plan.trials, 'trial')}{about}")
-    about = f", {plan.halving_steps:,} by plain halving" if plan.halving_steps and len(plan.rungs) > 1 else ""
+    halved = plan.halving_steps is not None and plan.halving_steps < plan.steps.most
+    about = f", {plan.halving_steps:,} by plain halving" if halved else ""
     out(f"optimizer steps: {_range(plan.steps)}{about}")
     how = "counted" if plan.tokens_counted else "from a sample"
     tokens = f", about {plan.tokens_per_row:g} tokens each ({how})" if plan.tokens_per_row else ""

@@ -29,7 +29,7 @@ from raytune_ft.config.schedulers import Pb2, Pbt
 from raytune_ft.config.search import Parameter, Search
 from raytune_ft.search.searcher import COPIED, PARAMETERS, TRIAL
 
-PERTURBATIONS = (1.2, 0.8)
+PERTURBATIONS: Any = (1.2, 0.8)
 
 
 class _InRounds:
@@ -117,7 +117,7 @@ class PbtInRounds(_InRounds, PopulationBasedTraining):  # type: ignore[misc]
     """A copy's settings are its donor's, moved a little or drawn anew."""
 
     def _explored(self, trial: Any, donor: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        samplers = self._hyperparam_mutations[PARAMETERS]
+        samplers: Any = self._hyperparam_mutations[PARAMETERS]
         values = {key: value for key, value in donor.config[PARAMETERS].items() if key in samplers}
         mine = {key: samplers[key] for key in values}
         explored: tuple[dict[str, Any], dict[str, Any]] = _explore(
@@ -138,7 +138,7 @@ class Pb2InRounds(_InRounds, PB2):  # type: ignore[misc]
             config, operations = PB2._get_new_config(self, self._seen(trial), self._seen(donor))
         return {key: _value(self._space[key], at) for key, at in config[PARAMETERS].items()}, operations
 
-    def _seen(self, trial: Any) -> _Seen:
+    def _seen(self, trial: Any) -> Any:
         parameters = trial.config[PARAMETERS]
         places = {key: _place(parameter, parameters[key]) for key, parameter in self._space.items()}
         return _Seen(trial.config[TRIAL], {PARAMETERS: places})
