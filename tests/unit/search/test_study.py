@@ -42,7 +42,7 @@ def test_each_outcome_has_its_state_and_keeps_its_curve(make_experiment, run, ki
     trial = end(make_experiment(), run, OutcomeKind(kind), curve)
     assert (trial.state, trial.value) == (state, value)
     assert list(trial.intermediate_values) == list(curve)
-    assert trial.user_attrs == {"outcome": kind, "reason": "because"}
+    assert trial.user_attrs == {"outcome": kind, "reason": "because", "step": max(curve, default=0)}
     assert trial.datetime_complete is not None
 
 
