@@ -9,7 +9,7 @@ from typing import Any
 
 from raytune_ft.execution.entries import Death, Ended, Event, Gone, LaneEntry, Report, TrialEntry
 from raytune_ft.training.lane.orders import Drop, GoOn, Order, Quit, Start
-from raytune_ft.training.outcome import Outcome
+from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 SILENT_S = 30.0
 """A lane that was not heard for so long is lost; its desk asks for orders every few seconds, also while it trains."""
@@ -221,7 +221,9 @@ class Book:
             else:
                 trial.restarts += 1
                 trial.suspect = True
-                if trial.restarts > self._max_failures:
+                if death.kind is OutcomeKind.out_of_memory and len(lane.trials) == 1:
+                    trial.end(death.kind, death.reason)  # it would need as much again
+                elif trial.restarts > self._max_failures:
                     allowed = f"resources.max_failures {self._max_failures} allows no more"
                     trial.end(death.kind, f"its workers died {trial.restarts} time(s), {allowed}; {death.reason}")
                 else:

@@ -39,6 +39,10 @@ SHOWN_BY = {
     11: {  # out of memory
         "unit/training/test_guards.py": ["test_an_allocators_error_says_what_to_lower"],
         "unit/training/test_lane_faults.py": ["test_a_trial_that_finds_no_memory_ends_alone"],
+        "unit/execution/test_book.py": [
+            "test_fault_11_a_trial_that_alone_took_a_node_out_of_memory_is_not_tried_again",
+            "test_fault_11_of_trials_that_shared_the_memory_each_is_tried_alone",
+        ],
         "unit/search/test_killed_driver.py": ["test_fault_11_a_trial_that_ran_out_of_memory_is_never_handed_out_again"],
     },
     12: {  # every trial fails

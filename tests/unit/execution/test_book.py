@@ -243,18 +243,37 @@ def test_a_trial_whose_workers_die_too_often_ends_with_the_reason_and_its_last_v
     lane.reports("0000", step=10)
     book.go_on("0000")
     assert book.fell(0, KILLED) and Lane(book, 0).starts_now() == ["0000"]
-    memory = Death("the node ran out of memory and Ray ended a worker", OutcomeKind.out_of_memory)
-    assert book.fell(0, memory)
+    assert book.fell(0, KILLED)
     event = book.event("0000")
     assert isinstance(event, Ended)
     assert event.outcome == Outcome(
-        OutcomeKind.out_of_memory,
-        "its workers died 2 time(s), resources.max_failures 1 allows no more; " + memory.reason,
+        OutcomeKind.failed,
+        "its workers died 2 time(s), resources.max_failures 1 allows no more; " + KILLED.reason,
         10,
         0.5,
         2.0,
     )
     assert Lane(book, 0).starts_now() == ["0001"]  # which was not on it, and is not charged
+
+
+def test_fault_11_a_trial_that_alone_took_a_node_out_of_memory_is_not_tried_again(make) -> None:
+    book, memory = make(max_failures=3), Death("the node ran out of memory", OutcomeKind.out_of_memory)
+    submit(book, "0000", "0001")
+    Lane(book, 0).hears()
+    assert book.fell(0, memory)
+    event = book.event("0000")
+    assert isinstance(event, Ended)
+    assert (event.outcome.kind, event.outcome.reason) == (OutcomeKind.out_of_memory, memory.reason)
+    assert Lane(book, 0).starts_now() == ["0001"]
+
+
+def test_fault_11_of_trials_that_shared_the_memory_each_is_tried_alone(make) -> None:
+    book, memory = make(max_failures=3), Death("the node ran out of memory", OutcomeKind.out_of_memory)
+    submit(book, "0000", "0001")
+    Lane(book, 0, room=2).hears()
+    assert book.fell(0, memory)
+    assert book.event("0000") is None and book.event("0001") is None
+    assert Lane(book, 0, room=2).starts_now() == ["0000"]
 
 
 def test_a_start_that_the_lane_never_heard_of_is_not_charged_with_its_death(make) -> None:
