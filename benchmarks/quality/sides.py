@@ -10,9 +10,13 @@ from typing import Any
 import optuna
 
 from quality.curves import Curves
+from quality.elsewhere import elsewhere
 from quality.simulate import Controller, Spent
+from raytune_ft.config.algorithms import Tpe
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import load_experiment
+from raytune_ft.search.pace import Pace
+from raytune_ft.search.portfolio import enqueue_first
 from raytune_ft.search.samplers import make_sampler
 from raytune_ft.search.schedulers import make_scheduler
 from raytune_ft.search.searcher import StudySearcher
@@ -23,6 +27,8 @@ ASHA = {"type": "asha", "grace_period": 5, "reduction_factor": 3}
 FULL: dict[str, Any] = {"type": "none"}
 MOST_TRIALS = 400
 
+PORTFOLIO: dict[str, Any] = {"type": "portfolio", "first": 4}
+
 SIDES: dict[str, dict[str, Any]] = {
     "random": {"algorithm": {"type": "random"}, "scheduler": FULL},
     "grid": {"algorithm": {"type": "grid", "points": 5}, "scheduler": FULL},
@@ -31,22 +37,37 @@ SIDES: dict[str, dict[str, Any]] = {
     "tpe + asha": {"algorithm": {"type": "tpe"}, "scheduler": ASHA},
     "gp + asha": {"algorithm": {"type": "gp"}, "scheduler": ASHA},
     "bohb": {"algorithm": {"type": "tpe"}, "scheduler": {**ASHA, "type": "bohb"}},
-    "portfolio + tpe + asha": {"algorithm": {"type": "portfolio"}, "scheduler": ASHA},
+    "portfolio + tpe + asha": {"algorithm": PORTFOLIO, "scheduler": ASHA},
 }
-"""What is compared: name -> settings of `search`. A portfolio is always another data set's."""
+"""What is compared: name -> settings of `search`; `play` gives a portfolio the other data sets' configurations."""
 
 
 def play(curves: Curves, settings: dict[str, Any], seed: int) -> Iterator[Spent]:
     """One search from its first trial on, through the classes that a sweep uses."""
-    trials = 60 if settings["algorithm"]["type"] == "grid" else MOST_TRIALS
-    experiment = _experiment({**settings, "algorithm": {**settings["algorithm"], "seed": seed}, "trials": trials})
+    trials = len(curves.curves) if settings["algorithm"]["type"] == "grid" else MOST_TRIALS
+    experiment = _experiment(
+        {**settings, "algorithm": _algorithm(curves, settings["algorithm"], seed), "trials": trials}
+    )
     search = experiment.search
     assert search is not None
     study = optuna.create_study(sampler=make_sampler(search, experiment, 0))
-    trials_by_name: dict[str, Any] = {}
-    searcher = StudySearcher(study, experiment, search, trials, [], partial(_outcome, trials_by_name, experiment))
-    controller = Controller(searcher, make_scheduler(experiment, search), curves, trials_by_name)
-    return controller.play(trials)
+    enqueue_first(study, experiment)
+    named: dict[str, Any] = {}
+    scheduler = Pace(make_scheduler(experiment, search), 1)
+    searcher = StudySearcher(
+        study, experiment, search, trials, [], partial(_outcome, named, experiment), partial(scheduler.may_start, 1)
+    )
+    return Controller(searcher, scheduler, curves, named).play(trials)
+
+
+def _algorithm(curves: Curves, algorithm: dict[str, Any], seed: int) -> dict[str, Any]:
+    if algorithm["type"] == "portfolio":
+        return {
+            **algorithm,
+            "configurations": elsewhere(curves.name),
+            "then": {**Tpe(n_startup_trials=0, seed=seed).model_dump()},
+        }
+    return {**algorithm, "seed": seed}
 
 
 def _experiment(search: dict[str, Any]) -> Experiment:

@@ -1,0 +1,39 @@
+"""What a portfolio says to a data set that it was not built from."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from quality.curves import BATCH, RANK, RATE, Curves, load, names
+from raytune_ft.search.coverage import Axis, cover, nearness, regrets
+
+KEYS = (RATE, RANK, BATCH)
+SIZE = 4
+
+
+@cache
+def elsewhere(name: str) -> list[dict[str, Any]]:
+    """The first configurations of a portfolio built, as `raytune-ft portfolio build` does, from all other data sets.
+
+    Raises:
+        ValueError: There is no other one.
+    """
+    others = [load(each) for each in names() if each != name]
+    if not others:
+        raise ValueError(f"{name} is the only data set that was recorded; record another one")
+    return build(others)
+
+
+def build(sets: list[Curves]) -> list[dict[str, Any]]:
+    """The first configurations of a portfolio of these data sets; each has run all of the grid."""
+    candidates = [curve.parameters for curve in sets[0].curves]
+    axes = {key: Axis.over([each[key] for each in candidates], linear=False) for key in KEYS}
+    columns = []
+    for each in sets:
+        found = [each.of(parameters) for parameters in candidates]
+        columns.append(regrets([curve.best if curve.outcome == "completed" else None for curve in found]))
+    chosen = cover(
+        list(zip(*columns, strict=True)), SIZE, lambda one, other: nearness(candidates[one], candidates[other], axes)
+    )
+    return [candidates[choice.candidate] for choice in chosen]
