@@ -7,6 +7,7 @@ import json
 import os
 import random
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ OFFLINE = {
     "WANDB_SILENT": "true",
     "NO_COLOR": "1",
 }
+MARK = "RAYTUNE_FT_TESTS"
+"""Inherited by all that the tests start, and so tells it from what else runs."""
+os.environ[MARK] = uuid.uuid4().hex
 os.environ.update(OFFLINE)  # before any test module imports a library that reads it
 for _elsewhere in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "WANDB_API_KEY"):
     os.environ.pop(_elsewhere, None)
@@ -146,14 +150,21 @@ def toy_experiment(tiny_llama: Path, tmp_path: Path) -> ToyExperiment:
 
 
 def _ray_processes() -> set[psutil.Process]:
-    """This user's Ray daemons, Ray workers and vLLM engines."""
+    """Ray daemons, Ray workers and vLLM engines that these tests started; another Ray of this user is none of ours."""
     found = set()
     for process in psutil.process_iter(["name", "cmdline", "uids"]):
         title = " ".join(process.info["cmdline"] or [])
         daemon = process.info["name"] in ("raylet", "gcs_server") or title.startswith(("ray::", "VLLM::"))
-        if daemon and process.info["uids"] and process.info["uids"].real == os.getuid():
+        if daemon and process.info["uids"] and process.info["uids"].real == os.getuid() and _is_ours(process):
             found.add(process)
     return found
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    try:
+        return process.environ().get(MARK) == os.environ[MARK]
+    except psutil.Error:  # it has just ended
+        return False
 
 
 @pytest.fixture(scope="module", autouse=True)
