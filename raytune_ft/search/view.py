@@ -37,7 +37,7 @@ class ViewingSampler(BaseSampler):
     ) -> dict[str, Any]:
         view = View(study, self._seen)
         proposed = self._sampler.sample_relative(view, self._seen.own(trial), search_space)
-        if self._seen.genetic and proposed:
+        if self._seen.genetic and proposed and len(proposed) == len(search_space):  # else some are drawn anyway
             tried = view.get_trials(deepcopy=False)
             if any(proposed.items() <= each.params.items() for each in tried):
                 # A child is often its parent again, which nothing is learned from: one setting is drawn anew.

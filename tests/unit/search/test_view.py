@@ -75,7 +75,7 @@ def bad_share(
     [
         ({"type": "tpe"}, 12, 6, 0.25),
         ({"type": "gp"}, 2, 2, 0.3),
-        ({"type": "nsga2", "population_size": 6}, 24, 6, 0.42),
+        ({"type": "nsga2", "population_size": 4}, 48, 6, 0.36),
     ],
 )
 def test_a_sampler_that_sees_what_failed_proposes_less_of_it(
