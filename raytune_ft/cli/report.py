@@ -31,7 +31,7 @@ def report(
     path = write_picture(opened, plot) if plot else write_report(opened)
     values = {"plot" if plot else "report": str(path)}
     lines = {line.name: asdict(line) for line in plan_against_truth(opened)}
-    emit(values | {"plan_truth": lines}, as_json, lambda: typer.echo(str(path)))
+    emit(values | ({"plan_truth": lines} if lines else {}), as_json, lambda: typer.echo(str(path)))
 
 
 def dashboard(

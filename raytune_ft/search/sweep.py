@@ -133,9 +133,9 @@ def _sweep(
             tell(study, surplus, outcome)
         if left > 0:
             accounts.check_open(len(finished))
-            accounts.plan()
         if left > 0 and not accounts.used_up():
             trials = starting.get()
+            accounts.plan()
             enqueue_first(study, experiment)
             enqueue_best(study, taken)
             for each in taken:

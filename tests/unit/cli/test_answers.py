@@ -101,17 +101,20 @@ def test_check_answers_programs_in_json(toy_experiment, tiny_llama: Path) -> Non
 def test_plan_says_what_a_sweep_would_take(toy_experiment) -> None:
     result = runner.invoke(app, ["plan", str(toy_experiment())])
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[:-1] == [
+    lines = result.stdout.splitlines()
+    assert lines[:5] == [
         "toy: 2 trials, 1 at a time",
         "runner: lane (the base is shared and each trial starts at once)",
         "  to step 2: 2 of 2 trials",
         "  to step 4: 1 to 2 of 2 trials, 1 by plain halving",
         "optimizer steps: 6 to 8, 6 by plain halving",
-        "samples: 48 to 64",
-        "worker groups started: at most 1, isolated trials would start 2; saves about 38 s as measured on 2 CPU cores "
-        "without a GPU, SmolLM2-135M",
     ]
-    assert result.stdout.splitlines()[-1].startswith("memory of a worker: base ")
+    assert lines[5].startswith("samples: 48 to 64, about ") and lines[5].endswith(" tokens each (from a sample)")
+    assert lines[6].startswith("tokens: ") and "; of a trial to its end " in lines[6]
+    saved = "saves about 38 s as measured on 2 CPU cores without a GPU, SmolLM2-135M"
+    assert lines[7] == f"worker groups started: at most 1, isolated trials would start 2; {saved}"
+    assert lines[8].startswith("memory of a worker: base ") and lines[9].startswith("  at its peak: ")
+    assert lines[10].startswith("time: ") and lines[11].startswith("device hours: ") and len(lines) == 12
 
 
 def test_plan_of_isolated_trials_promises_no_saving(toy_experiment) -> None:
