@@ -25,6 +25,7 @@ from raytune_ft.execution.entries import Ended, Event, Report
 from raytune_ft.execution.lanes import lanes
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.search import sweep
+from raytune_ft.search.accounts import Accounts
 from raytune_ft.search.study import open_study
 from raytune_ft.search.trials import on_lanes
 from raytune_ft.training.lane.orders import Start
@@ -137,7 +138,8 @@ def search_on(dispatcher: Any, experiment: Experiment, watcher: Recorder) -> Run
     prepare(experiment, run.data, in_use=False)
     study = open_study(experiment, search, run)
     trials = on_lanes(experiment, run, dispatcher, 2)
-    sweep._tune(experiment, search, run, study, search.trials, [], [], trials, watcher)
+    accounts = Accounts(experiment, search, run)
+    sweep._tune(experiment, search, run, study, search.trials, [], [], trials, accounts, watcher)
     assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.COMPLETE] * search.trials
     return run
 
