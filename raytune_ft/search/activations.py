@@ -97,8 +97,8 @@ def lane_kept_bytes(shape: Shape, of: Pass) -> int:
     """What all layers keep for the backward pass."""
     wide = of.dtype_bytes
     qkv = shape.query + 2 * shape.kv_heads * shape.head_size
-    # Norms keep input and output; attention its inputs and output; the gate its input and output, and what they meet.
-    kept: float = 4 * shape.hidden + qkv + shape.query + 4 * shape.intermediate + PROJECTIONS * of.rank
+    # Norms keep input and output; attention its inputs and output; the gate its two inputs and its output.
+    kept: float = 4 * shape.hidden + qkv + shape.query + 3 * shape.intermediate + PROJECTIONS * of.rank
     kept += shape.heads * of.width if of.math else shape.query
     a_layer = of.tokens * kept * wide
     layers: float = a_layer * shape.layers

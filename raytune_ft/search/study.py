@@ -90,7 +90,9 @@ def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
     if outcome.kind is OutcomeKind.out_of_memory:
         trial.set_constraint(MEMORY_CONSTRAINT, 1.0)  # what is above zero is infeasible
     several = len(study.directions) > 1
-    values = list(trial.user_attrs.get(VALUES_ATTRIBUTE, {}).values()) if several else [outcome.value]
+    values: list[float] = (
+        list(trial.user_attrs.get(VALUES_ATTRIBUTE, {}).values()) if several else [outcome.value or 0.0]
+    )
     if outcome.kind is OutcomeKind.completed and outcome.value is not None and len(values) == len(study.directions):
         study.tell(trial, values=values, state=TrialState.COMPLETE)
     elif outcome.kind is OutcomeKind.pruned:

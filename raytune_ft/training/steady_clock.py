@@ -9,7 +9,7 @@ _WALL_S, _MONOTONIC_S = time.time(), time.monotonic()
 
 
 def steady_time() -> float:
-    """Seconds since the epoch that only grow: when somebody sets the machine's clock, durations and order stay right."""
+    """Seconds since the epoch that only grow: durations and order stay right when somebody sets the clock."""
     return _WALL_S + time.monotonic() - _MONOTONIC_S
 
 

@@ -60,7 +60,11 @@ def test_a_token_budget_closes_the_study_and_a_greater_one_opens_it_again(
     assert json.loads(status.stdout)["finished"] and "of 2,000 tokens" in status.stdout
 
     refused = command("sweep", experiment, "--resume")
-    assert refused.returncode == 2 and "is closed with " in refused.stderr and "raise search.budget.tokens to go on" in refused.stderr
+    assert (
+        refused.returncode == 2
+        and "is closed with " in refused.stderr
+        and "raise search.budget.tokens to go on" in refused.stderr
+    )
 
     raised = command("sweep", experiment, "--resume", "--set", "search.budget.tokens=1000000", "--json")
     assert raised.returncode == 0, raised.stderr

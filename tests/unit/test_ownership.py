@@ -93,7 +93,7 @@ def test_fault_33_an_earlier_run_to_learn_from_is_one_that_is_restored(
     earlier.root.mkdir()
     somebody_elses(earlier.root)
     search = experiment.search.model_copy(update={"warm_start": [str(earlier.root)]})
-    with pytest.raises(InputError, match="earlier: belongs to .* add --trust"):
+    with pytest.raises(InputError, match=r"earlier: belongs to .* add --trust"):
         run_sweep(experiment.model_copy(update={"search": search}), Silent())
 
 

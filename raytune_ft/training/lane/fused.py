@@ -11,6 +11,7 @@ from torch import nn
 
 PIECE = 512  # rows of a norm that are worked on at once
 _PLAIN_NORM = {"LlamaRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "MistralRMSNorm"}  # weight * x / rms(x)
+_SILU = {"SiLU", "SiLUActivation"}  # torch's, and transformers' own of the same
 
 
 def fuse(model: Any) -> int:
@@ -29,7 +30,8 @@ def fuse(model: Any) -> int:
 
 def _is_silu_gate(module: Any) -> bool:
     names = ("gate_proj", "up_proj", "down_proj")
-    return all(hasattr(module, name) for name in names) and isinstance(getattr(module, "act_fn", None), nn.SiLU)
+    activation = type(getattr(module, "act_fn", None)).__name__
+    return all(hasattr(module, name) for name in names) and activation in _SILU
 
 
 def _norm_forward(module: Any, x: torch.Tensor) -> torch.Tensor:
