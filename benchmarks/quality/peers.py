@@ -27,7 +27,7 @@ def optuna_tpe(curves: Curves, seed: int) -> Iterator[Spent]:
 
 def optuna_pruned(curves: Curves, seed: int) -> Iterator[Spent]:
     """The same with `report` and `should_prune`, by Optuna's successive halving with our rungs."""
-    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=5, reduction_factor=3)
+    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=20, reduction_factor=3)
     return _optimize(
         curves, optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed), pruner=pruner), prune=True
     )
@@ -81,7 +81,7 @@ def ray_optuna_asha(curves: Curves, seed: int) -> Iterator[Spent]:
 
 def _tune(curves: Curves, searcher: Any) -> Iterator[Spent]:
     scheduler = ASHAScheduler(
-        time_attr="step", metric="eval_loss", mode="min", grace_period=5, reduction_factor=3, max_t=61
+        time_attr="step", metric="eval_loss", mode="min", grace_period=20, reduction_factor=3, max_t=61
     )
     return Controller(searcher, scheduler, curves).play(MOST_TRIALS)
 

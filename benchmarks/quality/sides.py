@@ -23,7 +23,8 @@ from raytune_ft.search.searcher import StudySearcher
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 GRID = Path(__file__).parent / "grid.yaml"
-ASHA = {"type": "asha", "grace_period": 5, "reduction_factor": 3}
+ASHA = {"type": "asha", "grace_period": 20, "reduction_factor": 3}
+"""As `raytune-ft init` writes it; before step 20 these curves tell little of their ends."""
 FULL: dict[str, Any] = {"type": "none"}
 MOST_TRIALS = 400
 
