@@ -63,11 +63,12 @@ class StudySearcher(Searcher):
         self._interrupted = deque(sorted(interrupted, key=lambda trial: COPIES_ATTRIBUTE not in trial.user_attrs))
         self._outcome_of, self._may_start, self._curve_of = outcome_of, may_start, curve_of
         self._over = over
+        self._best: Callable[..., float | None] = min if search.goals[0].mode == "min" else max
         self.failure: Exception | None = None
         self._running: dict[str, optuna.Trial] = {}
         self._last: dict[str, dict[str, Any]] = {}
-        self._known: dict[int, set[int]] = {  # trial's number -> steps that the study has; asking it takes ever longer
-            trial.number: set(learning_curve(trial.storage.get_trial(trial._trial_id))) for trial in interrupted
+        self._known: dict[int, dict[int, float]] = {  # trial's number -> its curve; asking the study takes ever longer
+            trial.number: dict(learning_curve(trial.storage.get_trial(trial._trial_id))) for trial in interrupted
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,9 +120,9 @@ class StudySearcher(Searcher):
     def _record(self, trial: optuna.Trial, result: dict[str, Any]) -> None:
         value = result.get(self._search.goals[0].name)
         if value is not None and "step" in result and math.isfinite(value):
-            known, step = self._known.setdefault(trial.number, set()), int(result["step"])
+            known, step = self._known.setdefault(trial.number, {}), int(result["step"])
             if step not in known:
-                known.add(step)
+                known[step] = float(value)
                 record(self._study, trial, self._search, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -134,8 +135,8 @@ class StudySearcher(Searcher):
             outcome = self._outcome_of(trial_name(trial.number), result)
             for report in self._curve_of(trial_name(trial.number)):  # a driver that was killed may have missed some
                 self._record(trial, report)
-            tell(self._study, trial, outcome)
-            self._known.pop(trial.number, None)
+            curve = self._known.pop(trial.number, {})
+            tell(self._study, trial, outcome, self._best(curve.values(), default=outcome.value))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study is on disk, and a resumed sweep is built from it."""

@@ -80,8 +80,15 @@ def learning_curve(trial: optuna.trial.FrozenTrial) -> dict[int, float]:
     return trial.intermediate_values or {step: value for step, value in trial.user_attrs.get(CURVE_ATTRIBUTE, [])}
 
 
-def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
-    """Tells the truth about a trial: COMPLETE only when it ran to its end, PRUNED with its curve, else FAIL."""
+def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome, best: float | None = None) -> None:
+    """Tells the truth about a trial: COMPLETE only when it ran to its end, PRUNED with its curve, else FAIL.
+
+    Args:
+        study: Of one goal or of several.
+        trial: Of it.
+        outcome: How the trial ended.
+        best: The best that it reported, which the leaderboard ranks it by; by default its last value.
+    """
     from optuna.trial import TrialState
 
     trial.set_user_attr(OUTCOME_ATTRIBUTE, str(outcome.kind))
@@ -90,10 +97,9 @@ def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
     if outcome.kind is OutcomeKind.out_of_memory:
         trial.set_constraint(MEMORY_CONSTRAINT, 1.0)  # what is above zero is infeasible
     several = len(study.directions) > 1
-    values: list[float] = (
-        list(trial.user_attrs.get(VALUES_ATTRIBUTE, {}).values()) if several else [outcome.value or 0.0]
-    )
-    if outcome.kind is OutcomeKind.completed and outcome.value is not None and len(values) == len(study.directions):
+    value = outcome.value if best is None else best
+    values: list[float] = list(trial.user_attrs.get(VALUES_ATTRIBUTE, {}).values()) if several else [value or 0.0]
+    if outcome.kind is OutcomeKind.completed and value is not None and len(values) == len(study.directions):
         study.tell(trial, values=values, state=TrialState.COMPLETE)
     elif outcome.kind is OutcomeKind.pruned:
         # Optuna takes the last intermediate value as the trial's; of several goals it takes none.
