@@ -43,6 +43,7 @@ def compare(curves: Curves, seeds: int, only: Sequence[str] | None) -> dict[str,
     return {
         "rounds": seeds,
         "configurations": len(curves.curves),
+        "validation_rows": curves.validation_rows,
         "best": round(curves.best, 4),
         "near": sum(curve.best <= NEAR * curves.best for curve in curves.curves),
         "at_whole_trials": list(AT),

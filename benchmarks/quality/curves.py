@@ -41,10 +41,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Curves:
-    """All configurations of a grid on one data set."""
+    """All configurations of a grid on one data set, evaluated on `validation_rows` rows."""
 
     name: str
     curves: tuple[Curve, ...]
+    validation_rows: int = 0
 
     @cached_property
     def best(self) -> float:
@@ -71,6 +72,7 @@ def load(name: str) -> Curves:
             Curve(each["parameters"], each["outcome"], tuple(Report(*report) for report in each["reports"]))
             for each in value["trials"]
         ),
+        value["validation_rows"],
     )
 
 

@@ -36,13 +36,15 @@ def keep(run: RunDirectory, data: str) -> Path:
     """Writes `curves/<data>.json` out of a run's trials."""
     path = DIRECTORY / f"{data}.json"
     names = sorted(each.name for each in run.trials.iterdir())
+    manifest = read_json(run.data / "manifest.json")
     write_json(
         path,
         {
             "schema": 1,
             "machine": machine(),
             "data": data,
-            "fingerprint": read_json(run.data / "manifest.json")["fingerprint"],
+            "fingerprint": manifest["fingerprint"],
+            "validation_rows": manifest["splits"]["validation"]["rows"],
             "report": ["step", "tokens", "eval_loss", "seconds"],
             "trials": [_trial(run, name) for name in names],
         },
