@@ -59,7 +59,8 @@ def _print(data: str, measured: dict[str, Any]) -> None:
     head = ["to 1 %: reached", "trials", "tokens", *(f"regret at {each}" for each in at)]
     print(
         f"\n{data}: {measured['configurations']} configurations, {measured['near']} within 1 % of the best loss "
-        f"{measured['best']} on {measured['validation_rows']} rows; medians of {measured['rounds']} seeds, tokens in whole trials"
+        f"{measured['best']} on {measured['validation_rows']} rows; "
+        f"medians of {measured['rounds']} seeds, tokens in whole trials"
     )
     print(f"{'':32}" + "".join(f"{each:>16}" for each in head))
     for name, side in measured["sides"].items():
