@@ -11,6 +11,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,10 @@ def _replay(seeds: int, only: Sequence[str] | None) -> dict[str, Any]:
     from quality.curves import load, names
 
     measures = {}
-    for data in names():
-        say(f"{data}:")
-        measures[data] = with_load(lambda data=data: compare(load(data), seeds, only))
+    for curves in map(load, names()):
+        if curves.whole:
+            say(f"{curves.name}:")
+            measures[curves.name] = with_load(partial(compare, curves, seeds, only))
     return {"machine": machine(), "measures": measures}
 
 

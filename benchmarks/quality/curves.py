@@ -12,6 +12,8 @@ from typing import Any
 from raytune_ft.paths import read_json
 
 DIRECTORY = Path(__file__).parent / "curves"
+SIZE = 60
+"""Configurations of the grid."""
 RATE, RANK, BATCH = "train.learning_rate", "method.r", "train.per_device_train_batch_size"
 
 
@@ -47,6 +49,11 @@ class Curves:
     curves: tuple[Curve, ...]
     validation_rows: int = 0
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of the grid was recorded; searches are replayed over nothing less."""
+        return len(self.curves) == SIZE
+
     @cached_property
     def best(self) -> float:
         """The least loss of the grid."""
@@ -77,5 +84,5 @@ def load(name: str) -> Curves:
 
 
 def names() -> list[str]:
-    """The data sets that were recorded."""
+    """The data sets of which something was recorded."""
     return sorted(path.stem for path in DIRECTORY.glob("*.json"))

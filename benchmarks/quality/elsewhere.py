@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from quality.curves import BATCH, RANK, RATE, Curves, load, names
-from raytune_ft.search.coverage import Axis, cover, nearness, regrets
+from raytune_ft.search.coverage import Axis, Point, cover, estimate, nearness, regrets
 
 KEYS = (RATE, RANK, BATCH)
 SIZE = 4
@@ -26,14 +26,15 @@ def elsewhere(name: str) -> list[dict[str, Any]]:
 
 
 def build(sets: list[Curves]) -> list[dict[str, Any]]:
-    """The first configurations of a portfolio of these data sets; each has run all of the grid."""
-    candidates = [curve.parameters for curve in sets[0].curves]
+    """The first configurations of a portfolio of these data sets."""
+    datasets = [_points(each) for each in sets]
+    candidates = [curve.parameters for each in sets for curve in each.curves if curve.outcome == "completed"]
     axes = {key: Axis.over([each[key] for each in candidates], linear=False) for key in KEYS}
-    columns = []
-    for each in sets:
-        found = [each.of(parameters) for parameters in candidates]
-        columns.append(regrets([curve.best if curve.outcome == "completed" else None for curve in found]))
-    chosen = cover(
-        list(zip(*columns, strict=True)), SIZE, lambda one, other: nearness(candidates[one], candidates[other], axes)
-    )
+    table = [[estimate(each, points, axes) for points in datasets] for each in candidates]
+    chosen = cover(table, SIZE, lambda one, other: nearness(candidates[one], candidates[other], axes))
     return [candidates[choice.candidate] for choice in chosen]
+
+
+def _points(curves: Curves) -> list[Point]:
+    values = [curve.best if curve.outcome == "completed" else None for curve in curves.curves]
+    return [Point(curve.parameters, regret) for curve, regret in zip(curves.curves, regrets(values), strict=True)]

@@ -33,9 +33,9 @@ def record(data: str) -> Path:
 
 
 def keep(run: RunDirectory, data: str) -> Path:
-    """Writes `curves/<data>.json` out of a run's trials."""
+    """Writes `curves/<data>.json` out of the trials of a run that ended; a sweep that was stopped left some."""
     path = DIRECTORY / f"{data}.json"
-    names = sorted(each.name for each in run.trials.iterdir())
+    names = sorted(each.name for each in run.trials.iterdir() if Outcome.read(run.trial(each.name)))
     manifest = read_json(run.data / "manifest.json")
     write_json(
         path,
@@ -55,7 +55,7 @@ def keep(run: RunDirectory, data: str) -> Path:
 def _trial(run: RunDirectory, name: str) -> dict[str, Any]:
     trial = run.trial(name)
     outcome = Outcome.read(trial)
-    assert outcome is not None  # the sweep has ended
+    assert outcome is not None  # such a trial's name is not among the ones asked for
     return {
         "parameters": read_json(trial.config)["parameters"],
         "outcome": str(outcome.kind),

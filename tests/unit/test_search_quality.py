@@ -101,12 +101,20 @@ def test_our_sides_go_through_the_classes_that_a_sweep_uses_and_repeat_with_thei
     assert first == again and first[-1].trials == 10
 
 
-@pytest.mark.parametrize("path", sorted((BENCHMARKS / "quality/curves").glob("*.json")), ids=lambda path: path.stem)
-def test_recorded_grids_are_whole(path: Path) -> None:
-    from quality.curves import BATCH, RANK, RATE, load
+def test_a_search_is_replayed_over_a_whole_grid() -> None:
+    from quality.curves import BATCH, RANK, RATE, load, names
 
-    curves = load(path.stem).curves
-    axes = [{each.parameters[key] for each in curves} for key in (RATE, RANK, BATCH)]
-    assert [len(axis) for axis in axes] == [5, 4, 3] and len(curves) == 60
-    assert {each.outcome for each in curves} <= {"completed", "diverged"}
-    assert all(each.reports[-1].step == 60 for each in curves if each.outcome == "completed")
+    recorded = {name: load(name) for name in names()}
+    assert recorded["movies"].whole
+    for curves in recorded.values():
+        reports = [each.reports[-1].step for each in curves.curves if each.outcome == "completed"]
+        assert set(reports) == {60} and {each.outcome for each in curves.curves} <= {"completed", "diverged"}
+        axes = [{each.parameters[key] for each in curves.curves} for key in (RATE, RANK, BATCH)]
+        assert [len(axis) for axis in axes] == [5, 4, 3] or not curves.whole
+
+
+def test_a_portfolio_begins_with_the_best_of_the_other_data_and_goes_on_with_others(curves) -> None:
+    from quality.curves import RATE
+    from quality.elsewhere import build
+
+    assert [each[RATE] for each in build([curves])] == [1e-3]  # the other one is the worst: no help anywhere

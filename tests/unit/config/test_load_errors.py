@@ -15,7 +15,10 @@ import pytest
             ("zero_stage: 2", "stage: 2"),
             "experiment.yaml:12: resources.strategy.stage: unknown key; did you mean ",
         ),
-        (("  trials: 4", "  zzzz: 4"), "experiment.yaml:17: search.zzzz: unknown key; known keys: algorithm, best, budget"),
+        (
+            ("  trials: 4", "  zzzz: 4"),
+            "experiment.yaml:17: search.zzzz: unknown key; known keys: algorithm, best, budget",
+        ),
     ],
 )
 def test_a_misspelled_key_is_named_with_its_line_and_the_nearest_known_one(problem, change, line) -> None:
