@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from measures.rounds import say
 
-from quality.curves import Curves, names
+from quality.curves import Curves, load, names
 from quality.peers import PEERS
 from quality.score import AT, NEAR, Score, score, summary
 from quality.sides import SIDES, play
@@ -46,6 +46,7 @@ def compare(curves: Curves, seeds: int, only: Sequence[str] | None) -> dict[str,
         "validation_rows": curves.validation_rows,
         "best": round(curves.best, 4),
         "near": sum(curve.best <= NEAR * curves.best for curve in curves.curves),
+        "portfolio_from": {name: len(load(name).curves) for name in names() if name != curves.name},
         "at_whole_trials": list(AT),
         "random_over_default": _ratio(sides),
         "sides": sides,
