@@ -13,11 +13,12 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from quality.curves import BATCH, RANK, RATE, Curve, Curves
+from quality.sides import ASHA, MOST_TRIALS, grid_search
 from quality.simulate import Controller, Spent
 
-LOW, HIGH = 1.0e-4, 5.0e-3
-RANKS, BATCHES = [4, 8, 16, 32], [4, 8, 16]
-MOST_TRIALS = 400
+_EXTREMES = {key: parameter.extremes() for key, parameter in grid_search().space.parameters.items()}
+(LOW, HIGH), RANKS, BATCHES = (_EXTREMES[key] for key in (RATE, RANK, BATCH))
+GRACE, FACTOR = ASHA["grace_period"], ASHA["reduction_factor"]
 
 
 def optuna_tpe(curves: Curves, seed: int) -> Iterator[Spent]:
@@ -27,7 +28,7 @@ def optuna_tpe(curves: Curves, seed: int) -> Iterator[Spent]:
 
 def optuna_pruned(curves: Curves, seed: int) -> Iterator[Spent]:
     """The same with `report` and `should_prune`, by Optuna's successive halving with our rungs."""
-    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=20, reduction_factor=3)
+    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=GRACE, reduction_factor=FACTOR)
     return _optimize(
         curves, optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed), pruner=pruner), prune=True
     )
@@ -81,7 +82,7 @@ def ray_optuna_asha(curves: Curves, seed: int) -> Iterator[Spent]:
 
 def _tune(curves: Curves, searcher: Any) -> Iterator[Spent]:
     scheduler = ASHAScheduler(
-        time_attr="step", metric="eval_loss", mode="min", grace_period=20, reduction_factor=3, max_t=61
+        time_attr="step", metric="eval_loss", mode="min", grace_period=GRACE, reduction_factor=FACTOR, max_t=61
     )
     return Controller(searcher, scheduler, curves).play(MOST_TRIALS)
 

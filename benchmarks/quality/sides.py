@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from quality.simulate import Controller, Spent
 from raytune_ft.config.algorithms import Tpe
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import load_experiment
+from raytune_ft.config.search import Search
 from raytune_ft.search.pace import Pace
 from raytune_ft.search.portfolio import enqueue_first
 from raytune_ft.search.samplers import make_sampler
@@ -71,10 +72,21 @@ def _algorithm(curves: Curves, algorithm: dict[str, Any], seed: int) -> dict[str
     return {**algorithm, "seed": seed}
 
 
+def grid_search() -> Search:
+    """The search that recorded the grid."""
+    search = _grid().search
+    assert search is not None
+    return search
+
+
+@cache
+def _grid() -> Experiment:
+    return load_experiment(GRID)
+
+
 def _experiment(search: dict[str, Any]) -> Experiment:
-    experiment = load_experiment(GRID)
-    assert experiment.search is not None
-    values = {**experiment.search.model_dump(exclude_unset=True), **search}
+    experiment = _grid()
+    values = {**grid_search().model_dump(exclude_unset=True), **search}
     return Experiment.model_validate({**experiment.model_dump(exclude_unset=True), "search": values})
 
 

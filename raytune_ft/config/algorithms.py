@@ -96,7 +96,6 @@ class Nsga3(_Genetic):
     type: Literal["nsga3"] = "nsga3"
 
 
-Genetic = Nsga2 | Nsga3
 Proposer = Annotated[RandomSearch | QuasiRandom | Grid | Tpe | Gp | CmaEs | Nsga2 | Nsga3, Field(discriminator="type")]
 
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, StrictFloat, StrictInt, model_valida
 from raytune_ft.config.data import DataConfig
 from raytune_ft.config.model import Strict
 from raytune_ft.config.rungs import rungs
-from raytune_ft.config.schedulers import NoScheduler, Pb2, Pbt
+from raytune_ft.config.schedulers import NoScheduler, Population
 from raytune_ft.config.search import Search
 from raytune_ft.config.training import Lora, Resources, Runner, Sft, Train
 from raytune_ft.names import check_name
@@ -111,7 +111,7 @@ class Experiment(Strict):
     @model_validator(mode="after")
     def _rungs_fit(self) -> Experiment:
         scheduler, last = self.search.scheduler if self.search else NoScheduler(), self.train.max_steps
-        if isinstance(scheduler, Pbt | Pb2):
+        if isinstance(scheduler, Population):
             if scheduler.perturbation_interval >= last:
                 raise ValueError(
                     f"search.scheduler.perturbation_interval {scheduler.perturbation_interval} is not below "

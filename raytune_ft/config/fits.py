@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from raytune_ft.config.algorithms import CmaEs, Gp, Grid, Nsga2, Nsga3, Portfolio, QuasiRandom, RandomSearch
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.grid import MOST, lattice
 from raytune_ft.config.portfolio import portfolio_warnings
-from raytune_ft.config.problems import KeyPath
+from raytune_ft.config.problems import Place, at
 from raytune_ft.config.search import Search
 from raytune_ft.errors import InputError
-
-Place = Callable[[KeyPath], str]
 
 
 def check_algorithm(experiment: Experiment, search: Search, place: Place) -> None:
@@ -30,7 +26,7 @@ def check_algorithm(experiment: Experiment, search: Search, place: Place) -> Non
         case Nsga2() | Nsga3():
             if search.trials <= algorithm.population_size and not search.warm_start:
                 what = f"{search.trials} trials are one generation of {algorithm.population_size}, drawn at random"
-                where = f"{place(('search', 'algorithm'))}: search.algorithm"
+                where = at(place, "search", "algorithm")
                 raise InputError(where, what, f"raise search.trials, or lower {algorithm.type}'s population_size")
         case Grid(points=points):
             _check_grid(experiment, search, points, place)
@@ -58,7 +54,7 @@ def algorithm_warnings(search: Search) -> tuple[str, ...]:
 
 
 def _check_cmaes(search: Search, place: Place) -> None:
-    where = f"{place(('search', 'algorithm'))}: search.algorithm"
+    where = at(place, "search", "algorithm")
     if len(search.goals) > 1:
         names = ", ".join(goal.name for goal in search.goals)
         raise InputError(where, f"cmaes takes one metric, and there are {names}", "use nsga2, or one metric")
@@ -69,13 +65,13 @@ def _check_cmaes(search: Search, place: Place) -> None:
 def _check_grid(experiment: Experiment, search: Search, points: int, place: Place) -> None:
     number = len(lattice(search.space, points, experiment.model_dump(mode="json")))
     if number > MOST:
-        where = f"{place(('search', 'algorithm'))}: search.algorithm"
+        where = at(place, "search", "algorithm")
         what = f"the grid has more than {MOST} configurations"
         raise InputError(where, what, "lower search.algorithm.points, or use quasi_random")
     first = len(search.space.start_from)
     if isinstance(search.algorithm, Portfolio):
         first += min(search.algorithm.first, len(search.algorithm.configurations))
     if search.trials > number + first:
-        where = f"{place(('search', 'trials'))}: search.trials"
+        where = at(place, "search", "trials")
         what = f"{search.trials} trials, and the grid has {number} configurations"
         raise InputError(where, what, f"lower it to {number}, or raise search.algorithm.points")

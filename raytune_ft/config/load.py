@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.fits import check_algorithm
 from raytune_ft.config.overrides import parse_assignments, with_settings
 from raytune_ft.config.portfolio import check_portfolio, put_in
-from raytune_ft.config.problems import KeyPath, input_error
+from raytune_ft.config.problems import KeyPath, always, input_error
 from raytune_ft.config.scheduler_fit import check_scheduler
 from raytune_ft.config.search import SearchSpace
 from raytune_ft.config.shipped import find
@@ -100,11 +99,7 @@ def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Place
         except InputError as error:
             raise InputError(f"{place(path)}: {error.where}", error.what, error.remedy) from None
         except ValidationError as error:
-            raise input_error(error, Experiment, partial(_at, place(path))) from None
-
-
-def _at(place: str, _: KeyPath) -> str:
-    return place
+            raise input_error(error, Experiment, always(place(path))) from None
 
 
 class _Places:

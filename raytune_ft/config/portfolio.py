@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,13 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.goals import Mode
 from raytune_ft.config.model import Strict
 from raytune_ft.config.overrides import value_at, with_settings
-from raytune_ft.config.problems import KeyPath, input_error
+from raytune_ft.config.problems import Place, always, at, input_error
 from raytune_ft.config.search import Parameter, Search, SearchSpace
 from raytune_ft.config.shipped import find
 from raytune_ft.config.yaml import read_yaml
 from raytune_ft.errors import InputError
 
-_PLACE: KeyPath = ("search", "algorithm")
+_PLACE = ("search", "algorithm")
 
 
 class Source(Strict):
@@ -90,7 +89,7 @@ def read_portfolio(path: Path) -> PortfolioFile:
         raise input_error(error, PortfolioFile, document.place) from None
 
 
-def put_in(values: dict[str, Any], place: Callable[[KeyPath], str]) -> None:
+def put_in(values: dict[str, Any], place: Place) -> None:
     """Completes `search.algorithm` with the configurations of the file that it names, so that a run holds them."""
     search = values.get("search")
     algorithm = search.get("algorithm") if isinstance(search, dict) else None
@@ -100,7 +99,7 @@ def put_in(values: dict[str, Any], place: Callable[[KeyPath], str]) -> None:
     if isinstance(name, str):
         path = find(name)
         if not os.path.isfile(path):
-            where = f"{place((*_PLACE, 'file'))}: search.algorithm.file"
+            where = at(place, *_PLACE, "file")
             raise InputError(where, f"no file {name}", "write one with raytune-ft portfolio build RUNS... --to FILE")
         algorithm["configurations"] = [entry.parameters for entry in read_portfolio(path).configurations]
 
@@ -136,12 +135,12 @@ def nearest(parameter: Parameter, value: Any) -> Any:
     """The value of the dimension that is nearest to `value`, or None where nothing is near."""
     if parameter.holds(value):
         return value
-    if not _is_number(value):
+    if not is_number(value):
         return None
     if parameter.choice is None:
         low, high = parameter.extremes()
         return min(max(round(value) if parameter.randint else float(value), low), high)
-    numbers = [choice for choice in parameter.choice if _is_number(choice)]
+    numbers = [choice for choice in parameter.choice if is_number(choice)]
     if value > 0 and all(number > 0 for number in numbers):
         return min(numbers, key=lambda number: abs(math.log(number / value)), default=None)
     return min(numbers, key=lambda number: abs(number - value), default=None)
@@ -156,12 +155,12 @@ def first_configurations(search: Search, own: Mapping[str, Any]) -> list[dict[st
     return [each for index, each in enumerate(found) if each and each not in found[:index]][: search.trials]
 
 
-def check_portfolio(experiment: Experiment, values: Mapping[str, Any], place: Callable[[KeyPath], str]) -> None:
+def check_portfolio(experiment: Experiment, values: Mapping[str, Any], place: Place) -> None:
     """Raises InputError where a portfolio has nothing to say about the space, or no trial could run what it says."""
     search = experiment.search
     if search is None or not isinstance(search.algorithm, Portfolio):
         return
-    where = f"{place(_PLACE)}: search.algorithm"
+    where = at(place, *_PLACE)
     known = {key for configuration in search.algorithm.configurations for key in configuration}
     if not known & search.space.parameters.keys():
         what = f"the portfolio knows {', '.join(sorted(known))}, none of which the space searches"
@@ -170,7 +169,7 @@ def check_portfolio(experiment: Experiment, values: Mapping[str, Any], place: Ca
         try:
             Experiment.model_validate(with_settings(values, configuration))
         except ValidationError as error:
-            raise input_error(error, Experiment, partial(_at, f"{where}: {configuration}")) from None
+            raise input_error(error, Experiment, always(f"{where}: {configuration}")) from None
 
 
 def portfolio_warnings(experiment: Experiment) -> list[str]:
@@ -191,11 +190,8 @@ def portfolio_warnings(experiment: Experiment) -> list[str]:
     return said
 
 
-def _at(place: str, _: KeyPath) -> str:
-    return place
-
-
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a setting's value can be nearer to one number than to another."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -13,9 +13,21 @@ from pydantic import BaseModel, ValidationError
 from raytune_ft.errors import InputError
 
 KeyPath = tuple[str | int, ...]
+Place = Callable[[KeyPath], str]
+"""Key path -> where it was written, `file:line`."""
 
 
-def input_error(error: ValidationError, model: type[BaseModel], place: Callable[[KeyPath], str]) -> InputError:
+def at(place: Place, *path: str) -> str:
+    """Where an error about a setting is: `file:line: search.trials`."""
+    return f"{place(path)}: {'.'.join(path)}"
+
+
+def always(where: str) -> Place:
+    """The place of all settings of what was written at `where`."""
+    return lambda path: where
+
+
+def input_error(error: ValidationError, model: type[BaseModel], place: Place) -> InputError:
     """One InputError for all problems; `place` turns a key path into `file:line`."""
     problems = error.errors(include_url=False)
     misspelled = {near for each in problems if each["type"] == "extra_forbidden" and (near := _meant(each, model))}
@@ -29,7 +41,7 @@ def input_error(error: ValidationError, model: type[BaseModel], place: Callable[
     return InputError(where, what, remedy, tuple(str(InputError(*line)) for line in unique[1:]))
 
 
-def _line(problem: Any, model: type[BaseModel], place: Callable[[KeyPath], str]) -> tuple[str, str, str]:
+def _line(problem: Any, model: type[BaseModel], place: Place) -> tuple[str, str, str]:
     path = _key_path(model, problem["loc"])
     dotted = ".".join(str(part) for part in path)
     where = ": ".join(part for part in (place(path), dotted) if part)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from raytune_ft.config.problems import KeyPath
+from raytune_ft.config.problems import Place, at
 from raytune_ft.config.schedulers import MUTABLE, Bohb, Hyperband, Pb2, Pbt
 from raytune_ft.config.search import Search
 from raytune_ft.errors import InputError
 
-Place = Callable[[KeyPath], str]
 WITHOUT_MODEL = ("random", "quasi_random", "grid")
 STEPS = "train.max_steps"
 
@@ -24,17 +21,21 @@ def check_scheduler(search: Search, place: Place) -> None:
                 what = f"{scheduler.type} compares trials at fractions of one number of steps, and this searches it"
                 raise InputError(where, what, "remove it, or use asha")
             if isinstance(scheduler, Bohb) and search.proposer.type in WITHOUT_MODEL:
-                where = f"{place(('search', 'scheduler'))}: search.scheduler"
+                where = at(place, "search", "scheduler")
                 what = f"bohb lets a model propose, and algorithm {search.proposer.type} has none"
                 raise InputError(where, what, "use scheduler hyperband, or algorithm tpe")
         case Pbt():
             if not mutable(search):
-                raise InputError(_scheduler(place), _nothing("pbt"), f"search one of {', '.join(MUTABLE)}, or use asha")
+                raise InputError(
+                    at(place, "search", "scheduler"),
+                    _nothing("pbt"),
+                    f"search one of {', '.join(MUTABLE)}, or use asha",
+                )
         case Pb2():
             ranges = [key for key in mutable(search) if search.space.parameters[key].choice is None]
             if not ranges:
                 remedy = f"search a range of one of {', '.join(MUTABLE)}, or use pbt"
-                raise InputError(_scheduler(place), _nothing("pb2"), remedy)
+                raise InputError(at(place, "search", "scheduler"), _nothing("pb2"), remedy)
             for key in ranges:
                 parameter, where = search.space.parameters[key], place(("search", "space", "parameters", key))
                 if parameter.when:
@@ -47,10 +48,6 @@ def check_scheduler(search: Search, place: Place) -> None:
 def mutable(search: Search) -> list[str]:
     """What trials of a population may change while they train."""
     return [key for key in search.space.parameters if key in MUTABLE]
-
-
-def _scheduler(place: Place) -> str:
-    return f"{place(('search', 'scheduler'))}: search.scheduler"
 
 
 def _nothing(kind: str) -> str:

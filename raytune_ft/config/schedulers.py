@@ -28,24 +28,25 @@ class Asha(Strict):
     """One in this many goes on from each rung."""
 
 
-class Hyperband(Strict):
+class _Brackets(Strict):
+    """What the two that fill brackets have in common."""
+
+    grace_period: StrictInt = Field(10, ge=1)
+    """Steps of the shortest rung at least; rungs are `train.max_steps` divided by powers of the factor."""
+    reduction_factor: StrictInt = Field(3, ge=2)
+    """One in this many goes on from each rung."""
+
+
+class Hyperband(_Brackets):
     """Hyperband (Li et al. 2018, arXiv 1603.06560), Ray Tune's: brackets whose trials wait for one another, paused."""
 
     type: Literal["hyperband"] = "hyperband"
-    grace_period: StrictInt = Field(10, ge=1)
-    """Steps of the shortest rung at least; rungs are `train.max_steps` divided by powers of the factor."""
-    reduction_factor: StrictInt = Field(3, ge=2)
-    """One in this many goes on from each rung."""
 
 
-class Bohb(Strict):
+class Bohb(_Brackets):
     """BOHB (Falkner et al. 2018, arXiv 1807.01774): Hyperband whose configurations a model proposes."""
 
     type: Literal["bohb"] = "bohb"
-    grace_period: StrictInt = Field(10, ge=1)
-    """Steps of the shortest rung at least; rungs are `train.max_steps` divided by powers of the factor."""
-    reduction_factor: StrictInt = Field(3, ge=2)
-    """One in this many goes on from each rung."""
 
 
 class Median(Strict):
@@ -58,26 +59,27 @@ class Median(Strict):
     """Other trials that must have come as far."""
 
 
-class Pbt(Strict):
-    """Population-based training (Jaderberg et al. 2017, arXiv 1711.09846), Ray Tune's; every trial is of it."""
+class _Rounds(Strict):
+    """What the two that train a population have in common."""
 
-    type: Literal["pbt"] = "pbt"
     perturbation_interval: StrictInt = Field(10, ge=1)
     """Steps between looks; each of the worst then takes weights and optimizer of one of the best, and new settings."""
     quantile_fraction: StrictFloat = Field(0.25, gt=0.0, le=0.5)
     """How many are the best, and how many the worst."""
+
+
+class Pbt(_Rounds):
+    """Population-based training (Jaderberg et al. 2017, arXiv 1711.09846), Ray Tune's; every trial is of it."""
+
+    type: Literal["pbt"] = "pbt"
     resample_probability: StrictFloat = Field(0.25, ge=0.0, le=1.0)
     """How often a setting is drawn anew instead of moved by 0.8 or 1.2."""
 
 
-class Pb2(Strict):
+class Pb2(_Rounds):
     """Population-based bandits (Parker-Holder et al. 2020, arXiv 2002.02518), Ray Tune's: PBT with a model."""
 
     type: Literal["pb2"] = "pb2"
-    perturbation_interval: StrictInt = Field(10, ge=1)
-    """Steps between looks; each of the worst then takes weights and optimizer of one of the best, and new settings."""
-    quantile_fraction: StrictFloat = Field(0.25, gt=0.0, le=0.5)
-    """How many are the best, and how many the worst."""
 
 
 Halving = Asha | Hyperband | Bohb

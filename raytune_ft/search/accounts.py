@@ -98,7 +98,7 @@ class Accounts:
             return None
         reports = [dict(result)] if result.get("step") else read_metrics(self._run.trial(trial).metrics)
         last = reports[-1] if reports else {}
-        step, value = int(last.get("step", 0)), last.get(self._search.metric)
+        step, value = int(last.get("step", 0)), last.get(self._search.goals[0].name)
         if step >= self._experiment.train.max_steps:
             return None
         when = f"at step {step}" if step else "before its first report"

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raytune_ft.config.portfolio import is_number
+
 NEIGHBOURS = 3
 """Trials that speak for a configuration that was not run."""
 FAR = 0.5
@@ -32,7 +34,7 @@ class Axis:
     def over(values: Iterable[Any], linear: bool) -> Axis:
         """The axis on which `values` lie: by ratio where all are above 0 and nobody asks for `linear`."""
         numbers = list(values)
-        if not all(_is_number(value) for value in numbers):
+        if not all(is_number(value) for value in numbers):
             return Axis(None, 0.0, False)
         return Axis(min(numbers), max(numbers), not linear and min(numbers) > 0)
 
@@ -156,7 +158,3 @@ def _as_reserve(
 
 def _gain(regret: Sequence[float], covered: Sequence[float]) -> float:
     return sum(max(before - now, 0.0) for before, now in zip(covered, regret, strict=True))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -10,6 +10,7 @@ from itertools import accumulate
 from statistics import median
 
 from raytune_ft.config.goals import Metric
+from raytune_ft.search.goals import sign
 from raytune_ft.search.scale import Costs
 
 Curve = Mapping[int, float]
@@ -28,11 +29,6 @@ class Whole:
 
     curve: Curve
     end: float
-
-
-def sign(goal: Metric) -> float:
-    """Makes a cost of the goal's value, and a value of its cost."""
-    return 1.0 if goal.mode == "min" else -1.0
 
 
 class Peers:

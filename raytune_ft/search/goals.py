@@ -21,6 +21,11 @@ def goals_of(experiment: Experiment) -> tuple[Metric, ...]:
     return experiment.search.goals if experiment.search else (Metric(name="eval_loss"),)
 
 
+def sign(goal: Metric) -> float:
+    """Makes a cost of the goal's value, and a value of its cost."""
+    return 1.0 if goal.mode == "min" else -1.0
+
+
 def values_in(report: Mapping[str, Any], goals: Sequence[Metric]) -> dict[str, float]:
     """The goals that a report has a finite value of."""
     found = {goal.name: report.get(_REPORTED_AS.get(goal.name, goal.name)) for goal in goals}
@@ -79,7 +84,4 @@ def _winner(costs: Sequence[tuple[float, ...]], goals: Sequence[Metric], rule: B
 
 def _costs(values: Values, goals: Sequence[Metric]) -> tuple[float, ...]:
     """By goal, less being better."""
-    return tuple(
-        math.inf if (value := values.get(goal.name)) is None else value if goal.mode == "min" else -value
-        for goal in goals
-    )
+    return tuple(math.inf if (value := values.get(goal.name)) is None else sign(goal) * value for goal in goals)

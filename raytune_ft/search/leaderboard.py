@@ -9,7 +9,7 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.goals import Metric
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.search.causes import NothingWon, causes_of
-from raytune_ft.search.goals import goals_of, on_front, ranking, rule_words, values_in
+from raytune_ft.search.goals import goals_of, on_front, ranking, rule_words, sign, values_in
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -75,8 +75,7 @@ def _row(run: RunDirectory, name: str, goals: tuple[Metric, ...]) -> Row | None:
         if report.get("checkpoint") and first.name in values_in(report, goals)
     ]
     servable = outcome.kind in (OutcomeKind.completed, OutcomeKind.pruned)
-    sign = 1.0 if first.mode == "min" else -1.0
-    best = min(reports, key=lambda report: sign * report[first.name]) if reports and servable else None
+    best = min(reports, key=lambda report: sign(first) * report[first.name]) if reports and servable else None
     return Row(
         rank=None,
         trial=name,

@@ -25,7 +25,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.scheduler_fit import STEPS, mutable
-from raytune_ft.config.schedulers import Pb2, Pbt
+from raytune_ft.config.schedulers import Pbt, Population
 from raytune_ft.config.search import Parameter, Search
 from raytune_ft.search.searcher import COPIED, PARAMETERS, TRIAL
 
@@ -155,7 +155,7 @@ class _Seen:
         return self.name
 
 
-def make_population(scheduler: Pbt | Pb2, experiment: Experiment, search: Search) -> PbtInRounds | Pb2InRounds:
+def make_population(scheduler: Population, experiment: Experiment, search: Search) -> PbtInRounds | Pb2InRounds:
     """The scheduler over the settings of the space that trials may change while they train."""
     goal, interval, quantile = search.goals[0], scheduler.perturbation_interval, scheduler.quantile_fraction
     space = {key: search.space.parameters[key] for key in mutable(search)}

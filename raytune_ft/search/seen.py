@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from raytune_ft.config.goals import Metric
 from raytune_ft.search.attributes import CURVE_ATTRIBUTE, OUTCOME_ATTRIBUTE, STEP_ATTRIBUTE, VALUES_ATTRIBUTE
-from raytune_ft.search.fidelity import Peers, Whole, failed, sign, violation
+from raytune_ft.search.fidelity import Peers, Whole, failed, violation
+from raytune_ft.search.goals import sign
 from raytune_ft.search.scale import Costs, lay
 from raytune_ft.training.outcome import OutcomeKind
 

@@ -14,8 +14,8 @@ from raytune_ft.config.search import Search
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.search.earlier import EarlierStudy, EarlierTrial, read_study
-from raytune_ft.search.fidelity import Peers, Whole, sign
-from raytune_ft.search.goals import values_in
+from raytune_ft.search.fidelity import Peers, Whole
+from raytune_ft.search.goals import sign, values_in
 from raytune_ft.search.likeness import likeness
 from raytune_ft.search.space import suggest
 from raytune_ft.training.outcome import OutcomeKind
