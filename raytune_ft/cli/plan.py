@@ -12,10 +12,10 @@ from raytune_ft.cli.experiment import Overrides
 from raytune_ft.cli.output import emit, out, say
 
 if TYPE_CHECKING:
-    from raytune_ft.search.bounds import Bounds
-    from raytune_ft.search.memory import WorkerMemory
-    from raytune_ft.search.plan import Plan
-    from raytune_ft.search.span import Span
+    from raytune_ft.search.planning.bounds import Bounds
+    from raytune_ft.search.planning.memory import WorkerMemory
+    from raytune_ft.search.planning.plan import Plan
+    from raytune_ft.search.planning.span import Span
 
 
 def plan(
@@ -26,7 +26,7 @@ def plan(
     """Say what a sweep would do and take: rungs, tokens, memory, hours, cost; start nothing."""
     from raytune_ft.api import check_inputs
     from raytune_ft.config.load import load_experiment
-    from raytune_ft.search.plan import plan_sweep
+    from raytune_ft.search.planning.plan import plan_sweep
 
     loaded = load_experiment(experiment, overrides or ())
     check_inputs(loaded, say)

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.paths import RunDirectory, TrialDirectory, read_json
-from raytune_ft.search.span import Span
+from raytune_ft.search.planning.span import Span
 
 RUNNING = "running"
 """Stands for the outcome of a trial that has none yet."""

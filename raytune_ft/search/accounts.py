@@ -10,8 +10,8 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.search import Search
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search.foresight import Foresight
-from raytune_ft.search.prices import device_price, devices_of_group
+from raytune_ft.search.planning.foresight import Foresight
+from raytune_ft.search.planning.prices import device_price, devices_of_group
 from raytune_ft.search.spent import Meter, limits_reached, used_up
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind

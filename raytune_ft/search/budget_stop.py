@@ -13,7 +13,7 @@ from ray.tune import Callback, Stopper
 
 from raytune_ft.config.budget import Budget
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search.foresight import Foresight
+from raytune_ft.search.planning.foresight import Foresight
 from raytune_ft.search.searcher import TRIAL
 from raytune_ft.search.spent import Meter, used_up
 from raytune_ft.training.metrics_log import read_metrics

@@ -10,9 +10,9 @@ import pytest
 
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search import prices
 from raytune_ft.search.accounts import Accounts
 from raytune_ft.search.budget_stop import BudgetStop
+from raytune_ft.search.planning import prices
 from raytune_ft.search.resume import check_same_experiment
 from raytune_ft.search.searcher import TRIAL
 from raytune_ft.search.spent import Meter

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from raytune_ft.config.rungs import brackets, rungs
 from raytune_ft.config.schedulers import Hyperband, Median, Pb2, Pbt
-from raytune_ft.search.rungs import plan_rungs, sweep_steps
+from raytune_ft.search.planning.rungs import plan_rungs, sweep_steps
 from raytune_ft.search.schedulers import make_scheduler, replay
 from raytune_ft.training.outcome import OutcomeKind
 

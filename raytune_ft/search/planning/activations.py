@@ -1,0 +1,149 @@
+"""What a pass over some rows takes in memory beside the weights, out of the base's config.json alone.
+
+Counted after what the lane's step (training/lane) and TRL's SFTTrainer keep for the backward pass; a model of another
+family than Llama's keeps about as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+EVALUATION_TOKENS = 2048
+"""Of a pass of the lane's evaluation; its `TOKENS`, without importing PyTorch."""
+CHUNK = 1024
+"""Positions whose logits a lane has in memory at once; its `CHUNK`."""
+LOGIT_BYTES = 8
+"""Of an element of a chunk's logits: float32, and once more while their norm is taken."""
+TRL_LOGIT_BYTES = 14
+"""The same where all positions are kept: the base's dtype, float32, its softmax, and the gradient."""
+PROJECTIONS = 7
+"""Linear modules of a layer: q, k, v, o, gate, up, down."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a decoder."""
+
+    hidden: int
+    layers: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    vocabulary: int
+
+    @staticmethod
+    def of(config: Mapping[str, Any]) -> Shape | None:
+        """Out of a `config.json`; None where it names its sizes otherwise."""
+        text = config.get("text_config") or config
+        try:
+            hidden, heads = int(text["hidden_size"]), int(text["num_attention_heads"])
+            return Shape(
+                hidden=hidden,
+                layers=int(text["num_hidden_layers"]),
+                intermediate=int(text["intermediate_size"]),
+                heads=heads,
+                kv_heads=int(text.get("num_key_value_heads") or heads),
+                head_size=int(text.get("head_dim") or hidden // heads),
+                vocabulary=int(text["vocab_size"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    @property
+    def query(self) -> int:
+        """Outputs of all heads' queries."""
+        return self.heads * self.head_size
+
+    @property
+    def linear_weights(self) -> int:
+        """Of all linear modules but the head: what each token is multiplied with."""
+        attention = 2 * self.query * self.hidden + 2 * self.kv_heads * self.head_size * self.hidden
+        return self.layers * (attention + 3 * self.hidden * self.intermediate)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward and backward pass.
+
+    Attributes:
+        tokens: Of all its rows.
+        width: Of its longest row, in tokens.
+        answers: Positions that carry loss.
+        rank: Of the adapters.
+        dtype_bytes: Of the base's numbers.
+        checkpointing: Layers run again in the backward pass.
+        math: Attention multiplies plain matrices, and keeps its weights.
+    """
+
+    tokens: float
+    width: float
+    answers: float
+    rank: int
+    dtype_bytes: int
+    checkpointing: bool
+    math: bool
+
+
+def lane_training_bytes(shape: Shape, of: Pass) -> int:
+    """What a lane's training step holds at most: what all layers keep, and the largest of what comes and goes."""
+    passing = max(_loss_bytes(shape, of.answers), _passing_bytes(shape, of.tokens, of, backward=True))
+    return round(lane_kept_bytes(shape, of) + passing)
+
+
+def lane_kept_bytes(shape: Shape, of: Pass) -> int:
+    """What all layers keep for the backward pass."""
+    wide = of.dtype_bytes
+    qkv = shape.query + 2 * shape.kv_heads * shape.head_size
+    # Norms keep input and output; attention its inputs and output; the gate its two inputs and its output.
+    kept: float = 4 * shape.hidden + qkv + shape.query + 3 * shape.intermediate + PROJECTIONS * of.rank
+    kept += shape.heads * of.width if of.math else shape.query
+    a_layer = of.tokens * kept * wide
+    layers: float = a_layer * shape.layers
+    if of.checkpointing:
+        layers = of.tokens * shape.hidden * wide * shape.layers + a_layer
+    return round(layers)
+
+
+def lane_evaluation_bytes(shape: Shape, of: Pass, answers_per_token: float) -> int:
+    """The same of a pass of the lane's evaluation, which keeps nothing.
+
+    Args:
+        shape: Of the base.
+        of: A training pass of the same rows.
+        answers_per_token: Share of the tokens that carry loss.
+    """
+    logits = _loss_bytes(shape, EVALUATION_TOKENS * answers_per_token)
+    return round(logits + _passing_bytes(shape, EVALUATION_TOKENS, of, backward=False))
+
+
+def trl_training_bytes(shape: Shape, of: Pass) -> int:
+    """What a step of TRL's SFTTrainer holds: rows are padded, adapters get copies, and all positions have logits.
+
+    Args:
+        shape: Of the base.
+        of: The pass; `tokens` counts the padding.
+    """
+    wide = of.dtype_bytes
+    qkv = shape.query + 2 * shape.kv_heads * shape.head_size
+    kept: float = 9 * shape.hidden + 2 * qkv + 2 * shape.query + 5 * shape.intermediate + 2 * PROJECTIONS * of.rank
+    kept *= wide
+    kept += 8 * shape.hidden  # norms work in float32
+    kept += (4 + wide) * shape.heads * of.width if of.math else wide * shape.query
+    layers: float = of.tokens * kept * shape.layers
+    if of.checkpointing:
+        layers = of.tokens * (shape.hidden * wide * shape.layers + kept)
+    return round(layers + of.tokens * shape.vocabulary * TRL_LOGIT_BYTES)
+
+
+def _loss_bytes(shape: Shape, answers: float) -> float:
+    return LOGIT_BYTES * shape.vocabulary * min(answers, CHUNK)
+
+
+def _passing_bytes(shape: Shape, tokens: float, of: Pass, *, backward: bool) -> float:
+    """What one layer makes and frees again."""
+    numbers = 6 * shape.hidden + 4 * shape.intermediate + (shape.query if backward else 3 * shape.query)
+    scores = 12 * shape.heads * of.width if of.math else 0
+    return tokens * (of.dtype_bytes * numbers + scores)

@@ -1,0 +1,35 @@
+"""What values a setting may take over the trials of a study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.overrides import value_at
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The least and the most of a count, both possible."""
+
+    least: int
+    most: int
+
+    def __mul__(self, other: Bounds) -> Bounds:
+        return Bounds(self.least * other.least, self.most * other.most)
+
+
+def choices(experiment: Experiment, key: str) -> list[Any]:
+    """The setting's value, or where the space searches it the ends of its range or all of its choices."""
+    own = value_at(experiment.model_dump(mode="json"), key)
+    parameter = experiment.search.space.parameters.get(key) if experiment.search else None
+    if parameter is None:
+        return [own]
+    return [*parameter.extremes(), *([own] if parameter.when else [])]
+
+
+def bounds(experiment: Experiment, key: str) -> Bounds:
+    """Least and most of a whole number."""
+    values = [int(value) for value in choices(experiment, key)]
+    return Bounds(min(values), max(values))

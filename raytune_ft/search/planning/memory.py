@@ -1,0 +1,129 @@
+"""What a worker of a trial holds in memory for weights and optimizer, out of the shapes in the base's files alone."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.target_modules import names
+from raytune_ft.config.training import DeepSpeed, Isolated, Lane
+from raytune_ft.data.base_model import local_files, model_config
+from raytune_ft.data.safetensors_header import TensorInfo, read_header
+from raytune_ft.errors import InputError, IntegrityError
+from raytune_ft.paths import read_json
+from raytune_ft.search.planning.bounds import choices
+
+ADAM_BYTES = 8  # two float32 moments of each weight
+OWN_COPY_BYTES = 4  # lanes and DeepSpeed step on a float32 copy of the weights, sharded like the moments
+_WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2}  # bytes of an element; others take one
+_EMBEDDING = re.compile(r"(.*\.)?(lm_head|embed_out|wte|wpe|[^.]*embed[^.]*)")
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+
+
+@dataclass(frozen=True)
+class WorkerMemory:
+    """Bytes of one worker that trains one trial; the largest that the space may bring. Activations come on top.
+
+    Attributes:
+        base_bytes: The frozen weights.
+        base_shared: Whether the lanes of a node hold them once together.
+        adapter_parameters: Weights of the adapter; None where the files do not tell.
+        adapter_bytes: The adapter, with the copy in bfloat16 that lanes multiply with.
+        gradient_bytes: Its gradient; a lane's workers sum it whole.
+        optimizer_bytes: AdamW's state, and the copy of the weights that it steps on.
+        optimizer_on_host: Whether that is offloaded.
+    """
+
+    base_bytes: int
+    base_shared: bool
+    adapter_parameters: int | None
+    adapter_bytes: int | None
+    gradient_bytes: int | None
+    optimizer_bytes: int | None
+    optimizer_on_host: bool
+
+
+def worker_memory(experiment: Experiment, runner: Lane | Isolated) -> WorkerMemory | None:
+    """Reads the headers of the base's files; None where its weights are not on this machine.
+
+    Raises:
+        InputError: A file is not whole.
+    """
+    config = model_config(experiment.base_model)
+    files = _weight_files(local_files(experiment.base_model))
+    if not files:
+        return None
+    tensors: dict[str, TensorInfo] = {}
+    for file in files:
+        try:
+            tensors.update(read_header(file))
+        except IntegrityError as error:
+            raise InputError("base_model", str(error), "copy the model's files again") from None
+    if config.get("tie_word_embeddings") and "lm_head.weight" in tensors and len(tensors) > 1:
+        del tensors["lm_head.weight"]
+    quantized = bool(config.get("quantization_config"))
+    loaded_as = "BF16" if experiment.train.bf16 else "F32"
+    base = sum(
+        math.prod(info.shape) * _WIDTHS.get(info.dtype if quantized else loaded_as, 1) for info in tensors.values()
+    )
+    strategy, workers = experiment.resources.strategy, experiment.resources.workers
+    zero = strategy.zero_stage if isinstance(strategy, DeepSpeed) else 0
+    counted = not quantized and not any(
+        config.get(key) for key in _EXPERTS
+    )  # else the files' shapes are not the model's
+    weights = _largest_adapter(experiment, tensors) if counted else None
+    lane = isinstance(runner, Lane)
+    mapped = isinstance(runner, Lane) and runner.share_base and not experiment.resources.gpus_per_worker
+    copy = 2 if lane and experiment.train.bf16 else 0
+    state = ADAM_BYTES + (OWN_COPY_BYTES if lane or zero else 0)
+    return WorkerMemory(
+        base_bytes=-(-base // workers) if zero == 3 else base,
+        base_shared=mapped and {info.dtype for info in tensors.values()} == {loaded_as},
+        adapter_parameters=weights,
+        adapter_bytes=None if weights is None else (4 + copy) * weights,
+        gradient_bytes=None if weights is None else -(-4 * weights // (workers if zero >= 2 and not lane else 1)),
+        optimizer_bytes=None if weights is None else -(-state * weights // (workers if zero else 1)),
+        optimizer_on_host=isinstance(strategy, DeepSpeed) and strategy.offload_optimizer,
+    )
+
+
+def lora_parameters(tensors: Mapping[str, TensorInfo], r: int, target_modules: str | Collection[str]) -> int:
+    """Weights of A [r, in] and B [out, r] over the modules that PEFT's `target_modules` means.
+
+    Args:
+        tensors: Of the base.
+        r: Rank.
+        target_modules: `all-linear` (all but embeddings and head), a pattern for the whole path, or ends of it.
+    """
+    shapes = {
+        name.removesuffix(".weight"): info.shape
+        for name, info in tensors.items()
+        if name.endswith(".weight") and len(info.shape) == 2
+    }
+    return sum(r * sum(shape) for module, shape in shapes.items() if _meant(module, target_modules))
+
+
+def _meant(module: str, target_modules: str | Collection[str]) -> bool:
+    if target_modules == "all-linear":
+        return _EMBEDDING.fullmatch(module) is None
+    return names(target_modules, module)
+
+
+def _largest_adapter(experiment: Experiment, tensors: Mapping[str, TensorInfo]) -> int:
+    rank = max(choices(experiment, "method.r"))
+    return max(lora_parameters(tensors, rank, targets) for targets in choices(experiment, "method.target_modules"))
+
+
+def _weight_files(directory: Path) -> list[Path]:
+    """The files that transformers loads: one, those of the index, or whatever is there."""
+    whole, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
+    if whole.is_file():
+        return [whole]
+    if index.is_file():
+        shards = [directory / name for name in sorted(set(read_json(index)["weight_map"].values()))]
+        return shards if all(shard.is_file() for shard in shards) else []
+    return sorted(directory.glob("*.safetensors"))

@@ -1,0 +1,209 @@
+"""The most memory that a worker will hold, process and activations included, against what the machine has."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.training import Isolated, Lane
+from raytune_ft.data.base_model import model_config
+from raytune_ft.search.planning.activations import (
+    Pass,
+    Shape,
+    lane_evaluation_bytes,
+    lane_training_bytes,
+    trl_training_bytes,
+)
+from raytune_ft.search.planning.bounds import bounds
+from raytune_ft.search.planning.memory import WorkerMemory
+from raytune_ft.search.planning.row_lengths import RowLengths
+from raytune_ft.search.planning.span import Span
+from raytune_ft.search.planning.work import Work
+
+MIB = 2**20
+LANE_PROCESS_MIB = 570.0
+"""Python, PyTorch (CPU), Ray, transformers and the kernels' own buffers in a lane's worker; on `plan.MEASURED_ON`."""
+ISOLATED_PROCESS_MIB = 800.0
+"""The same with TRL, PEFT and `datasets`."""
+CUDA_PROCESS_MIB = 64.0
+"""On a GPU PyTorch's allocator is looked at, which knows nothing of the process; its workspaces for products."""
+SMALL_PASS = 768
+"""Passes with fewer tokens are packed from the start; the lane's `SMALL`."""
+MOST_PACKED = 64
+"""The lane's `MOST`."""
+CELLS = 1.15
+"""Cells of attention's rectangles for each token of rows of similar length."""
+HEAP_GROWTH, HEAP_STEPS = 2.0, 20.0
+"""On a CPU, what a pass takes more than its tensors need, and the steps in which that comes about: no two steps have
+tensors of the same sizes, and glibc's heaps keep the gaps. Measured with SmolLM2-135M on lanes: 1.4 times after 5
+steps, 2.3 after 15, about 3 after hundreds."""
+HEAP_TENSOR_MIB = 32.0
+"""Larger tensors are no part of the heaps, and are given back at once."""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """MiB of a worker of the largest configuration, by part.
+
+    Attributes:
+        process: Interpreter and libraries; on a GPU, the allocator's workspaces.
+        base: The frozen weights.
+        loading: More than `base`, while it is loaded; over before training.
+        adapters: With gradients and optimizers, of all trials that are packed.
+        activations: Of one pass, with the gaps that such passes leave in the heap.
+        packed: Trials in it.
+        whole: The peak of all that, over the space: its smallest configuration, its largest, and the largest that a
+            lane may pack if that turns out faster.
+    """
+
+    process: float
+    base: float
+    loading: float
+    adapters: float
+    activations: float
+    packed: int
+    whole: Span
+
+
+def peak_memory(
+    experiment: Experiment,
+    runner: Lane | Isolated,
+    memory: WorkerMemory | None,
+    rows: RowLengths | None,
+    work: Work,
+    groups: int,
+) -> Peak | None:
+    """Works it out; None where the weights, the shape of the model, or the length of rows are unknown.
+
+    Args:
+        experiment: The study's.
+        runner: Who trains.
+        memory: Of weights and optimizer.
+        rows: Of the data.
+        work: Whose steps a lane's workers take one after the other.
+        groups: Worker groups that share the trials.
+    """
+    shape = Shape.of(model_config(experiment.base_model))
+    if memory is None or memory.adapter_bytes is None or rows is None or shape is None:
+        return None
+    batch = bounds(experiment, "train.per_device_train_batch_size")
+    rank = bounds(experiment, "method.r")
+    first, most = packs(experiment, runner, rows, groups)
+    known = _Known(experiment, runner, memory, rows, shape)
+    own = groups if isinstance(runner, Lane) else work.trials
+    smallest = _parts(known, batch.least, rank.least / rank.most, 1, work.steps.low / own)
+    largest = _parts(known, batch.most, 1.0, first, work.steps.likely / own)
+    packed = _parts(known, batch.most, 1.0, most, work.steps.high / own)
+    return Peak(
+        process=largest.process,
+        base=largest.base,
+        loading=largest.loading,
+        adapters=largest.adapters,
+        activations=largest.activations,
+        packed=first,
+        whole=Span(smallest.sum, largest.sum, packed.sum).rounded(1),
+    )
+
+
+def packs(experiment: Experiment, runner: Lane | Isolated, rows: RowLengths, groups: int) -> tuple[int, int]:
+    """Trials that a lane packs at first and at most."""
+    search = experiment.search
+    at_once = min(search.max_concurrent, search.trials) if search else 1
+    share = min(MOST_PACKED, -(-at_once // groups))
+    if isinstance(runner, Isolated):
+        return 1, 1
+    if isinstance(runner.packed, int):
+        return min(runner.packed, share), min(runner.packed, share)
+    tokens = rows.mean * bounds(experiment, "train.per_device_train_batch_size").least
+    first = 1
+    while first * 2 <= share and first * tokens < SMALL_PASS:
+        first *= 2
+    most = 1 << (share.bit_length() - 1)
+    return first, max(first, most)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    process: float
+    base: float
+    loading: float
+    adapters: float
+    activations: float
+
+    @property
+    def sum(self) -> float:
+        return self.process + self.base + max(self.loading, self.adapters + self.activations)
+
+
+@dataclass(frozen=True)
+class _Known:
+    experiment: Experiment
+    runner: Lane | Isolated
+    memory: WorkerMemory
+    rows: RowLengths
+    shape: Shape
+
+
+def _parts(known: _Known, batch: int, rank_share: float, packed: int, steps: float) -> _Parts:
+    """Of a worker that trains batches of `batch` rows, with that share of the largest rank, for so many steps."""
+    train, rows, memory = known.experiment.train, known.rows, known.memory
+    on_gpu, lane = bool(known.experiment.resources.gpus_per_worker), isinstance(known.runner, Lane)
+    width = rows.width()
+    of = Pass(
+        tokens=packed * rows.of_batch(batch) * CELLS if lane else batch * max(width, rows.mean),
+        width=width,
+        answers=packed * batch * rows.answers,
+        rank=round(rank_share * bounds(known.experiment, "method.r").most),
+        dtype_bytes=2 if train.bf16 else 4,
+        checkpointing=train.gradient_checkpointing,
+        math=not on_gpu if lane else train.attn_implementation == "eager",
+    )
+    if lane:
+        evaluation = lane_evaluation_bytes(known.shape, of, rows.answers / rows.mean)
+        used, process = max(lane_training_bytes(known.shape, of), evaluation), LANE_PROCESS_MIB
+    else:
+        used, process = trl_training_bytes(known.shape, of), ISOLATED_PROCESS_MIB
+    state = (memory.adapter_bytes or 0) + (memory.gradient_bytes or 0)
+    if not (memory.optimizer_on_host and on_gpu):
+        state += memory.optimizer_bytes or 0
+    saving = 0 if on_gpu else 12 * (memory.adapter_parameters or 0)  # a checkpoint's copies
+    largest_mib = of.tokens * known.shape.intermediate * of.dtype_bytes / MIB
+    heap = 1.0 if on_gpu or largest_mib > HEAP_TENSOR_MIB else 1.0 + HEAP_GROWTH * (1 - math.exp(-steps / HEAP_STEPS))
+    return _Parts(
+        process=CUDA_PROCESS_MIB if on_gpu else process,
+        base=memory.base_bytes / MIB,
+        loading=0.0 if on_gpu else memory.base_bytes / MIB,
+        adapters=rank_share * (packed * state + saving) / MIB,
+        activations=heap * used / MIB,
+    )
+
+
+@dataclass(frozen=True)
+class Room:
+    """Memory of the machine that the command runs on.
+
+    Attributes:
+        total: MiB.
+        free: MiB of it that nobody holds now.
+        device: Whose.
+    """
+
+    total: float
+    free: float
+    device: str
+
+
+def room_here(on_gpu: bool) -> Room | None:
+    """The GPU's where workers take one, else the machine's; None where there is no such GPU here."""
+    if on_gpu:
+        import torch
+
+        if not torch.cuda.is_available():
+            return None
+        free, total = torch.cuda.mem_get_info()
+        return Room(total / MIB, free / MIB, torch.cuda.get_device_name())
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return Room(memory.total / MIB, memory.available / MIB, "this machine")

@@ -1,0 +1,199 @@
+"""What a sweep would do, before anything of it is started."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.training import Isolated, Lane, Resources
+from raytune_ft.data.base_model import model_config
+from raytune_ft.execution.runner import choose_runner
+from raytune_ft.search.planning.activations import Shape
+from raytune_ft.search.planning.bounds import Bounds, bounds, choices
+from raytune_ft.search.planning.forecast import device_hours, expected_paces, hours
+from raytune_ft.search.planning.memory import WorkerMemory, worker_memory
+from raytune_ft.search.planning.peak import Peak, Room, peak_memory, room_here
+from raytune_ft.search.planning.prices import devices_of_group
+from raytune_ft.search.planning.row_lengths import row_lengths
+from raytune_ft.search.planning.rungs import RungPlan, plain_halving_steps, plan_rungs, sweep_steps
+from raytune_ft.search.planning.span import Span
+from raytune_ft.search.planning.speed import Speed, expected_speed
+from raytune_ft.search.planning.work import Work, work_of
+
+SECONDS_PER_ISOLATED_START = 38.0
+"""What each trial takes longer with workers of its own; benchmarks/lanes.py, sweep."""
+DECAYING = ("linear", "cosine")
+"""Schedules whose rate at a rung depends on how long the trial would go on."""
+MEASURED_ON = "2 CPU cores without a GPU, SmolLM2-135M"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep would do.
+
+    Attributes:
+        experiment: Its name.
+        runner: `lane` or `isolated`.
+        runner_reason: Why.
+        trials: In the study; 1 without `search`.
+        max_concurrent: Of them at once.
+        rungs: The steps at which trials may be stopped, and the last.
+        steps: Optimizer steps of the whole sweep.
+        halving_steps: The same where just one in `reduction_factor` goes on from each rung; None where
+            `train.max_steps` is searched.
+        samples: Training rows of the whole sweep, repeats counted.
+        tokens_per_row: Mean over the training rows; None where the base's tokenizer is not on this machine.
+        tokens_counted: Whether that was counted over all rows, as an earlier run prepared them, or in a sample.
+        worker_groups: That are started.
+        isolated_worker_groups: That isolated trials would start.
+        saved_seconds: About what starting fewer saves of the sweep's time.
+        saving_measured_on: The machine whose seconds per start that counts with.
+        memory: Of one worker; None where the base's weights are not on this machine.
+        work: Steps, reports and tokens, with what is likely.
+        groups: Worker groups that train at the same time, as far as this machine can tell.
+        peak: The most memory that a worker will hold, MiB; None where something of it is unknown.
+        room: What this machine has; None where it has no such device.
+        speed: That hours are reckoned with; None for an unknown GPU.
+        hours: Of the sweep.
+        device_hours: Times the GPUs that worker groups hold, or CPUs.
+        cost: Of these, by `search.budget.prices`.
+        budget: What of it would close the study before it has its trials, in words.
+        warnings: What will run, and mislead.
+    """
+
+    experiment: str
+    runner: str
+    runner_reason: str
+    trials: int
+    max_concurrent: int
+    rungs: tuple[RungPlan, ...]
+    steps: Bounds
+    halving_steps: int | None
+    samples: Bounds
+    tokens_per_row: float | None
+    tokens_counted: bool
+    worker_groups: int
+    isolated_worker_groups: int
+    saved_seconds: float
+    saving_measured_on: str
+    memory: WorkerMemory | None
+    work: Work
+    groups: int
+    peak: Peak | None
+    room: Room | None
+    speed: Speed | None
+    hours: Span | None
+    device_hours: Span | None
+    cost: Span | None
+    budget: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def plan_sweep(experiment: Experiment) -> Plan:
+    """Works out what the experiment's sweep would do; without `search`, its one trial.
+
+    Raises:
+        InputError: It asks for a lane that can't serve, or a file of the base or of the data is wrong.
+    """
+    choice = choose_runner(experiment)
+    search = experiment.search
+    trials, at_once = (search.trials, min(search.max_concurrent, search.trials)) if search else (1, 1)
+    last = bounds(experiment, "train.max_steps")
+    rungs = plan_rungs(experiment, trials)
+    steps = sweep_steps(experiment, trials)
+    groups, saved = trials, 0.0
+    if isinstance(choice.runner, Lane):
+        groups = choice.runner.lanes or at_once
+        saved = (math.ceil(trials / at_once) - 1) * SECONDS_PER_ISOLATED_START
+    rows, halving_steps = row_lengths(experiment), plain_halving_steps(rungs) if last.least == last.most else None
+    shape, memory = Shape.of(model_config(experiment.base_model)), worker_memory(experiment, choice.runner)
+    work = work_of(experiment, steps, halving_steps, rows)
+    room = room_here(bool(experiment.resources.gpus_per_worker))
+    at_a_time = _groups(experiment.resources, choice.runner, at_once)
+    pass_tokens = rows.mean * bounds(experiment, "train.per_device_train_batch_size").least if rows else 1.0
+    gpu = room.device if room else None
+    speed = expected_speed(experiment, choice.runner, shape, gpu, pass_tokens) if shape else None
+    start_s = SECONDS_PER_ISOLATED_START if isinstance(choice.runner, Isolated) else None
+    whole = hours(work, expected_paces(speed, at_a_time, start_s)) if speed else None
+    held = device_hours(whole, at_a_time, devices_of_group(experiment.resources)) if whole else None
+    return Plan(
+        experiment=experiment.name,
+        runner=choice.runner.type,
+        runner_reason=choice.reason,
+        trials=trials,
+        max_concurrent=at_once,
+        rungs=rungs,
+        steps=steps,
+        halving_steps=halving_steps,
+        samples=steps * _samples_per_step(experiment),
+        tokens_per_row=round(rows.mean, 1) if rows else None,
+        tokens_counted=bool(rows and rows.exact),
+        worker_groups=groups,
+        isolated_worker_groups=trials,
+        saved_seconds=saved,
+        saving_measured_on=MEASURED_ON,
+        memory=memory,
+        work=work,
+        groups=at_a_time,
+        peak=peak_memory(experiment, choice.runner, memory, rows, work, at_a_time),
+        room=room,
+        speed=speed,
+        hours=whole,
+        device_hours=held,
+        cost=cost_of(experiment, held) if held else None,
+        budget=_closing(experiment, work.tokens, whole, held),
+        warnings=_warnings(experiment),
+    )
+
+
+def cost_of(experiment: Experiment, held: Span) -> Span | None:
+    """Of device hours; from the cheapest price to the dearest, where Ray is not asked which device it will be."""
+    prices = experiment.search.budget.prices if experiment.search else {}
+    on_gpu = bool(experiment.resources.gpus_per_worker)
+    fitting = [price for device, price in prices.items() if (device != "cpu") is on_gpu]
+    return held * Span(min(fitting), sum(fitting) / len(fitting), max(fitting)) if fitting else None
+
+
+def _closing(experiment: Experiment, tokens: Span | None, whole: Span | None, held: Span | None) -> tuple[str, ...]:
+    """The limits that the plan says are reached, likely or at most."""
+    if experiment.search is None:
+        return ()
+    budget, trials = experiment.search.budget, experiment.search.trials
+    limits = (
+        ("tokens", budget.tokens, tokens),
+        ("hours", budget.hours, whole),
+        ("device_hours", budget.device_hours, held),
+        ("cost", budget.cost, cost_of(experiment, held) if held else None),
+    )
+    found = []
+    for name, limit, span in limits:
+        if limit is not None and span is not None and span.high > limit:
+            how = "will likely" if span.likely > limit else "may"
+            found.append(f"{name} {limit:,g} {how} close the study before it has its {trials} trials")
+    return tuple(found)
+
+
+def _groups(resources: Resources, runner: Lane | Isolated, at_once: int) -> int:
+    """Worker groups at the same time: as many as trials, or as lanes; a private Ray has this machine's room only."""
+    if isinstance(runner, Lane) and runner.lanes:
+        return min(runner.lanes, at_once)
+    if os.environ.get("RAY_ADDRESS") or resources.gpus_per_worker or isinstance(runner, Isolated):
+        return at_once
+    return max(1, min(at_once, int((os.cpu_count() or 1) / (resources.workers * resources.cpus_per_worker))))
+
+
+def _warnings(experiment: Experiment) -> tuple[str, ...]:
+    decaying = [name for name in choices(experiment, "train.lr_scheduler_type") if name in DECAYING]
+    if not experiment.rungs() or not decaying:
+        return ()
+    decay = "decays" if len(decaying) == 1 else "decay"
+    what = f"{decay} to the last step, and trials are compared before it, when those with a high rate still look worse"
+    remedy = "use constant_with_warmup or warmup_stable_decay"
+    return (f"train.lr_scheduler_type: {' and '.join(decaying)} {what} than they end; {remedy}",)
+
+
+def _samples_per_step(experiment: Experiment) -> Bounds:
+    rows = bounds(experiment, "train.per_device_train_batch_size")
+    return rows * bounds(experiment, "train.gradient_accumulation_steps") * bounds(experiment, "resources.workers")

@@ -1,0 +1,145 @@
+"""How long the training rows are in tokens: read from prepared data, or from a sample through the base's tokenizer."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.data.base_model import local_files
+from raytune_ft.data.fingerprint import data_fingerprint
+from raytune_ft.data.prepared import MANIFEST
+from raytune_ft.data.read import read_rows
+from raytune_ft.data.rows import PromptCompletion, Row
+from raytune_ft.errors import InputError
+from raytune_ft.paths import RunDirectory, read_json
+
+SAMPLE = 400
+"""Rows that are tokenised where the data was not prepared yet."""
+TURN = 5
+"""Tokens that a chat template puts around a turn, about."""
+
+
+@dataclass(frozen=True)
+class RowLengths:
+    """Of the training rows.
+
+    Attributes:
+        mean: Tokens of a row.
+        deviation: Their standard deviation.
+        longest: The most.
+        answers: Tokens of a row that carry loss, in the mean.
+        validation_rows: That each evaluation looks at.
+        validation_tokens: Of these.
+        exact: Counted in prepared data, not estimated from a sample.
+    """
+
+    mean: float
+    deviation: float
+    longest: int
+    answers: float
+    validation_rows: int
+    validation_tokens: int
+    exact: bool
+
+    def of_batch(self, rows: int) -> float:
+        """Tokens of the largest of many batches of `rows` rows, drawn at random."""
+        spread = 2.5 * self.deviation * math.sqrt(rows)
+        return min(rows * self.mean + spread, float(rows * self.longest))
+
+    def width(self) -> float:
+        """Tokens of the longest row of a batch, mostly."""
+        return min(self.mean + 2.0 * self.deviation, float(self.longest))
+
+
+def row_lengths(experiment: Experiment) -> RowLengths | None:
+    """Of the experiment's data; None where neither prepared data nor the base's tokenizer file is there."""
+    return _prepared(experiment) or _sampled(experiment)
+
+
+def _prepared(experiment: Experiment) -> RowLengths | None:
+    directory = RunDirectory(Path(experiment.output_dir) / experiment.name).data
+    path = directory / MANIFEST
+    if not path.is_file():
+        return None
+    manifest = read_json(path)
+    if manifest["fingerprint"] != data_fingerprint(experiment, local_files(experiment.base_model)):
+        return None
+    from raytune_ft.data.arrow_rows import ArrowRows
+
+    rows = ArrowRows(directory / "train")
+    validation = manifest["splits"]["validation"]
+    return RowLengths(
+        mean=float(rows.lengths.mean()),
+        deviation=float(rows.lengths.std()),
+        longest=int(rows.lengths.max()),
+        answers=float(rows.answers.mean()),
+        validation_rows=int(validation["rows"]),
+        validation_tokens=int(validation["tokens"]),
+        exact=True,
+    )
+
+
+def _sampled(experiment: Experiment) -> RowLengths | None:
+    tokenizer_file = local_files(experiment.base_model) / "tokenizer.json"
+    if not tokenizer_file.is_file():
+        return None
+    from tokenizers import Tokenizer
+
+    data = experiment.data
+    rows = _good("data.train", data.train, experiment)
+    if not rows:
+        return None
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    sample = rows[:: max(1, len(rows) // SAMPLE)]
+    pairs = [_texts(row) for row in sample]
+    prompts = tokenizer.encode_batch([prompt for prompt, _, _ in pairs], add_special_tokens=False)
+    answers = tokenizer.encode_batch([answer for _, answer, _ in pairs], add_special_tokens=False)
+    more = [turns * TURN + 1 for _, _, turns in pairs]
+    counted = [len(answer.ids) + 1 for answer in answers]
+    lengths = [
+        min(len(prompt.ids) + answer + extra, data.max_length)
+        for prompt, answer, extra in zip(prompts, counted, more, strict=True)
+    ]
+    held_out = _validation_rows(experiment, len(rows))
+    everything = experiment.objective.loss_on == "all"
+    mean = statistics.fmean(lengths)
+    return RowLengths(
+        mean=mean,
+        deviation=statistics.pstdev(lengths),
+        longest=max(lengths),
+        answers=mean if everything else min(mean, statistics.fmean(counted)),
+        validation_rows=held_out,
+        validation_tokens=round(held_out * mean),
+        exact=False,
+    )
+
+
+def _good(key: str, path: str, experiment: Experiment) -> Sequence[Row]:
+    try:
+        return read_rows(key, Path(path), experiment.data.format)[0]
+    except InputError:  # a path of another machine; whoever checks the data says so
+        return ()
+
+
+def _validation_rows(experiment: Experiment, train: int) -> int:
+    validation = experiment.data.validation
+    if isinstance(validation, str):
+        rows = len(_good("data.validation", validation, experiment))
+    else:
+        rows = max(1, round(train * validation))
+    return min(rows, experiment.data.max_validation_rows or rows)
+
+
+def _texts(row: Row) -> tuple[str, str, int]:
+    """What is asked, what is answered, and the number of turns that a template wraps."""
+    if isinstance(row, PromptCompletion):
+        return row.prompt, row.completion, 0
+    asked = "\n".join(each.content for each in row.messages if each.role != "assistant")
+    answered = "\n".join(each.content for each in row.messages if each.role == "assistant")
+    return asked, answered, len(row.messages)

@@ -1,0 +1,31 @@
+"""A number that is not known yet: what is likely, and between what it should lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Span:
+    """Least, likely and most."""
+
+    low: float
+    likely: float
+    high: float
+
+    @staticmethod
+    def within(factor: float, likely: float) -> Span:
+        """From `likely / factor` to `likely * factor`."""
+        return Span(likely / factor, likely, likely * factor)
+
+    def __add__(self, other: Span | float) -> Span:
+        more = other if isinstance(other, Span) else Span(other, other, other)
+        return Span(self.low + more.low, self.likely + more.likely, self.high + more.high)
+
+    def __mul__(self, other: Span | float) -> Span:
+        """Of numbers that are not negative."""
+        times = other if isinstance(other, Span) else Span(other, other, other)
+        return Span(self.low * times.low, self.likely * times.likely, self.high * times.high)
+
+    def rounded(self, digits: int) -> Span:
+        return Span(round(self.low, digits), round(self.likely, digits), round(self.high, digits))

@@ -1,0 +1,143 @@
+"""How much a sweep will train: steps, reports and tokens, with what is likely under the scheduler."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from bisect import insort
+from dataclasses import dataclass
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.schedulers import Asha, Halving, Median, NoScheduler
+from raytune_ft.search.planning.bounds import Bounds, bounds, choices
+from raytune_ft.search.planning.row_lengths import RowLengths
+from raytune_ft.search.planning.span import Span
+
+DRAWS = 400
+"""Sweeps that are played through, each with trials in another order of quality."""
+SAMPLED_ROWS = 1.15
+"""Tokens of a row lie within this factor where they were only sampled."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of a whole sweep.
+
+    Attributes:
+        trials: That start.
+        steps: Optimizer steps.
+        reports: Evaluations, each with a checkpoint.
+        tokens: That are trained; None where the length of rows is unknown.
+        trial_tokens: Of one trial that runs to its end.
+        evaluated_tokens: Over all reports.
+    """
+
+    trials: int
+    steps: Span
+    reports: Span
+    tokens: Span | None
+    trial_tokens: Span | None
+    evaluated_tokens: Span | None
+
+
+def work_of(experiment: Experiment, steps: Bounds, halving_steps: int | None, rows: RowLengths | None) -> Work:
+    """Works it out.
+
+    Args:
+        experiment: With or without `search`.
+        steps: At least and at most, of the whole sweep.
+        halving_steps: If just one in `reduction_factor` goes on from each rung.
+        rows: Of the data.
+    """
+    trials = experiment.search.trials if experiment.search else 1
+    played = played_through(experiment)
+    if played:
+        likely_steps = statistics.fmean(steps_ for steps_, _ in played)
+        likely_reports = statistics.fmean(reports for _, reports in played)
+    else:
+        likely_steps = _likely_steps(experiment, steps, halving_steps)
+        likely_reports = trials * len(experiment.report_steps()) * likely_steps / max(1, steps.most)
+    most_reports = float(trials * len(experiment.report_steps()))
+    reports = Span(float(trials), max(float(trials), likely_reports), max(most_reports, float(trials)))
+    span = Span(float(steps.least), min(max(likely_steps, steps.least), steps.most), float(steps.most))
+    if rows is None:
+        return Work(trials, span, reports, None, None, None)
+    per_step = _samples_per_step(experiment)
+    per_row = Span.within(1.0 if rows.exact else SAMPLED_ROWS, rows.mean)
+    last = bounds(experiment, "train.max_steps")
+    of_trial = Span(float(last.least), float(experiment.train.max_steps), float(last.most)) * per_step * per_row
+    evaluated = reports * float(rows.validation_tokens)
+    return Work(trials, span, reports, span * per_step * per_row, of_trial, evaluated)
+
+
+def narrowed(experiment: Experiment, work: Work) -> Work:
+    """With the range that sweeps played through have, and not the least and the most that are possible at all."""
+    played = played_through(experiment)
+    if not played or work.tokens is None or work.evaluated_tokens is None:
+        return work
+    steps = _range([float(each) for each, _ in played])
+    reports = _range([float(each) for _, each in played])
+    per_step = work.tokens.likely / work.steps.likely
+    per_report = work.evaluated_tokens.likely / work.reports.likely
+    return Work(work.trials, steps, reports, steps * per_step, work.trial_tokens, reports * per_report)
+
+
+def _range(values: list[float]) -> Span:
+    ranked = sorted(values)
+    return Span(ranked[len(ranked) // 20], statistics.fmean(ranked), ranked[-1 - len(ranked) // 20])
+
+
+def _likely_steps(experiment: Experiment, steps: Bounds, halving_steps: int | None) -> float:
+    scheduler = experiment.search.scheduler if experiment.search else NoScheduler()
+    if isinstance(scheduler, Halving) and halving_steps is not None:
+        return float(halving_steps)
+    if isinstance(scheduler, Median):
+        return (steps.least + steps.most) / 2
+    return float(steps.most)
+
+
+def _samples_per_step(experiment: Experiment) -> Span:
+    batch = [float(each) for each in choices(experiment, "train.per_device_train_batch_size")]
+    span = Span(min(batch), statistics.fmean(batch), max(batch))
+    for key in ("train.gradient_accumulation_steps", "resources.workers"):
+        values = [float(each) for each in choices(experiment, key)]
+        span = span * Span(min(values), statistics.fmean(values), max(values))
+    return span
+
+
+def played_through(experiment: Experiment) -> list[tuple[int, int]]:
+    """Steps and reports of sweeps under asynchronous halving whose trials come in an order of quality drawn at random.
+
+    A trial goes on from a rung when it is at least as good as the quantile of those that came there before it (Ray
+    Tune's rule), and the first goes on unseen. Empty for other schedulers, and where the last step is searched.
+    """
+    search = experiment.search
+    last = bounds(experiment, "train.max_steps")
+    if search is None or not isinstance(search.scheduler, Asha) or last.least != last.most:
+        return []
+    rungs, factor, report_steps = experiment.rungs(), search.scheduler.reduction_factor, experiment.report_steps()
+    draw = random.Random(0)
+    found = []
+    for _ in range(DRAWS if search.trials <= 100 else DRAWS // 20):
+        seen: dict[int, list[float]] = {rung: [] for rung in rungs}
+        steps = reports = 0
+        for _ in range(search.trials):
+            quality, stop = draw.random(), last.most
+            for rung in rungs:
+                passes = not seen[rung] or quality >= _quantile(seen[rung], 1 - 1 / factor)
+                insort(seen[rung], quality)
+                if not passes:
+                    stop = rung
+                    break
+            steps += stop
+            reports += sum(each <= stop for each in report_steps)
+        found.append((steps, reports))
+    return found
+
+
+def _quantile(ranked: list[float], share: float) -> float:
+    """Of values that are sorted."""
+    at = (len(ranked) - 1) * share
+    low = math.floor(at)
+    return ranked[low] + (ranked[min(low + 1, len(ranked) - 1)] - ranked[low]) * (at - low)
