@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.names import check_name, is_name
 from raytune_ft.paths import read_json, write_json
 from raytune_ft.registry import manifest
+from raytune_ft.registry.journal import Move, record
+from raytune_ft.registry.traffic import CHALLENGER, CHAMPION, clear_vanished, remove_rule
 
-CHAMPION = "champion"
-_PREVIOUS = ".previous"  # `champion.previous` is where `champion` pointed before; rollback swaps the two
+PREVIOUS = "previous"  # where `champion` pointed before; rollback swaps the two
+ALIASES = (CHAMPION, CHALLENGER, PREVIOUS)
+ALIASES_NAME = "aliases.json"
+_OLD_PREVIOUS = "champion.previous"
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _LOCK_TIMEOUT_S = 30.0
 
@@ -43,7 +49,11 @@ class Registry:
         """Names of the adapters that have a version, sorted."""
         if not self.root.is_dir():
             return []
-        names = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir() and is_name(entry.name))
+        names = sorted(
+            entry.name
+            for entry in self.root.iterdir()
+            if is_name(entry.name) and entry.is_dir() and not entry.is_symlink()
+        )
         return [name for name in names if self.versions(name)]
 
     def versions(self, adapter: str) -> list[int]:
@@ -75,74 +85,148 @@ class Registry:
             raise InputError(f"{adapter}@{version}", f"no such version in {self.root} (has {known})", "see adapters")
         return path
 
+    def file(self, adapter: str, name: str) -> Path:
+        """Where one of the adapter's own files lies or would lie; links are refused."""
+        return self._inside(self.directory(adapter) / name)
+
     def aliases(self, adapter: str) -> dict[str, int]:
         """Alias -> version."""
-        path = self.directory(adapter) / "aliases.json"
+        path = self.file(adapter, ALIASES_NAME)
         if not path.is_file():
             return {}
         value = read_json(path)
         if not isinstance(value, dict) or not all(type(number) is int and number > 0 for number in value.values()):
             raise IntegrityError(f"{path}: must map aliases to version numbers; promote again or write it anew")
+        if (before := value.pop(_OLD_PREVIOUS, None)) is not None:
+            value.setdefault(PREVIOUS, before)
         return {str(name): int(number) for name, number in value.items()}
 
     def alias(self, adapter: str, name: str) -> int | None:
         """Version that the alias `name` points to, or None."""
-        return self.aliases(adapter).get(name)
+        return self.aliases(adapter).get(check_name("alias", name))
 
-    def set_alias(self, adapter: str, name: str, version: int) -> int | None:
-        """Moves an alias to a version whose files were just verified; returns the version before."""
-        check_name("alias", name)
-        if name.endswith(_PREVIOUS):
-            raise InputError("alias", f"{name!r} is kept by the registry itself", f"choose one without {_PREVIOUS!r}")
+    def set_alias(self, adapter: str, alias: str, version: int, *, move: Move | None = None) -> int | None:
+        """Moves `champion` or `challenger` to a version whose files were just verified.
+
+        Args:
+            adapter: The adapter's name.
+            alias: Which of the two.
+            version: Where it points from now on.
+            move: What the journal says of it; study, trial, gates and force are the manifest's where it is silent.
+
+        Returns:
+            The version that the alias pointed to before, or None.
+        """
+        check_name("alias", alias)
+        if alias not in (CHAMPION, CHALLENGER):
+            what = "is kept by the registry itself" if alias == PREVIOUS else "is no alias"
+            raise InputError("alias", f"{alias!r} {what}", f"use {CHAMPION} or {CHALLENGER}")
         with self.lock(adapter):
-            manifest.verify(self.path(adapter, version))
-            aliases = self.aliases(adapter)
-            before = aliases.get(name)
-            if before not in (None, version):
-                aliases[name + _PREVIOUS] = before
-            aliases[name] = version
-            write_json(self.directory(adapter) / "aliases.json", aliases)
+            before = self.alias(adapter, alias)
+            self._point(adapter, alias, version, move or Move())
         return before
 
-    def rollback(self, adapter: str, name: str = CHAMPION) -> int:
-        """Points the alias back to where it was before, and returns that version; twice undoes it."""
-        with self.lock(adapter):
-            aliases = self.aliases(adapter)
-            now, before = aliases.get(name), aliases.get(name + _PREVIOUS)
-            if now is None or before is None:
-                raise RaytuneError(f"{adapter}: {name} has no version before {now or 'the first'}; nothing was changed")
-            manifest.verify(self.path(adapter, before))
-            aliases[name], aliases[name + _PREVIOUS] = before, now
-            write_json(self.directory(adapter) / "aliases.json", aliases)
-        return before
-
-    def resolve(self, reference: str) -> Resolved:
-        """Finds `movie-sentiment` (its champion) or `movie-sentiment@3`.
+    def rollback(self, adapter: str, to: int | None = None, *, move: Move | None = None) -> int:
+        """Points `champion` back to `previous`, or to the version `to`, and returns it; twice undoes it.
 
         Raises:
-            InputError: The name breaks the rule, or there is no such adapter, alias or version.
+            RaytuneError: There is no version to go back to; nothing was changed.
         """
-        adapter, marked, number = reference.partition("@")
+        with self.lock(adapter):
+            aliases = self.aliases(adapter)
+            now, before = aliases.get(CHAMPION), to or aliases.get(PREVIOUS)
+            if now is None or before is None or before == now:
+                why = f"is {now} already" if now and now == to else f"has no version before {now or 'the first'}"
+                raise RaytuneError(f"{adapter}: {CHAMPION} {why}; nothing was changed")
+            self._point(adapter, CHAMPION, before, replace(move or Move(), action="rollback"))
+        return before
+
+    def end_canary(self, adapter: str, *, move: Move | None = None) -> tuple[int, int | None]:
+        """Makes the challenger the champion and ends the traffic rule, in one move.
+
+        Returns:
+            The new champion's version, and the one before.
+        """
+        with self.lock(adapter):
+            aliases = self.aliases(adapter)
+            if (version := aliases.get(CHALLENGER)) is None:
+                remedy = f"run: raytune-ft promote RUN --as {CHALLENGER}"
+                raise InputError(adapter, f"has no {CHALLENGER} in {self.root}", remedy)
+            self._point(adapter, CHAMPION, version, replace(move or Move(), action="canary_end"), drop=CHALLENGER)
+        return version, aliases.get(CHAMPION)
+
+    def _point(self, adapter: str, alias: str, version: int, move: Move, drop: str | None = None) -> None:
+        """Verifies, journals, moves; the lock is held. `aliases.json` is what makes the move happen."""
+        found = manifest.verify(self.path(adapter, version))
+        aliases = self.aliases(adapter)
+        before = aliases.get(alias)
+        if alias == CHAMPION and before not in (None, version):
+            aliases[PREVIOUS] = before
+        aliases[alias] = version
+        aliases.pop(drop or "", None)
+        record(
+            self,
+            adapter,
+            replace(
+                move,
+                alias=alias,
+                before=before,
+                after=version,
+                study=move.study or found.study,
+                trial=move.trial or found.trial,
+                forced=move.forced or found.forced,
+                gates=move.gates or getattr(found, "gates", {}),
+            ),
+        )
+        write_json(self.file(adapter, ALIASES_NAME), aliases)
+        if move.action == "canary_end":
+            remove_rule(self, adapter)
+        clear_vanished(self, adapter, move.command)
+
+    def resolve(self, reference: str) -> Resolved:
+        """Finds `movies` (its champion), `movies@3` or `movies@challenger`.
+
+        Raises:
+            InputError: A name breaks the rule, or there is no such adapter, alias or version.
+        """
+        adapter, marked, which = reference.partition("@")
         check_name("adapter", adapter)
-        if marked:
-            if not _VERSION.fullmatch(number):
-                raise InputError("adapter", f"{reference[:80]!a} has no version number", "write name@3")
-            version = int(number)
+        if _VERSION.fullmatch(which):
+            version = int(which)
         else:
-            champion = self.alias(adapter, CHAMPION)
-            if champion is None:
+            alias = which if marked else CHAMPION
+            pointed = self.alias(adapter, alias)
+            if pointed is None:
                 known = ", ".join(self.adapters()) or "none"
-                raise InputError(adapter, f"has no {CHAMPION} in {self.root} (adapters: {known})", "promote a run")
-            version = champion
+                remedy = "promote a run" if alias in (CHAMPION, CHALLENGER) else "write name@3 or name@champion"
+                raise InputError(adapter, f"has no {alias} in {self.root} (adapters: {known})", remedy)
+            version = pointed
         return Resolved(adapter, version, self.path(adapter, version))
 
-    def lock(self, adapter: str) -> FileLock:
-        """The one lock under which versions and aliases of `adapter` change."""
+    @contextmanager
+    def lock(self, adapter: str) -> Iterator[None]:
+        """The one lock under which versions, aliases and traffic of `adapter` change.
+
+        Raises:
+            InputError: There is no such adapter.
+            RaytuneError: Another process kept it for too long, or it can't be taken.
+        """
         directory = self.directory(adapter)
         if not directory.is_dir():
             known = ", ".join(self.adapters()) or "none"
             raise InputError(adapter, f"no such adapter in {self.root} (has {known})", "promote a run")
-        return FileLock(directory / ".lock", timeout=_LOCK_TIMEOUT_S)
+        path = self._inside(directory / ".lock")
+        lock = FileLock(path, timeout=_LOCK_TIMEOUT_S)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise RaytuneError(f"{path}: another process has held it for {_LOCK_TIMEOUT_S:.0f} s; try again") from error
+        except OSError as error:
+            raise RaytuneError(f"{path}: can't be locked ({error.strerror}); nothing was changed") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _inside(self, path: Path) -> Path:
         """The real path, proved to be the very place it names: no link leads out of the registry or across it."""
