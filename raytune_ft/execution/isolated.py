@@ -21,6 +21,7 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
+    from raytune_ft.execution.memory_monitor import OutOfMemoryEnds
     from raytune_ft.training.worker import train_worker
 
     resources = spec.experiment.resources
@@ -35,7 +36,7 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
         run_config=RunConfig(
             name=spec.directory.checkpoints.name,  # no time or random part: a restarted driver finds the run again
             storage_path=str(spec.directory.root.resolve()),
-            callbacks=callbacks,
+            callbacks=[*callbacks, OutOfMemoryEnds(spec.directory)],
             failure_config=FailureConfig(max_failures=resources.max_failures),
             checkpoint_config=CheckpointConfig(
                 num_to_keep=2, checkpoint_score_attribute="eval_loss", checkpoint_score_order="min"
@@ -56,8 +57,9 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
 def failure(error: BaseException) -> Outcome:
     """What Ray Train's nested error means for the trial."""
     if "OutOfMemoryError" in str(error):  # Ray's memory monitor ended a worker
-        remedy = "lower train.per_device_train_batch_size or data.max_length"
-        return Outcome(OutcomeKind.out_of_memory, f"the node ran out of memory and Ray ended a worker; {remedy}")
+        from raytune_ft.execution.memory_monitor import REASON
+
+        return Outcome(OutcomeKind.out_of_memory, REASON)
     return Outcome(OutcomeKind.failed, failure_reason(error))
 
 

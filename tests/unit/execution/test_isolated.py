@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from ray.exceptions import OutOfMemoryError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.execution.isolated import failure, failure_reason, scaling
+from raytune_ft.execution.memory_monitor import OutOfMemoryEnds
+from raytune_ft.paths import TrialDirectory
+from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 
 def experiment(**resources: object) -> Experiment:
@@ -47,3 +54,23 @@ def test_a_worker_that_rays_memory_monitor_ended_is_out_of_memory_and_says_what_
     assert outcome.kind == "out_of_memory"
     assert "lower train.per_device_train_batch_size" in outcome.reason
     assert failure(RuntimeError("ValueError: no")).kind == "failed"
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_such_a_trial_is_over_before_ray_train_would_try_it_again(tmp_path: Path, wrapped: bool) -> None:
+    """The group that Ray Train starts again finds the outcome and returns: nothing is trained twice."""
+    trial = TrialDirectory(tmp_path)
+    killed = OutOfMemoryError("Task was killed due to the node running low on memory")
+    callback = OutOfMemoryEnds(trial)
+    callback.after_exception(None, {0: ValueError("a bug")})
+    assert Outcome.read(trial) is None
+    callback.after_exception(None, {0: WorkerHealthCheckFailedError("dead", killed) if wrapped else killed})
+    outcome = Outcome.read(trial)
+    assert outcome is not None and outcome.kind is OutcomeKind.out_of_memory
+
+
+def test_an_outcome_that_a_worker_wrote_stays(tmp_path: Path) -> None:
+    trial = TrialDirectory(tmp_path)
+    Outcome(OutcomeKind.diverged, "NaN").write(trial)
+    OutOfMemoryEnds(trial).after_exception(None, {0: OutOfMemoryError("killed")})
+    assert (Outcome.read(trial) or pytest.fail()).kind is OutcomeKind.diverged
