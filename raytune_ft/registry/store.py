@@ -45,6 +45,11 @@ class Registry:
 
     root: Path
 
+    @property
+    def location(self) -> str:
+        """What a user names it by."""
+        return str(self.root)
+
     def adapters(self) -> list[str]:
         """Names of the adapters that have a version, sorted."""
         if not self.root.is_dir():
@@ -82,7 +87,18 @@ class Registry:
         path = self._inside(self.directory(adapter) / str(int(version)))
         if not (path / manifest.MANIFEST_NAME).is_file():
             known = ", ".join(str(number) for number in self.versions(adapter)) or "none"
-            raise InputError(f"{adapter}@{version}", f"no such version in {self.root} (has {known})", "see adapters")
+            what = f"no such version in {self.location} (has {known})"
+            raise InputError(f"{adapter}@{version}", what, "see adapters")
+        return path
+
+    def verified(self, adapter: str, version: int) -> Path:
+        """Directory of one version, after each of its files proved to be the one its manifest names.
+
+        Raises:
+            IntegrityError: One is not.
+        """
+        path = self.path(adapter, version)
+        manifest.verify(path)
         return path
 
     def file(self, adapter: str, name: str) -> Path:
@@ -151,13 +167,14 @@ class Registry:
             aliases = self.aliases(adapter)
             if (version := aliases.get(CHALLENGER)) is None:
                 remedy = f"run: raytune-ft promote RUN --as {CHALLENGER}"
-                raise InputError(adapter, f"has no {CHALLENGER} in {self.root}", remedy)
+                raise InputError(adapter, f"has no {CHALLENGER} in {self.location}", remedy)
             self._point(adapter, CHAMPION, version, replace(move or Move(), action="canary_end"), drop=CHALLENGER)
         return version, aliases.get(CHAMPION)
 
     def _point(self, adapter: str, alias: str, version: int, move: Move, drop: str | None = None) -> None:
         """Verifies, journals, moves; the lock is held. `aliases.json` is what makes the move happen."""
-        found = manifest.verify(self.path(adapter, version))
+        found = manifest.read(self.verified(adapter, version))
+        clear_vanished(self, adapter, move.command)  # else a stale rule would wake up for the next challenger
         aliases = self.aliases(adapter)
         before = aliases.get(alias)
         if alias == CHAMPION and before not in (None, version):
@@ -175,13 +192,12 @@ class Registry:
                 study=move.study or found.study,
                 trial=move.trial or found.trial,
                 forced=move.forced or found.forced,
-                gates=move.gates or getattr(found, "gates", {}),
+                gates=move.gates or found.gates,
             ),
         )
         write_json(self.file(adapter, ALIASES_NAME), aliases)
         if move.action == "canary_end":
             remove_rule(self, adapter)
-        clear_vanished(self, adapter, move.command)
 
     def resolve(self, reference: str) -> Resolved:
         """Finds `movies` (its champion), `movies@3` or `movies@challenger`.
@@ -199,7 +215,7 @@ class Registry:
             if pointed is None:
                 known = ", ".join(self.adapters()) or "none"
                 remedy = "promote a run" if alias in (CHAMPION, CHALLENGER) else "write name@3 or name@champion"
-                raise InputError(adapter, f"has no {alias} in {self.root} (adapters: {known})", remedy)
+                raise InputError(adapter, f"has no {alias} in {self.location} (adapters: {known})", remedy)
             version = pointed
         return Resolved(adapter, version, self.path(adapter, version))
 
@@ -214,7 +230,7 @@ class Registry:
         directory = self.directory(adapter)
         if not directory.is_dir():
             known = ", ".join(self.adapters()) or "none"
-            raise InputError(adapter, f"no such adapter in {self.root} (has {known})", "promote a run")
+            raise InputError(adapter, f"no such adapter in {self.location} (has {known})", "promote a run")
         path = self._inside(directory / ".lock")
         lock = FileLock(path, timeout=_LOCK_TIMEOUT_S)
         try:

@@ -13,6 +13,8 @@ from raytune_ft.paths import read_json, sync_directory, write_json
 from raytune_ft.registry.journal import TRAFFIC_NAME, Move, record
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from raytune_ft.registry.store import Registry
 
 CHAMPION = "champion"
@@ -76,16 +78,20 @@ def read_traffic(registry: Registry, adapter: str) -> Traffic | None:
     Raises:
         IntegrityError: The file is no such rule.
     """
+    rule = read_rule(registry, adapter)
+    return None if rule is None or _vanished(rule, registry.aliases(adapter)) else rule
+
+
+def read_rule(registry: Registry, adapter: str) -> Traffic | None:
+    """The rule as it is written, whatever has become of its aliases. Raises IntegrityError as `read_traffic`."""
     path = registry.file(adapter, TRAFFIC_NAME)
     try:
-        value = read_json(path)
+        return Traffic.model_validate(read_json(path))
     except FileNotFoundError:
         return None
-    try:
-        rule = Traffic.model_validate(value)
     except ValidationError as error:
-        raise IntegrityError(f"{path}: {error.errors()[0]['msg']}; set it anew with: canary {adapter}") from error
-    return None if _vanished(rule.shares, registry.aliases(adapter)) else rule
+        what = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise IntegrityError(f"{path}: {what}; take it away with: raytune-ft canary {adapter} --off") from error
 
 
 def set_traffic(registry: Registry, adapter: str, traffic: Traffic | None, *, command: str | None = None) -> None:
@@ -96,15 +102,15 @@ def set_traffic(registry: Registry, adapter: str, traffic: Traffic | None, *, co
     """
     with registry.lock(adapter):
         aliases = registry.aliases(adapter)
-        if traffic is not None and (gone := _vanished(traffic.shares, aliases)):
+        if traffic is not None and (gone := _vanished(traffic, aliases)):
             raise InputError(adapter, f"has no {gone} in {registry.root}", f"run: raytune-ft promote RUN --as {gone}")
         _put(registry, adapter, traffic.to_json() if traffic else None, command)
 
 
 def clear_vanished(registry: Registry, adapter: str, command: str | None) -> None:
     """Takes away a rule that sends requests to an alias that is gone; the caller holds the adapter's lock."""
-    rule = _raw(registry, adapter)
-    if rule is not None and _vanished(rule.get("shares") or {}, registry.aliases(adapter)):
+    rule = read_rule(registry, adapter)
+    if rule is not None and _vanished(rule, registry.aliases(adapter)):
         _put(registry, adapter, None, command)
 
 
@@ -116,20 +122,24 @@ def remove_rule(registry: Registry, adapter: str) -> None:
 
 
 def _put(registry: Registry, adapter: str, rule: dict[str, Any] | None, command: str | None) -> None:
-    before = _raw(registry, adapter)
-    if rule == before:
+    path = registry.file(adapter, TRAFFIC_NAME)
+    before = _before(path)
+    if rule == before and (rule is not None or not path.exists()):
         return
     record(registry, adapter, Move(action="traffic", before=before, after=rule, command=command))
     if rule is None:
         remove_rule(registry, adapter)
     else:
-        write_json(registry.file(adapter, TRAFFIC_NAME), rule)
+        write_json(path, rule)
 
 
-def _raw(registry: Registry, adapter: str) -> Any:
-    path = registry.file(adapter, TRAFFIC_NAME)
-    return read_json(path) if path.is_file() else None
+def _before(path: Path) -> Any:
+    """What the file says; a broken one, which is about to be replaced, says nothing."""
+    try:
+        return read_json(path)
+    except (FileNotFoundError, IntegrityError):
+        return None
 
 
-def _vanished(shares: Any, aliases: dict[str, int]) -> str | None:
-    return next((alias for alias, share in shares.items() if share and alias not in aliases), None)
+def _vanished(rule: Traffic, aliases: dict[str, int]) -> str | None:
+    return next((alias for alias, share in rule.shares.items() if share and alias not in aliases), None)

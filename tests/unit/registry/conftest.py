@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from raytune_ft.registry.add import Provenance, add_version
+from raytune_ft.registry.store import Registry
+
 MODULE = "model.layers.0.self_attn.q_proj"
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -75,3 +78,16 @@ def write_adapter(tmp_path: Path, base_model: Path) -> Callable[..., Path]:
 @pytest.fixture
 def safetensors() -> Callable[..., Path]:
     return write_safetensors
+
+
+@pytest.fixture
+def registry(tmp_path: Path, base_model: Path, write_adapter: Callable[..., Path]) -> Registry:
+    """Three versions of `movies`, no alias."""
+    registry = Registry(tmp_path / "registry")
+    provenance = Provenance(
+        base_model=str(base_model), data_fingerprint="f" * 64, form="prompt_completion", study="s", trial="0001",
+        command="a test",
+    )  # fmt: skip
+    for fill in (1, 2, 3):
+        add_version(registry, "movies", write_adapter(fill=fill), provenance)
+    return registry

@@ -10,8 +10,10 @@ import pytest
 
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.registry.add import Provenance, add_version
+from raytune_ft.registry.journal import read_journal
 from raytune_ft.registry.manifest import verify
 from raytune_ft.registry.store import Registry
+from raytune_ft.registry.traffic import canary, read_traffic, set_traffic
 
 HOSTILE = [
     "../../etc", "/abs", "a:b", "..", ".", "", "a" * 300, "movie\u0455", "a/b", "a\\b",
@@ -25,14 +27,6 @@ def provenance(base_model: Path, **changes: object) -> Provenance:
         "trial": "0001", "command": "a test",
     }  # fmt: skip
     return Provenance(**{**values, **changes})  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def registry(tmp_path: Path, base_model: Path, write_adapter: Callable[..., Path]) -> Registry:
-    registry = Registry(tmp_path / "registry")
-    for fill in (1, 2, 3):
-        add_version(registry, "movies", write_adapter(fill=fill), provenance(base_model))
-    return registry
 
 
 def test_versions_count_up_from_one(registry: Registry) -> None:
@@ -54,8 +48,16 @@ def test_a_hostile_name_is_refused_and_nothing_is_touched(
         lambda: registry.resolve(name),
         lambda: registry.path(name, 1),
         lambda: registry.versions(name),
+        lambda: registry.resolve(f"{name}@1"),
+        lambda: registry.resolve(f"{name}@champion"),
+        lambda: registry.aliases(name),
         lambda: registry.set_alias(name, "champion", 1),
         lambda: registry.rollback(name),
+        lambda: registry.end_canary(name),
+        lambda: read_journal(registry, name),
+        lambda: read_traffic(registry, name),
+        lambda: set_traffic(registry, name, canary(10)),
+        lambda: set_traffic(registry, name, None),
         lambda: add_version(registry, name, source, provenance(base_model)),
     ):
         with pytest.raises(InputError):
@@ -63,12 +65,75 @@ def test_a_hostile_name_is_refused_and_nothing_is_touched(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("name", [*HOSTILE, "previous", "champion.previous", "staging", "3", "chall\u0435nger"])
+def test_a_hostile_alias_is_refused_and_nothing_is_touched(registry: Registry, name: str) -> None:
+    registry.set_alias("movies", "champion", 1)
+    before = {path: path.stat().st_mtime_ns for path in registry.root.rglob("*")}
+    with pytest.raises(InputError):
+        registry.set_alias("movies", name, 2)
+    if name not in ("3", "previous"):
+        with pytest.raises(InputError):
+            registry.resolve(f"movies@{name}")
+    assert {path: path.stat().st_mtime_ns for path in registry.root.rglob("*") if path.name != ".lock"} == {
+        path: time for path, time in before.items() if path.name != ".lock"
+    }
+
+
 @pytest.mark.parametrize(
-    "reference", ["movies@0", "movies@-1", "movies@1/../2", "movies@", "movies@1@2", "movies@\u0661"]
+    "reference",
+    ["movies@0", "movies@-1", "movies@1/../2", "movies@", "movies@1@2", "movies@\u0661", "movies@champion@1"],
 )
 def test_only_a_plain_number_is_a_version(registry: Registry, reference: str) -> None:
+    registry.set_alias("movies", "champion", 1)
     with pytest.raises(InputError):
         registry.resolve(reference)
+
+
+def test_a_reference_names_a_version_by_its_alias(registry: Registry) -> None:
+    for alias, version in (("champion", 1), ("champion", 2), ("challenger", 3)):
+        registry.set_alias("movies", alias, version)
+    found = {which: registry.resolve(f"movies@{which}") for which in ("champion", "challenger", "previous", "3")}
+    assert {which: each.version for which, each in found.items()} == {
+        "champion": 2, "challenger": 3, "previous": 1, "3": 3,
+    }  # fmt: skip
+    assert found["challenger"].reference == "movies@3"
+    assert registry.resolve("movies") == found["champion"]
+
+
+def test_the_challengers_moves_leave_the_way_back_alone(registry: Registry) -> None:
+    for alias, version in (("champion", 1), ("champion", 2), ("challenger", 1), ("challenger", 3)):
+        registry.set_alias("movies", alias, version)
+    assert registry.aliases("movies") == {"champion": 2, "previous": 1, "challenger": 3}
+
+
+def test_an_older_files_way_back_is_read_and_written_anew(registry: Registry) -> None:
+    path = registry.root / "movies" / "aliases.json"
+    path.write_text('{"champion": 2, "champion.previous": 1}')
+    assert registry.resolve("movies@previous").version == 1
+    assert registry.rollback("movies") == 1
+    assert json.loads(path.read_text()) == {"champion": 1, "previous": 2}
+
+
+def test_rollback_goes_to_a_named_version_too(registry: Registry) -> None:
+    for version in (1, 2, 3):
+        registry.set_alias("movies", "champion", version)
+    assert registry.rollback("movies", to=1) == 1
+    assert registry.aliases("movies") == {"champion": 1, "previous": 3}
+    with pytest.raises(RaytuneError, match="champion is 1 already; nothing was changed"):
+        registry.rollback("movies", to=1)
+    with pytest.raises(InputError, match="no such version"):
+        registry.rollback("movies", to=9)
+
+
+def test_a_link_among_the_adapters_is_not_listed_and_hides_no_other(registry: Registry, tmp_path: Path) -> None:
+    (registry.root / "linked").symlink_to(registry.root / "movies")
+    (registry.root / "away").symlink_to(tmp_path)
+    assert registry.adapters() == ["movies"]
+    for name in ("linked", "away"):
+        with pytest.raises(IntegrityError):
+            read_journal(registry, name)
+        with pytest.raises(IntegrityError):
+            set_traffic(registry, name, None)
 
 
 def test_a_link_out_of_the_registry_is_refused(registry: Registry, tmp_path: Path) -> None:
@@ -183,7 +248,7 @@ def test_processes_that_add_at_once_get_different_versions(
 def test_what_a_killed_promotion_left_is_no_version_and_is_cleaned(
     registry: Registry, base_model: Path, write_adapter: Callable[..., Path]
 ) -> None:
-    left = registry.root / "movies" / ".incoming-killed"
+    left = registry.root / ".incoming" / "movies-killed"
     left.mkdir()
     (registry.root / "movies" / "4").mkdir()
     assert registry.versions("movies") == [1, 2, 3]
