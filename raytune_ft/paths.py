@@ -13,7 +13,7 @@ from typing import Any
 from raytune_ft.errors import IntegrityError
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
     """Writes `text` so that a reader sees the old file or the whole new one, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -22,7 +22,7 @@ def write_text(path: Path, text: str) -> None:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(aside, 0o644)
+        os.chmod(aside, mode)
         os.replace(aside, path)
     except BaseException:
         Path(aside).unlink(missing_ok=True)
@@ -39,9 +39,9 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
     """Writes `value` as indented JSON, atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", mode)
 
 
 def read_json(path: Path) -> Any:
@@ -105,6 +105,11 @@ class RunDirectory:
     @property
     def evaluation(self) -> Path:
         return self.root / "evaluation.json"
+
+    @property
+    def scores(self) -> Path:
+        """The winner's scores of the test split, row by row."""
+        return self.root / "evaluation.scores.json"
 
     @property
     def report(self) -> Path:

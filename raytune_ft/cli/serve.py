@@ -29,6 +29,11 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback a key is needed.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
     api_key_file: KeyFile = None,
+    api_keys_file: Annotated[
+        Path | None, typer.Option(help="File of hashed keys, as raytune-ft keys writes it; read anew when it changes.")
+    ] = None,
+    log_dir: Annotated[Path, typer.Option(help="Directory of the access log and of feedback.")] = Path("serve_log"),
+    log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Keep prompts and answers there too.")] = False,
     max_model_len: Annotated[int, typer.Option(help="Tokens of prompt and answer together.")] = 512,
     ask: Annotated[str | None, typer.Option(help="Ask PROMPT, or the rows of @file.jsonl, and end.")] = None,
     demo: Annotated[Path | None, typer.Option(help="Ask base and champion held-out rows of this run, and end.")] = None,
@@ -59,6 +64,9 @@ def serve(
             "host": host,
             "port": port,
             "api_key_file": str(api_key_file) if api_key_file else None,
+            "api_keys_file": str(api_keys_file.resolve()) if api_keys_file else None,
+            "log_dir": str(log_dir.resolve()),
+            "log_prompts": log_prompts,
             "max_model_len": max_model_len,
         }
     )

@@ -1,79 +1,174 @@
-"""The door of the endpoint: who may come in, and how much may be carried. Pure ASGI, before any parsing."""
+"""The door of the endpoint: who may come in, where to, and how much may be carried. Pure ASGI, before any parsing."""
 
 from __future__ import annotations
 
-import hmac
+import asyncio
 import json
+import os
+import socket
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from raytune_ft.serving.feedback import FeedbackDesk
+from raytune_ft.serving.key_ring import KeyRing
+from raytune_ft.serving.limits import Places
 from raytune_ft.serving.openai_errors import RequestError
-from raytune_ft.serving.settings import API_KEY_VARIABLE, is_loopback, read_api_key
+from raytune_ft.serving.records import RecordLog, RequestRecord, utc_now
+from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs, is_loopback
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
+KEY_NAME = "raytune_ft.key"
+"""Where the ASGI scope holds the name of the request's API key."""
+HEALTH = "/health"
+_ROUTES = {
+    "/v1/models": ("GET", "models"),
+    "/v1/completions": ("POST", "completions"),
+    "/v1/chat/completions": ("POST", "chat"),
+    "/v1/feedback": ("POST", "feedback"),
+}
+_PROXIED = (b"forwarded", b"x-forwarded-for", b"x-real-ip")
+_GONE = 499  # nginx's status for a client that did not wait; only the log sees it
+
 
 class Guard:
-    """ASGI middleware: 401 without the key, 413 above the limit of the body.
+    """ASGI middleware: 401 without a key, 404 beyond the few routes, 429, 413 and 408 for too much or too slow.
 
-    The key is read where the app runs, from its environment or file, so that it never stands in Serve's arguments.
-    Where no key is set, only clients on the same machine are answered.
+    Keys are read where the app runs, so that none stands in Serve's arguments. Where none is set, only programs on the
+    same machine are answered. `/health` alone is open. What is refused here leaves a record; the app never sees it.
     """
 
-    def __init__(self, app: App, *, max_body_bytes: int, api_key_file: str | None = None) -> None:
-        self._app, self._max_body_bytes = app, max_body_bytes
-        key = read_api_key(api_key_file)
-        self._expected = None if key is None else f"Bearer {key}".encode()
+    def __init__(self, app: App, *, args: ServeArgs) -> None:
+        self._app, self._limits, self._keys = app, args.limits, KeyRing(args)
+        self._places = Places(args.limits.max_concurrent_per_key)
+        replica = f"door-{socket.gethostname()}-{os.getpid()}"
+        self._records = RecordLog(Path(args.log_dir), replica, prompts=False) if args.log_dir else None
+        self._desk = FeedbackDesk(Path(args.log_dir), replica) if args.log_dir else None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            if scope["type"] == "websocket":
-                return  # nothing here speaks it, and it would pass without the key
+        if scope["type"] == "websocket":
+            return  # nothing here speaks it, and it would pass without the key
+        if scope["type"] != "http" or (_path(scope) == HEALTH and scope["method"] == "GET"):
             await self._app(scope, receive, send)
             return
-        try:
-            self._check_client(scope)
-            body = await self._read(scope, receive)
-        except RequestError as error:
-            await refuse(error, send)
-            return
-        await self._app(scope, _replay(body, receive), send)
+        record = RequestRecord(utc_now(), request_id(scope), None, _ROUTES.get(_path(scope), ("", "other"))[1], "")
+        started = time.monotonic()
+        with ExitStack() as place:
+            try:
+                scope[KEY_NAME] = key = self._admit(scope)
+                record = replace(record, key=key)
+                route = _route(scope)
+                place.enter_context(self._places.take(key))
+                body = await self._read(scope, receive)
+                feedback = await self._take_feedback(body, key) if route == "feedback" else None
+            except RequestError as error:
+                total_ms = round((time.monotonic() - started) * 1000, 1)
+                if self._records is not None:
+                    self._records.write(replace(record, status=error.status, code=error.code, total_ms=total_ms))
+                if error.status != _GONE:
+                    await refuse(error, send)
+                return
+            if feedback is not None:
+                await _answer(200, feedback, send)
+            else:
+                await self._app(scope, _replay(body, receive), self._remember(record, route, send))
 
-    def _check_client(self, scope: Message) -> None:
-        given = _header(scope, b"authorization")
-        if self._expected is not None:
-            if given is None or not hmac.compare_digest(given, self._expected):
+    def _admit(self, scope: Message) -> str | None:
+        """Name of the key, or None where no key is needed."""
+        if self._keys.wanted:
+            scheme, _, token = (_header(scope, b"authorization") or b"").partition(b" ")
+            name = self._keys.name_of(token)
+            if name is None or scheme != b"Bearer":
                 raise RequestError(401, "Incorrect API key provided.", "invalid_api_key")
-            return
-        client = scope.get("client")
-        if client is None or not is_loopback(str(client[0])):
+            return name
+        client, host = scope.get("client"), _header(scope, b"host")
+        proxied = any(_header(scope, name) is not None for name in _PROXIED)
+        # A page in this machine's browser can have its own name resolved to loopback; its Host header gives it away.
+        if client is None or not is_loopback(str(client[0])) or proxied or not _names_loopback(host):
             raise RequestError(
                 401, f"This endpoint has no API key; set {API_KEY_VARIABLE} to reach it from elsewhere.", "no_api_key"
             )
+        return None
 
     async def _read(self, scope: Message, receive: Receive) -> bytes:
-        """The whole body, or 413 as soon as it is known to be too long."""
-        too_large = RequestError(413, f"The body is above {self._max_body_bytes} bytes.", "request_too_large")
+        """The whole body; 413 as soon as it is known to be too long, 408 when it takes too long."""
+        most, timeout_s = self._limits.max_body_bytes, self._limits.body_timeout_s
+        too_large = RequestError(413, f"The body is above {most} bytes.", "request_too_large")
         length = _header(scope, b"content-length")
-        if length is not None and (not length.isdigit() or int(length) > self._max_body_bytes):
+        if length is not None and (not length.isdigit() or int(length) > most):
             raise too_large
         body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                return bytes(body)
-            body += message.get("body", b"")
-            if len(body) > self._max_body_bytes:
-                raise too_large
-            if not message.get("more_body", False):
-                return bytes(body)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        raise RequestError(_GONE, "The client went away.", "client_gone")
+                    body += message.get("body", b"")
+                    if len(body) > most:
+                        raise too_large
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError:
+            raise RequestError(408, f"The body did not arrive within {timeout_s:g} s.", "request_timeout") from None
+
+    async def _take_feedback(self, body: bytes, key: str | None) -> dict[str, Any]:
+        if self._desk is None:
+            raise RequestError(404, "This endpoint keeps no feedback; it was started without a log.", "not_found")
+        return await self._desk.take(body, key)
+
+    def _remember(self, record: RequestRecord, route: str, send: Send) -> Send:
+        """Tells the desk which requests were answered, so that feedback on them is taken."""
+        desk = self._desk
+        if desk is None or route == "models":
+            return send
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 200:
+                desk.answered(record.request, record.key)
+            await send(message)
+
+        return watched
+
+
+def request_id(scope: Message) -> str:
+    """The x-request-id that Ray's proxy gave the request, or that its client chose."""
+    return (_header(scope, b"x-request-id") or b"").decode("ascii", "replace")[:128]
+
+
+def _path(scope: Message) -> str:
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path[len(root) :] if root and path.startswith(root + "/") else path
+
+
+def _route(scope: Message) -> str:
+    """What is asked for; everything else that the app may answer stays out of reach."""
+    path = _path(scope)
+    method, route = _ROUTES.get("/v1/models" if path.startswith("/v1/models/") else path, ("", ""))
+    if not route:
+        raise RequestError(404, f"Unknown path {path[:80]!a}.", "not_found")
+    if scope["method"] != method:
+        raise RequestError(405, f"{path[:80]} is asked with {method}.", "method_not_allowed")
+    return route
 
 
 def _header(scope: Message, name: bytes) -> bytes | None:
     return next((value for key, value in scope["headers"] if key.lower() == name), None)
+
+
+def _names_loopback(host: bytes | None) -> bool:
+    if host is None:
+        return True  # HTTP/1.0; browsers always send one
+    name = host.decode("latin-1")
+    name = name.partition("]")[0].lstrip("[") if name.startswith("[") else name.partition(":")[0]
+    return is_loopback(name)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -91,9 +186,16 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 async def refuse(error: RequestError, send: Send) -> None:
     """Answers with the error, as JSON."""
-    content = json.dumps(error.body()).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-    if error.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    extra = {
+        401: [(b"www-authenticate", b"Bearer")],
+        408: [(b"connection", b"close")],  # else the server waits for the rest of the body
+        429: [(b"retry-after", b"1")],
+    }
+    await _answer(error.status, error.body(), send, extra.get(error.status, []))
+
+
+async def _answer(status: int, value: Any, send: Send, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    content = json.dumps(value).encode()
+    plain = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*plain, *(headers or [])]})
     await send({"type": "http.response.body", "body": content})

@@ -1,11 +1,43 @@
-"""What one request may ask for: beyond it the answer is 400, and the engine never sees the request."""
+"""What one request may ask for, and how many a key may have at once; the engine never sees what is beyond."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from raytune_ft.serving.openai_errors import RequestError
 from raytune_ft.serving.settings import Limits
+
+
+class Places:
+    """Counts the requests of each key that are being answered.
+
+    Args:
+        most: Requests of one key at once.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken: dict[str | None, int] = {}
+
+    @contextmanager
+    def take(self, key: str | None) -> Iterator[None]:
+        """Holds a place while the block runs, however it ends.
+
+        Raises:
+            RequestError: 429, the key has no place left.
+        """
+        taken = self._taken.get(key, 0)
+        if taken >= self._most:
+            raise RequestError(429, f"Rate limit: {self._most} requests at once; try again.", "rate_limit_exceeded")
+        self._taken[key] = taken + 1
+        try:
+            yield
+        finally:
+            self._taken[key] -= 1
+            if not self._taken[key]:
+                del self._taken[key]
 
 
 def check_request(body: Any, limits: Limits, max_model_len: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from raytune_ft.errors import RaytuneError
 
-_TYPES = {401: "authentication_error", 404: "invalid_request_error", 500: "server_error", 503: "server_error"}
+_TYPES = {401: "authentication_error", 429: "requests", 500: "server_error", 503: "server_error"}
 
 
 class RequestError(RaytuneError):

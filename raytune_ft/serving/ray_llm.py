@@ -31,9 +31,10 @@ from raytune_ft.errors import RaytuneError
 from raytune_ft.execution.loopback import keep_replica_on_loopback
 from raytune_ft.serving.catalog import Catalog, UnknownModelError
 from raytune_ft.serving.guard import Guard
+from raytune_ft.serving.key_ring import check_exposure
 from raytune_ft.serving.limits import check_request
 from raytune_ft.serving.openai_errors import RequestError
-from raytune_ft.serving.settings import ServeArgs, check_exposure, read_api_key
+from raytune_ft.serving.settings import ServeArgs
 
 _ROUTES = ("models", "model_data", "completions", "chat")
 _log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class RegistryIngress(OpenAiIngress):
         keep_replica_on_loopback()
         super().__init__(**options)
         self._catalog, self._args = catalog, args
-        check_exposure(args.host, read_api_key(args.api_key_file))  # a replica without the key must not start
+        check_exposure(args)  # a replica without the key must not start
 
     async def _get_response(
         self, *, body: Any, call_method: str, raw_request: Request | None = None
@@ -136,7 +137,7 @@ def _web_app(args: ServeArgs) -> FastAPI:
     for kind in (RaytuneError, RequestValidationError, HTTPException, OpenAIHTTPException):
         app.add_exception_handler(kind, _respond)
     app.add_middleware(SetRequestIdMiddleware)
-    app.add_middleware(Guard, max_body_bytes=args.limits.max_body_bytes, api_key_file=args.api_key_file)
+    app.add_middleware(Guard, args=args)
     return app
 
 

@@ -17,8 +17,10 @@ from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.execution.loopback import environment, ray_on_loopback
 from raytune_ft.serving.app import ENGINE_ENVIRONMENT, build_app
 from raytune_ft.serving.catalog import build_catalog
+from raytune_ft.serving.key_ring import check_exposure
+from raytune_ft.serving.keys import new_token
 from raytune_ft.serving.processes import children, end
-from raytune_ft.serving.settings import ServeArgs, check_exposure, read_api_key
+from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs, read_api_key
 
 _APP = "raytune-ft"
 _RAY_ENVIRONMENT = {
@@ -60,8 +62,11 @@ def served(
         InputError: A setting is wrong; nothing was started.
         RaytuneError: The engine did not start.
     """
-    api_key = read_api_key(args.api_key_file)
-    check_exposure(args.host, api_key)
+    check_exposure(args)
+    api_key, own = read_api_key(args.api_key_file), {}
+    if api_key is None and args.api_keys_file is not None:  # it holds hashes: this process needs a key to ask with
+        api_key = new_token()
+        own = {API_KEY_VARIABLE: api_key}
     build_catalog(args)  # refuses what can't be served before anything is started
     port = _free_port(args.host, args.port)
     args = args.model_copy(update={"port": port, "start_attempts": 1})
@@ -69,7 +74,7 @@ def served(
     if ray.is_initialized():
         raise RaytuneError("serve: this process already uses a Ray; call ray.shutdown() first")
     started, before = time.monotonic(), children()
-    with environment(_RAY_ENVIRONMENT), ray_on_loopback(), _quiet(not engine_log):
+    with environment({**_RAY_ENVIRONMENT, **own}), ray_on_loopback(), _quiet(not engine_log):
         try:
             log(f"starting Ray and vLLM for {args.base_model}")
             _start(ray, args, engine_log)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from raytune_ft.config.model import Strict
 from raytune_ft.errors import InputError
@@ -24,6 +24,10 @@ class Limits(Strict):
     """Tokens of one answer; by default `max_model_len`."""
     max_body_bytes: int = Field(1 << 20, ge=1024)
     """Bytes of a request's body."""
+    body_timeout_s: float = Field(30.0, gt=0, allow_inf_nan=False)
+    """Within this time a request's body has to be there."""
+    max_concurrent_per_key: int = Field(64, ge=1)
+    """Requests of one API key that one ingress replica works on at once; without keys, of all together."""
 
 
 class ServeArgs(Strict):
@@ -41,12 +45,20 @@ class ServeArgs(Strict):
     """Port; 0 takes a free one."""
     api_key_file: str | None = None
     """File whose first line is the API key; else RAYTUNE_FT_API_KEY is, where it is set."""
+    api_keys_file: str | None = None
+    """File of hashed keys, as `raytune-ft keys` writes it; read again when it changes."""
+    log_dir: str | None = None
+    """Directory of the access log and of feedback; null keeps neither."""
+    log_prompts: bool = False
+    """Keep prompts and answers too, in `log_dir`."""
     max_model_len: int = Field(512, ge=8)
     """Tokens of prompt and answer together."""
     max_lora_rank: int | None = Field(None, ge=1, le=512)
     """Greatest rank that can be served; by default what the registry's adapters need now."""
-    max_adapters: int = Field(4, ge=1)
-    """Adapter versions in one batch of the engine."""
+    max_adapters: int | None = Field(None, ge=1)
+    """Adapter versions in one batch of the engine; by default what the registry holds, 4 to 8, as memory allows."""
+    max_loaded_adapters: int | None = Field(None, ge=1)
+    """Adapter versions kept in memory, the least used goes first; by default all, at most 64, as memory allows."""
     dtype: str = "bfloat16"
     """Type of the weights in the engine."""
     gpus: int | None = Field(None, ge=0)
@@ -61,6 +73,12 @@ class ServeArgs(Strict):
     """Starts of the engine before the deployment counts as failed."""
     limits: Limits = Limits()
     """What one request may ask for."""
+
+    @model_validator(mode="after")
+    def _prompts_need_a_place(self) -> Self:
+        if self.log_prompts and self.log_dir is None:
+            raise ValueError("log_prompts needs log_dir, a directory to keep them in")
+        return self
 
 
 def parse_serve_args(value: ServeArgs | dict[str, Any]) -> ServeArgs:
@@ -104,11 +122,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def check_exposure(host: str, api_key: str | None) -> None:
-    """Refuses to listen beyond this machine without a key."""
-    if api_key is None and not is_loopback(host):
-        raise InputError(
-            f"host {host}", "is reachable by others and no API key is set", f"set {API_KEY_VARIABLE} or --api-key-file"
-        )

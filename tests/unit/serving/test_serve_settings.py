@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from raytune_ft.errors import InputError
+from raytune_ft.serving.key_ring import check_exposure
+from raytune_ft.serving.keys import create_key, revoke_key
 from raytune_ft.serving.session import served
 from raytune_ft.serving.settings import (
     API_KEY_VARIABLE,
     Limits,
     ServeArgs,
-    check_exposure,
     is_loopback,
     parse_serve_args,
     read_api_key,
@@ -26,16 +27,35 @@ def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_loopback_needs_no_key(host: str) -> None:
-    check_exposure(host, None)
+    check_exposure(ServeArgs(base_model="x", host=host))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", "127.0.0.1.example.org", ""])
-def test_a_host_that_others_reach_needs_a_key(host: str) -> None:
+def test_a_host_that_others_reach_needs_a_key(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_loopback(host)
+    args = ServeArgs(base_model="x", host=host)
     with pytest.raises(InputError, match="no API key is set") as refused:
-        check_exposure(host, None)
+        check_exposure(args)
     assert refused.value.exit_code == 2
-    check_exposure(host, "a-good-long-key")
+    monkeypatch.setenv(API_KEY_VARIABLE, "a-good-long-key")
+    check_exposure(args)
+
+
+def test_a_key_of_the_file_counts_until_it_is_revoked(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    args = ServeArgs(base_model="x", host="0.0.0.0", api_keys_file=str(path))
+    with pytest.raises(InputError, match="is missing"):
+        check_exposure(args)
+    create_key(path, "alice")
+    check_exposure(args)
+    revoke_key(path, "alice")
+    with pytest.raises(InputError, match="no API key is usable"):
+        check_exposure(args)
+
+
+def test_prompts_are_not_logged_nowhere() -> None:
+    with pytest.raises(InputError, match="log_prompts needs log_dir"):
+        parse_serve_args({"base_model": "x", "log_prompts": True})
 
 
 def test_serving_to_others_without_a_key_starts_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""`POST /v1/feedback`: what a client says of an answer that it got, kept beside the access log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from raytune_ft.config.model import Strict
+from raytune_ft.serving.openai_errors import RequestError
+from raytune_ft.serving.records import LineFile, utc_now
+
+_REMEMBERED = 10_000  # answers of this replica, about 2 MB
+_LOGS, _TAIL_BYTES = 16, 1 << 20  # of other replicas: the newest logs, and how much of their end is looked through
+
+
+class Feedback(Strict):
+    """The body of a request."""
+
+    request_id: str = Field(min_length=1, max_length=128)
+    """The answer's x-request-id."""
+    score: float = Field(ge=-1, le=1)
+    """-1: wrong, 1: right."""
+    completion: str | None = Field(None, min_length=1)
+    """What the answer should have been."""
+    comment: str | None = None
+    """Why."""
+
+
+class FeedbackDesk:
+    """Takes feedback on answers that this endpoint gave lately, from the key that got them.
+
+    Args:
+        directory: The endpoint's log directory.
+        replica: Who writes; `feedback-<replica>.jsonl` is its own.
+        remembered: Answers that are known without looking into the logs.
+    """
+
+    def __init__(self, directory: Path, replica: str, remembered: int = _REMEMBERED) -> None:
+        self._directory, self._remembered = directory, remembered
+        self._file = LineFile(directory / f"feedback-{replica}.jsonl")
+        self._answered: OrderedDict[tuple[str, str | None], None] = OrderedDict()
+
+    def answered(self, request: str, key: str | None) -> None:
+        """Remembers that `key` is getting an answer under this id."""
+        self._answered[request, key] = None
+        self._answered.move_to_end((request, key))
+        if len(self._answered) > self._remembered:
+            self._answered.popitem(last=False)
+
+    async def take(self, body: bytes, key: str | None) -> dict[str, Any]:
+        """Keeps the feedback and returns the answer.
+
+        Raises:
+            RequestError: 400 for a wrong body, 404 for an id that this key got no answer under, 503 on a full disk.
+        """
+        feedback = _parse(body)
+        given = (feedback.request_id, key)
+        if given not in self._answered and not await asyncio.to_thread(self._in_logs, *given):
+            what = "no answer was given lately under this id and to this key"
+            raise RequestError(404, f"request_id: {what}", "request_not_found", "request_id")
+        if not self._file.write({"time": utc_now(), "key": key, **feedback.model_dump(mode="json")}):
+            raise RequestError(503, "The feedback could not be kept.", "feedback_not_kept")
+        return {"object": "feedback", "request_id": feedback.request_id, "score": feedback.score}
+
+    def _in_logs(self, request: str, key: str | None) -> bool:
+        """Whether another replica answered it, or this one before a restart."""
+        logs = sorted(self._directory.glob("access-*.jsonl"), key=lambda path: path.stat().st_mtime)[-_LOGS:]
+        return any(_answers(line, request, key) for path in logs for line in _tail(path, request))
+
+
+def _answers(line: bytes, request: str, key: str | None) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False  # the first line of the tail is cut
+    wanted = {"request": request, "key": key, "status": 200, "shadow": False}
+    return isinstance(record, dict) and all(record.get(name) == value for name, value in wanted.items())
+
+
+def _tail(path: Path, request: str) -> list[bytes]:
+    """Lines at the end of a log that hold the id."""
+    sought = json.dumps(request, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    with path.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - _TAIL_BYTES))
+        return [line for line in stream.read(_TAIL_BYTES).split(b"\n") if sought in line]
+
+
+def _parse(body: bytes) -> Feedback:
+    try:
+        return Feedback.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        message = f"{place}: {first['msg']}".removeprefix(": ")
+        raise RequestError(400, message, "invalid_value", place or None) from None
