@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from raytune_ft.registry.base import base_directory
 from raytune_ft.serving.catalog import Catalog, build_catalog
-from raytune_ft.serving.settings import ServeArgs, check_exposure, parse_serve_args, read_api_key
+from raytune_ft.serving.key_ring import check_exposure
+from raytune_ft.serving.settings import ServeArgs, parse_serve_args
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -30,7 +31,7 @@ def build_app(args: ServeArgs | dict[str, Any]) -> Application:
         InputError: A setting is wrong, the base or an adapter is missing, or others could reach it without a key.
     """
     args = parse_serve_args(args)
-    check_exposure(args.host, read_api_key(args.api_key_file))
+    check_exposure(args)
     catalog = build_catalog(args)
     from ray.serve.llm import LLMConfig
 
@@ -52,7 +53,11 @@ def engine_settings(args: ServeArgs, catalog: Catalog, gpus: int) -> dict[str, A
     if gpus > 1:
         engine["tensor_parallel_size"] = gpus
     if catalog.registry is not None:
-        engine |= {"enable_lora": True, "max_loras": args.max_adapters, "max_lora_rank": catalog.max_lora_rank}
+        held = catalog.capacity
+        engine |= {"enable_lora": True, "max_loras": held.per_batch, "max_lora_rank": catalog.max_lora_rank}
+        # Serve forgets the least used version first, and proves the files anew when it is asked again; vLLM, which
+        # loads by itself what it has forgotten, must therefore forget later.
+        engine["max_cpu_loras"] = held.loaded + held.per_batch
     environment = dict(ENGINE_ENVIRONMENT)
     if on_cpu:
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(args.cpu_kv_cache_gib)
@@ -62,7 +67,7 @@ def engine_settings(args: ServeArgs, catalog: Catalog, gpus: int) -> dict[str, A
             "model_source": str(base_directory(args.base_model).resolve()),
         },
         "engine_kwargs": engine,
-        "lora_config": {"max_num_adapters_per_replica": 64} if catalog.registry is not None else None,
+        "lora_config": {"max_num_adapters_per_replica": catalog.capacity.loaded} if catalog.registry else None,
         "placement_group_config": {"bundles": [{"CPU": 1}] if on_cpu else [{"GPU": 1}] * gpus},
         # The bundles already count the engine; the replica around it only waits.
         "deployment_config": {

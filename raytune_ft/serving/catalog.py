@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.registry import manifest as manifests
 from raytune_ft.registry.base import base_id, base_sha256
+from raytune_ft.registry.listing import first_metric
 from raytune_ft.registry.manifest import Manifest
 from raytune_ft.registry.store import CHAMPION, Registry
+from raytune_ft.serving.capacity import Capacity, capacity_for
+from raytune_ft.serving.registry_view import RegistryView, is_version
 from raytune_ft.serving.settings import ServeArgs
 
-_log = logging.getLogger(__name__)
 VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vLLM 0.29, config/lora.py: MaxLoRARanks
 
 
@@ -31,24 +34,87 @@ class ListedModel:
 
 
 @dataclass(frozen=True)
+class Named:
+    """What a model id names: the base, or one version of one adapter."""
+
+    id: str
+    """With its version, as the answer names it."""
+    alias: str | None = None
+    """The alias that led there."""
+    manifest: Manifest | None = None
+
+
+@dataclass(frozen=True)
 class Catalog:
-    """The base and its adapters. Ids: `<base>`, `<base>:<adapter>` (its champion), `<base>:<adapter>@3`."""
+    """The base and its adapters: `<base>`, `<base>:<adapter>` (its champion), `...@challenger`, `...@3`."""
 
     base: str
     base_sha256: str
     registry: str | None
     adapters: tuple[str, ...]
     max_lora_rank: int
+    capacity: Capacity = Capacity()
+
+    @cached_property
+    def view(self) -> RegistryView:
+        """The registry, read anew where it changed.
+
+        Raises:
+            UnknownModelError: The endpoint has none.
+        """
+        if self.registry is None:
+            raise UnknownModelError(f"this endpoint serves {self.base} alone, without adapters")
+        return RegistryView(self.registry)
 
     def listed(self) -> list[ListedModel]:
         """Every id that would be answered now, the base first."""
         models = [ListedModel(self.base, {"base_model": self.base})]
         for adapter, versions in self._served().items():
-            champion = self._registry().alias(adapter, CHAMPION)
-            if champion in versions:
-                models.append(self._listed(f"{self.base}:{adapter}", versions[champion]))
-            models += [self._listed(f"{self.base}:{adapter}@{number}", found) for number, found in versions.items()]
+            named = f"{self.base}:{adapter}"
+            pointed = {name: number for name, number in self._aliases(adapter).items() if number in versions}
+            if CHAMPION in pointed:
+                models.append(self._listed(named, versions[pointed[CHAMPION]], CHAMPION))
+            models += [self._listed(f"{named}@{name}", versions[pointed[name]], name) for name in sorted(pointed)]
+            models += [self._listed(f"{named}@{number}", found) for number, found in versions.items()]
         return models
+
+    def split(self, model: str) -> tuple[str, str] | None:
+        """Adapter and what stands after its `@`, "" for nothing; None for the base.
+
+        Raises:
+            UnknownModelError: It names another base.
+        """
+        base, marked, reference = model.partition(":")
+        if base != self.base:
+            raise UnknownModelError(f"the model {model[:200]!a} does not exist; this endpoint serves {self.base}")
+        if not marked:
+            return None
+        adapter, _, wanted = reference.partition("@")
+        if reference.endswith("@"):
+            raise self.unknown(reference)
+        return adapter, wanted
+
+    def find(self, adapter: str, wanted: str) -> Named:
+        """The version that a number, an alias, or "" (the champion) means now.
+
+        Raises:
+            UnknownModelError: There is none, or it can't be served here.
+        """
+        reference = f"{adapter}@{wanted}" if wanted else adapter
+        try:
+            if is_version(wanted):
+                alias, version = None, int(wanted)
+            else:
+                alias = wanted or CHAMPION
+                version = self.view.aliases(adapter).get(alias, 0)
+            found = self.view.manifest(adapter, version) if version else None
+        except (InputError, IntegrityError) as error:
+            raise self.unknown(reference) from error
+        if found is None:
+            raise self.unknown(reference)
+        if reason := self._refusal(found):
+            raise UnknownModelError(f"the model {self.base}:{reference[:80]!a} is not served: {reason}")
+        return Named(f"{self.base}:{adapter}@{version}", alias, found)
 
     def concrete(self, model: str) -> str:
         """The id with its version: an alias means what it points to now, so a request has exactly one version.
@@ -56,13 +122,8 @@ class Catalog:
         Raises:
             UnknownModelError: There is no such model here.
         """
-        base, marked, reference = model.partition(":")
-        if base != self.base:
-            raise UnknownModelError(f"the model {model[:200]!a} does not exist; this endpoint serves {self.base}")
-        if not marked:
-            return self.base
-        found = self._manifest(reference)
-        return f"{self.base}:{found.adapter}@{found.version}"
+        named = self.split(model)
+        return self.base if named is None else self.find(*named).id
 
     def load_path(self, concrete: str) -> Path:
         """Directory of a concrete id, after its manifest was verified; vLLM may load it.
@@ -71,26 +132,24 @@ class Catalog:
             UnknownModelError: There is no such model here.
             IntegrityError: A file is not what the manifest says.
         """
-        reference = concrete.partition(":")[2]
-        self._manifest(reference)
-        path = self._registry().resolve(reference).path
+        named = self.split(concrete)
+        if named is None:
+            raise UnknownModelError(f"{concrete} is the base, no adapter")
+        found = self.find(*named).manifest
+        assert found is not None
+        path = self.view.registry.path(found.adapter, found.version)
         manifests.verify(path)
         return path
 
-    def _registry(self) -> Registry:
-        if self.registry is None:
-            raise UnknownModelError(f"this endpoint serves {self.base} alone, without adapters")
-        return Registry(Path(self.registry))
+    def unknown(self, reference: str) -> UnknownModelError:
+        """The error for a reference that leads nowhere."""
+        return UnknownModelError(f"the model {self.base}:{reference[:80]!a} does not exist")
 
-    def _manifest(self, reference: str) -> Manifest:
+    def _aliases(self, adapter: str) -> Mapping[str, int]:
         try:
-            resolved = self._registry().resolve(reference)
-            found = manifests.read(resolved.path)
-        except (InputError, IntegrityError) as error:
-            raise UnknownModelError(f"the model {self.base}:{reference[:80]!a} does not exist") from error
-        if reason := self._refusal(found):
-            raise UnknownModelError(f"the model {self.base}:{reference[:80]!a} is not served: {reason}")
-        return found
+            return self.view.aliases(adapter)
+        except IntegrityError:
+            return {}  # logged where it was read; the versions are still served by number
 
     def _refusal(self, found: Manifest) -> str | None:
         if self.adapters and found.adapter not in self.adapters:
@@ -106,20 +165,27 @@ class Catalog:
             return {}
         return {
             adapter: {number: each for number, each in versions.items() if not self._refusal(each)}
-            for adapter, versions in _manifests(self._registry()).items()
+            for adapter, versions in self.view.whole_versions().items()
         }
 
-    def _listed(self, model: str, found: Manifest) -> ListedModel:
-        return ListedModel(
-            model,
-            {
-                "base_model": self.base,
-                "adapter": found.adapter,
-                "version": found.version,
-                "form": found.form,
-                "lora_rank": found.lora_rank,
-            },
-        )
+    def _listed(self, model: str, found: Manifest, alias: str | None = None) -> ListedModel:
+        metric = first_metric(found.metrics)
+        gain = found.metrics["difference"][metric] if metric else {}
+        facts: dict[str, Any] = {
+            "base_model": self.base,
+            "adapter": found.adapter,
+            "version": found.version,
+            "alias": alias,
+            "form": found.form,
+            "lora_rank": found.lora_rank,
+            "study": found.study,
+            "trial": found.trial,
+            "created": found.created,
+            "forced": found.forced,
+            "metric": metric,
+            "gain": {name: gain[name] for name in ("mean", "low", "high") if name in gain} or None,
+        }
+        return ListedModel(model, facts)
 
 
 def build_catalog(args: ServeArgs) -> Catalog:
@@ -129,15 +195,17 @@ def build_catalog(args: ServeArgs) -> Catalog:
         InputError: An adapter that was asked for has no champion, or is of another base.
     """
     digest = base_sha256(args.base_model)
-    registry = Registry(Path(args.registry).resolve()) if args.registry is not None else None
+    registry = open_registry(absolute(args.registry), keep_going=True) if args.registry is not None else None
     if args.adapters and registry is None:
         raise InputError("adapters", f"{list(args.adapters)} need a registry", "name it with --registry")
-    ranks = [
-        found.lora_rank
-        for adapter, versions in (_manifests(registry) if registry else {}).items()
+    view = RegistryView(registry.location) if registry else None
+    served = [
+        found
+        for adapter, versions in (view.whole_versions() if view else {}).items()
         for found in versions.values()
         if found.base_sha256 == digest and (not args.adapters or adapter in args.adapters)
     ]
+    rank = served_rank(args.max_lora_rank or max((found.lora_rank for found in served), default=1))
     for adapter in args.adapters:
         assert registry is not None
         found = manifests.read(registry.resolve(adapter).path)
@@ -150,22 +218,11 @@ def build_catalog(args: ServeArgs) -> Catalog:
     return Catalog(
         base=base_id(args.base_model),
         base_sha256=digest,
-        registry=str(registry.root) if registry else None,
+        registry=registry.location if registry else None,
         adapters=args.adapters,
-        max_lora_rank=served_rank(args.max_lora_rank or max(ranks, default=1)),
+        max_lora_rank=rank,
+        capacity=capacity_for(args, view, served, rank) if view else Capacity(),
     )
-
-
-def _manifests(registry: Registry) -> dict[str, dict[int, Manifest]]:
-    """Adapter -> version -> manifest; one that is broken is logged and left out, the others are still served."""
-    found: dict[str, dict[int, Manifest]] = {}
-    for adapter in registry.adapters():
-        for version in registry.versions(adapter):
-            try:
-                found.setdefault(adapter, {})[version] = manifests.read(registry.path(adapter, version))
-            except IntegrityError as error:
-                _log.warning("left out: %s", error)
-    return found
 
 
 def served_rank(rank: int) -> int:

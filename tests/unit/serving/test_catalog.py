@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from raytune_ft.serving.settings import ServeArgs
 
 Write = Callable[..., Path]
 Add = Callable[..., Registry]
+LISTED = ["base", "base:movies", "base:movies@champion", "base:movies@1", "base:movies@2"]
 
 
 @pytest.fixture
@@ -34,9 +36,31 @@ def catalog_of(base: Path, registry: Registry, **options: object) -> Catalog:
 
 def test_base_champions_and_versions_are_listed(base: Path, registry: Registry) -> None:
     listed = catalog_of(base, registry).listed()
-    assert [model.id for model in listed] == ["base", "base:movies", "base:movies@1", "base:movies@2", "base:news@1"]
+    assert [model.id for model in listed] == [*LISTED, "base:news@1"]
     assert listed[1].metadata["version"] == 1
     assert listed[1].metadata["form"] == "prompt_completion"
+
+
+def test_an_alias_is_listed_while_it_points_somewhere(base: Path, registry: Registry) -> None:
+    catalog = catalog_of(base, registry)
+    registry.set_alias("movies", "challenger", 2)
+    versions = {model.id: model.metadata.get("version") for model in catalog.listed()}
+    assert (versions["base:movies@champion"], versions["base:movies@challenger"]) == (1, 2)
+    assert "base:movies@previous" not in versions
+    registry.set_alias("movies", "champion", 2)
+    versions = {model.id: model.metadata.get("version") for model in catalog.listed()}
+    assert (versions["base:movies"], versions["base:movies@previous"]) == (2, 1)
+
+
+def test_a_listed_version_tells_its_cards_facts(base: Path, registry: Registry) -> None:
+    path = registry.path("movies", 1) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    gain = {"mean": 0.08, "low": 0.05, "high": 0.11, "level": 0.95}
+    path.write_text(json.dumps({**manifest, "metrics": {"difference": {"loss": gain, "accuracy": gain}}}))
+    told = {model.id: model.metadata for model in catalog_of(base, registry).listed()}["base:movies@1"]
+    assert (told["study"], told["trial"], told["lora_rank"], told["forced"]) == ("study", "0001", 2, False)
+    assert told["created"].startswith("20")
+    assert (told["metric"], told["gain"]) == ("accuracy", {"mean": 0.08, "low": 0.05, "high": 0.11})
 
 
 def test_an_alias_is_the_version_it_points_to_now(base: Path, registry: Registry) -> None:
@@ -82,7 +106,7 @@ def test_an_adapter_of_other_weights_is_not_served(base: Path, write_base: Write
 def test_only_the_adapters_that_were_asked_for_are_served(base: Path, registry: Registry, add: Add) -> None:
     add(base, "tweets", champion=True)
     catalog = catalog_of(base, registry, adapters=("movies",))
-    assert [model.id for model in catalog.listed()] == ["base", "base:movies", "base:movies@1", "base:movies@2"]
+    assert [model.id for model in catalog.listed()] == LISTED
     with pytest.raises(UnknownModelError):
         catalog.concrete("base:tweets")
 

@@ -1,0 +1,132 @@
+"""The registry as the endpoint sees it for every request: a file is read anew only where it changed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+from raytune_ft.errors import InputError, IntegrityError
+from raytune_ft.names import check_name, is_name
+from raytune_ft.registry import manifest as manifests
+from raytune_ft.registry.location import open_registry
+from raytune_ft.registry.manifest import MANIFEST_NAME, Manifest
+from raytune_ft.registry.traffic import Traffic, read_traffic
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
+class _Remembered(Generic[_T]):
+    """What was read from each file, until its inode, time or size is another: every writer here renames."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[_Stamp, _T | IntegrityError]] = {}
+
+    def get(self, path: str, read: Callable[[], _T], *others: str) -> _T | None:
+        """The value; None where there is no file. `others` are files that it depends on besides.
+
+        Raises:
+            IntegrityError: The file is broken; it is logged once.
+        """
+        stamp = tuple(_stamp(each) for each in (path, *others))  # taken first: a change meanwhile is seen next time
+        if stamp[0] is None:
+            self._known.pop(path, None)
+            return None
+        known = self._known.get(path)
+        if known is None or known[0] != stamp:
+            value: _T | IntegrityError
+            try:
+                value = read()
+            except IntegrityError as error:
+                _log.warning("left out: %s", error)
+                value = error
+            known = self._known[path] = (stamp, value)
+        if isinstance(known[1], IntegrityError):
+            raise known[1]
+        return known[1]
+
+
+def is_version(text: str) -> bool:
+    """Whether it is a version's number as the registry writes it."""
+    return text.isascii() and text.isdecimal() and text[0] != "0" and len(text) < 10
+
+
+def _directories(path: str) -> list[str]:
+    """Names of the directories in it; links are none, and what isn't there has none."""
+    try:
+        with os.scandir(path) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+class RegistryView:
+    """Aliases, traffic and manifests under one directory, at the price of a `stat` each.
+
+    Nothing is remembered of names that aren't there, so that what is asked for can't fill the memory.
+
+    Args:
+        location: The registry's directory or bucket.
+    """
+
+    def __init__(self, location: str) -> None:
+        self._location = location
+        self.registry = open_registry(location, keep_going=True)
+        self._root = str(self.registry.root)
+        self._aliases: _Remembered[Mapping[str, int]] = _Remembered()
+        self._traffic: _Remembered[Traffic | None] = _Remembered()
+        self._manifests: _Remembered[Manifest] = _Remembered()
+
+    def __reduce__(self) -> tuple[type[RegistryView], tuple[str]]:
+        return RegistryView, (self._location,)  # what is remembered stays in its process
+
+    def aliases(self, adapter: str) -> Mapping[str, int]:
+        """Alias -> version, as the registry says now."""
+        path = self._file(adapter, "aliases.json")
+        return self._aliases.get(path, lambda: self.registry.aliases(adapter)) or {}
+
+    def traffic(self, adapter: str) -> Traffic | None:
+        """How requests to the adapter's plain name are split, or None."""
+        path = self._file(adapter, "traffic.json")
+        # A rule counts only while each of its aliases points somewhere.
+        return self._traffic.get(
+            path, lambda: read_traffic(self.registry, adapter), self._file(adapter, "aliases.json")
+        )
+
+    def manifest(self, adapter: str, version: int) -> Manifest | None:
+        """The version's manifest; None where there is no such version."""
+        path = self._file(adapter, str(int(version)), MANIFEST_NAME)
+        return self._manifests.get(path, lambda: manifests.read(self.registry.path(adapter, version)))
+
+    def whole_versions(self) -> dict[str, dict[int, Manifest]]:
+        """Adapter -> version -> manifest; one that is broken is left out, the others are still served."""
+        found: dict[str, dict[int, Manifest]] = {}
+        for adapter in sorted(name for name in _directories(self._root) if is_name(name)):
+            numbers = [int(name) for name in _directories(os.path.join(self._root, adapter)) if is_version(name)]
+            versions: dict[int, Manifest] = {}
+            for number in sorted(numbers):
+                try:
+                    manifest = self.manifest(adapter, number)
+                except (InputError, IntegrityError):
+                    continue  # logged where it was read, or just taken away
+                if manifest is not None:
+                    versions[number] = manifest
+            if versions:
+                found[adapter] = versions
+        return found
+
+    def _file(self, adapter: str, *names: str) -> str:
+        check_name("adapter", adapter)
+        self.registry.refresh(adapter)
+        return os.path.join(self._root, adapter, *names)
