@@ -16,6 +16,8 @@ from raytune_ft.cli import (
     cluster,
     evaluate,
     experiment,
+    feedback,
+    keys,
     plan,
     portfolio,
     quickstart,
@@ -38,6 +40,7 @@ app = typer.Typer(
 )
 app.add_typer(assets.app, name="assets")
 app.add_typer(portfolio.app, name="portfolio")
+app.add_typer(keys.app, name="keys")
 VERBS: dict[str, Callable[..., None]] = {
     "quickstart": quickstart.quickstart,
     "init": experiment.init,
@@ -54,6 +57,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "adapters": registry.adapters,
     "serve": serve.serve,
     "chat": serve.chat,
+    "feedback": feedback.feedback,
     "submit": cluster.submit,
     "dashboard": report.dashboard,
     "doctor": cluster.doctor,

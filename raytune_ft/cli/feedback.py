@@ -1,0 +1,43 @@
+"""Verb `feedback`: what clients said of their answers becomes the next training set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raytune_ft.cli.output import emit, out
+from raytune_ft.config.data import DataFormat
+
+
+def feedback(
+    log_dir: Annotated[Path, typer.Argument(help="The endpoint's log directory, e.g. serve_log.")],
+    to: Annotated[Path, typer.Option("--to", help="JSONL file to write.")],
+    min_score: Annotated[float, typer.Option(help="Least score of an answer that was not corrected.")] = 0.5,
+    form: Annotated[
+        DataFormat | None, typer.Option("--format", help="Rows to take where both forms are there.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Write the approved and corrected answers of an endpoint as rows that `data` reads."""
+    from raytune_ft.serving.feedback_rows import collect, write_rows
+
+    found = collect(log_dir, min_score, form)
+    write_rows(found.rows, to)
+
+    def text() -> None:
+        out(f"{to}: {len(found.rows)} rows ({found.corrected} corrected, {found.approved} approved)")
+        for reason, count in sorted(found.left_out.items()):
+            out(f"  left out {count}: {reason}")
+        out(f"next: data: {{train: {to}, format: {found.form.value}}} in an experiment file")
+
+    value = {
+        "to": str(to),
+        "format": found.form.value,
+        "rows": len(found.rows),
+        "corrected": found.corrected,
+        "approved": found.approved,
+        "left_out": found.left_out,
+    }
+    emit(value, as_json, text)

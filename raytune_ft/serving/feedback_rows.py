@@ -1,0 +1,165 @@
+"""From feedback to the next training set: approved and corrected answers of an endpoint, as rows that `data` reads."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.config.data import DataFormat
+from raytune_ft.data.bad_rows import BadRow
+from raytune_ft.data.rows import PromptCompletion, Row, parse_row
+from raytune_ft.errors import InputError
+from raytune_ft.paths import write_text
+from raytune_ft.serving.records import PromptRecord, read_lines, read_prompts
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What became of the feedback."""
+
+    rows: tuple[Row, ...]
+    form: DataFormat
+    corrected: int
+    """Rows whose answer the feedback gave."""
+    approved: int
+    """Rows whose answer is the model's own."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Reason -> number of judged answers."""
+
+
+def collect(directory: Path, min_score: float, form: DataFormat | None = None) -> Collected:
+    """Joins feedback and logged requests; the last word on an answer counts, and a corrected answer always.
+
+    Args:
+        directory: The endpoint's log directory.
+        min_score: Least score of an answer that was not corrected.
+        form: Take rows of this form only; by default the one that there is.
+
+    Raises:
+        InputError: There is no feedback, no logged request, or there are rows of both forms.
+    """
+    feedback = _last_words(directory)
+    asked = _requests(directory)
+    left_out: Counter[str] = Counter()
+    rows: dict[Row, bool] = {}
+    for request, said in feedback.items():
+        found = asked.get(request, [])
+        corrected = said.get("completion") is not None
+        if not found:
+            left_out["the request was not logged"] += 1
+        elif len(found) > 1:  # clients may choose ids
+            left_out["several requests have its id"] += 1
+        elif not corrected and said["score"] < min_score:
+            left_out["its score is too low"] += 1
+        else:
+            answer = said["completion"] if corrected else found[0].answer
+            try:
+                row = to_row(found[0].asked, answer)
+            except BadRow as problem:
+                left_out[problem.what] += 1
+                continue
+            left_out["the same row is there already"] += row in rows
+            rows[row] = rows.get(row, False) or corrected
+    for row in _contradicted(rows):
+        left_out["another answer to its request was corrected"] += 1
+        del rows[row]
+    kept, form = _of_one_form(rows, form, left_out)
+    corrected_rows = sum(rows[row] for row in kept)
+    return Collected(kept, form, corrected_rows, len(kept) - corrected_rows, dict(+left_out))
+
+
+def write_rows(rows: tuple[Row, ...], path: Path) -> None:
+    """Writes the rows as JSONL; an existing file is nobody's to replace.
+
+    Raises:
+        InputError: The file exists.
+    """
+    if path.exists():
+        raise InputError(str(path), "exists already", "name another file with --to, or move it")
+    write_text(path, "".join(json.dumps(row.as_json(), ensure_ascii=False) + "\n" for row in rows), mode=0o600)
+
+
+def to_row(asked: Any, answer: Any) -> Row:
+    """The row that `data` reads, of a request and its answer.
+
+    Raises:
+        BadRow: It holds more than text, or the answer is empty.
+    """
+    if not isinstance(answer, str) or not answer.strip():
+        raise BadRow("the answer is empty", "")
+    if isinstance(asked, str):
+        return _parsed({"prompt": asked, "completion": answer}, DataFormat.prompt_completion)
+    if not isinstance(asked, list) or not all(isinstance(turn, dict) for turn in asked):
+        raise BadRow("the request holds more than one text", "")
+    turns = [{"role": turn.get("role"), "content": _text(turn)} for turn in asked]
+    return _parsed({"messages": [*turns, {"role": "assistant", "content": answer}]}, DataFormat.messages)
+
+
+def _parsed(value: dict[str, Any], form: DataFormat) -> Row:
+    try:
+        return parse_row(value, 0, form)
+    except BadRow as problem:
+        raise BadRow("data can't read it", "") from problem
+
+
+def _text(turn: dict[str, Any]) -> str:
+    """The text of a message, which OpenAI's clients may send in parts."""
+    content = turn.get("content")
+    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+        content = "".join(str(part.get("text", "")) for part in content)
+    if not isinstance(content, str) or turn.keys() & {"tool_calls", "function_call"}:
+        raise BadRow("the request holds more than text", "")
+    return content
+
+
+def _last_words(directory: Path) -> dict[str, dict[str, Any]]:
+    """Request id -> the latest feedback on it."""
+    found: dict[str, dict[str, Any]] = {}
+    lines = [line for path in sorted(directory.glob("feedback-*.jsonl")) for line in read_lines(path)]
+    for line in sorted(lines, key=lambda line: str(line["time"])):
+        if isinstance(line.get("request_id"), str) and isinstance(line.get("score"), int | float):
+            found[line["request_id"]] = line
+    if not found:
+        raise InputError(str(directory), "holds no feedback", "clients send it to POST /v1/feedback")
+    return found
+
+
+def _requests(directory: Path) -> dict[str, list[PromptRecord]]:
+    found: dict[str, list[PromptRecord]] = {}
+    for record in read_prompts(directory):
+        found.setdefault(record.request, []).append(record)
+    if not found:
+        raise InputError(str(directory), "holds no logged requests", "serve with --log-prompts")
+    return found
+
+
+def _contradicted(rows: dict[Row, bool]) -> list[Row]:
+    """Approved rows whose request somebody corrected, maybe on another day."""
+    corrected = {_asked(row) for row, by_hand in rows.items() if by_hand}
+    return [row for row, by_hand in rows.items() if not by_hand and _asked(row) in corrected]
+
+
+def _asked(row: Row) -> Any:
+    return row.prompt if isinstance(row, PromptCompletion) else row.messages[:-1]
+
+
+def _of_one_form(
+    rows: dict[Row, bool], form: DataFormat | None, left_out: Counter[str]
+) -> tuple[tuple[Row, ...], DataFormat]:
+    by_form: dict[DataFormat, list[Row]] = {}
+    for row in rows:
+        by_form.setdefault(_form(row), []).append(row)
+    if form is None and len(by_form) > 1:
+        counts = ", ".join(f"{len(found)} {each.value}" for each, found in by_form.items())
+        raise InputError("--format", f"there are rows of both forms ({counts})", "choose one of them")
+    chosen = form or next(iter(by_form), DataFormat.messages)
+    for other in by_form.keys() - {chosen}:
+        left_out["it has the other form"] += len(by_form[other])
+    return tuple(by_form.get(chosen, ())), chosen
+
+
+def _form(row: Row) -> DataFormat:
+    return DataFormat.prompt_completion if isinstance(row, PromptCompletion) else DataFormat.messages
