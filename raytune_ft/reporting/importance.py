@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from raytune_ft.config.yaml import read_yaml
+from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
+from raytune_ft.search.storage import journal_path, open_storage
 from raytune_ft.search.study import learning_curve
 
 FEWEST_TRIALS = 4
@@ -29,17 +32,22 @@ def parameter_importances(run: RunDirectory, study_name: str) -> Importances:
     Trials are compared at the step that most of them reported, stopped ones included: at the end, a scheduler leaves
     only those that were much alike.
     """
-    if not run.study.is_file():
-        return Importances({}, 0, absent="This run keeps no study.db, so importances are not known here.")
+    where = _storage(run)
+    file = journal_path(where) if where else run.study
+    if file is not None and not file.is_file():
+        return Importances({}, 0, absent=f"This run keeps no {file.name}, so importances are not known here.")
     import optuna
     from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    kept_in = file.name if file else "search.storage"
     try:
-        study = optuna.load_study(study_name=study_name, storage=study_url(run))
+        study = optuna.load_study(study_name=study_name, storage=open_storage(where, run))
     except KeyError:
-        absent = f"study.db holds no study named {study_name}, so importances are not known here."
+        absent = f"{kept_in} holds no study named {study_name}, so importances are not known here."
         return Importances({}, 0, absent=absent)
+    except InputError as error:  # a report is written also where the database is away
+        return Importances({}, 0, absent=f"Importances are not known here: {error}")
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     curves = {trial.number: learning_curve(trial) for trial in trials}
     reports = Counter(step for curve in curves.values() for step in curve)
@@ -59,6 +67,7 @@ def parameter_importances(run: RunDirectory, study_name: str) -> Importances:
     return Importances(optuna.importance.get_param_importances(there), len(trials), step)
 
 
-def study_url(run: RunDirectory) -> str:
-    """SQLAlchemy URL of the run's study."""
-    return f"sqlite:///{run.study.resolve()}"
+def _storage(run: RunDirectory) -> str | None:
+    """`search.storage` of the run's experiment."""
+    values = read_yaml(run.experiment).value if run.experiment.is_file() else {}
+    return (values.get("search") or {}).get("storage")

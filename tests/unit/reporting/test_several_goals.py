@@ -26,6 +26,7 @@ from raytune_ft.reporting.pareto import pareto
 from raytune_ft.reporting.read import Leaderboard, Row, read_leaderboard
 from raytune_ft.reporting.status import run_status, status_view
 from raytune_ft.search.leaderboard import build_leaderboard, choose_winner
+from raytune_ft.search.storage import open_storage
 from raytune_ft.training.metrics_log import read_metrics, write_metrics
 
 MakeRun = Callable[..., RunDirectory]
@@ -206,6 +207,27 @@ def test_importances_come_from_the_curves_that_a_study_of_several_goals_keeps(tm
     found = parameter_importances(run, "x")
     assert (found.trials, found.step) == (6, 5)
     assert next(iter(found.shares)) == "train.learning_rate" and sum(found.shares.values()) == pytest.approx(1)
+
+
+def test_importances_are_read_from_where_the_study_is_kept(tmp_path: Path) -> None:
+    run, kept = RunDirectory(tmp_path / "run"), tmp_path / "shared.journal"
+    run.root.mkdir()
+    run.experiment.write_text(f"search: {{storage: {kept}}}")
+    assert "keeps no shared.journal" in parameter_importances(run, "x").absent
+    study = optuna.create_study(study_name="x", storage=open_storage(str(kept), run), sampler=RandomSampler(seed=0))
+    for _ in range(5):
+        trial = study.ask()
+        rate = trial.suggest_float("train.learning_rate", 0.0, 1.0)
+        trial.set_user_attr("curve", [[5, rate]])
+        study.tell(trial, rate)
+    assert parameter_importances(run, "x").trials == 5
+    assert "shared.journal holds no study named y" in parameter_importances(run, "y").absent
+
+
+def test_a_report_is_written_also_where_the_database_is_away(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.experiment.write_text("search: {storage: 'postgresql://nobody:***@127.0.0.1:9/none'}")
+    assert "Importances are not known here: search.storage" in parameter_importances(run, "x").absent
 
 
 def test_a_board_of_before_there_were_goals_is_still_read(make_run, tmp_path: Path) -> None:
