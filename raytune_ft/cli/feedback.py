@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from raytune_ft.cli.output import emit, out
-from raytune_ft.config.data import DataFormat
+
+Form = Literal["messages", "prompt_completion"]
 
 
 def feedback(
     log_dir: Annotated[Path, typer.Argument(help="The endpoint's log directory, e.g. serve_log.")],
     to: Annotated[Path, typer.Option("--to", help="JSONL file to write.")],
     min_score: Annotated[float, typer.Option(help="Least score of an answer that was not corrected.")] = 0.5,
-    form: Annotated[
-        DataFormat | None, typer.Option("--format", help="Rows to take where both forms are there.")
-    ] = None,
+    form: Annotated[Form | None, typer.Option("--format", help="Rows to take where both forms are there.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write the approved and corrected answers of an endpoint as rows that `data` reads."""
+    from raytune_ft.config.data import DataFormat
     from raytune_ft.serving.feedback_rows import collect, write_rows
 
-    found = collect(log_dir, min_score, form)
+    found = collect(log_dir, min_score, DataFormat(form) if form else None)
     write_rows(found.rows, to)
 
     def text() -> None:
