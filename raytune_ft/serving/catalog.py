@@ -12,8 +12,9 @@ from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.registry import manifest as manifests
 from raytune_ft.registry.base import base_id, base_sha256
 from raytune_ft.registry.listing import first_metric
+from raytune_ft.registry.location import absolute, open_registry
 from raytune_ft.registry.manifest import Manifest
-from raytune_ft.registry.store import CHAMPION, Registry
+from raytune_ft.registry.store import CHAMPION
 from raytune_ft.serving.capacity import Capacity, capacity_for
 from raytune_ft.serving.registry_view import RegistryView, is_version
 from raytune_ft.serving.settings import ServeArgs
@@ -53,7 +54,7 @@ class Catalog:
     registry: str | None
     adapters: tuple[str, ...]
     max_lora_rank: int
-    capacity: Capacity = Capacity()
+    capacity: Capacity = field(default_factory=Capacity)
 
     @cached_property
     def view(self) -> RegistryView:
@@ -137,9 +138,7 @@ class Catalog:
             raise UnknownModelError(f"{concrete} is the base, no adapter")
         found = self.find(*named).manifest
         assert found is not None
-        path = self.view.registry.path(found.adapter, found.version)
-        manifests.verify(path)
-        return path
+        return self.view.registry.verified(found.adapter, found.version)
 
     def unknown(self, reference: str) -> UnknownModelError:
         """The error for a reference that leads nowhere."""

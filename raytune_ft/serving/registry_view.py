@@ -10,8 +10,11 @@ from typing import Generic, TypeVar
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.names import check_name, is_name
 from raytune_ft.registry import manifest as manifests
+from raytune_ft.registry.bucket import is_remote
+from raytune_ft.registry.journal import TRAFFIC_NAME
 from raytune_ft.registry.location import open_registry
 from raytune_ft.registry.manifest import MANIFEST_NAME, Manifest
+from raytune_ft.registry.store import ALIASES_NAME
 from raytune_ft.registry.traffic import Traffic, read_traffic
 
 _log = logging.getLogger(__name__)
@@ -72,18 +75,20 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
 
 
 class RegistryView:
-    """Aliases, traffic and manifests under one directory, at the price of a `stat` each.
+    """Aliases, traffic and manifests of a registry, at the price of a `stat` each.
 
     Nothing is remembered of names that aren't there, so that what is asked for can't fill the memory.
 
     Args:
-        location: The registry's directory or bucket.
+        location: The registry's directory, or its bucket; that one is asked at most once a second.
     """
 
     def __init__(self, location: str) -> None:
         self._location = location
         self.registry = open_registry(location, keep_going=True)
         self._root = str(self.registry.root)
+        self.remote = is_remote(location)
+        """Whether asking may wait for a server."""
         self._aliases: _Remembered[Mapping[str, int]] = _Remembered()
         self._traffic: _Remembered[Traffic | None] = _Remembered()
         self._manifests: _Remembered[Manifest] = _Remembered()
@@ -93,15 +98,15 @@ class RegistryView:
 
     def aliases(self, adapter: str) -> Mapping[str, int]:
         """Alias -> version, as the registry says now."""
-        path = self._file(adapter, "aliases.json")
+        path = self._file(adapter, ALIASES_NAME)
         return self._aliases.get(path, lambda: self.registry.aliases(adapter)) or {}
 
     def traffic(self, adapter: str) -> Traffic | None:
         """How requests to the adapter's plain name are split, or None."""
-        path = self._file(adapter, "traffic.json")
+        path = self._file(adapter, TRAFFIC_NAME)
         # A rule counts only while each of its aliases points somewhere.
         return self._traffic.get(
-            path, lambda: read_traffic(self.registry, adapter), self._file(adapter, "aliases.json")
+            path, lambda: read_traffic(self.registry, adapter), self._file(adapter, ALIASES_NAME)
         )
 
     def manifest(self, adapter: str, version: int) -> Manifest | None:
@@ -111,6 +116,8 @@ class RegistryView:
 
     def whole_versions(self) -> dict[str, dict[int, Manifest]]:
         """Adapter -> version -> manifest; one that is broken is left out, the others are still served."""
+        if self.remote:
+            self.registry.adapters()  # brings what is new
         found: dict[str, dict[int, Manifest]] = {}
         for adapter in sorted(name for name in _directories(self._root) if is_name(name)):
             numbers = [int(name) for name in _directories(os.path.join(self._root, adapter)) if is_version(name)]
