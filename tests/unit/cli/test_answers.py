@@ -16,7 +16,8 @@ from raytune_ft.cli.app import app
 
 HEAVY = ("torch", "ray", "transformers", "vllm", "optuna", "datasets", "plotly", "pandas", "trl", "peft", "deepspeed")
 VERBS = (
-    "assets portfolio init check plan train sweep status evaluate compare promote rollback adapters serve chat submit "
+    "assets portfolio init check plan train sweep status evaluate compare promote rollback adapters serve chat submit keys "
+    "feedback monitor "
     "report doctor"
 )
 runner = CliRunner()
