@@ -9,11 +9,18 @@ from typing import Any
 from raytune_ft.registry import manifest
 from raytune_ft.registry.base import base_id
 from raytune_ft.registry.store import Registry
+from raytune_ft.registry.traffic import canary, read_traffic
 
 
 @dataclass(frozen=True)
 class ListedVersion:
-    """One version, as `raytune-ft adapters` shows it."""
+    """One version, as `raytune-ft adapters` shows it.
+
+    Attributes:
+        traffic: Percent of the requests to the adapter's plain name that it answers.
+        by: Whether those are drawn by `request` or by `user`; None where there is no rule.
+        shadow: Percent that it is asked besides, out of the clients' sight.
+    """
 
     adapter: str
     version: int
@@ -23,6 +30,9 @@ class ListedVersion:
     gain: Mapping[str, float] | None
     created: str
     forced: bool
+    traffic: int
+    by: str | None
+    shadow: int
 
 
 def list_versions(registry: Registry) -> list[ListedVersion]:
@@ -30,19 +40,25 @@ def list_versions(registry: Registry) -> list[ListedVersion]:
     rows = []
     for adapter in registry.adapters():
         aliases = registry.aliases(adapter)
+        rule = read_traffic(registry, adapter)
+        split = canary(0) if rule is None else rule
         for version in registry.versions(adapter):
             found = manifest.read(registry.path(adapter, version))
             metric = first_metric(found.metrics)
+            names = sorted(name for name, number in aliases.items() if number == version)
             rows.append(
                 ListedVersion(
                     adapter=adapter,
                     version=version,
-                    aliases=sorted(name for name, number in aliases.items() if number == version),
+                    aliases=names,
                     base_model=base_id(found.base_model),
                     metric=metric,
                     gain=found.metrics["difference"][metric] if metric else None,
                     created=found.created,
                     forced=found.forced,
+                    traffic=sum(map(split.answers, names)),
+                    by=rule.by if rule else None,
+                    shadow=sum(map(split.is_asked_besides, names)),
                 )
             )
     return rows

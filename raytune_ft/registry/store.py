@@ -50,6 +50,9 @@ class Registry:
         """What a user names it by."""
         return str(self.root)
 
+    def refresh(self, adapter: str) -> None:
+        """Makes what is read of `adapter` from here on as new as it has to be; a directory always is."""
+
     def adapters(self) -> list[str]:
         """Names of the adapters that have a version, sorted."""
         if not self.root.is_dir():
@@ -133,10 +136,7 @@ class Registry:
         Returns:
             The version that the alias pointed to before, or None.
         """
-        check_name("alias", alias)
-        if alias not in (CHAMPION, CHALLENGER):
-            what = "is kept by the registry itself" if alias == PREVIOUS else "is no alias"
-            raise InputError("alias", f"{alias!r} {what}", f"use {CHAMPION} or {CHALLENGER}")
+        check_alias(alias)
         with self.lock(adapter):
             before = self.alias(adapter, alias)
             self._point(adapter, alias, version, move or Move())
@@ -251,3 +251,12 @@ class Registry:
         if real != root / path.relative_to(self.root if path.is_relative_to(self.root) else root):
             raise IntegrityError(f"{path}: is a link to {real}; adapters must lie inside the registry")
         return real
+
+
+def check_alias(alias: str) -> str:
+    """Returns an alias that can be moved, or raises an InputError."""
+    check_name("alias", alias)
+    if alias not in (CHAMPION, CHALLENGER):
+        what = "is kept by the registry itself" if alias == PREVIOUS else "is no alias"
+        raise InputError("alias", f"{alias!r} {what}", f"use {CHAMPION} or {CHALLENGER}")
+    return alias

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from raytune_ft.registry.store import Registry
 
-CHAMPION = "champion"
-CHALLENGER = "challenger"
+CHAMPION: Literal["champion"] = "champion"
+CHALLENGER: Literal["challenger"] = "challenger"
 Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
 
 
@@ -53,6 +53,16 @@ class Traffic(Strict):
     def besides(self, adapter: str, user: str | None, draw: float) -> str | None:
         """Which alias is asked too, in the shadow; None for no one."""
         return CHALLENGER if self.shadow and self._drawn(adapter, user, draw) == CHALLENGER else None
+
+    def answers(self, alias: str) -> int:
+        """Percent of the requests to the adapter's plain name that the alias answers."""
+        if self.shadow:
+            return 100 if alias == CHAMPION else 0
+        return dict[str, int](self.shares).get(alias, 0)
+
+    def is_asked_besides(self, alias: str) -> int:
+        """Percent of them that it is asked in the shadow."""
+        return self.shares.get(CHALLENGER, 0) if self.shadow and alias == CHALLENGER else 0
 
     def _drawn(self, adapter: str, user: str | None, draw: float) -> str:
         point = draw * 100
