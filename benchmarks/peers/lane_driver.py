@@ -14,6 +14,7 @@ from raytune_ft.config.training import Lane
 from raytune_ft.data.arrow_rows import ArrowRows
 from raytune_ft.execution.cores import claim_cores, pin_to
 from raytune_ft.paths import RunDirectory
+from raytune_ft.training.kernel_cache import keep_few_kernels
 from raytune_ft.training.lane.base import load_lane_base
 from raytune_ft.training.lane.ranks import Ranks
 from raytune_ft.training.lane.step import Stepper
@@ -60,3 +61,4 @@ def take_cores(threads: int, *, pin: bool = True) -> None:
     if pin:
         pin_to(claim_cores(threads))
     torch.set_num_threads(threads)
+    keep_few_kernels()

@@ -13,6 +13,7 @@ from raytune_ft.config.training import Lane
 from raytune_ft.execution.cores import claim_cores, pin_to
 from raytune_ft.execution.desk import RayDesk
 from raytune_ft.execution.lane_host import RunLane
+from raytune_ft.training.kernel_cache import keep_few_kernels
 
 
 def lane_worker(config: dict[str, Any]) -> None:
@@ -29,6 +30,7 @@ def lane_worker(config: dict[str, Any]) -> None:
     if isinstance(experiment.runner, Lane) and experiment.runner.pin_threads:
         pin_to(claim_cores(threads))
     torch.set_num_threads(threads)
+    keep_few_kernels()
     if experiment.resources.gpus_per_worker:
         torch.cuda.set_device(ray.train.torch.get_device())  # a worker may see all GPUs of its node
     run_lane: RunLane = config["run_lane"] or _real_loop()

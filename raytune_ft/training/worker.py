@@ -16,6 +16,7 @@ from raytune_ft.training.adapter_size import file_mib
 from raytune_ft.training.base_model import load_base
 from raytune_ft.training.deepspeed import deepspeed_settings
 from raytune_ft.training.guards import finite, out_of_memory_reason
+from raytune_ft.training.kernel_cache import keep_few_kernels
 from raytune_ft.training.lane.checkpoint import WEIGHTS
 from raytune_ft.training.lane.optimizer import decay_steps
 from raytune_ft.training.metrics_log import read_metrics, write_metrics
@@ -34,6 +35,7 @@ def train_worker(config: dict[str, Any]) -> None:
     spec: TrialSpec = config["spec"]
     if Outcome.read(spec.directory) is not None:  # a rank ended the trial for good, and the group was restarted
         return
+    keep_few_kernels()
     local = scratch_directory(spec.directory)
     checkpoint = ray.train.get_checkpoint()
     try:

@@ -1,0 +1,15 @@
+"""How many compiled kernels a CPU worker keeps."""
+
+from __future__ import annotations
+
+import os
+
+KERNELS = 256
+"""oneDNN compiles a kernel for each shape of a product and keeps the last 1,024, about 0.45 MiB each. No two steps have
+passes of the same tokens, and a step needs about 25: what is kept beyond a few steps is memory that grows with them."""
+_VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+
+
+def keep_few_kernels() -> None:
+    """Called before the first product; a value that the user set stays."""
+    os.environ.setdefault(_VARIABLE, str(KERNELS))
