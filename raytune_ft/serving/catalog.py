@@ -14,7 +14,7 @@ from raytune_ft.registry.base import base_id, base_sha256
 from raytune_ft.registry.listing import first_metric
 from raytune_ft.registry.location import absolute, open_registry
 from raytune_ft.registry.manifest import Manifest
-from raytune_ft.registry.store import CHAMPION
+from raytune_ft.registry.traffic import CHAMPION
 from raytune_ft.serving.capacity import Capacity, capacity_for
 from raytune_ft.serving.registry_view import RegistryView, is_version
 from raytune_ft.serving.settings import ServeArgs
@@ -66,6 +66,11 @@ class Catalog:
         if self.registry is None:
             raise UnknownModelError(f"this endpoint serves {self.base} alone, without adapters")
         return RegistryView(self.registry)
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether a question may wait for a server: then it is asked in a thread."""
+        return self.registry is not None and self.view.remote
 
     def listed(self) -> list[ListedModel]:
         """Every id that would be answered now, the base first."""

@@ -1,14 +1,17 @@
 """Ray Serve LLM, taught to serve adapters from a local registry. Read against ray 2.60.0.
 
 The only file that touches `ray.llm._internal`. Ray's own adapter loader takes cloud URLs alone, its model listing asks
-a bucket, and its ingress knows no key; each of these is replaced here, the rest is Ray's.
+a bucket, its ingress knows no key, no traffic rule and no record; each of these is replaced here, the rest is Ray's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import time
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -17,27 +20,53 @@ from fastapi.exceptions import RequestValidationError
 from ray import serve
 from ray.llm._internal.common.models import global_id_manager
 from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
-from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard, ModelList, OpenAIHTTPException
-from ray.llm._internal.serve.core.ingress.ingress import DEFAULT_ENDPOINTS, OpenAiIngress, make_fastapi_ingress
-from ray.llm._internal.serve.core.ingress.middleware import SetRequestIdMiddleware, add_exception_handling_middleware
+from ray.llm._internal.serve.core.configs.openai_api_models import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    ErrorResponse,
+    ModelCard,
+)
+from ray.llm._internal.serve.core.ingress.ingress import OpenAiIngress, make_fastapi_ingress
+from ray.llm._internal.serve.core.ingress.utils import _sanitize_chat_completion_request
+from ray.llm._internal.serve.core.protocol import RawRequestInfo
 from ray.llm._internal.serve.core.server.llm_server import LLMServer
 from ray.llm._internal.serve.utils.lora_serve_utils import LoraModelLoader
 from ray.serve import Application
+from ray.serve._private.http_util import session_id_from_headers
 from ray.serve.llm import LLMConfig, build_llm_deployment
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from raytune_ft.errors import RaytuneError
 from raytune_ft.execution.loopback import keep_replica_on_loopback
-from raytune_ft.serving.catalog import Catalog, UnknownModelError
+from raytune_ft.serving.batches import batches
+from raytune_ft.serving.bodies import for_engine, shows_usage, user_of, words_of
+from raytune_ft.serving.catalog import Catalog, ListedModel, UnknownModelError
+from raytune_ft.serving.failures import as_request_error, is_engine_gone, respond, unavailable
 from raytune_ft.serving.guard import Guard
+from raytune_ft.serving.health import Health
 from raytune_ft.serving.key_ring import check_exposure
 from raytune_ft.serving.limits import check_request
+from raytune_ft.serving.listener import DONE, Listener
+from raytune_ft.serving.measure import EXCHANGE, CountRefused, Exchange, Measure, recorder_of
 from raytune_ft.serving.openai_errors import RequestError
+from raytune_ft.serving.records import utc_now
+from raytune_ft.serving.routing import Route, Router
 from raytune_ft.serving.settings import ServeArgs
+from raytune_ft.serving.shadow import Shadow, ShadowJob
 
-_ROUTES = ("models", "model_data", "completions", "chat")
+_ROUTES: dict[str, Any] = {
+    "models": lambda app: app.get("/v1/models"),
+    "model_data": lambda app: app.get("/v1/models/{model:path}"),
+    "completions": lambda app: app.post("/v1/completions"),
+    "chat": lambda app: app.post("/v1/chat/completions"),
+    "health": lambda app: app.get("/health"),
+}
+_BATCH_PAUSE_S = 0.05
+_FIRST_ANSWER_S = 600.0  # an engine that has to start first is waited for that long
+_WITH_USAGE: Any = CompletionRequest(prompt="", stream=True, stream_options={"include_usage": True}).stream_options
 _log = logging.getLogger(__name__)
+Body = CompletionRequest | ChatCompletionRequest
 
 
 class RegistryLoader(LoraModelLoader):
@@ -65,8 +94,16 @@ class RegistryServer(LLMServer):
         self._catalog = catalog
         await super().__init__(llm_config)
 
+    async def can_answer(self) -> bool:
+        """Goes into the engine's own loop and back: a process that merely lives does not count."""
+        await self.check_health()
+        return not await self.is_sleeping()
+
     def _init_multiplex_loader(self, model_downloader_cls: Any = None) -> None:
         super()._init_multiplex_loader(cast(Any, partial(RegistryLoader, self._catalog)))
+
+    def _batch_output_stream(self, generator: AsyncGenerator[Any, None]) -> AsyncGenerator[list[Any], None]:
+        return batches(generator, _BATCH_PAUSE_S)
 
 
 class RegistryIngress(OpenAiIngress):
@@ -75,85 +112,177 @@ class RegistryIngress(OpenAiIngress):
     def __init__(self, *, catalog: Catalog, args: ServeArgs, **options: Any) -> None:
         keep_replica_on_loopback()
         super().__init__(**options)
-        self._catalog, self._args = catalog, args
         check_exposure(args)  # a replica without the key must not start
+        self._catalog, self._args, self._created = catalog, args, int(time.time())
+        self._router = Router(catalog)
+        self._health = Health(self._probe)
+        self._shadow = Shadow(recorder_of(args.log_dir, args.log_prompts))
 
-    async def _get_response(
-        self, *, body: Any, call_method: str, raw_request: Request | None = None
-    ) -> AsyncGenerator[Any, None]:
-        check_request(body, self._args.limits, self._args.max_model_len)
-        model = await asyncio.to_thread(self._catalog.concrete, body.model or self._catalog.base)
-        # vLLM knows each version under its own id, so a moved alias can't meet another version's prefix cache.
-        body = body.model_copy(update={"model": model})
-        async for response in super()._get_response(body=body, call_method=call_method, raw_request=raw_request):
-            yield response
+    async def completions(self, body: CompletionRequest, request: Request) -> Response:
+        """Goes on with a text."""
+        return await self._answer(body, request)
 
-    async def models(self) -> ModelList:
+    async def chat(self, body: ChatCompletionRequest, request: Request) -> Response:
+        """Answers the last message."""
+        return await self._answer(_sanitize_chat_completion_request(body), request)
+
+    async def models(self) -> Response:  # type: ignore[override]  # with facts that Ray's card has no place for
         """Every model that would be answered now."""
         listed = await asyncio.to_thread(self._catalog.listed)
-        return ModelList(data=[_card(each.id, each.metadata) for each in listed])
+        return JSONResponse({"object": "list", "data": [self._shown(each) for each in listed]})
 
-    async def model_data(self, model: str) -> ModelCard:
+    async def model_data(self, model: str) -> Response:  # type: ignore[override]
         """One of them."""
-        for card in (await self.models()).data:
-            if card.id == model:
-                return card
+        for each in await asyncio.to_thread(self._catalog.listed):
+            if each.id == model:
+                return JSONResponse(self._shown(each))
         raise UnknownModelError(f"the model {model[:200]!a} does not exist")
 
+    async def health(self) -> Response:
+        """200 where the engine can answer, 503 where not; open to all, and says nothing else."""
+        well = await self._health.answers()
+        return JSONResponse({"status": "ok" if well else "unavailable"}, 200 if well else 503)
 
-def _card(model: str, metadata: dict[str, Any]) -> ModelCard:
-    return ModelCard(id=model, object="model", owned_by="raytune-ft", permission=[], metadata=metadata)
+    async def _answer(self, body: Body, request: Request) -> Response:
+        exchange: Exchange = request.scope[EXCHANGE]
+        exchange.asked, exchange.stream = body.model or self._catalog.base, bool(body.stream)
+        check_request(body, self._args.limits, self._args.max_model_len)
+        route = await self._route(exchange.asked, user_of(body) or exchange.key)
+        exchange.routed(route)
+        if self._health.down:
+            raise unavailable()
+        words = exchange.recorder.keeps_words or route.shadow is not None
+        listener = Listener(words=words, show_usage=shows_usage(body))
+        answers = self._ask(for_engine(body, route.model, exchange.request, _WITH_USAGE), request)
+        try:
+            async with asyncio.timeout(_FIRST_ANSWER_S):
+                first = await anext(answers)
+        except Exception as error:
+            answers.cancel()
+            raise self._failure(error) from error
+        opening = first[0] if isinstance(first, list) else first
+        if isinstance(opening, ErrorResponse):
+            raise _told(opening)
+        if not body.stream:
+            content = first.model_dump()
+            listener.whole(content)
+            self._ended(exchange, body, route, listener)
+            return JSONResponse(content)
+        streamed = self._stream(first, answers, exchange, body, route, listener)
+        return StreamingResponse(streamed, media_type="text/event-stream")
+
+    async def _stream(
+        self, first: list[str], answers: Any, exchange: Exchange, body: Body, route: Route, listener: Listener
+    ) -> AsyncGenerator[str, None]:
+        ended = False
+        try:
+            if text := "".join(map(listener.chunk, first)):
+                yield text
+            async for chunks in answers:
+                if text := "".join(map(listener.chunk, chunks)):
+                    yield text
+            ended = True
+            self._ended(exchange, body, route, listener)
+            if not listener.done:
+                yield DONE
+        except Exception as error:  # the answer has begun: its end has to say that it is none
+            ended = True
+            exchange.failure = self._failure(error)
+            yield f"data: {json.dumps(exchange.failure.body())}\n\n{DONE}"
+        finally:
+            if not ended:
+                answers.cancel()  # the client went away
+
+    async def _route(self, model: str, user: str | None) -> Route:
+        if self._catalog.may_wait:
+            return await asyncio.to_thread(self._router.route, model, user)
+        return self._router.route(model, user)  # some stats: cheaper than a thread
+
+    def _ask(self, body: Body, request: Request | None = None) -> Any:
+        """The engine's answers; vLLM knows each version under its own id, so none meets another's prefix cache."""
+        handle = self._get_configured_serve_handle(str(body.model))
+        if request is not None and (session := session_id_from_headers(dict(request.headers))):
+            handle = handle.options(session_id=session)
+        method = handle.chat if isinstance(body, ChatCompletionRequest) else handle.completions
+        return method.remote(body, RawRequestInfo())  # nothing of the client's headers, its key least of all
+
+    def _ended(self, exchange: Exchange, body: Body, route: Route, listener: Listener) -> None:
+        """The champion has answered in full: keep what is wanted, and ask the challenger besides."""
+        exchange.heard(listener)
+        if exchange.failure is not None:
+            return
+        recorder = exchange.recorder
+        if recorder.log is not None and recorder.keeps_words:
+            recorder.log.write_prompt(exchange.request, route.model, words_of(body), (listener.texts or [""])[0])
+        if route.shadow is None:
+            return
+        record = replace(
+            exchange.record(200, None, None, 0.0),
+            time=utc_now(),
+            answered=route.shadow,
+            alias="challenger",
+            stream=False,
+            shadow=True,
+            prompt_tokens=None,
+            completion_tokens=None,
+        )
+        whole = body.model_copy(update={"stream": False})
+        repeated = for_engine(whole, route.shadow, f"{exchange.request}-shadow", None)
+        self._shadow.offer(ShadowJob(record, lambda: self._ask_whole(repeated), listener.texts))
+
+    async def _ask_whole(self, body: Body) -> Listener:
+        listener = Listener(words=True)
+        try:
+            answer = await anext(self._ask(body))
+        except Exception as error:
+            raise self._failure(error) from error
+        if isinstance(answer, ErrorResponse):
+            raise _told(answer)
+        listener.whole(answer.model_dump())
+        return listener
+
+    def _failure(self, error: Exception) -> RequestError:
+        if is_engine_gone(error):
+            self._health.suspect()
+        return as_request_error(error)
+
+    async def _probe(self) -> bool:
+        return bool(await self._default_serve_handles[self._catalog.base].can_answer.remote())
+
+    def _shown(self, model: ListedModel) -> dict[str, Any]:
+        shown = {"id": model.id, "object": "model", "created": self._created, "owned_by": "raytune-ft"}
+        return {**shown, "metadata": model.metadata}
 
 
-def _respond(_: Request, error: Exception) -> JSONResponse:
-    """Any error that a handler knows, in OpenAI's shape."""
-    match error:
-        case RequestError():
-            shown = error
-        case UnknownModelError():
-            shown = RequestError(404, str(error), "model_not_found", "model")
-        case RaytuneError():
-            _log.error("a request failed: %s", error)
-            shown = RequestError(500, "the model could not be loaded; the endpoint's log says why", "model_not_loaded")
-        case RequestValidationError():
-            first = error.errors()[0] if error.errors() else {"msg": "invalid request", "loc": ()}
-            place = ".".join(str(part) for part in first["loc"] if part != "body")
-            shown = RequestError(400, f"{place}: {first['msg']}".removeprefix(": "), "invalid_value", place or None)
-        case HTTPException():
-            shown = RequestError(
-                error.status_code, str(error.detail), "not_found" if error.status_code == 404 else "error"
-            )
-        case OpenAIHTTPException():
-            shown = RequestError(int(error.status_code), str(error.message), str(error.type))
-        case _:
-            raise error
-    return JSONResponse(shown.body(), status_code=shown.status)
+def _told(answer: ErrorResponse) -> RequestError:
+    """The engine's refusal; its codes are HTTP's."""
+    error = answer.error
+    return RequestError(int(error.code), str(error.message), str(error.type), error.param)
 
 
 def _web_app(args: ServeArgs) -> FastAPI:
-    """Ray's web app without its open CORS, its docs and its metrics; with the guard outermost."""
+    """A web app without open CORS, docs and metrics; measured behind the guard, counted before it."""
     app = FastAPI(openapi_url=None)
-    add_exception_handling_middleware(app)
-    for kind in (RaytuneError, RequestValidationError, HTTPException, OpenAIHTTPException):
-        app.add_exception_handler(kind, _respond)
-    app.add_middleware(SetRequestIdMiddleware)
+    for kind in (RaytuneError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, respond)
+    app.add_middleware(Measure, args=args)
     app.add_middleware(Guard, args=args)
+    app.add_middleware(CountRefused, args=args)
     return app
 
 
 def bind(args: ServeArgs, catalog: Catalog, config: LLMConfig) -> Application:
     """The Serve application: one ingress before one engine deployment."""
     engine = build_llm_deployment(config, deployment_cls=cast(Any, RegistryServer), bind_kwargs={"catalog": catalog})
-    ingress = make_fastapi_ingress(
-        RegistryIngress, endpoint_map={name: DEFAULT_ENDPOINTS[name] for name in _ROUTES}, app=_web_app(args)
-    )
+    ingress = make_fastapi_ingress(RegistryIngress, endpoint_map=_ROUTES, app=_web_app(args))
     options = RegistryIngress.get_deployment_options([config])
     options["ray_actor_options"] = {"num_cpus": 0}  # else it waits for ever where the engine took the last core
     deployment: Any = serve.deployment(ingress, **options)
+    card = ModelCard(id=catalog.base, object="model", owned_by="raytune-ft", permission=[], metadata={})
     application: Application = deployment.bind(
         catalog=catalog,
         args=args,
         llm_deployments={catalog.base: engine},
-        model_cards={catalog.base: _card(catalog.base, {})},
+        model_cards={catalog.base: card},
     )
     return application

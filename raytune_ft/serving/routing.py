@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from raytune_ft.errors import InputError, IntegrityError
-from raytune_ft.registry.store import CHAMPION
-from raytune_ft.registry.traffic import Traffic
+from raytune_ft.registry.traffic import CHAMPION, Traffic
 from raytune_ft.serving.catalog import Catalog, Named, UnknownModelError
 
 

@@ -1,0 +1,210 @@
+"""How each request ended, what it cost, and how long it took: one record, written when its answer has left.
+
+`Measure` stands behind the door, around the app: whatever way a request ends there, it is seen. `CountRefused` stands
+before the door and only counts what did not come through; the door leaves those records itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.serving.guard import HEALTH, KEY_NAME, App, Message, Receive, Send, request_id
+from raytune_ft.serving.listener import Listener
+from raytune_ft.serving.metrics import GONE, Metrics
+from raytune_ft.serving.openai_errors import RequestError
+from raytune_ft.serving.records import RecordLog, RequestRecord, utc_now
+from raytune_ft.serving.routing import Route
+from raytune_ft.serving.settings import ServeArgs
+
+EXCHANGE = "raytune_ft.exchange"
+"""Where the ASGI scope holds the request's Exchange."""
+_ROUTES = {"/completions": "completions", "/chat/completions": "chat"}
+_ERROR_BYTES = 65536
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Keeps what a request did: in the log, where there is one, and in the metrics."""
+
+    metrics: Metrics
+    log: RecordLog | None = None
+
+    @property
+    def keeps_words(self) -> bool:
+        """Whether prompts and answers are wanted."""
+        return self.log is not None and self.log.prompts
+
+    def write(self, record: RequestRecord) -> None:
+        """Keeps one request that ended."""
+        self.metrics.observe(record)
+        if self.log is not None:
+            self.log.write(record)
+
+
+@dataclass
+class Exchange:
+    """One request while it is answered; who learns something of it notes it here."""
+
+    request: str
+    key: str | None
+    route: str
+    recorder: Recorder
+    time: str = field(default_factory=utc_now)
+    asked: str = ""
+    answered: str | None = None
+    alias: str | None = None
+    stream: bool = False
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    failure: RequestError | None = None
+    """What went wrong after the answer had begun; its status tells what the client's 200 could not."""
+
+    def routed(self, route: Route) -> None:
+        """It goes to this version."""
+        self.answered, self.alias = route.model, route.alias
+        self.recorder.metrics.begun(route.model)
+
+    def heard(self, listener: Listener) -> None:
+        """The engine has said this."""
+        self.prompt_tokens, self.completion_tokens = listener.prompt_tokens, listener.completion_tokens
+        self.failure = listener.failure
+
+    def record(self, status: int, code: str | None, ttft_ms: float | None, total_ms: float) -> RequestRecord:
+        """What is kept of it."""
+        if self.failure is not None and status < 400:
+            status, code = self.failure.status, self.failure.code
+        return RequestRecord(
+            time=self.time,
+            request=self.request,
+            key=self.key,
+            route=self.route,
+            asked=self.asked,
+            answered=self.answered,
+            alias=self.alias,
+            status=status,
+            code=code,
+            stream=self.stream,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            ttft_ms=ttft_ms,
+            total_ms=total_ms,
+        )
+
+
+class Measure:
+    """ASGI middleware: gives each completion or chat an Exchange, and writes its record at the end."""
+
+    def __init__(self, app: App, *, args: ServeArgs) -> None:
+        self._app, self._recorder = app, recorder_of(args.log_dir, args.log_prompts)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        route = _route(scope) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if route is None:
+            await self._app(scope, receive, send)
+            return
+        exchange = Exchange(request_id(scope), scope.get(KEY_NAME), route, self._recorder)
+        scope[EXCHANGE] = exchange
+        watch = _Watch(send)
+        try:
+            await self._app(scope, receive, watch.send)
+        except asyncio.CancelledError:
+            watch.gone()
+            raise
+        except Exception:
+            watch.broke()
+            raise
+        finally:
+            watch.ended()
+            if exchange.answered is not None:
+                self._recorder.metrics.ended(exchange.answered)
+            ttft_ms = watch.ttft_ms if exchange.stream and watch.status < 400 else None
+            self._recorder.write(exchange.record(watch.status, watch.code, ttft_ms, watch.total_ms))
+
+
+class CountRefused:
+    """ASGI middleware: counts, before the door, what did not come through it."""
+
+    def __init__(self, app: App, *, args: ServeArgs) -> None:
+        self._app, self._metrics = app, recorder_of(args.log_dir, args.log_prompts).metrics
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        async def counted(message: Message) -> None:
+            refused = message["type"] == "http.response.start" and message["status"] >= 400
+            if refused and EXCHANGE not in scope and scope["path"] != HEALTH:
+                self._metrics.refused(int(message["status"]))
+            await send(message)
+
+        await self._app(scope, receive, counted)
+
+
+@cache
+def recorder_of(log_dir: str | None, log_prompts: bool) -> Recorder:
+    """The one recorder of a replica."""
+    log = RecordLog(Path(log_dir), f"{socket.gethostname()}-{os.getpid()}", log_prompts) if log_dir else None
+    return Recorder(Metrics(), log)
+
+
+class _Watch:
+    """Watches what is sent: its status, an error's code, when the first and the last of it left."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self._started = send, time.perf_counter()
+        self._complete = False
+        self._error = b""
+        self.status = 0
+        self.code: str | None = None
+        self.ttft_ms: float | None = None
+        self.total_ms = 0.0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = int(message["status"])
+        elif message["type"] == "http.response.body":
+            if message.get("body") and self.ttft_ms is None:
+                self.ttft_ms = self._passed_ms()
+            self._complete = not message.get("more_body", False)
+            if self.status >= 400 and len(self._error) < _ERROR_BYTES:
+                self._error += message.get("body", b"")
+        await self._send(message)
+
+    def gone(self) -> None:
+        """The client went away, and the work for it was ended."""
+        if not self._complete:
+            self.status, self.code, self._complete = GONE, "client_gone", True
+
+    def broke(self) -> None:
+        """The app raised; whoever stands around it answers."""
+        if not self._complete:
+            self.status, self.code, self._complete = 500, "server_error", True
+
+    def ended(self) -> None:
+        """The app has returned: an answer that lacks its end was for a client that is gone."""
+        self.total_ms = self._passed_ms()
+        self.gone()
+        if self._error:
+            self.code = _code(self._error)
+
+    def _passed_ms(self) -> float:
+        return round((time.perf_counter() - self._started) * 1000, 1)
+
+
+def _route(scope: Message) -> str | None:
+    before, _, path = str(scope["path"]).rpartition("/v1")
+    return _ROUTES.get(path) if before == str(scope.get("root_path", "")) or not before else None
+
+
+def _code(body: bytes) -> str | None:
+    try:
+        answered: Any = json.loads(body)
+    except ValueError:
+        return None
+    error = answered.get("error") if isinstance(answered, dict) else None
+    return str(error["code"]) if isinstance(error, dict) and error.get("code") else None
