@@ -14,7 +14,7 @@ from raytune_ft.paths import RunDirectory
 from raytune_ft.search.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from raytune_ft.registry.promote import Promotion
+    from raytune_ft.promotion.promote import Promotion
     from raytune_ft.search.sweep import SweepResult
 
 
@@ -28,12 +28,14 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 
 
 def check_inputs(experiment: Experiment, log: Callable[[str], None] = _to_stderr) -> None:
-    """Checks the base model and every line of the data; starts nothing, logs warnings. Raises InputError."""
+    """Checks the base, every line of the data and earlier studies; starts nothing, logs warnings. Raises InputError."""
     from raytune_ft.config.fits import search_warnings
     from raytune_ft.data.base_model import check_base_model
     from raytune_ft.data.checks import check_data
+    from raytune_ft.search.warm_start import check_warm_start
 
     check_base_model(experiment)
+    check_warm_start(experiment)
     for warning in (*search_warnings(experiment), *check_data(experiment).warnings):
         log(f"warning: {warning}")
 
@@ -97,29 +99,35 @@ def promote(
     run: RunDirectory | str | Path,
     *,
     registry: str | Path | None = None,
-    require_gain: bool = True,
+    alias: str = "champion",
+    force: bool = False,
+    skip: Sequence[str] = (),
     command: str | None = None,
     trust: bool = False,
+    log: Callable[[str], None] = _to_stderr,
 ) -> Promotion:
-    """Makes the winner a version of its adapter and moves `champion` to it.
+    """Makes the winner a version of its adapter and moves an alias to it, if every gate lets it.
 
     Args:
         run: The run directory.
-        registry: Directory of adapters; by default the one that the experiment names.
-        require_gain: Refuse a winner whose interval of the difference to the base includes zero.
+        registry: Directory of adapters, or s3://bucket/prefix; by default the one that the experiment names.
+        alias: `champion`, or `challenger` for a canary.
+        force: Go on past the gates `gain`, `retention` and `no_worse`.
+        skip: Gates that are not run: `gain`, `retention`, `no_worse`, `parity`.
         command: What the card says made it; by default the plain command.
         trust: Use the run directory also where somebody else made it.
+        log: Takes what each gate found.
 
     Raises:
         RaytuneError: A gate refused; the alias is where it was.
     """
-    from raytune_ft.registry.promote import promote as promote_run
-    from raytune_ft.registry.store import Registry
+    from raytune_ft.promotion.promote import promote as promote_run
+    from raytune_ft.registry.location import open_registry
 
     directory = _directory(run)
     check_own(directory, trust=trust)
-    root = Path(registry) if registry else Path(load_experiment(directory.experiment).registry.path)
-    return promote_run(directory, Registry(root), require_gain=require_gain, command=command)
+    location = registry or load_experiment(directory.experiment).registry.path
+    return promote_run(directory, open_registry(location), alias=alias, force=force, skip=skip, command=command, say=log)
 
 
 def _directory(run: RunDirectory | str | Path) -> RunDirectory:

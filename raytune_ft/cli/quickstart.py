@@ -39,9 +39,9 @@ def quickstart(
     with stage(3, "evaluate", "base against winner on sentences that no trial saw"):
         api.evaluate(run, say)
         report = write_report(run)
-    with stage(4, "register", "the winner becomes a version with manifest and card; champion moves to it"):
+    with stage(4, "register", "gates, among them vLLM against transformers; then the winner is the champion"):
         registry = Registry(Path(loaded.registry.path))
-        promotion = api.promote(run)
+        promotion = api.promote(run, log=say)
         say(f"{promotion.adapter}@{promotion.version} in {registry.path(promotion.adapter, promotion.version)}")
     with stage(5, "serve", "Ray Serve and vLLM answer for base and champion, then shut down"):
         demo(run, registry, promotion.adapter, say)

@@ -50,7 +50,7 @@ def serve(
     adapters = adapter or []
     if demo is not None:
         from raytune_ft.paths import RunDirectory
-        from raytune_ft.registry.promote import adapter_of
+        from raytune_ft.promotion.promote import adapter_of
 
         directory = RunDirectory(demo)
         run_demo(directory, Registry(registry), adapters[0] if adapters else adapter_of(directory), say_result)

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, StrictFloat, StrictInt, model_valida
 
 from raytune_ft.config.data import DataConfig
 from raytune_ft.config.model import Strict
+from raytune_ft.config.promotion import PromotionConfig
 from raytune_ft.config.rungs import rungs
 from raytune_ft.config.schedulers import NoScheduler, Population
 from raytune_ft.config.search import Search
@@ -103,6 +104,8 @@ class Experiment(Strict):
     """Trackers."""
     registry: RegistryConfig = RegistryConfig()
     """Adapter versions."""
+    promotion: PromotionConfig = PromotionConfig()
+    """The gates before the registry."""
     output_dir: str = "runs"
     """Parent of the run directory."""
     seed: StrictInt = Field(0, ge=0)

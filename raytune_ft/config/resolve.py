@@ -36,6 +36,8 @@ def _is_secret(key: str, item: Any) -> bool:
 def resolved_values(experiment: Experiment) -> dict[str, Any]:
     """Every setting, defaults included, as plain redacted values."""
     values: dict[str, Any] = redact(experiment.model_dump(mode="json", exclude_none=True))
+    # There null is a setting: a gate that is switched off.
+    values["promotion"] = experiment.promotion.model_dump(mode="json")
     return values
 
 

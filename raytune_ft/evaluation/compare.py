@@ -15,18 +15,22 @@ from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.evaluation.bootstrap import paired_bootstrap
 from raytune_ft.evaluation.metrics import metric_values
+from raytune_ft.evaluation.recorded import write_scores
+from raytune_ft.evaluation.retention import GeneralText, general_text, perplexity, tokenised
 from raytune_ft.evaluation.scoring import Scores, label_tokens, score
 from raytune_ft.paths import RunDirectory, read_json, sha256_file, write_json
 from raytune_ft.training.base_model import load_base
+from raytune_ft.training.base_weights import recorded_base_sha256
 
 EXAMPLES = 20
 
 
 def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any]:
-    """Scores base and winner on the test split and writes `evaluation.json`.
+    """Scores base and winner on the test split and on general text, and writes `evaluation.json`.
 
     Returns:
-        What was written: metrics of both systems, the difference of each with its interval, and examples.
+        What was written: metrics of both systems, the difference of each with its interval, perplexities of general
+        text, and examples.
 
     Raises:
         InputError: When the run has no winner or the experiment no test split.
@@ -41,6 +45,8 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
     if winner["data_fingerprint"] != data.fingerprint:
         raise IntegrityError(f"{run.data}: not the data that {run.winner} was searched on; run the sweep again")
 
+    retention = experiment.promotion.retention
+    text = general_text(retention.text) if retention else None
     import numpy as np
     import torch
     from datasets import load_from_disk
@@ -61,10 +67,19 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
         )
         return scores, round(time.monotonic() - started, 2)
 
+    fluency: dict[str, float] = {}
+
+    def read(name: str) -> None:
+        if text is not None:
+            fluency[name], fluency["tokens"] = perplexity(model, tokenised(text, tokenizer), tokenizer.pad_token_id)
+
     with model.disable_adapter():
         base, base_seconds = scored("base")
+        read("base")
     tuned, tuned_seconds = scored("winner")
+    read("winner")
 
+    adapter_sha256 = sha256_file(adapter / "adapter_model.safetensors")
     settings, whole = experiment.evaluate, np.arange(len(rows))[None, :]
     result = {
         "schema": 1,
@@ -76,7 +91,8 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
         "winner": {
             "trial": winner["trial"],
             "step": winner["step"],
-            "adapter_sha256": sha256_file(adapter / "adapter_model.safetensors"),
+            "adapter_sha256": adapter_sha256,
+            "base_sha256": recorded_base_sha256(experiment.base_model),
         },
         "systems": {
             name: {metric: float(metric_values(metric, scores, whole)[0]) for metric in settings.metrics}
@@ -96,10 +112,24 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
             )
             for metric in settings.metrics
         },
+        "retention": _retention(text, fluency),
         "examples": _examples(_read_rows(data.test_rows), base, tuned, settings.labels),
     }
+    write_scores(run.scores, adapter_sha256, tuned)
     write_json(run.evaluation, result)
     return result
+
+
+def _retention(text: GeneralText | None, fluency: dict[str, float]) -> dict[str, Any] | None:
+    """Perplexities of general text, and their ratio; None where it is switched off."""
+    if text is None:
+        return None
+    return {
+        "texts": len(text.texts),
+        "text_sha256": text.sha256,
+        **fluency,
+        "ratio": fluency["winner"] / fluency["base"],
+    }
 
 
 def _examples(rows: list[dict[str, Any]], base: Scores, tuned: Scores, labels: list[str]) -> list[dict[str, Any]]:

@@ -87,8 +87,30 @@ def score(
     return Scores(loss, tokens, choice if candidates else None, expected if candidates else None)
 
 
+def answer_logprobs(model: Any, rows: list[dict[str, Any]], pad_token_id: int) -> list[list[float]]:
+    """Log-probability, in nats, of each token of each row that carries loss, in the row's order; one forward pass."""
+    import torch
+
+    with torch.inference_mode():
+        nll, target, _ = _nll(model, rows, pad_token_id)
+    return [(-each[counted]).tolist() for each, counted in zip(nll, target != IGNORED, strict=True)]
+
+
 def _forward(model: Any, batch: list[dict[str, Any]], pad_token_id: int) -> tuple[Any, Any, Any, Any]:
     """Per row: mean answer loss, answer tokens, logits and id of the answer's first token."""
+    import torch
+
+    nll, target, logits = _nll(model, batch, pad_token_id)
+    counted = target != IGNORED
+    answers = counted.sum(dim=1)
+    first = counted.int().argmax(dim=1)
+    each = torch.arange(len(batch))
+    return nll.sum(dim=1) / answers, answers, logits[each, first], target[each, first]
+
+
+def _nll(model: Any, batch: list[dict[str, Any]], pad_token_id: int) -> tuple[Any, Any, Any]:
+    """Over the last positions that hold all answers: (rows, w) loss, 0 where there is none, (rows, w) the true tokens,
+    -100 where there is no loss, and (rows, w, vocabulary) logits, float32."""
     import torch
 
     width = max(len(row["input_ids"]) for row in batch)
@@ -111,12 +133,8 @@ def _forward(model: Any, batch: list[dict[str, Any]], pad_token_id: int) -> tupl
     )
     logits = output.logits.float().cpu()[:, :-1]
     target = labels[:, -logits.shape[1] :]
-    counted = target != IGNORED
     nll = torch.nn.functional.cross_entropy(logits.transpose(1, 2), target, ignore_index=IGNORED, reduction="none")
-    answers = counted.sum(dim=1)
-    first = counted.int().argmax(dim=1)
-    each = torch.arange(len(batch))
-    return nll.sum(dim=1) / answers, answers, logits[each, first], target[each, first]
+    return nll, target, logits
 
 
 def _position(candidates: Sequence[int], token: int) -> int:

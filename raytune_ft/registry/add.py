@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from raytune_ft.paths import sha256_file, sync_directory, write_json, write_text
-from raytune_ft.registry.adapter import CONFIG_NAME, WEIGHTS_NAME, check_adapter
-from raytune_ft.registry.base import base_id, base_sha256
+from raytune_ft.paths import sha256_file, write_text
+from raytune_ft.registry.base import base_sha256
 from raytune_ft.registry.card import CARD_NAME, CardFacts, render_card
 from raytune_ft.registry.manifest import MANIFEST_NAME, Manifest
+from raytune_ft.registry.staging import StagedAdapter, publish, staged
 from raytune_ft.registry.store import Registry
-
-_INCOMING = ".incoming-"
 
 
 @dataclass(frozen=True)
@@ -34,6 +29,7 @@ class Provenance:
     template_sha256: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     forced: bool = False
+    gates: dict[str, Any] = field(default_factory=dict)
 
 
 def add_version(
@@ -50,46 +46,33 @@ def add_version(
         IntegrityError: A file of the adapter is missing or broken.
         RaytuneError: The adapter is of another base, or vLLM couldn't serve it.
     """
+    with staged(registry, adapter, source, provenance.base_model) as copy:
+        return add_staged(registry, adapter, copy, provenance, base_sha256(provenance.base_model), card)
+
+
+def add_staged(
+    registry: Registry,
+    adapter: str,
+    copy: StagedAdapter,
+    provenance: Provenance,
+    base_sha256: str,
+    card: CardFacts | None = None,
+) -> int:
+    """Makes a staged adapter the next version: writes its manifest and card, and renames it into place."""
+    copy.check_unchanged()
     directory = registry.directory(adapter)
-    facts = check_adapter(source, provenance.base_model)
-    weights_sha256 = base_sha256(provenance.base_model)
     directory.mkdir(parents=True, exist_ok=True)
     with registry.lock(adapter):
-        for stale in directory.glob(f"{_INCOMING}*"):  # left by a process that was killed; the lock is ours now
-            shutil.rmtree(stale)
         version = max((int(entry.name) for entry in directory.iterdir() if entry.name.isdecimal()), default=0) + 1
-        aside = Path(tempfile.mkdtemp(dir=directory, prefix=_INCOMING))
-        try:
-            _copy(source / WEIGHTS_NAME, aside / WEIGHTS_NAME)
-            # The training machine's path means nothing elsewhere, and must not be found in what is published.
-            config = {**facts.config, "base_model_name_or_path": _public_name(provenance.base_model)}
-            write_json(aside / CONFIG_NAME, config)
-            manifest = Manifest(
-                schema=1, adapter=adapter, version=version, base_sha256=weights_sha256, lora_rank=facts.lora_rank,
-                created=datetime.now(UTC).isoformat(timespec="seconds"), files={}, **asdict(provenance),
-            )  # fmt: skip
-            write_text(aside / CARD_NAME, render_card(manifest, facts.config, card or CardFacts()))
-            files = {name: sha256_file(aside / name) for name in (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME)}
-            write_text(
-                aside / MANIFEST_NAME,
-                json.dumps({**manifest.to_json(), "files": files}, indent=2, ensure_ascii=False) + "\n",
-            )
-            aside.chmod(0o755)
-            aside.rename(directory / str(version))
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
-        sync_directory(directory)
+        manifest = Manifest(
+            schema=1, adapter=adapter, version=version, base_sha256=base_sha256, lora_rank=copy.facts.lora_rank,
+            created=datetime.now(UTC).isoformat(timespec="seconds"), files={}, **asdict(provenance),
+        )  # fmt: skip
+        write_text(copy.path / CARD_NAME, render_card(manifest, copy.facts.config, card or CardFacts()))
+        files = {**copy.files, CARD_NAME: sha256_file(copy.path / CARD_NAME)}
+        write_text(
+            copy.path / MANIFEST_NAME,
+            json.dumps({**manifest.to_json(), "files": files}, indent=2, ensure_ascii=False) + "\n",
+        )
+        publish(copy.path, directory / str(version))
     return version
-
-
-def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as reader, target.open("wb") as writer:
-        shutil.copyfileobj(reader, writer)
-        writer.flush()
-        os.fsync(writer.fileno())
-
-
-def _public_name(base_model: str) -> str:
-    """A hub id as it is; a directory by its name."""
-    return base_id(base_model) if Path(base_model).is_dir() else base_model

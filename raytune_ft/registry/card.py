@@ -44,8 +44,9 @@ def render_card(manifest: Manifest, peft_config: Mapping[str, Any], facts: CardF
         f"# {manifest.adapter}, version {manifest.version}", "",
         f"A LoRA adapter of `{shown_base}`, the winner (trial {manifest.trial}) of the study `{manifest.study}`.",
         f"Ask it in the form it was trained on: {asked}.", "",
-        *(["**Promoted with --force: a gain over the base was not shown.**", ""] if manifest.forced else []),
+        *([_forced(manifest), ""] if manifest.forced else []),
         "## Base against this adapter", "", *_metrics(manifest.metrics, facts.test_rows), "",
+        *(["## Gates", "", *_gates(manifest.gates), ""] if manifest.gates else []),
         "## Data", "", f"Fingerprint `{manifest.data_fingerprint}`.", "",
         *[f"- {split}: {count} rows" for split, count in facts.rows.items()],
         *[f"- {count} rows of {pair} are the same" for pair, count in facts.duplicates.items()], "",
@@ -57,6 +58,17 @@ def render_card(manifest: Manifest, peft_config: Mapping[str, Any], facts: CardF
         f"{manifest.created}. Base weights sha256 `{manifest.base_sha256}`.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _forced(manifest: Manifest) -> str:
+    refused = [name for name, gate in manifest.gates.items() if gate.get("passed") is False]
+    return f"**Promoted with --force, although these gates refused: {', '.join(refused) or 'gain'}.**"
+
+
+def _gates(gates: Mapping[str, Any]) -> list[str]:
+    words = {True: "passed", False: "refused", None: "not run"}
+    shown = [(name, words[gate.get("passed")], str(gate.get("reason", ""))) for name, gate in gates.items()]
+    return ["| gate | | |", "|---|---|---|", *[f"| {' | '.join(row)} |" for row in shown]]
 
 
 def _metrics(metrics: Mapping[str, Any], test_rows: int | None) -> list[str]:

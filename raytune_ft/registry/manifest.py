@@ -46,7 +46,9 @@ class Manifest(Strict):
     command: str
     """What made it."""
     forced: bool = False
-    """Promoted although the gain over the base was not shown."""
+    """Promoted although a gate refused."""
+    gates: dict[str, Any] = Field(default_factory=dict)
+    """Gate -> {"passed": true, false or null (not run), "reason", and what it measured}."""
     files: dict[str, str]
     """File name -> hex sha256, for every file but this one."""
 

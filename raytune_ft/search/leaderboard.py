@@ -10,6 +10,7 @@ from raytune_ft.config.goals import Metric
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.search.causes import NothingWon, causes_of
 from raytune_ft.search.goals import goals_of, on_front, ranking, rule_words, sign, values_in
+from raytune_ft.training.base_weights import recorded_base_sha256
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -114,7 +115,16 @@ def choose_winner(experiment: Experiment, run: RunDirectory, board: list[Row], f
             "step": winner.step,
             "adapter": winner.checkpoint,
             "base_model": experiment.base_model,
+            "base_sha256": _base_sha256(experiment, run, winner),
             "data_fingerprint": fingerprint,
         },
     )
     return winner
+
+
+def _base_sha256(experiment: Experiment, run: RunDirectory, winner: Row) -> str | None:
+    """Of the weights it was trained on: what was recorded of this very winner before, else of those that lie there."""
+    before = read_json(run.winner) if run.winner.is_file() else {}
+    if (before.get("trial"), before.get("step")) == (winner.trial, winner.step) and before.get("base_sha256"):
+        return str(before["base_sha256"])
+    return recorded_base_sha256(experiment.base_model)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import optuna
 
 MAY_CHANGE = {"search.trials", "search.max_concurrent"}
-MAY_CHANGE_BELOW = ("search.budget.",)
+MAY_CHANGE_BELOW = ("search.budget.", "promotion.")
 
 
 @contextmanager

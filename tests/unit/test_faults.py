@@ -47,7 +47,7 @@ SHOWN_BY = {
     },
     12: {  # every trial fails
         "unit/search/test_causes.py": ["test_fault_12_every_trial_fails_and_the_causes_are_counted"],
-        "unit/registry/test_registry_promote.py": ["test_fault_12_a_run_whose_trials_all_failed_promotes_nothing"],
+        "unit/promotion/test_promote.py": ["test_fault_12_a_run_whose_trials_all_failed_promotes_nothing"],
         "integration/test_sweep.py": ["test_when_every_trial_fails_the_causes_are_listed"],
     },
     15: {  # two sweeps on one storage, a locked one

@@ -1,0 +1,57 @@
+"""`promotion:`: the gates that a winner has to pass; `null` switches one off, and the version's card says so."""
+
+from __future__ import annotations
+
+from pydantic import Field, StrictFloat, StrictInt
+
+from raytune_ft.config.model import Strict
+
+
+class GainGate(Strict):
+    """The interval of winner minus base lies wholly on the better side, on the first of `evaluate.metrics` that isn't
+    the loss, or on the loss."""
+
+
+class NoWorseGate(Strict):
+    """The winner is not worse than the champion on the run's test split, by a paired bootstrap."""
+
+    margin: StrictFloat = Field(0.02, ge=0.0)
+    """How much worse the mean may be, in the metric's own units; an interval all on the worse side always refuses."""
+
+
+class RetentionGate(Strict):
+    """The adapter has not forgotten general text: its perplexity relative to the base's, measured by `evaluate`."""
+
+    max_ratio: StrictFloat = Field(1.5, gt=1.0)
+    """Perplexity with the adapter / perplexity of the base, at most."""
+    text: str | None = None
+    """Your own text: JSONL with {"text"}, or a .txt file whose paragraphs are parted by blank lines; by default 40
+    short paragraphs that come with the package. The first 200 texts count, and 256 tokens of each."""
+
+
+class ParityGate(Strict):
+    """What vLLM answers with the registry's copy is what transformers answers with the run's adapter."""
+
+    rows: StrictInt = Field(16, ge=1)
+    """Rows of the test split that both are asked."""
+    max_mean_drift: StrictFloat = Field(0.1, gt=0.0)
+    """Mean absolute difference of the true answers' log-probabilities, in nats per token, at most."""
+    clear_margin: StrictFloat = Field(1.0, gt=0.0)
+    """Where transformers' likeliest token leads the next by this many nats, vLLM has to choose it too."""
+    gpu_memory_utilization: StrictFloat | None = Field(None, gt=0.0, le=1.0)
+    """Share of the GPU's memory for this engine, where an endpoint holds the rest; by default vLLM's."""
+    timeout_s: StrictInt = Field(900, ge=10)
+    """Seconds for each of the two engines."""
+
+
+class PromotionConfig(Strict):
+    """What `promote` asks of a winner. Whole files, the same base and a format that vLLM loads are always asked."""
+
+    gain: GainGate | None = GainGate()
+    """Better than the base."""
+    no_worse: NoWorseGate | None = NoWorseGate()
+    """Not worse than the champion."""
+    retention: RetentionGate | None = RetentionGate()
+    """Still fluent in general text."""
+    parity: ParityGate | None = ParityGate()
+    """Served as it was trained."""

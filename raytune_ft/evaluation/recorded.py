@@ -1,0 +1,59 @@
+"""Scores row by row, as `evaluate` leaves them for the comparison with a champion."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raytune_ft.errors import IntegrityError
+from raytune_ft.paths import read_json, write_text
+
+if TYPE_CHECKING:
+    from raytune_ft.evaluation.scoring import Scores
+
+_PARTS = ("loss", "tokens", "choice", "expected")
+
+
+def scores_to_json(scores: Scores) -> dict[str, Any]:
+    """One list a part, null for parts that the rows don't have."""
+    parts = {name: getattr(scores, name) for name in _PARTS}
+    return {name: None if values is None else values.tolist() for name, values in parts.items()}
+
+
+def scores_from_json(values: dict[str, Any]) -> Scores:
+    """The inverse of `scores_to_json`; raises KeyError or ValueError where it isn't that."""
+    import numpy as np
+
+    from raytune_ft.evaluation.scoring import Scores
+
+    kinds = {"loss": np.float64, "tokens": np.int64, "choice": np.int64, "expected": np.int64}
+    parts = {name: None if values[name] is None else np.asarray(values[name], kinds[name]) for name in _PARTS}
+    if len({len(part) for part in parts.values() if part is not None}) != 1:
+        raise ValueError("its parts differ in length")
+    return Scores(**parts)  # type: ignore[arg-type]
+
+
+def write_scores(path: Path, adapter_sha256: str, scores: Scores) -> None:
+    """Writes the winner's scores, and which weights they are of."""
+    write_text(path, json.dumps({"schema": 1, "adapter_sha256": adapter_sha256, **scores_to_json(scores)}) + "\n")
+
+
+def read_scores(path: Path, adapter_sha256: str) -> Scores:
+    """Reads them back.
+
+    Raises:
+        IntegrityError: They are missing, not whole, or of other weights.
+    """
+    again = "run raytune-ft evaluate again"
+    if not path.is_file():
+        raise IntegrityError(f"{path}: is missing; {again}")
+    found = read_json(path)
+    try:
+        if found["adapter_sha256"] != adapter_sha256:
+            raise IntegrityError(f"{path}: was made for other weights than the winner's; {again}")
+        return scores_from_json(found)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, IntegrityError):
+            raise
+        raise IntegrityError(f"{path}: is not what evaluate writes ({error}); {again}") from error

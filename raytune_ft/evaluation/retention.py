@@ -1,0 +1,79 @@
+"""How well a model still predicts general text: its perplexity, which fine-tuning on one task can ruin."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.errors import InputError
+from raytune_ft.evaluation.scoring import score
+
+SHIPPED = Path(__file__).with_name("general_text.txt")
+MAX_TEXTS = 200
+MAX_TOKENS = 256  # of one text
+_BATCH = 4  # rows; every token has a loss here, so a batch holds its logits over the whole vocabulary
+
+
+@dataclass(frozen=True)
+class GeneralText:
+    """Texts, and what tells them from others."""
+
+    texts: tuple[str, ...]
+    sha256: str
+
+
+def general_text(path: str | None) -> GeneralText:
+    """The texts of a JSONL file with {"text"}, of the paragraphs of any other file, or those of the package.
+
+    Raises:
+        InputError: The file is missing or holds no text.
+    """
+    source = Path(path) if path else SHIPPED
+    where = "promotion.retention.text"
+    try:
+        content = source.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(where, f"{source}: {error}", "give a UTF-8 text or JSONL file") from None
+    if source.suffix == ".jsonl":
+        found = [_text_of(source, number, line) for number, line in enumerate(content.split("\n"), 1) if line.strip()]
+    else:
+        found = [" ".join(part.split()) for part in re.split(r"\n\s*\n", content)]
+    texts = tuple(text for text in found if text.strip())[:MAX_TEXTS]
+    if not texts:
+        raise InputError(where, f"{source}: holds no text", "give some dozens of ordinary paragraphs")
+    return GeneralText(texts, hashlib.sha256("\n\n".join(texts).encode()).hexdigest())
+
+
+def _text_of(source: Path, number: int, line: str) -> str:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{source}:{number}", f"not JSON ({error})", 'write {"text": "..."}') from None
+    text = value.get("text") if isinstance(value, dict) else None
+    if not isinstance(text, str):
+        raise InputError(f"{source}:{number}", 'has no "text"', 'write {"text": "..."}')
+    return text
+
+
+def tokenised(text: GeneralText, tokenizer: Any) -> Any:
+    """The texts as rows in which every token but the first has a loss."""
+    from datasets import Dataset
+
+    ids = tokenizer(list(text.texts), truncation=True, max_length=MAX_TOKENS)["input_ids"]
+    rows = [{"input_ids": each, "labels": each} for each in ids if len(each) > 1]
+    if not rows:
+        raise InputError("promotion.retention.text", "no text has two tokens", "give ordinary paragraphs")
+    return Dataset.from_list(rows)
+
+
+def perplexity(model: Any, rows: Any, pad_token_id: int) -> tuple[float, int]:
+    """Perplexity over all tokens of `tokenised` rows, and how many tokens these are; infinite where the loss is."""
+    scores = score(model, rows, pad_token_id, [], _BATCH, lambda done, rows: None)
+    tokens = int(scores.tokens.sum())
+    mean = float((scores.loss * scores.tokens).sum()) / tokens
+    return (math.exp(mean) if mean < 700 else math.inf), tokens

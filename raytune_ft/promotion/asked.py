@@ -1,0 +1,84 @@
+"""The held-out rows that transformers and vLLM are both asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.data.tokenize import IGNORED
+from raytune_ft.data.tokenizer import encode
+
+_MAX_ANSWER = 256  # tokens; what comes after them tells no more
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One row.
+
+    Attributes:
+        prompt: Token ids before the last answer, as the run tokenised them.
+        answer: Token ids of the true answer.
+        asked: What a client sends: a text, or messages; None where the run cut the row to length, so that only its
+            tokens are the same question.
+        length: Tokens that the question, as a client sends it, and the answer take.
+    """
+
+    prompt: list[int]
+    answer: list[int]
+    asked: str | list[dict[str, Any]] | None
+    length: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As the engines are told it."""
+        return asdict(self)
+
+
+def choose_rows(tokenised: Any, raw: Path, tokenizer: Any, count: int) -> list[Asked]:
+    """`count` rows of the test split, evenly spaced, or all where there are fewer.
+
+    Args:
+        tokenised: The split, with `input_ids` and `labels`.
+        raw: The same rows as JSONL, before they were tokenised.
+        tokenizer: The base's, as it is now.
+        count: How many.
+    """
+    total = len(tokenised)
+    wanted = [at * total // min(count, total) for at in range(min(count, total))]
+    lines = [line for line in raw.read_text(encoding="utf-8").split("\n") if line]  # an answer may hold U+2028
+    return [_row(tokenised[at], json.loads(lines[at]), tokenizer) for at in wanted]
+
+
+def _row(tokens: Mapping[str, Any], raw: Mapping[str, Any], tokenizer: Any) -> Asked:
+    ids, labels = list(tokens["input_ids"]), list(tokens["labels"])
+    end = max(at for at, label in enumerate(labels) if label != IGNORED) + 1
+    start = end
+    while start > 0 and labels[start - 1] != IGNORED:
+        start -= 1
+    if start <= 1:  # every token has a loss, so where the answer begins is not marked
+        start, question = max(1, end // 2), None
+    else:
+        question = _question(raw)
+    prompt, answer = ids[:start], ids[start : min(end, start + _MAX_ANSWER)]
+    read = _read(question, tokenizer) if question is not None else prompt
+    if len(read) > len(prompt):  # cut to length
+        question, read = None, prompt
+    return Asked(prompt, answer, question, max(len(read), len(prompt)) + len(answer))
+
+
+def _question(raw: Mapping[str, Any]) -> str | list[dict[str, Any]]:
+    """What stands before the last answer."""
+    if "prompt" in raw:
+        return str(raw["prompt"])
+    messages: Sequence[Mapping[str, Any]] = raw["messages"]
+    last = max(at for at, message in enumerate(messages) if message["role"] == "assistant")
+    return [dict(message) for message in messages[:last]]
+
+
+def _read(question: str | list[dict[str, Any]], tokenizer: Any) -> list[int]:
+    if isinstance(question, str):
+        return encode(tokenizer, [question], special_tokens=True)[0]
+    ids: list[int] = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_dict=True)["input_ids"]
+    return ids

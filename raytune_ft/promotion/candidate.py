@@ -1,0 +1,122 @@
+"""What a run offers: its winner, and the evaluation that was made of that very adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.load import load_experiment
+from raytune_ft.errors import InputError, IntegrityError, RaytuneError
+from raytune_ft.paths import RunDirectory, read_json, sha256_file
+from raytune_ft.promotion.gates import Verdict
+from raytune_ft.registry.adapter import WEIGHTS_NAME, check_adapter
+from raytune_ft.registry.base import base_id, base_sha256
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The winner of a run, its files whole and evaluated.
+
+    Attributes:
+        run: The run directory.
+        experiment: As it was resolved.
+        winner: winner.json.
+        evaluation: evaluation.json.
+        data: data/manifest.json.
+        source: Directory of the winner's adapter.
+        adapter_sha256: Of its weights.
+    """
+
+    run: RunDirectory
+    experiment: Experiment
+    winner: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+    data: Mapping[str, Any]
+    source: Path
+    adapter_sha256: str
+
+    @property
+    def adapter(self) -> str:
+        return self.experiment.adapter_name
+
+
+def read_candidate(run: RunDirectory) -> tuple[Candidate, list[Verdict]]:
+    """Opens what the run offers, with the verdicts of the gates `files` and `format`.
+
+    Raises:
+        InputError: The run has no winner or no evaluation yet.
+        IntegrityError: The adapter is broken, or the evaluation was made for other weights.
+        RaytuneError: The adapter is of another base, or can't be served.
+    """
+    winner = _mapping(run.winner, "run the sweep first; a sweep whose trials all failed leaves no winner")
+    experiment = load_experiment(run.experiment)
+    source = _winner_directory(run, winner)
+    facts = check_adapter(source, experiment.base_model)
+    if base_id(str(winner["base_model"])) != base_id(experiment.base_model):
+        raise RaytuneError(
+            f"{run.winner}: base_model {winner['base_model']!r} is not {experiment.base_model!r} of {run.experiment}"
+        )
+    evaluation = _mapping(run.evaluation, f"run: raytune-ft evaluate {run.root}")
+    digest = sha256_file(source / WEIGHTS_NAME)
+    _check_same_winner(run, winner, evaluation, source, digest)
+    data = _mapping(run.data / "manifest.json", "run the sweep again")
+    verdicts = [
+        Verdict("files", True, f"whole, and the weights that were evaluated (sha256 {digest[:12]})"),
+        Verdict("format", True, f"LoRA of rank {facts.lora_rank} in safetensors, with nothing that vLLM can't load"),
+    ]
+    return Candidate(run, experiment, winner, evaluation, data, source, digest), verdicts
+
+
+def same_base(candidate: Candidate) -> tuple[Verdict, str]:
+    """Whether the base's weights are those that the run was trained and evaluated on, and their hash."""
+    now = base_sha256(candidate.experiment.base_model)
+    recorded = {
+        "trained": candidate.winner.get("base_sha256"),
+        "evaluated": candidate.evaluation["winner"].get("base_sha256"),
+    }
+    for step, digest in recorded.items():
+        if digest not in (None, now):
+            reason = f"the run was {step} on weights of sha256 {digest[:12]}, {candidate.experiment.base_model} has "
+            return Verdict("base", False, f"{reason}{now[:12]}; put them back, or run it again"), now
+    if recorded["trained"] is None:
+        reason = "by its name and its tensors' shapes; the run recorded no hash of its weights"
+    else:
+        reason = f"the weights that it was trained on (sha256 {now[:12]})"
+    return Verdict("base", True, reason, {"base_sha256": now}), now
+
+
+def _mapping(path: Path, remedy: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(str(path), "is missing", remedy)
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise IntegrityError(f"{path}: must be a JSON object; run the step again")
+    return value
+
+
+def _winner_directory(run: RunDirectory, winner: Mapping[str, Any]) -> Path:
+    """The winner's adapter; winner.json can't point out of its run."""
+    root = run.root.resolve()
+    path = (root / str(winner["adapter"])).resolve()
+    if not path.is_relative_to(root):
+        raise IntegrityError(f"{run.winner}: adapter {winner['adapter']!r} lies outside the run; run the sweep again")
+    if not path.is_dir():
+        raise IntegrityError(f"{run.winner}: adapter {winner['adapter']!r} is missing; run the sweep again")
+    return path
+
+
+def _check_same_winner(
+    run: RunDirectory, winner: Mapping[str, Any], evaluation: Mapping[str, Any], source: Path, digest: str
+) -> None:
+    evaluated = evaluation.get("winner") or {}
+    again = f"run: raytune-ft evaluate {run.root}"
+    if (evaluated.get("trial"), evaluated.get("step")) != (winner["trial"], winner["step"]):
+        raise IntegrityError(
+            f"{run.evaluation}: was made for trial {evaluated.get('trial')} at step {evaluated.get('step')}, "
+            f"the winner is trial {winner['trial']} at step {winner['step']}; {again}"
+        )
+    if evaluated.get("adapter_sha256") != digest:
+        raise IntegrityError(f"{run.evaluation}: was made for other weights than {source / WEIGHTS_NAME}; {again}")

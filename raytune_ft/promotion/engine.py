@@ -1,0 +1,109 @@
+"""The vLLM side: `python -m raytune_ft.promotion.engine SPEC RESULT`.
+
+Starts vLLM as the endpoint does, loads the registry's copy of the adapter as the endpoint would, and asks the rows in
+the form in which clients send them. Read against vllm 0.29.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from raytune_ft.promotion.child import child_main
+from raytune_ft.registry.base import base_id
+from raytune_ft.serving.app import engine_settings
+from raytune_ft.serving.capacity import Capacity
+from raytune_ft.serving.catalog import Catalog, served_rank
+from raytune_ft.serving.settings import ServeArgs
+
+_ENVIRONMENT = {
+    "VLLM_HOST_IP": "127.0.0.1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process, which ends as a whole
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+def work(spec: dict[str, Any]) -> Mapping[str, Any]:
+    """Spec: `base_model`, `base_sha256`, `adapter` (directory), `lora_rank`, `max_model_len`, `trust_remote_code`,
+    `gpu_memory_utilization` (or null), `rows` (see `asked.Asked`), `greedy` (tokens).
+
+    Returns:
+        `answers`: one for each row, see `parity.Answer`.
+    """
+    engine, lora = _start(spec)
+    from vllm import SamplingParams
+    from vllm.inputs import TokensPrompt
+
+    greedy = SamplingParams(temperature=0.0, max_tokens=spec["greedy"], detokenize=False)
+    given = _ask(engine, lora, spec["rows"], greedy)
+    # As the endpoint reads the prompt, not as the run tokenised it: what differs there has to show.
+    texts = [[*output.prompt_token_ids, *row["answer"]] for output, row in zip(given, spec["rows"], strict=True)]
+    scored = engine.generate(
+        [TokensPrompt(prompt_token_ids=ids) for ids in texts],
+        SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False),
+        lora_request=lora, use_tqdm=False,
+    )  # fmt: skip
+    return {
+        "answers": [
+            {
+                "logprobs": _logprobs(output.prompt_logprobs, ids, len(row["answer"])),
+                "tokens": list(asked.outputs[0].token_ids),
+                "read_otherwise": list(asked.prompt_token_ids) != row["prompt"],
+            }
+            for output, ids, row, asked in zip(scored, texts, spec["rows"], given, strict=True)
+        ]
+    }
+
+
+def _start(spec: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The engine, with the settings of the endpoint, and the adapter as a request names it."""
+    import torch
+
+    gpus = int(torch.cuda.is_available())
+    args = ServeArgs(
+        base_model=spec["base_model"], max_model_len=spec["max_model_len"],
+        trust_remote_code=spec["trust_remote_code"],
+    )  # fmt: skip
+    catalog = Catalog(
+        base=base_id(spec["base_model"]), base_sha256=spec["base_sha256"], registry=spec["adapter"], adapters=(),
+        max_lora_rank=served_rank(spec["lora_rank"]), capacity=Capacity(per_batch=1, loaded=1),
+    )  # fmt: skip
+    settings = engine_settings(args, catalog, gpus)
+    os.environ.update(settings["runtime_env"]["env_vars"] | _ENVIRONMENT)
+    from vllm import LLM
+    from vllm.lora.request import LoRARequest
+
+    options = dict(settings["engine_kwargs"])
+    if gpus and spec["gpu_memory_utilization"]:
+        options["gpu_memory_utilization"] = spec["gpu_memory_utilization"]
+    engine = LLM(model=settings["model_loading_config"]["model_source"], max_num_seqs=16, **options)
+    return engine, LoRARequest("candidate", 1, spec["adapter"])
+
+
+def _ask(engine: Any, lora: Any, rows: list[dict[str, Any]], params: Any) -> list[Any]:
+    """The likeliest answer to each row: to its text, its messages, or where it was cut to length, its tokens."""
+    from vllm.inputs import TokensPrompt
+
+    options: dict[str, Any] = {"use_tqdm": False, "lora_request": lora}
+    chats = [at for at, row in enumerate(rows) if isinstance(row["asked"], list)]
+    texts = [at for at in range(len(rows)) if at not in chats]
+    found: dict[int, Any] = {}
+    if chats:
+        found |= zip(chats, engine.chat([rows[at]["asked"] for at in chats], params, **options), strict=True)
+    if texts:
+        tokens = {at: TokensPrompt(prompt_token_ids=rows[at]["prompt"]) for at in texts}
+        prompts = [tokens[at] if rows[at]["asked"] is None else rows[at]["asked"] for at in texts]
+        found |= zip(texts, engine.generate(prompts, params, **options), strict=True)
+    return [found[at] for at in range(len(rows))]
+
+
+def _logprobs(positions: Any, ids: list[int], count: int) -> list[float]:
+    """Log-probabilities of the last `count` tokens of a prompt."""
+    first = len(ids) - count
+    return [float(positions[at][ids[at]].logprob) for at in range(first, len(ids))]
+
+
+if __name__ == "__main__":
+    child_main(work)

@@ -1,0 +1,110 @@
+"""The gates that take an engine: `no_worse` and `parity`. transformers ends before vLLM starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from raytune_ft.promotion import child
+from raytune_ft.promotion.candidate import Candidate
+from raytune_ft.promotion.gates import Gates
+from raytune_ft.promotion.no_worse import Champion, champion_of, judge_no_worse, judge_unscored
+from raytune_ft.promotion.parity import GREEDY_TOKENS, Answer, ask_vllm, judge_parity
+from raytune_ft.registry.staging import StagedAdapter
+from raytune_ft.registry.store import Registry
+
+_REFERENCE = "raytune_ft.promotion.reference"
+_REFERENCE_TIMEOUT_S = 6 * 3600.0  # a champion on a large test split
+
+
+@dataclass(frozen=True)
+class Engines:
+    """What both gates look at.
+
+    Attributes:
+        candidate: The run's winner.
+        copy: What the registry would serve of it.
+        base_sha256: Of the base's weights.
+        metric: What winner and champion are compared by.
+        say: Told what is going on.
+    """
+
+    candidate: Candidate
+    copy: StagedAdapter
+    base_sha256: str
+    metric: str
+    say: Callable[[str], None]
+
+    def judge(self, registry: Registry, gates: Gates) -> None:
+        """Asks both gates; `no_worse` again where another promotion moved the champion in the meantime.
+
+        Raises:
+            GateRefusedError: One refused.
+            RaytuneError: An engine failed.
+        """
+        parity = gates.wanted("parity")
+        if not gates.wanted("no_worse"):
+            gates.leave_out("no_worse")
+            if parity:
+                self._ask(None, gates, parity=True)
+        else:
+            champion = champion_of(registry, self.candidate.adapter)
+            self._against(champion, gates, parity=parity)
+            while (now := champion_of(registry, self.candidate.adapter)) != champion:
+                champion = now
+                self.say(f"the champion is {now.reference if now else 'gone'} now; comparing with it")
+                self._against(champion, gates, parity=False)
+        if not parity:
+            gates.leave_out("parity")
+
+    def _against(self, champion: Champion | None, gates: Gates, *, parity: bool) -> None:
+        verdict = judge_unscored(champion, self.candidate.source, self.candidate.adapter_sha256, self.base_sha256)
+        if verdict is not None:
+            gates.take(verdict)
+            champion = None
+        if champion is not None or parity:
+            self._ask(champion, gates, parity=parity)
+
+    def _ask(self, champion: Champion | None, gates: Gates, *, parity: bool) -> None:
+        """Runs transformers for what is wanted of it, judges the champion, then runs vLLM."""
+        settings = self.candidate.experiment.promotion
+        gate = settings.parity if parity else None
+        spec = {
+            "run": str(self.candidate.run.root),
+            "winner": str(self.candidate.source),
+            "champion": str(champion.path) if champion else None,
+            "rows": gate.rows if gate else 0,
+            "greedy": GREEDY_TOKENS,
+        }
+        asked = f"asking {gate.rows} held-out rows of transformers, with the run's adapter" if gate else None
+        self.say(asked or "starting transformers")
+        found = child.run_child(_REFERENCE, spec, _REFERENCE_TIMEOUT_S, self.say, "transformers")
+        if champion is not None:
+            self._judge_champion(champion, found["champion"], gates)
+        if gate is not None:
+            self.say("asking the same of vLLM, with the registry's copy")
+            served = ask_vllm(
+                gate, found["rows"], self.say, adapter=str(self.copy.path), lora_rank=self.copy.facts.lora_rank,
+                base_model=self.candidate.experiment.base_model, base_sha256=self.base_sha256,
+                trust_remote_code=self.candidate.experiment.trust_remote_code,
+            )  # fmt: skip
+            gates.take(judge_parity([Answer(**each) for each in found["answers"]], served, gate))
+
+    def _judge_champion(self, champion: Champion, scores: dict[str, Any], gates: Gates) -> None:
+        from raytune_ft.evaluation.recorded import read_scores, scores_from_json
+
+        candidate, gate = self.candidate, self.candidate.experiment.promotion.no_worse
+        assert gate is not None  # it is wanted
+        gates.take(
+            judge_no_worse(
+                champion,
+                scores_from_json(scores),
+                read_scores(candidate.run.scores, candidate.adapter_sha256),
+                self.metric,
+                gate,
+                candidate.experiment.evaluate,
+                candidate.experiment.seed,
+                str(candidate.winner["data_fingerprint"]),
+            )
+        )

@@ -1,0 +1,75 @@
+"""The gates that are judged by what `evaluate` wrote: gain over the base, and retention of general text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.config.promotion import RetentionGate
+from raytune_ft.errors import IntegrityError
+from raytune_ft.promotion.gates import Verdict
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The winner's difference to the base on one metric, with its interval."""
+
+    metric: str
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def shown(self) -> bool:
+        """Whether the whole interval lies on the better side of zero."""
+        return self.high < 0 if less_is_better(self.metric) else self.low > 0
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+
+
+def less_is_better(metric: str) -> bool:
+    """True of `loss` alone."""
+    return metric == "loss"
+
+
+def gain_of(path: Path, evaluation: Mapping[str, Any]) -> Gain:
+    """The difference on the first metric that isn't the loss, or on the loss.
+
+    Raises:
+        IntegrityError: The evaluation has none.
+    """
+    differences: dict[str, dict[str, float]] = evaluation.get("difference") or {}
+    metric = next((name for name in evaluation.get("metrics", []) if name != "loss" and name in differences), "loss")
+    if metric not in differences:
+        raise IntegrityError(f"{path}: has no difference of base and winner; run evaluate again")
+    found = differences[metric]
+    return Gain(metric, float(found["mean"]), float(found["low"]), float(found["high"]))
+
+
+def judge_gain(gain: Gain) -> Verdict:
+    """Refuses where the interval holds zero, or the gain is a loss."""
+    numbers = {"metric": gain.metric, "mean": gain.mean, "low": gain.low, "high": gain.high}
+    reason = f"{gain}" if gain.shown else f"no gain over the base is shown: {gain}"
+    return Verdict("gain", gain.shown, reason, numbers)
+
+
+def judge_retention(path: Path, evaluation: Mapping[str, Any], limit: RetentionGate) -> Verdict:
+    """Refuses where general text has become too unlikely.
+
+    Raises:
+        IntegrityError: The evaluation did not measure it.
+    """
+    found = evaluation.get("retention")
+    if not isinstance(found, dict) or not {"base", "winner", "ratio"} <= found.keys():
+        raise IntegrityError(f"{path}: has no perplexity of general text; run evaluate again, or --skip retention")
+    ratio = float(found["ratio"])
+    numbers = {"base": found["base"], "winner": found["winner"], "ratio": ratio, "max_ratio": limit.max_ratio}
+    perplexities = f"perplexity of general text {found['winner']:.2f}, the base's {found['base']:.2f}"
+    passed = ratio <= limit.max_ratio  # false for nan too
+    sign = "within" if passed else "above"
+    return Verdict(
+        "retention", passed, f"{perplexities}: {ratio:.3f} times, {sign} the limit {limit.max_ratio:g}", numbers
+    )

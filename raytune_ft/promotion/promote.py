@@ -1,0 +1,128 @@
+"""The winner of a run becomes a version that is served: gates from the cheapest on, then the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.config.load import load_experiment
+from raytune_ft.paths import RunDirectory
+from raytune_ft.promotion.candidate import Candidate, read_candidate, same_base
+from raytune_ft.promotion.engines import Engines
+from raytune_ft.promotion.gates import Gates
+from raytune_ft.promotion.judged import Gain, gain_of, judge_gain, judge_retention
+from raytune_ft.promotion.parity import check_engine_is_there
+from raytune_ft.registry.add import Provenance, add_staged
+from raytune_ft.registry.card import CardFacts
+from raytune_ft.registry.journal import Move
+from raytune_ft.registry.staging import staged
+from raytune_ft.registry.store import Registry
+from raytune_ft.registry.traffic import CHAMPION
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What a promotion did."""
+
+    adapter: str
+    version: int
+    alias: str
+    previous: int | None
+    path: Path
+    gain: Gain
+    forced: bool
+    gates: dict[str, Any] = field(default_factory=dict)
+
+
+def promote(
+    run: RunDirectory,
+    registry: Registry,
+    *,
+    alias: str = CHAMPION,
+    force: bool = False,
+    skip: Collection[str] = (),
+    command: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Promotion:
+    """Adds the winner of `run` to `registry` and moves `alias` to it.
+
+    Args:
+        run: The run directory.
+        registry: Where the adapter goes; as long as a gate can refuse, nothing that it lists is touched.
+        alias: `champion` or `challenger`.
+        force: Go on past the gates `gain`, `retention` and `no_worse`.
+        skip: Gates that are not run; manifest, card and journal say so.
+        command: What the card says made it; by default the plain command.
+        say: Told what is going on, a line at a time.
+
+    Raises:
+        InputError: The run has no winner or no evaluation yet, or vLLM is missing.
+        IntegrityError: The adapter is broken, or the evaluation was made for other weights.
+        GateRefusedError: A gate refused.
+        RaytuneError: The adapter is of another base, or can't be served.
+    """
+    candidate, verdicts = read_candidate(run)
+    settings = candidate.experiment.promotion
+    gates = Gates(str(run.root), settings, skip, force, say)
+    if gates.wanted("parity"):
+        check_engine_is_there()
+    for verdict in verdicts:
+        gates.take(verdict)
+    base, base_sha256 = same_base(candidate)
+    gates.take(base)
+    gain = gain_of(run.evaluation, candidate.evaluation)
+    if gates.wanted("gain"):
+        gates.take(judge_gain(gain))
+    else:
+        gates.leave_out("gain")
+    if settings.retention is not None and gates.wanted("retention"):
+        gates.take(judge_retention(run.evaluation, candidate.evaluation, settings.retention))
+    else:
+        gates.leave_out("retention")
+    with staged(registry, candidate.adapter, candidate.source, candidate.experiment.base_model) as copy:
+        Engines(candidate, copy, base_sha256, gain.metric, say).judge(registry, gates)
+        provenance = _provenance(candidate, gates, command)
+        version = add_staged(registry, candidate.adapter, copy, provenance, base_sha256, _card_facts(candidate))
+    move = Move(action="promote", command=provenance.command, gates=provenance.gates, forced=provenance.forced)
+    previous = registry.set_alias(candidate.adapter, alias, version, move=move)
+    path = registry.path(candidate.adapter, version)
+    return Promotion(candidate.adapter, version, alias, previous, path, gain, provenance.forced, provenance.gates)
+
+
+def adapter_of(run: RunDirectory) -> str:
+    """The adapter's name that the run's experiment gives."""
+    return load_experiment(run.experiment).adapter_name
+
+
+def _provenance(candidate: Candidate, gates: Gates, command: str | None) -> Provenance:
+    winner, evaluation, data = candidate.winner, candidate.evaluation, candidate.data
+    typed = f"raytune-ft promote {_as_typed(candidate.run.root)}" + (" --force" if gates.forced else "")
+    return Provenance(
+        base_model=candidate.experiment.base_model,
+        data_fingerprint=str(winner["data_fingerprint"]),
+        form=data["form"],
+        template_sha256=data.get("template_sha256"),
+        study=str(winner["experiment"]),
+        trial=str(winner["trial"]),
+        metrics={"systems": evaluation["systems"], "difference": evaluation["difference"]},
+        command=command or typed,
+        forced=gates.forced,
+        gates=gates.to_json(),
+    )
+
+
+def _as_typed(path: Path) -> str:
+    """The path below the working directory, as a user types it; what lies above is nobody's business."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name if path.is_absolute() else str(path)
+
+
+def _card_facts(candidate: Candidate) -> CardFacts:
+    return CardFacts(
+        rows={name: int(split["rows"]) for name, split in candidate.data.get("splits", {}).items()},
+        duplicates=candidate.data.get("duplicates") or {},
+        parameters=candidate.winner.get("parameters") or {},
+        test_rows=candidate.evaluation.get("rows"),
+    )

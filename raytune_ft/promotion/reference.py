@@ -1,0 +1,117 @@
+"""The transformers side: `python -m raytune_ft.promotion.reference SPEC RESULT`.
+
+Loads the base once, scores the champion on the test split where one is given, and answers the rows that vLLM is asked
+too with the run's adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.config.load import load_experiment, with_parameters
+from raytune_ft.data.prepared import open_prepared
+from raytune_ft.data.tokenize import IGNORED
+from raytune_ft.data.tokenizer import load_tokenizer
+from raytune_ft.evaluation.recorded import scores_to_json
+from raytune_ft.evaluation.scoring import answer_logprobs, label_tokens, score
+from raytune_ft.paths import RunDirectory, read_json
+from raytune_ft.promotion.asked import Asked, choose_rows
+from raytune_ft.promotion.child import child_main, tell
+from raytune_ft.training.base_model import load_base
+
+BATCH = 8
+
+
+def work(spec: dict[str, Any]) -> Mapping[str, Any]:
+    """Spec: `run`, `winner` (directory), `champion` (directory or null), `rows` (how many), `greedy` (tokens).
+
+    Returns:
+        `champion`: its scores, or null; `rows`: those that were asked; `answers`: one for each, see `parity.Answer`.
+    """
+    import torch
+    from datasets import load_from_disk
+    from peft import PeftModel
+
+    run = RunDirectory(Path(spec["run"]))
+    experiment = with_parameters(load_experiment(run.experiment), read_json(run.winner)["parameters"])
+    tokenizer = load_tokenizer(experiment.base_model, experiment.trust_remote_code)
+    model = PeftModel.from_pretrained(load_base(experiment), spec["winner"], adapter_name="winner")
+    if torch.cuda.is_available():
+        model.to("cuda")
+    data = open_prepared(run.data)
+    rows = load_from_disk(data.split("test"))
+    champion = None
+    if spec["champion"]:
+        model.load_adapter(spec["champion"], "champion")
+        model.set_adapter("champion")
+        tell(f"scoring the champion on the {len(rows)} test rows that the winner was scored on")
+        candidates = label_tokens(tokenizer, experiment.evaluate.labels)
+        batch = experiment.evaluate.batch_size
+        champion = score(model, rows, tokenizer.pad_token_id, candidates, batch, lambda done, rows: None)
+        model.set_adapter("winner")
+    model.eval()
+    asked = choose_rows(rows, data.test_rows, tokenizer, spec["rows"]) if spec["rows"] else []
+    return {
+        "champion": scores_to_json(champion) if champion else None,
+        "rows": [row.to_json() for row in asked],
+        "answers": answers(model, asked, spec["greedy"], tokenizer.pad_token_id, tokenizer.eos_token_id),
+    }
+
+
+def answers(
+    model: Any, rows: Sequence[Asked], greedy: int, pad_token_id: int, end_token_id: int
+) -> list[dict[str, Any]]:
+    """What the model makes of each row: the true answer's log-probabilities, and the answer that it would give."""
+    found = []
+    for start in range(0, len(rows), BATCH):
+        batch = rows[start : start + BATCH]
+        tokenised = [
+            {"input_ids": row.prompt + row.answer, "labels": [IGNORED] * len(row.prompt) + row.answer} for row in batch
+        ]
+        logprobs = answer_logprobs(model, tokenised, pad_token_id)
+        steps = min(greedy, max(len(row.answer) for row in batch))
+        given = _greedy(model, [row.prompt for row in batch], steps, pad_token_id, end_token_id)
+        found += [
+            {"logprobs": each, "tokens": tokens, "margins": margins}
+            for each, (tokens, margins) in zip(logprobs, given, strict=True)
+        ]
+    return found
+
+
+def _greedy(
+    model: Any, prompts: list[list[int]], steps: int, pad_token_id: int, end_token_id: int
+) -> list[tuple[list[int], list[float]]]:
+    """The likeliest tokens, up to and with the end token, and by how many nats each leads the next."""
+    import torch
+
+    width = max(map(len, prompts))
+    device = next(model.parameters()).device
+    ids = torch.tensor([[pad_token_id] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+    positions, cache = (mask.cumsum(dim=1) - 1).clamp(min=0), None
+    chosen, leads = [], []
+    with torch.inference_mode():
+        for _ in range(steps):
+            output = model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
+                logits_to_keep=1,
+            )  # fmt: skip
+            cache = output.past_key_values
+            best = output.logits[:, -1].float().topk(2)
+            ids = best.indices[:, :1]
+            chosen.append(ids[:, 0].tolist())
+            leads.append((best.values[:, 0] - best.values[:, 1]).tolist())
+            mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
+            positions = positions[:, -1:] + 1
+    found = []
+    for row in range(len(prompts)):
+        tokens = [step[row] for step in chosen]
+        length = tokens.index(end_token_id) + 1 if end_token_id in tokens else len(tokens)
+        found.append((tokens[:length], [step[row] for step in leads][:length]))
+    return found
+
+
+if __name__ == "__main__":
+    child_main(work)

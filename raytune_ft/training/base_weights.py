@@ -1,0 +1,55 @@
+"""Where the weights of a base model are, and their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from raytune_ft.errors import InputError
+from raytune_ft.paths import sha256_file
+
+
+def base_directory(base_model: str) -> Path:
+    """Directory of the base's files: `base_model` itself, or its snapshot in the Hugging Face cache.
+
+    Raises:
+        InputError: It is neither.
+    """
+    path = Path(base_model).expanduser()
+    if (path / "config.json").is_file():
+        return path
+    if path.is_dir() or path.is_absolute() or base_model.count("/") > 1 or base_model.startswith("."):
+        raise InputError(base_model, "is not a model directory (no config.json)", "fetch it, or correct base_model")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(base_model, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        raise InputError(
+            base_model, "is neither a model directory nor in the Hugging Face cache", f"run: hf download {base_model}"
+        ) from error
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a model directory, sorted by name."""
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise InputError(str(directory), "holds no *.safetensors", "convert the weights with save_pretrained")
+    return files
+
+
+def base_sha256(base_model: str) -> str:
+    """sha256 over the sorted sha256 of each safetensors file: equal weights under any path hash equally."""
+    digests = sorted(sha256_file(path) for path in weight_files(base_directory(base_model)))
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def recorded_base_sha256(base_model: str) -> str | None:
+    """`base_sha256`, or None where the weights don't lie on this machine, as on the head of a cluster."""
+    try:
+        return base_sha256(base_model)
+    except InputError:
+        return None
