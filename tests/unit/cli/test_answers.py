@@ -16,9 +16,8 @@ from raytune_ft.cli.app import app
 
 HEAVY = ("torch", "ray", "transformers", "vllm", "optuna", "datasets", "plotly", "pandas", "trl", "peft", "deepspeed")
 VERBS = (
-    "assets portfolio init check plan train sweep status evaluate compare promote rollback adapters serve chat submit keys "
-    "feedback monitor "
-    "report doctor"
+    "assets portfolio init check plan train sweep status evaluate compare promote rollback adapters canary journal "
+    "serve chat keys feedback monitor submit report doctor"
 )
 runner = CliRunner()
 
@@ -129,6 +128,13 @@ def test_plan_answers_programs_in_json(toy_experiment) -> None:
     planned = json.loads(result.stdout)
     assert (planned["runner"], planned["steps"], planned["worker_groups"]) == ("lane", {"least": 6, "most": 8}, 1)
     assert planned["memory"]["adapter_parameters"] > 0
+
+
+@pytest.mark.parametrize("verb", ["check", "plan", "sweep"])
+def test_an_earlier_study_that_is_not_there_is_said_before_anything_starts(toy_experiment, verb: str) -> None:
+    result = runner.invoke(app, [verb, str(toy_experiment()), "--set", "search.warm_start=[runs/nowhere]"])
+    assert result.exception is not None
+    assert str(result.exception).startswith("search.warm_start.0: runs/nowhere: ")
 
 
 @pytest.mark.parametrize("verb", ["check", "plan"])
