@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import socket
 import time
+import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -35,6 +37,7 @@ _ROUTES = {
     "/v1/feedback": ("POST", "feedback"),
 }
 _PROXIED = (b"forwarded", b"x-forwarded-for", b"x-real-ip")
+_log = logging.getLogger(__name__)
 _GONE = 499  # nginx's status for a client that did not wait; only the log sees it
 
 
@@ -58,16 +61,16 @@ class Guard:
         if scope["type"] != "http" or (_path(scope) == HEALTH and scope["method"] == "GET"):
             await self._app(scope, receive, send)
             return
-        record = RequestRecord(utc_now(), request_id(scope), None, _ROUTES.get(_path(scope), ("", "other"))[1], "")
+        record = RequestRecord(utc_now(), request_id(scope), None, _find(_path(scope))[1], "")
         started = time.monotonic()
         with ExitStack() as place:
             try:
                 scope[KEY_NAME] = key = self._admit(scope)
                 record = replace(record, key=key)
-                route = _route(scope)
+                _check_route(scope)
                 place.enter_context(self._places.take(key))
                 body = await self._read(scope, receive)
-                feedback = await self._take_feedback(body, key) if route == "feedback" else None
+                feedback = await self._take_feedback(body, key) if record.route == "feedback" else None
             except RequestError as error:
                 total_ms = round((time.monotonic() - started) * 1000, 1)
                 if self._records is not None:
@@ -78,7 +81,7 @@ class Guard:
             if feedback is not None:
                 await _answer(200, feedback, send)
             else:
-                await self._app(scope, _replay(body, receive), self._remember(record, route, send))
+                await self._ask(scope, _replay(body, receive), send, record)
 
     def _admit(self, scope: Message) -> str | None:
         """Name of the key, or None where no key is needed."""
@@ -124,18 +127,28 @@ class Guard:
             raise RequestError(404, "This endpoint keeps no feedback; it was started without a log.", "not_found")
         return await self._desk.take(body, key)
 
-    def _remember(self, record: RequestRecord, route: str, send: Send) -> Send:
-        """Tells the desk which requests were answered, so that feedback on them is taken."""
-        desk = self._desk
-        if desk is None or route == "models":
-            return send
+    async def _ask(self, scope: Message, receive: Receive, send: Send, record: RequestRecord) -> None:
+        """Lets the app answer, tells the desk that it did, and hides what an error of ours says from the client."""
+        started = False
 
         async def watched(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] == 200:
-                desk.answered(record.request, record.key)
+            nonlocal started
+            started = True
+            if self._desk and message.get("status") == 200 and record.route in ("chat", "completions"):
+                self._desk.answered(record.request, record.key)
             await send(message)
 
-        return watched
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if started:
+                raise  # the answer is cut, and the client sees that
+            place = traceback.extract_tb(error.__traceback__)[-1]  # not the text, which may hold a prompt
+            name = type(error).__name__
+            _log.error("request %s failed: %s in %s:%s", record.request, name, place.filename, place.lineno)
+            await refuse(
+                RequestError(500, "The request failed; the endpoint's log says where.", "internal_error"), send
+            )
 
 
 def request_id(scope: Message) -> str:
@@ -148,15 +161,19 @@ def _path(scope: Message) -> str:
     return path[len(root) :] if root and path.startswith(root + "/") else path
 
 
-def _route(scope: Message) -> str:
-    """What is asked for; everything else that the app may answer stays out of reach."""
+def _find(path: str) -> tuple[str, str]:
+    """Method and name of the route."""
+    return _ROUTES.get("/v1/models" if path.startswith("/v1/models/") else path, ("", "other"))
+
+
+def _check_route(scope: Message) -> None:
+    """Keeps everything else that the app may answer out of reach."""
     path = _path(scope)
-    method, route = _ROUTES.get("/v1/models" if path.startswith("/v1/models/") else path, ("", ""))
-    if not route:
+    method, _ = _find(path)
+    if not method:
         raise RequestError(404, f"Unknown path {path[:80]!a}.", "not_found")
     if scope["method"] != method:
         raise RequestError(405, f"{path[:80]} is asked with {method}.", "method_not_allowed")
-    return route
 
 
 def _header(scope: Message, name: bytes) -> bytes | None:

@@ -114,8 +114,8 @@ def check_drift(
         parts = [PART_ANSWER] if experiment.objective.loss_on == "all" else [PART_INPUT, PART_ANSWER]
         for part in parts:
             name = f"{part}_perplexity"
-            both = (surprise.losses(rows, part) for rows in (logged, held_out))
-            measures.append(compare_perplexity(name, *both, LIMITS[name]))
+            asked, usual = (surprise.losses(rows, part) for rows in (logged, held_out))
+            measures.append(compare_perplexity(name, asked, usual, LIMITS[name]))
     return DriftReport(
         experiment.adapter_name, len(requests), len(logged), len(training), dict(left_out), tuple(measures)
     )

@@ -240,17 +240,36 @@ def test_a_key_has_so_many_places_and_a_stream_holds_one_until_its_client_goes(t
     asyncio.run(run())
 
 
-def test_an_app_that_fails_frees_the_place(two_keys: Any) -> None:
+def test_an_app_that_fails_frees_the_place_and_tells_nobody_the_prompt(
+    two_keys: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     args, headers = two_keys
 
     async def broken(scope: Any, receive: Any, send: Any) -> None:
-        raise RuntimeError("broken")
+        raise RuntimeError(f"can't read {(await receive())['body']}")
 
     async def run() -> None:
         guard = Guard(broken, args=args)
         for _ in range(5):
-            with pytest.raises(RuntimeError, match="broken"):
-                await Client(guard, headers["alice"]).task
+            client = Client(guard, headers["alice"], b"canary-4711")
+            start, body = await client.read(), await client.read()
+            assert (start["status"], json.loads(body["body"])["error"]["code"]) == (500, "internal_error")
+            assert b"canary" not in body["body"]
+
+    asyncio.run(run())
+    assert "RuntimeError in " in caplog.text and "canary" not in caplog.text
+
+
+def test_an_answer_that_breaks_within_is_cut(two_keys: Any) -> None:
+    args, headers = two_keys
+
+    async def breaks(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("broken")
+
+    async def run() -> None:
+        with pytest.raises(RuntimeError, match="broken"):
+            await Client(Guard(breaks, args=args), headers["alice"]).task
 
     asyncio.run(run())
 
