@@ -6,16 +6,15 @@ import asyncio
 import os
 import secrets
 import shlex
-import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import chdir, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import chdir
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from raytune_ft.cluster.connection import DEFAULT_ADDRESS, reach, request_errors
 from raytune_ft.cluster.paths_on_cluster import NOT_UPLOADED, settings_for_cluster
 from raytune_ft.config.load import load_experiment
 from raytune_ft.errors import InputError, RaytuneError
@@ -23,12 +22,9 @@ from raytune_ft.errors import InputError, RaytuneError
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-CONNECT_TIMEOUT_S = 5.0
 STATUS_POLL_S = 1.0
 # Harmless switches that a job should share with who sends it. Anyone who sees the dashboard sees these: no secrets.
 FORWARDED = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "RAY_USAGE_STATS_ENABLED", "WANDB_MODE", "WANDB_SILENT")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def submit_sweep(
     client = connect(address)
     submission_id = f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     environment = {name: os.environ[name] for name in FORWARDED if name in os.environ}
-    with _request_errors(address):
+    with request_errors(address):
         client.submit_job(
             entrypoint=entrypoint,
             submission_id=submission_id,
@@ -103,7 +99,7 @@ def follow(job: Job, write: Callable[[str], Any]) -> None:
     """
     try:
         client = connect(job.address)
-        with _request_errors(job.address):
+        with request_errors(job.address):
             _tail(client, job.submission_id, write)
             while not client.get_job_status(job.submission_id).is_terminal():
                 time.sleep(STATUS_POLL_S)
@@ -128,52 +124,10 @@ def _tail(client: JobSubmissionClient, submission_id: str, write: Callable[[str]
 
 def connect(address: str) -> JobSubmissionClient:
     """The job client of the cluster at `address`, or a one-line InputError that says what is missing."""
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError("--address", f"{address!r} is not the URL of a dashboard", f"write it as {DEFAULT_ADDRESS}")
-    port = parts.port or (443 if parts.scheme == "https" else 8265)
-    unreachable = InputError(
-        address,
-        "no Ray dashboard answers",
-        "start a cluster, or forward its port: kubectl port-forward service/HEAD 8265, ssh -L 8265:127.0.0.1:8265 HEAD",
-    )
-    try:  # the job client itself waits for minutes
-        socket.create_connection((parts.hostname, port), timeout=CONNECT_TIMEOUT_S).close()
-    except OSError:
-        raise unreachable from None
-    _use_token(parts.hostname)
+    reach(address)
     # Exactly NOT_UPLOADED decides what is uploaded; a data file that git ignores is still data.
     os.environ.setdefault("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "1")
     from ray.job_submission import JobSubmissionClient
 
-    with _request_errors(address):
+    with request_errors(address):
         return JobSubmissionClient(address)
-
-
-def _use_token(host: str) -> None:
-    """Switches Ray's token authentication on where a token was given, or where this machine's own Ray made one."""
-    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    own = host in LOOPBACK and (Path.home() / ".ray" / "auth_token").is_file()
-    if given or own:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-
-
-@contextmanager
-def _request_errors(address: str) -> Iterator[None]:
-    """Turns what the job client raises into one line with a remedy."""
-    import requests
-    from ray.exceptions import AuthenticationError
-
-    remedy = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token"
-    try:
-        yield
-    except AuthenticationError as error:
-        required = "required" in str(error)
-        what = "the cluster asks for a token (401)" if required else "the cluster refuses this token (403)"
-        raise InputError(address, what, remedy) from error
-    except (ConnectionError, requests.exceptions.RequestException) as error:
-        raise InputError(address, f"the request failed ({error})", "check that it is a Ray dashboard") from error
-    except (RuntimeError, ValueError) as error:
-        if isinstance(error, RaytuneError):
-            raise
-        raise InputError(address, f"Ray refused the request ({error})", "") from error

@@ -20,6 +20,9 @@ ENGINE_ENVIRONMENT = {
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",  # it joins a request's model name to a path, unsanitised
 }
 
+VLLM_MAX_NUM_SEQS = 256  # vLLM 0.29's default on most GPUs
+IMBALANCED_REQUESTS = 8  # more requests than this between two replicas, and the less busy one is asked
+
 
 def build_app(args: ServeArgs | dict[str, Any]) -> Application:
     """Builds the application; Ray has to be started.
@@ -52,6 +55,8 @@ def engine_settings(args: ServeArgs, catalog: Catalog, gpus: int) -> dict[str, A
     }
     if gpus > 1:
         engine["tensor_parallel_size"] = gpus
+    chosen = {"gpu_memory_utilization": args.gpu_memory_utilization, "max_num_seqs": args.max_num_seqs}
+    engine |= {name: value for name, value in chosen.items() if value is not None}
     if catalog.registry is not None:
         held = catalog.capacity
         engine |= {"enable_lora": True, "max_loras": held.per_batch, "max_lora_rank": catalog.max_lora_rank}
@@ -69,13 +74,32 @@ def engine_settings(args: ServeArgs, catalog: Catalog, gpus: int) -> dict[str, A
         "engine_kwargs": engine,
         "lora_config": {"max_num_adapters_per_replica": catalog.capacity.loaded} if catalog.registry else None,
         "placement_group_config": {"bundles": [{"CPU": 1}] if on_cpu else [{"GPU": 1}] * gpus},
-        # The bundles already count the engine; the replica around it only waits.
         "deployment_config": {
+            # The bundles already count the engine; the replica around it only waits.
             "ray_actor_options": {"num_cpus": 0},
             "max_constructor_retry_count": args.start_attempts,
+            **_replicas(args),
         },
         "runtime_env": {"env_vars": environment},
     }
+
+
+def _replicas(args: ServeArgs) -> dict[str, Any]:
+    """How many engines there are, and which of them a request goes to."""
+    options: dict[str, Any] = {"num_replicas": args.replicas}
+    if args.autoscaling is not None:
+        options = {"autoscaling_config": args.autoscaling.model_dump()}
+    # Serve LLM's default has no limit, and then an adapter that one replica has loaded is asked of that one for ever.
+    several = args.replicas > 1 or args.autoscaling is not None
+    if limit := args.max_ongoing_requests or (several and (args.max_num_seqs or VLLM_MAX_NUM_SEQS)):
+        options["max_ongoing_requests"] = limit
+    if args.router == "prefix":
+        options["request_router_config"] = {
+            "request_router_class": "raytune_ft.serving.prefix_router.AdapterPrefixRouter",
+            # Ray's defaults follow the prefix however busy its replica is, and never forget one.
+            "request_router_kwargs": {"imbalanced_threshold": IMBALANCED_REQUESTS, "do_eviction": True},
+        }
+    return options
 
 
 def _gpus_of_cluster() -> int:

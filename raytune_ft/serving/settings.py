@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -28,6 +28,27 @@ class Limits(Strict):
     """Within this time a request's body has to be there."""
     max_concurrent_per_key: int = Field(64, ge=1)
     """Requests of one API key that one ingress replica works on at once; without keys, of all together."""
+
+
+class Autoscaling(Strict):
+    """Replicas that come and go with the load; the names and their meaning are Ray Serve's."""
+
+    min_replicas: int = Field(1, ge=1)
+    """Replicas that are always there; with none, a health check would find nobody and send nobody."""
+    max_replicas: int = Field(ge=1)
+    """Replicas at most."""
+    target_ongoing_requests: float = Field(32, gt=0, allow_inf_nan=False)
+    """Requests that one replica should work on at once."""
+    upscale_delay_s: float = Field(30, ge=0, allow_inf_nan=False)
+    """Time above the target before a replica is added; its engine then takes a minute or more to start."""
+    downscale_delay_s: float = Field(600, ge=0, allow_inf_nan=False)
+    """Time below the target before one is taken away."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}")
+        return self
 
 
 class ServeArgs(Strict):
@@ -62,7 +83,19 @@ class ServeArgs(Strict):
     dtype: str = "bfloat16"
     """Type of the weights in the engine."""
     gpus: int | None = Field(None, ge=0)
-    """GPUs of one replica; by default one where the cluster has one, else none."""
+    """GPUs of one replica; by default one where the cluster has one, else none. Several: tensor parallel."""
+    gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
+    """Part of each GPU's memory that the engine takes; by default vLLM's."""
+    max_num_seqs: int | None = Field(None, ge=1)
+    """Requests in one step of the engine; by default vLLM's."""
+    replicas: int = Field(1, ge=1)
+    """Engines, each with its own GPUs."""
+    autoscaling: Autoscaling | None = None
+    """As many engines as the load needs, in place of `replicas`."""
+    max_ongoing_requests: int | None = Field(None, ge=1)
+    """Requests that a replica takes before another is asked; by default, of several, as many as one step of it has."""
+    router: Literal["balanced", "prefix"] = "balanced"
+    """Which replica is asked: the less busy of two, or the one that has seen the request's beginning."""
     cpu_kv_cache_gib: int = Field(1, ge=1)
     """Memory for keys and values where there is no GPU."""
     enforce_eager: bool | None = None

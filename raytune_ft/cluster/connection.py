@@ -1,0 +1,67 @@
+"""The dashboard of a running Ray cluster: whether it answers, with which token, and its errors in one line."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from raytune_ft.errors import InputError, RaytuneError
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+CONNECT_TIMEOUT_S = 5.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def reach(address: str) -> None:
+    """Proves that somebody listens at the dashboard's URL, and makes Ray's clients send the token that was given.
+
+    Raises:
+        InputError: It is no URL, or nobody does.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError("--address", f"{address!r} is not the URL of a dashboard", f"write it as {DEFAULT_ADDRESS}")
+    port = parts.port or (443 if parts.scheme == "https" else 8265)
+    unreachable = InputError(
+        address,
+        "no Ray dashboard answers",
+        "start a cluster, or forward its port: kubectl port-forward service/HEAD 8265, ssh -L 8265:127.0.0.1:8265 HEAD",
+    )
+    try:  # Ray's client itself waits for minutes
+        socket.create_connection((parts.hostname, port), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError:
+        raise unreachable from None
+    _use_token(parts.hostname)
+
+
+def _use_token(host: str) -> None:
+    """Switches Ray's token authentication on where a token was given, or where this machine's own Ray made one."""
+    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    own = host in LOOPBACK and (Path.home() / ".ray" / "auth_token").is_file()
+    if given or own:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+@contextmanager
+def request_errors(address: str) -> Iterator[None]:
+    """Turns what Ray's REST clients raise into one line with a remedy."""
+    import requests
+    from ray.exceptions import AuthenticationError
+
+    remedy = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token"
+    try:
+        yield
+    except AuthenticationError as error:
+        required = "required" in str(error)
+        what = "the cluster asks for a token (401)" if required else "the cluster refuses this token (403)"
+        raise InputError(address, what, remedy) from error
+    except (ConnectionError, requests.exceptions.RequestException) as error:
+        raise InputError(address, f"the request failed ({error})", "check that it is a Ray dashboard") from error
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, RaytuneError):
+            raise
+        raise InputError(address, f"Ray refused the request ({error})", "") from error
