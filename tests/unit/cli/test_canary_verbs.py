@@ -214,3 +214,21 @@ def test_compare_live_reads_what_the_replicas_wrote(canaried: Registry, tmp_path
     table = run("compare", "--live", "movies", "--since", "2026-01-01T00:00:05")
     assert "@2 champion" in table and "@3 challenger" in table and "TTFT p50, p95 (ms)" in table
     assert "movies: no request since" in run("compare", "--live", "movies", "--since", "1h")
+
+
+def test_the_page_on_the_registry_can_be_typed_from_top_to_bottom(registry: Registry, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs/registry.md").read_text(encoding="utf-8")
+    page = page.replace("movie-sentiment", "movies")
+    (tmp_path / "serve_log").mkdir()
+    for version in (1, 2, 3):
+        registry.set_alias("movies", "champion", version)
+    typed = [line.split()[1:] for line in page.splitlines() if line.startswith("    raytune-ft ")]
+    for arguments in typed:
+        if arguments == ["promote", "runs/quickstart", "--as", "challenger"]:  # needs an engine
+            registry.set_alias("movies", "challenger", 3)
+        else:
+            run(*arguments)
+    assert len(typed) >= 12 and registry.aliases("movies") == {"champion": 3, "previous": 1}
+    exec(page.split("```python\n")[1].split("```")[0], {})
+    last = json.loads((registry.root / "movies" / "traffic.json").read_text())
+    assert (last["shares"], last["by"]) == ({"champion": 90, "challenger": 10}, "user")
