@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+KERNELS_PER_STEP = 25
+"""oneDNN compiles a kernel for each shape of a product; a step of a Llama on a lane has about as many shapes."""
 KERNELS = 256
-"""oneDNN compiles a kernel for each shape of a product and keeps the last 1,024, about 0.45 MiB each. No two steps have
-passes of the same tokens, and a step needs about 25: what is kept beyond a few steps is memory that grows with them."""
+"""oneDNN would keep 1,024, about 0.45 MiB each. No two steps have passes of the same tokens, so what is kept beyond a
+few steps is memory that grows with them."""
 _VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 

@@ -20,6 +20,7 @@ from raytune_ft.search.planning.memory import WorkerMemory
 from raytune_ft.search.planning.row_lengths import RowLengths
 from raytune_ft.search.planning.span import Span
 from raytune_ft.search.planning.work import Work
+from raytune_ft.training.kernel_cache import KERNELS, KERNELS_PER_STEP
 
 MIB = 2**20
 LANE_PROCESS_MIB = 570.0
@@ -34,10 +35,12 @@ MOST_PACKED = 64
 """The lane's `MOST`."""
 CELLS = 1.15
 """Cells of attention's rectangles for each token of rows of similar length."""
-HEAP_GROWTH, HEAP_STEPS = 2.0, 20.0
+HEAP_GROWTH, HEAP_STEPS = 1.35, 20.0
 """On a CPU, what a pass takes more than its tensors need, and the steps in which that comes about: no two steps have
-tensors of the same sizes, and glibc's heaps keep the gaps. Measured with SmolLM2-135M on lanes: 1.4 times after 5
-steps, 2.3 after 15, about 3 after hundreds."""
+tensors of the same sizes, and glibc's heaps keep the gaps. Measured with the lane's step on SmolLM2-135M: with batches
+of 4, 8 and 16 rows 2.2 to 2.3 times after 60 steps."""
+KERNEL_MIB = 0.45
+"""Of a kernel that oneDNN compiled, in the same measurement; a CPU worker keeps `kernel_cache.KERNELS` of them."""
 HEAP_TENSOR_MIB = 32.0
 """Larger tensors are no part of the heaps, and are given back at once."""
 
@@ -170,8 +173,9 @@ def _parts(known: _Known, batch: int, rank_share: float, packed: int, steps: flo
     saving = 0 if on_gpu else 12 * (memory.adapter_parameters or 0)  # a checkpoint's copies
     largest_mib = of.tokens * known.shape.intermediate * of.dtype_bytes / MIB
     heap = 1.0 if on_gpu or largest_mib > HEAP_TENSOR_MIB else 1.0 + HEAP_GROWTH * (1 - math.exp(-steps / HEAP_STEPS))
+    kernels = min(KERNELS, KERNELS_PER_STEP * steps) * KERNEL_MIB
     return _Parts(
-        process=CUDA_PROCESS_MIB if on_gpu else process,
+        process=CUDA_PROCESS_MIB if on_gpu else process + kernels,
         base=memory.base_bytes / MIB,
         loading=0.0 if on_gpu else memory.base_bytes / MIB,
         adapters=rank_share * (packed * state + saving) / MIB,
