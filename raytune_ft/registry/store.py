@@ -195,7 +195,11 @@ class Registry:
                 gates=move.gates or found.gates,
             ),
         )
-        write_json(self.file(adapter, ALIASES_NAME), aliases)
+        path = self.file(adapter, ALIASES_NAME)
+        try:
+            write_json(path, aliases)
+        except OSError as error:
+            raise RaytuneError(f"{path}: {error.strerror}; {alias} stays where it was") from error
         if move.action == "canary_end":
             remove_rule(self, adapter)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, StrictBool, ValidationError, model_validator
 
 from raytune_ft.config.model import Strict
-from raytune_ft.errors import InputError, IntegrityError
+from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.paths import read_json, sync_directory, write_json
 from raytune_ft.registry.journal import TRAFFIC_NAME, Move, record
 
@@ -58,7 +58,7 @@ class Traffic(Strict):
         """Percent of the requests to the adapter's plain name that the alias answers."""
         if self.shadow:
             return 100 if alias == CHAMPION else 0
-        return dict[str, int](self.shares).get(alias, 0)
+        return next((share for name, share in self.shares.items() if name == alias), 0)
 
     def is_asked_besides(self, alias: str) -> int:
         """Percent of them that it is asked in the shadow."""
@@ -139,8 +139,11 @@ def _put(registry: Registry, adapter: str, rule: dict[str, Any] | None, command:
     record(registry, adapter, Move(action="traffic", before=before, after=rule, command=command))
     if rule is None:
         remove_rule(registry, adapter)
-    else:
+        return
+    try:
         write_json(path, rule)
+    except OSError as error:
+        raise RaytuneError(f"{path}: {error.strerror}; the traffic stays as it was") from error
 
 
 def _before(path: Path) -> Any:
@@ -152,4 +155,5 @@ def _before(path: Path) -> Any:
 
 
 def _vanished(rule: Traffic, aliases: dict[str, int]) -> str | None:
-    return next((alias for alias, share in rule.shares.items() if share and alias not in aliases), None)
+    """An alias that the rule needs and that points to nothing; the champion it always needs, to fall back to."""
+    return next((alias for alias in (CHAMPION, *rule.shares) if alias not in aliases), None)
