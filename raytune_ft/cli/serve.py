@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from raytune_ft.cli.cluster import DASHBOARD
 from raytune_ft.cli.output import console, say
 from raytune_ft.cli.registry import DEFAULT_REGISTRY, RegistryOption
+from raytune_ft.cli.serve_settings import on_cluster, serve_settings
 
 if TYPE_CHECKING:
     from raytune_ft.serving.ask import Form
@@ -21,6 +23,7 @@ KeyFile = Annotated[
 
 
 def serve(
+    ctx: typer.Context,
     base_model: Annotated[str | None, typer.Option(help="Base to serve; by default the champions'.")] = None,
     registry: RegistryOption = DEFAULT_REGISTRY,
     adapter: Annotated[
@@ -35,41 +38,37 @@ def serve(
     log_dir: Annotated[Path, typer.Option(help="Directory of the access log and of feedback.")] = Path("serve_log"),
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Keep prompts and answers there too.")] = False,
     max_model_len: Annotated[int, typer.Option(help="Tokens of prompt and answer together.")] = 512,
+    config: Annotated[
+        Path | None, typer.Option(help="Take all settings from a file as in serve/; options here override it.")
+    ] = None,
     ask: Annotated[str | None, typer.Option(help="Ask PROMPT, or the rows of @file.jsonl, and end.")] = None,
     demo: Annotated[Path | None, typer.Option(help="Ask base and champion held-out rows of this run, and end.")] = None,
     engine_log: Annotated[bool, typer.Option("--engine-log", help="Show what Ray and vLLM print.")] = False,
+    deploy: Annotated[bool, typer.Option("--deploy", help="Onto a running Ray cluster, and return.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take it away from that cluster.")] = False,
+    address: Annotated[str, typer.Option(help="With these two: URL of the cluster's dashboard.")] = DASHBOARD,
+    name: Annotated[str | None, typer.Option(help="With these two: name of the application; raytune-ft.")] = None,
+    route_prefix: Annotated[str | None, typer.Option(help="With --deploy: path below which it answers.")] = None,
 ) -> None:
-    """Serve a base and its adapters through OpenAI's API until Ctrl-C."""
-    from raytune_ft.registry.store import Registry
-    from raytune_ft.serving.champion import base_of_champions, registry_argument
-    from raytune_ft.serving.demo import demo as run_demo
+    """Serve a base and its adapters through OpenAI's API until Ctrl-C, or deploy them onto a cluster."""
+    from raytune_ft.registry.location import open_registry
     from raytune_ft.serving.foreground import read_questions, wait_for_stop
     from raytune_ft.serving.session import served
-    from raytune_ft.serving.settings import ServeArgs, parse_serve_args
 
+    if deploy or remove:
+        on_cluster(ctx, deploy=deploy)
+        return
     adapters = adapter or []
     if demo is not None:
         from raytune_ft.paths import RunDirectory
         from raytune_ft.promotion.promote import adapter_of
+        from raytune_ft.serving.demo import demo as run_demo
 
         directory = RunDirectory(demo)
-        run_demo(directory, Registry(registry), adapters[0] if adapters else adapter_of(directory), say_result)
+        run_demo(directory, open_registry(registry), adapters[0] if adapters else adapter_of(directory), say_result)
         return
     questions = read_questions(ask) if ask is not None else []
-    args: ServeArgs = parse_serve_args(
-        {
-            "base_model": base_model or base_of_champions(Registry(registry), adapters),
-            "registry": registry_argument(registry),
-            "adapters": adapters,
-            "host": host,
-            "port": port,
-            "api_key_file": str(api_key_file) if api_key_file else None,
-            "api_keys_file": str(api_keys_file.resolve()) if api_keys_file else None,
-            "log_dir": str(log_dir.resolve()),
-            "log_prompts": log_prompts,
-            "max_model_len": max_model_len,
-        }
-    )
+    args, _ = serve_settings(ctx)
     with wait_for_stop() as wait, served(args, log=say, engine_log=engine_log) as endpoint:
         if questions:
             _ask_all(endpoint, questions)

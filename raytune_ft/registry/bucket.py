@@ -48,6 +48,11 @@ def is_remote(location: str | Path) -> bool:
     return _SCHEME.match(str(location)) is not None
 
 
+def remote_url(location: str | Path) -> str:
+    """A bucket's location as it is written."""
+    return _SCHEME.sub("s3://", str(location), count=1)
+
+
 class Bucket:
     """Objects below `s3://<bucket>/<prefix>`."""
 

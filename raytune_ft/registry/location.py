@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from raytune_ft.registry.bucket import is_remote
+from raytune_ft.registry.bucket import is_remote, remote_url
 from raytune_ft.registry.store import Registry
 
 
@@ -21,7 +21,7 @@ def open_registry(location: str | Path, *, keep_going: bool = False) -> Registry
 
 def absolute(location: str | Path) -> str:
     """The location as any other directory's process finds it."""
-    return str(location) if is_remote(location) else str(Path(location).resolve())
+    return remote_url(location) if is_remote(location) else str(Path(location).resolve())
 
 
 @cache  # one of each in a process: it remembers when it asked last

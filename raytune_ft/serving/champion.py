@@ -6,6 +6,8 @@ from pathlib import Path
 
 from raytune_ft.errors import InputError
 from raytune_ft.registry import manifest as manifests
+from raytune_ft.registry.bucket import is_remote
+from raytune_ft.registry.location import absolute
 from raytune_ft.registry.store import CHAMPION, Registry
 
 
@@ -18,12 +20,12 @@ def base_of_champions(registry: Registry, adapters: list[str]) -> str:
     names = adapters or [name for name in registry.adapters() if registry.alias(name, CHAMPION) is not None]
     bases = sorted({manifests.read(registry.resolve(name).path).base_model for name in names})
     if not bases:
-        raise InputError(str(registry.root), "has no champion to serve", "promote a run, or name --base-model")
+        raise InputError(registry.location, "has no champion to serve", "promote a run, or name --base-model")
     if len(bases) > 1:
-        raise InputError(str(registry.root), f"its champions have several bases: {bases}", "choose with --base-model")
+        raise InputError(registry.location, f"its champions have several bases: {bases}", "choose with --base-model")
     return bases[0]
 
 
 def registry_argument(registry: Path) -> str | None:
     """The registry for ServeArgs; a missing directory serves the base alone."""
-    return str(registry) if registry.is_dir() else None
+    return absolute(registry) if is_remote(registry) or registry.is_dir() else None

@@ -59,7 +59,7 @@ def demo(
     champion = manifests.read(registry.resolve(adapter).path)
     rows = pick_rows(run, count)
     args = ServeArgs(
-        base_model=base_model or champion.base_model, registry=str(registry.root), adapters=(adapter,), port=0
+        base_model=base_model or champion.base_model, registry=registry.location, adapters=(adapter,), port=0
     )
     started = time.monotonic()
     with served(args, log=log) as endpoint:
