@@ -99,7 +99,7 @@ def test_processes_that_move_everything_at_once_end_where_the_journal_says(regis
     _run([(_move_much, (registry.root, seed)) for seed in range(4)], {0})
     moves = read_journal(registry, "movies")
     assert found(registry) == replayed(moves)
-    assert {move.action for move in moves} == {"alias", "traffic", "rollback", "canary_end"}
+    assert sum(move.action == "alias" for move in moves) == 18  # as many as the dice asked for: none is lost
 
 
 def test_processes_killed_anywhere_in_a_move_leave_what_the_journal_says(registry: Registry) -> None:
