@@ -18,12 +18,14 @@ class Options:
         rounds: Rounds of every side that `side_rounds` does not name.
         side_rounds: Side -> its rounds; 0 leaves it out.
         trials: Trials of a sweep.
+        requests: Requests of the skewed traffic to many adapters.
         keep: Where to leave what the sides wrote; by default it is removed.
     """
 
     rounds: int = 5
     side_rounds: dict[str, int] = field(default_factory=dict)
     trials: int = 8
+    requests: int = 500
     keep: Path | None = None
 
     def rounds_of(self, sides: tuple[str, ...]) -> dict[str, int]:
@@ -34,9 +36,11 @@ class Options:
     def scratch(self, name: str) -> Iterator[Path]:
         """A directory for what the sides of a measure write."""
         if self.keep:
-            yield self.keep.resolve() / name
+            directory = self.keep.resolve() / name
+            directory.mkdir(parents=True, exist_ok=True)
+            yield directory
             return
-        with TemporaryDirectory(prefix=f"lanes-{name}-", ignore_cleanup_errors=True) as directory:
+        with TemporaryDirectory(prefix=f"benchmark-{name}-", ignore_cleanup_errors=True) as directory:
             yield Path(directory)
 
 
