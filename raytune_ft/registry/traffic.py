@@ -113,7 +113,8 @@ def set_traffic(registry: Registry, adapter: str, traffic: Traffic | None, *, co
     with registry.lock(adapter):
         aliases = registry.aliases(adapter)
         if traffic is not None and (gone := _vanished(traffic, aliases)):
-            raise InputError(adapter, f"has no {gone} in {registry.location}", f"run: raytune-ft promote RUN --as {gone}")
+            remedy = f"run: raytune-ft promote RUN --as {gone}"
+            raise InputError(adapter, f"has no {gone} in {registry.location}", remedy)
         _put(registry, adapter, traffic.to_json() if traffic else None, command)
 
 
