@@ -44,6 +44,7 @@ def serve(
     ask: Annotated[str | None, typer.Option(help="Ask PROMPT, or the rows of @file.jsonl, and end.")] = None,
     demo: Annotated[Path | None, typer.Option(help="Ask base and champion held-out rows of this run, and end.")] = None,
     engine_log: Annotated[bool, typer.Option("--engine-log", help="Show what Ray and vLLM print.")] = False,
+    metrics_port: Annotated[int, typer.Option(help="Loopback port for Prometheus; 0 takes a free one.")] = 0,
     deploy: Annotated[bool, typer.Option("--deploy", help="Onto a running Ray cluster, and return.")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Take it away from that cluster.")] = False,
     address: Annotated[str, typer.Option(help="With these two: URL of the cluster's dashboard.")] = DASHBOARD,
@@ -69,7 +70,8 @@ def serve(
         return
     questions = read_questions(ask) if ask is not None else []
     args, _ = serve_settings(ctx)
-    with wait_for_stop() as wait, served(args, log=say, engine_log=engine_log) as endpoint:
+    served_now = served(args, log=say, engine_log=engine_log, metrics_port=metrics_port)
+    with wait_for_stop() as wait, served_now as endpoint:
         if questions:
             _ask_all(endpoint, questions)
         else:

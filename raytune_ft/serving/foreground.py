@@ -56,6 +56,7 @@ def how_to_ask(endpoint: Endpoint) -> list[str]:
         f'  client = OpenAI(base_url="{endpoint.base_url}", api_key={client_key})',
         f'  client.completions.create(model="{model}", prompt="Once", max_tokens=16).choices[0].text',
         f"  raytune-ft chat --url {endpoint.base_url}",
+        *([f"  metrics for Prometheus: {endpoint.metrics_url}"] if endpoint.metrics_url else []),
     ]
 
 

@@ -64,7 +64,7 @@ _ROUTES: dict[str, Any] = {
 }
 _BATCH_PAUSE_S = 0.05
 _FIRST_ANSWER_S = 600.0  # an engine that has to start first is waited for that long
-_WITH_USAGE: Any = CompletionRequest(prompt="", stream=True, stream_options={"include_usage": True}).stream_options
+_WITH_USAGE: Any = CompletionRequest(prompt="-", stream=True, stream_options={"include_usage": True}).stream_options
 _log = logging.getLogger(__name__)
 Body = CompletionRequest | ChatCompletionRequest
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from raytune_ft.errors import InputError, RaytuneError
@@ -23,6 +24,7 @@ from raytune_ft.serving.processes import children, end
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs, read_api_key
 
 _APP = "raytune-ft"
+_METRICS_HOST = "127.0.0.1"  # where such a Ray exports them, as all else
 _RAY_ENVIRONMENT = {
     **ENGINE_ENVIRONMENT,
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -40,6 +42,8 @@ class Endpoint:
     """Model ids, the base first."""
     api_key: str | None = field(default=None, repr=False)
     """Sent as a bearer token."""
+    metrics_url: str | None = None
+    """Where Prometheus reads, on loopback."""
 
 
 @contextmanager
@@ -49,6 +53,7 @@ def served(
     log: Callable[[str], None] = lambda line: None,
     start_timeout_s: float = 600.0,
     engine_log: bool = False,
+    metrics_port: int = 0,
 ) -> Iterator[Endpoint]:
     """Serves until the block ends, on a Ray of its own that listens on loopback.
 
@@ -57,6 +62,7 @@ def served(
         log: Told what is going on, a line at a time.
         start_timeout_s: The endpoint has to answer within this time.
         engine_log: Show what Ray and vLLM print.
+        metrics_port: Where Prometheus reads; 0 takes a free port.
 
     Raises:
         InputError: A setting is wrong; nothing was started.
@@ -69,7 +75,9 @@ def served(
         own = {API_KEY_VARIABLE: api_key}
     build_catalog(args)  # refuses what can't be served before anything is started
     port = _free_port(args.host, args.port)
-    args = args.model_copy(update={"port": port, "start_attempts": 1})
+    metrics_port = _free_port(_METRICS_HOST, metrics_port)
+    log_dir = str(Path(args.log_dir).resolve()) if args.log_dir else None  # replicas run elsewhere
+    args = args.model_copy(update={"port": port, "start_attempts": 1, "log_dir": log_dir})
     ray: Any = importlib.import_module("ray")
     if ray.is_initialized():
         raise RaytuneError("serve: this process already uses a Ray; call ray.shutdown() first")
@@ -77,12 +85,12 @@ def served(
     with environment({**_RAY_ENVIRONMENT, **own}), ray_on_loopback(), _quiet(not engine_log):
         try:
             log(f"starting Ray and vLLM for {args.base_model}")
-            _start(ray, args, engine_log)
+            _start(ray, args, engine_log, metrics_port)
             base_url = f"http://{reachable(args.host)}:{port}/v1"
             _wait_until_running(started + start_timeout_s)
             models = _list_models(base_url, api_key)
             log(f"answering at {base_url} after {time.monotonic() - started:.0f} s")
-            yield Endpoint(base_url, models, api_key)
+            yield Endpoint(base_url, models, api_key, f"http://{_METRICS_HOST}:{metrics_port}/metrics")
         finally:
             ours = children() - before  # asked before Ray goes: a worker whose raylet ended is nobody's child
             try:
@@ -92,7 +100,7 @@ def served(
                     log(f"ended {left} processes that Ray left behind")
 
 
-def _start(ray: Any, args: ServeArgs, engine_log: bool) -> None:
+def _start(ray: Any, args: ServeArgs, engine_log: bool, metrics_port: int) -> None:
     from ray import serve
 
     ray.init(
@@ -101,6 +109,7 @@ def _start(ray: Any, args: ServeArgs, engine_log: bool) -> None:
         include_dashboard=False,
         log_to_driver=engine_log,
         logging_level="info" if engine_log else "error",
+        _metrics_export_port=metrics_port,
     )
     quiet = {"log_level": "INFO" if engine_log else "ERROR"}
     serve.start(
