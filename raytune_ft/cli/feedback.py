@@ -24,16 +24,19 @@ def feedback(
     from raytune_ft.serving.feedback_rows import collect, write_rows
 
     found = collect(log_dir, min_score, DataFormat(form) if form else None)
-    write_rows(found.rows, to)
+    if found.rows:
+        write_rows(found.rows, to)
 
     def text() -> None:
-        out(f"{to}: {len(found.rows)} rows ({found.corrected} corrected, {found.approved} approved)")
+        written = f"{to}: {len(found.rows)} rows ({found.corrected} corrected, {found.approved} approved)"
+        out(written if found.rows else "no rows, so nothing was written")
         for reason, count in sorted(found.left_out.items()):
             out(f"  left out {count}: {reason}")
-        out(f"next: data: {{train: {to}, format: {found.form.value}}} in an experiment file")
+        if found.rows:
+            out(f"next: data: {{train: {to}, format: {found.form.value}}} in an experiment file")
 
     value = {
-        "to": str(to),
+        "to": str(to) if found.rows else None,
         "format": found.form.value,
         "rows": len(found.rows),
         "corrected": found.corrected,

@@ -217,3 +217,6 @@ def test_the_verbs_keys_and_feedback(logged: Logged, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["feedback", str(tmp_path), "--to", str(to), "--json"])
     assert json.loads(done.stdout)["rows"] == 1
     assert json.loads(to.read_text()) == {"prompt": "prompt", "completion": " answer"}
+    nothing = CliRunner().invoke(app, ["feedback", str(tmp_path), "--to", str(tmp_path / "no"), "--min-score", "2"])
+    assert "nothing was written" in nothing.output and "left out 1: its score is too low" in nothing.output
+    assert not (tmp_path / "no").exists()
