@@ -12,7 +12,7 @@ from raytune_ft.cli.output import console, emit, say
 from raytune_ft.reporting.wording import one_line
 
 DEFAULT_REGISTRY = Path("registry")
-RegistryOption = Annotated[Path, typer.Option(help="Directory of adapters.")]
+RegistryOption = Annotated[Path, typer.Option(help="Directory of adapters, or s3://bucket/prefix.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -67,14 +67,18 @@ def adapters(
     rows = list_versions(open_registry(registry))
 
     def text() -> None:
+        from rich import box
         from rich.table import Table
+        from rich.text import Text
 
         if not rows:
             console.print(f"{registry}: no adapters yet; raytune-ft promote RUN adds one", markup=False)
             return
-        table = Table("adapter", "version", "aliases", "traffic", "base", "metric", "gain", "created")
+        table = Table("adapter", "version", "aliases", "traffic", "base", "gain", "created", box=box.SIMPLE_HEAD)
+        table.columns[0].no_wrap = table.columns[1].no_wrap = True
+        table.columns[4].overflow = "fold"
         for row in rows:
-            table.add_row(*_cells(asdict(row)))
+            table.add_row(*map(Text, _cells(asdict(row))))
         console.print(table)
 
     emit([asdict(row) for row in rows], as_json, text)
@@ -117,15 +121,18 @@ def journal(
     left = unsettled(opened, adapter)
 
     def text() -> None:
+        from rich import box
         from rich.table import Table
         from rich.text import Text
 
-        table = Table("time", "who", "action", "alias", "from", "to", "study", "trial", "command")
+        table = Table("time (UTC)", "who", "action", "alias", "from", "to", "study", "command", box=box.SIMPLE_HEAD)
+        table.columns[0].no_wrap = True
         for move in moves:
             action = f"{move.action} (forced)" if move.forced and move.action == "promote" else move.action
+            study = f"{move.study}, trial {move.trial}" if move.study else None
             cells = (
-                move.time, move.who, action, move.alias, _place(move.before), _place(move.after), move.study,
-                move.trial, move.command,
+                _minute(move.time), move.who, action, move.alias, _place(move.before), _place(move.after), study,
+                move.command,
             )  # fmt: skip
             table.add_row(*(Text(one_line(str(cell or "-"))) for cell in cells))
         console.print(table)
@@ -155,8 +162,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
     gain = row["gain"]
     return [
         row["adapter"], str(row["version"]), " ".join(row["aliases"]), _share(row), row["base_model"],
-        row["metric"] or "-",
-        f"{gain['mean']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]" if gain else "-", row["created"],
+        f"{row['metric']} {gain['mean']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]" if gain else "-",
+        _minute(row["created"]),
     ]  # fmt: skip
 
 
@@ -166,6 +173,11 @@ def _share(row: dict[str, Any]) -> str:
         return f"{row['shadow']} % in the shadow"
     of_users = " of users" if row["by"] == "user" and row["traffic"] < 100 else ""
     return f"{row['traffic']} %{of_users}" if row["traffic"] else ""
+
+
+def _minute(time: str) -> str:
+    """`2026-01-31 12:00` of an ISO time."""
+    return time[:16].replace("T", " ")
 
 
 def _place(value: Any) -> str | None:

@@ -34,8 +34,8 @@ def live_view(found: LiveComparison) -> RenderableType:
         line("  total p50, p95 (ms)", lambda version: _spread(asked(version).total))
         line("  tokens in, out", lambda version: _tokens(asked(version)))
 
+    line("share of requests to the name", lambda version: _percent(version.by_name.share))
     lines("requests", lambda version: version.answered)
-    line("  share of those by name", lambda version: _percent(version.by_name.share))
     if any(version.shadow.requests for version in found.versions):
         lines("asked in the shadow", lambda version: version.shadow)
         line("  same text as the champion", lambda version: _rate(version.shadow.agrees))
