@@ -232,3 +232,19 @@ def test_the_page_on_the_registry_can_be_typed_from_top_to_bottom(registry: Regi
     exec(page.split("```python\n")[1].split("```")[0], {})
     last = json.loads((registry.root / "movies" / "traffic.json").read_text())
     assert (last["shares"], last["by"]) == ({"champion": 90, "challenger": 10}, "user")
+
+
+def test_a_run_is_promoted_as_what_was_asked_for(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def promote(run: Path, **options: Any) -> None:
+        asked.append({"run": run, **options})
+        raise RaytuneError("that is enough")
+
+    monkeypatch.setattr("raytune_ft.api.promote", promote)
+    for options in ([], ["--as", "challenger"]):
+        with pytest.raises(RaytuneError, match="that is enough"):
+            CliRunner().invoke(app, ["promote", "runs/x", *options], catch_exceptions=False)
+    assert [(each["run"], each["alias"]) for each in asked] == [
+        (Path("runs/x"), "champion"), (Path("runs/x"), "challenger"),
+    ]  # fmt: skip
