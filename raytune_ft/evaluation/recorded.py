@@ -29,6 +29,8 @@ def scores_from_json(values: dict[str, Any]) -> Scores:
 
     kinds = {"loss": np.float64, "tokens": np.int64, "choice": np.int64, "expected": np.int64}
     parts = {name: None if values[name] is None else np.asarray(values[name], kinds[name]) for name in _PARTS}
+    if parts["loss"] is None or parts["tokens"] is None:
+        raise ValueError("loss or tokens are null")
     if len({len(part) for part in parts.values() if part is not None}) != 1:
         raise ValueError("its parts differ in length")
     return Scores(**parts)  # type: ignore[arg-type]

@@ -73,6 +73,12 @@ SHOWN_BY = {
         ],
         "unit/reporting/test_compare_studies.py": ["test_fault_18_a_clock_that_jumps_an_hour"],
     },
+    27: {  # a pickle, another base, a truncated config
+        "unit/promotion/test_gates.py": [
+            "test_fault_27_a_broken_adapter_is_refused_at_promotion",
+            "test_fault_27_an_adapter_of_another_base_is_refused_at_promotion",
+        ],
+    },
     33: {  # a directory that somebody else made
         "unit/test_ownership.py": [
             "test_fault_33_a_run_that_somebody_else_made_is_refused_without_trust",

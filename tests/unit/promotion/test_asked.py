@@ -1,0 +1,94 @@
+"""Rows that both engines are asked, and what transformers makes of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raytune_ft.data.tokenizer import load_tokenizer
+from raytune_ft.promotion.asked import Asked, choose_rows
+from raytune_ft.promotion.reference import answers
+
+IGNORED = -100
+
+
+@pytest.fixture
+def tokenizer(tiny_llama: Path) -> Any:
+    return load_tokenizer(str(tiny_llama))
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def tokenised(tokenizer: Any, prompt: str, completion: str) -> dict[str, list[int]]:
+    before = tokenizer(prompt)["input_ids"]
+    after = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return {"input_ids": before + after, "labels": [IGNORED] * len(before) + after}
+
+
+def test_rows_are_spread_over_the_split_and_asked_as_a_client_asks(tokenizer: Any, tmp_path: Path) -> None:
+    raw = [{"prompt": f"Note\u2028{number}:", "completion": " yes"} for number in range(10)]
+    rows = [tokenised(tokenizer, row["prompt"], row["completion"]) for row in raw]
+    chosen = choose_rows(rows, write_rows(tmp_path / "rows.jsonl", raw), tokenizer, 4)
+    assert [each.asked for each in chosen] == [raw[at]["prompt"] for at in (0, 2, 5, 7)]
+    assert chosen[0].prompt + chosen[0].answer == rows[0]["input_ids"]
+    assert chosen[0].answer[-1] == tokenizer.eos_token_id
+    assert chosen[0].length == len(rows[0]["input_ids"])
+    assert len(choose_rows(rows, tmp_path / "rows.jsonl", tokenizer, 99)) == 10
+
+
+def test_of_a_conversation_the_last_answer_counts(tokenizer: Any, tmp_path: Path) -> None:
+    messages = [
+        {"role": "user", "content": "empty"}, {"role": "assistant", "content": "no"},
+        {"role": "user", "content": "sunny"}, {"role": "assistant", "content": "yes"},
+    ]  # fmt: skip
+    question = tokenizer.apply_chat_template(messages[:3], add_generation_prompt=True, return_dict=True)["input_ids"]
+    answer = [*tokenizer("yes", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    labels = [IGNORED] * len(question) + answer
+    labels[4:6] = question[4:6]  # the first answer carries loss too
+    rows = [{"input_ids": question + answer, "labels": labels}]
+    (row,) = choose_rows(rows, write_rows(tmp_path / "rows.jsonl", [{"messages": messages}]), tokenizer, 1)
+    assert (row.prompt, row.answer, row.asked) == (question, answer, messages[:3])
+
+
+def test_a_row_that_was_cut_to_length_is_asked_by_its_tokens(tokenizer: Any, tmp_path: Path) -> None:
+    raw = {"prompt": "Note: the harbour is empty, foggy and sunny.\nSwim:", "completion": " yes"}
+    whole = tokenised(tokenizer, raw["prompt"], raw["completion"])
+    cut = {name: values[5:] for name, values in whole.items()}
+    (row,) = choose_rows([cut], write_rows(tmp_path / "rows.jsonl", [raw]), tokenizer, 1)
+    assert (row.asked, row.prompt + row.answer, row.length) == (None, cut["input_ids"], len(cut["input_ids"]))
+
+
+def test_a_row_whose_every_token_has_loss_is_continued_from_its_middle(tokenizer: Any, tmp_path: Path) -> None:
+    raw = {"prompt": "Note: sunny", "completion": " yes"}
+    ids = tokenised(tokenizer, raw["prompt"], raw["completion"])["input_ids"]
+    (row,) = choose_rows([{"input_ids": ids, "labels": ids}], write_rows(tmp_path / "rows.jsonl", [raw]), tokenizer, 1)
+    assert (row.asked, len(row.prompt), row.prompt + row.answer) == (None, len(ids) // 2, ids)
+
+
+def test_transformers_answers_rows_of_different_lengths_as_one_by_one(tiny_llama: Path, tokenizer: Any) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
+    rows = [
+        Asked(list(range(5, 5 + length)), [9, 8, 7][:answer], None, 0) for length, answer in ((3, 2), (11, 3), (6, 1))
+    ]
+    found = answers(model, rows, 16, tokenizer.pad_token_id, tokenizer.eos_token_id)
+    for row, answer in zip(rows, found, strict=True):
+        ids = torch.tensor([row.prompt + row.answer])
+        logprobs = model(ids).logits[0].log_softmax(-1)
+        expected = [float(logprobs[len(row.prompt) - 1 + at, token]) for at, token in enumerate(row.answer)]
+        assert answer["logprobs"] == pytest.approx(expected, abs=1e-4)
+        prompt = list(row.prompt)
+        for token, margin in zip(answer["tokens"], answer["margins"], strict=True):
+            best = model(torch.tensor([prompt])).logits[0, -1].topk(2)
+            assert token == int(best.indices[0])
+            assert margin == pytest.approx(float(best.values[0] - best.values[1]), abs=1e-4)
+            prompt.append(token)
+        assert len(answer["tokens"]) == 3 or answer["tokens"][-1] == tokenizer.eos_token_id
