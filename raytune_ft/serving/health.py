@@ -27,7 +27,7 @@ class Health:
         self._probe, self._fresh_s, self._timeout_s = probe, fresh_s, timeout_s
         self._asking: asyncio.Task[bool] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._asked_at = float("-inf")
+        self._asked_at = self._heard_at = float("-inf")
         self.down = False
         """Nobody can answer now: requests need not wait to learn it."""
 
@@ -39,6 +39,10 @@ class Health:
         assert self._asking is not None
         return await asyncio.shield(self._asking)  # who goes away meanwhile does not end it for the others
 
+    def heard(self) -> None:
+        """A request was answered: an engine that is too busy for a probe is no dead one."""
+        self._heard_at = time.monotonic()
+
     def suspect(self) -> None:
         """A request broke: while no probe succeeds from now on, the engine counts as down."""
         if self._watching is None or self._watching.done():
@@ -46,8 +50,11 @@ class Health:
             self._watching = asyncio.create_task(self._watch())
 
     async def _ask(self) -> bool:
+        started = time.monotonic()
         try:
             return bool(await asyncio.wait_for(self._probe(), self._timeout_s))
+        except TimeoutError:
+            return self._heard_at > started
         except Exception as error:  # whatever it is, this is no engine that can answer
             _log.warning("the engine can't answer: %s", " ".join(f"{type(error).__name__}: {error}".split())[:300])
             return False

@@ -160,6 +160,7 @@ class RegistryIngress(OpenAiIngress):
         except Exception as error:
             answers.cancel()
             raise self._failure(error) from error
+        self._health.heard()
         opening = first[0] if isinstance(first, list) else first
         if isinstance(opening, ErrorResponse):
             raise _told(opening)
@@ -209,6 +210,7 @@ class RegistryIngress(OpenAiIngress):
     def _ended(self, exchange: Exchange, body: Body, route: Route, listener: Listener) -> None:
         """The champion has answered in full: keep what is wanted, and ask the challenger besides."""
         exchange.heard(listener)
+        self._health.heard()
         if exchange.failure is not None:
             return
         recorder = exchange.recorder

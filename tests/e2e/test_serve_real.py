@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,10 @@ import openai
 import psutil
 import pytest
 
-from raytune_ft.assets import fetch_assets
-from raytune_ft.registry.add import Provenance, add_version
 from raytune_ft.registry.store import Registry
 from raytune_ft.serving.ask import ask, client, forms, stream
 from raytune_ft.serving.processes import alive
+from raytune_ft.serving.records import read_records
 from raytune_ft.serving.session import Endpoint, served
 from raytune_ft.serving.settings import API_KEY_VARIABLE, Limits, ServeArgs
 
@@ -24,45 +24,8 @@ PROMPT = "Review: a joyless, endless film.\nSentiment:"
 
 
 @pytest.fixture(scope="module")
-def base_model() -> Path:
-    fetch_assets(Path("assets"), print)
-    return Path("assets") / BASE
-
-
-def save_adapter(base_model: Path, directory: Path, seed: int) -> Path:
-    """A small random adapter that is strong enough to change every answer."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.bfloat16)
-    config = LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
-    tuned = get_peft_model(model, config)
-    for name, parameter in tuned.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.2)
-    tuned.save_pretrained(directory)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def registry(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    root = tmp_path_factory.mktemp("registry")
-    registry = Registry(root)
-    for seed in (0, 1):
-        source = save_adapter(base_model, tmp_path_factory.mktemp("adapter"), seed)
-        provenance = Provenance(
-            base_model=str(base_model),
-            data_fingerprint="none",
-            form="prompt_completion",
-            study="test",
-            trial=str(seed),
-            command="a test",
-        )
-        add_version(registry, "movies", source, provenance)
-    registry.set_alias("movies", "champion", 1)
-    return registry
+def registry(random_versions: Callable[[int], Registry]) -> Registry:
+    return random_versions(2)
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +34,16 @@ def children_before() -> set[Any]:
 
 
 def test_base_and_adapters_are_served_by_name_and_nothing_stays_behind(
-    base_model: Path, registry: Registry, children_before: set[Any], monkeypatch: pytest.MonkeyPatch
+    base_model: Path, registry: Registry, children_before: set[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(API_KEY_VARIABLE, KEY)
     args = ServeArgs(
-        base_model=str(base_model), registry=str(registry.root), port=0, max_model_len=128, limits=Limits(max_n=2)
+        base_model=str(base_model),
+        registry=str(registry.root),
+        port=0,
+        max_model_len=128,
+        limits=Limits(max_n=2),
+        log_dir=str(tmp_path / "log"),
     )
     with served(args, log=print) as endpoint:
         started = set(psutil.Process().children(recursive=True)) - children_before
@@ -86,6 +54,7 @@ def test_base_and_adapters_are_served_by_name_and_nothing_stays_behind(
         a_moved_alias_answers_with_the_new_version(endpoint, registry)
         a_changed_file_is_not_served(endpoint, registry)
         wrong_requests_are_refused_in_openai_shape(endpoint)
+        every_request_left_a_record(endpoint, tmp_path / "log")
         no_secret_in_command_lines(started)
         assert ask(endpoint, BASE, PROMPT, "prompt_completion", max_tokens=2).text
     assert not [each for each in started if alive(each)]
@@ -102,9 +71,11 @@ def listen_only_on_loopback(processes: set[Any]) -> None:
 
 
 def names_are_listed(endpoint: Endpoint) -> None:
-    assert endpoint.models == [BASE, f"{BASE}:movies", f"{BASE}:movies@1", f"{BASE}:movies@2"]
+    movies = f"{BASE}:movies"
+    assert endpoint.models == [BASE, movies, f"{movies}@champion", f"{movies}@1", f"{movies}@2"]
     assert forms(endpoint) == {BASE: None, **dict.fromkeys(endpoint.models[1:], "prompt_completion")}
-    assert client(endpoint).models.retrieve(f"{BASE}:movies@2").id == f"{BASE}:movies@2"
+    second: Any = client(endpoint).models.retrieve(f"{movies}@2")
+    assert (second.id, second.metadata["trial"]) == (f"{movies}@2", "1")
 
 
 def answers_differ_by_model(endpoint: Endpoint) -> None:
@@ -115,6 +86,9 @@ def answers_differ_by_model(endpoint: Endpoint) -> None:
     assert len({base.text, champion.text, second.text}) == 3
     assert (base.model, champion.model) == (BASE, f"{BASE}:movies@1")
     assert "".join(stream(endpoint, BASE, PROMPT, "prompt_completion", max_tokens=8)) == base.text
+    chunks = list(client(endpoint).completions.create(model=f"{BASE}:movies", prompt=PROMPT, max_tokens=8, stream=True))
+    assert {chunk.model for chunk in chunks} == {f"{BASE}:movies@1"}
+    assert all(chunk.choices for chunk in chunks)
     chat = ask(endpoint, BASE, {"messages": [{"role": "user", "content": "Hi"}]}, "messages")
     assert chat.text.startswith("Hello")
 
@@ -122,6 +96,7 @@ def answers_differ_by_model(endpoint: Endpoint) -> None:
 def a_moved_alias_answers_with_the_new_version(endpoint: Endpoint, registry: Registry) -> None:
     second = ask(endpoint, f"{BASE}:movies@2", PROMPT, "prompt_completion", max_tokens=8)
     registry.set_alias("movies", "champion", 2)
+    assert f"{BASE}:movies@previous" in [model.id for model in client(endpoint).models.list()]
     now = ask(endpoint, f"{BASE}:movies", PROMPT, "prompt_completion", max_tokens=8)
     assert (now.model, now.text) == (f"{BASE}:movies@2", second.text)
 
@@ -162,6 +137,19 @@ def wrong_requests_are_refused_in_openai_shape(endpoint: Endpoint) -> None:
     assert (bad_json.status_code, bad_json.json()["error"]["type"]) == (400, "invalid_request_error")
     large = httpx_post(endpoint, b" " * 10_000_000)
     assert (large.status_code, large.json()["error"]["code"]) == (413, "request_too_large")
+
+
+def every_request_left_a_record(endpoint: Endpoint, log: Path) -> None:
+    answer = httpx_post(endpoint, json.dumps({"model": BASE, "prompt": PROMPT, "max_tokens": 3}).encode())
+    known = {record.request: record for record in read_records(log)}
+    mine = known[answer.headers["x-request-id"]]
+    assert (mine.key, mine.route, mine.answered, mine.status) == ("default", "completions", BASE, 200)
+    assert (mine.completion_tokens, mine.prompt_tokens) == (3, answer.json()["usage"]["prompt_tokens"])
+    streams = [record for record in known.values() if record.stream and record.status == 200]
+    assert streams and all(record.ttft_ms and record.completion_tokens for record in streams)
+    assert {400, 401, 404, 413, 500} <= {record.status for record in known.values()}
+    written = "".join(path.read_text() for path in log.iterdir())
+    assert PROMPT.splitlines()[0] not in written and KEY not in written
 
 
 def httpx_post(endpoint: Endpoint, body: bytes) -> Any:

@@ -52,6 +52,19 @@ def test_an_engine_that_hangs_cannot_answer() -> None:
     asyncio.run(run())
 
 
+def test_an_engine_that_is_too_busy_for_the_probe_but_answers_is_well() -> None:
+    async def run() -> None:
+        engine = Engine()
+        engine.slow_s = 60.0
+        health = Health(engine.probe, timeout_s=0.03)
+        asked = asyncio.create_task(health.answers())
+        await asyncio.sleep(0.01)
+        health.heard()
+        assert await asked
+
+    asyncio.run(run())
+
+
 def test_who_goes_away_does_not_end_the_probe_for_the_others() -> None:
     async def run() -> None:
         engine = Engine()
