@@ -26,39 +26,43 @@ _ENVIRONMENT = {
 
 
 def work(spec: dict[str, Any]) -> Mapping[str, Any]:
-    """Spec: `base_model`, `base_sha256`, `adapter` (directory), `lora_rank`, `max_model_len`, `trust_remote_code`,
-    `gpu_memory_utilization` (or null), `rows` (see `asked.Asked`), `greedy` (tokens).
+    """Spec: `base_model`, `base_sha256`, `adapters` (name -> directory), `lora_rank`, `max_model_len`,
+    `trust_remote_code`, `gpu_memory_utilization` (or null), `rows` (see `asked.Asked`), `greedy` (tokens).
 
     Returns:
-        `answers`: one for each row, see `parity.Answer`.
+        `answers`: adapter's name -> one for each row, see `parity.Answer`.
     """
-    engine, lora = _start(spec)
+    engine = _start(spec)
+    from vllm.lora.request import LoRARequest
+
+    loras = [LoRARequest(name, number, path) for number, (name, path) in enumerate(spec["adapters"].items(), 1)]
+    return {"answers": {lora.name: _answers(engine, lora, spec["rows"], spec["greedy"]) for lora in loras}}
+
+
+def _answers(engine: Any, lora: Any, rows: list[dict[str, Any]], greedy: int) -> list[dict[str, Any]]:
     from vllm import SamplingParams
     from vllm.inputs import TokensPrompt
 
-    greedy = SamplingParams(temperature=0.0, max_tokens=spec["greedy"], detokenize=False)
-    given = _ask(engine, lora, spec["rows"], greedy)
+    given = _ask(engine, lora, rows, SamplingParams(temperature=0.0, max_tokens=greedy, detokenize=False))
     # As the endpoint reads the prompt, not as the run tokenised it: what differs there has to show.
-    texts = [[*output.prompt_token_ids, *row["answer"]] for output, row in zip(given, spec["rows"], strict=True)]
+    texts = [[*output.prompt_token_ids, *row["answer"]] for output, row in zip(given, rows, strict=True)]
     scored = engine.generate(
         [TokensPrompt(prompt_token_ids=ids) for ids in texts],
         SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False),
         lora_request=lora, use_tqdm=False,
     )  # fmt: skip
-    return {
-        "answers": [
-            {
-                "logprobs": _logprobs(output.prompt_logprobs, ids, len(row["answer"])),
-                "tokens": list(asked.outputs[0].token_ids),
-                "read_otherwise": list(asked.prompt_token_ids) != row["prompt"],
-            }
-            for output, ids, row, asked in zip(scored, texts, spec["rows"], given, strict=True)
-        ]
-    }
+    return [
+        {
+            "logprobs": _logprobs(output.prompt_logprobs, ids, len(row["answer"])),
+            "tokens": list(asked.outputs[0].token_ids),
+            "read_otherwise": list(asked.prompt_token_ids) != row["prompt"],
+        }
+        for output, ids, row, asked in zip(scored, texts, rows, given, strict=True)
+    ]
 
 
-def _start(spec: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The engine, with the settings of the endpoint, and the adapter as a request names it."""
+def _start(spec: Mapping[str, Any]) -> Any:
+    """The engine, with the settings of the endpoint."""
     import torch
 
     gpus = int(torch.cuda.is_available())
@@ -67,19 +71,17 @@ def _start(spec: Mapping[str, Any]) -> tuple[Any, Any]:
         trust_remote_code=spec["trust_remote_code"],
     )  # fmt: skip
     catalog = Catalog(
-        base=base_id(spec["base_model"]), base_sha256=spec["base_sha256"], registry=spec["adapter"], adapters=(),
+        base=base_id(spec["base_model"]), base_sha256=spec["base_sha256"], registry="", adapters=(),
         max_lora_rank=served_rank(spec["lora_rank"]), capacity=Capacity(per_batch=1, loaded=1),
     )  # fmt: skip
     settings = engine_settings(args, catalog, gpus)
     os.environ.update(settings["runtime_env"]["env_vars"] | _ENVIRONMENT)
     from vllm import LLM
-    from vllm.lora.request import LoRARequest
 
-    options = dict(settings["engine_kwargs"])
+    options = {**settings["engine_kwargs"], "max_num_seqs": 16}
     if gpus and spec["gpu_memory_utilization"]:
         options["gpu_memory_utilization"] = spec["gpu_memory_utilization"]
-    engine = LLM(model=settings["model_loading_config"]["model_source"], max_num_seqs=16, **options)
-    return engine, LoRARequest("candidate", 1, spec["adapter"])
+    return LLM(model=settings["model_loading_config"]["model_source"], **options)
 
 
 def _ask(engine: Any, lora: Any, rows: list[dict[str, Any]], params: Any) -> list[Any]:

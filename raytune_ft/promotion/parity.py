@@ -13,7 +13,7 @@ from raytune_ft.promotion import child
 from raytune_ft.promotion.gates import Verdict
 
 GREEDY_TOKENS = 16
-_ENGINE = "raytune_ft.promotion.engine"
+_ENGINE, _NAME = "raytune_ft.promotion.engine", "candidate"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def ask_vllm(
     spec = {
         "base_model": base_model,
         "base_sha256": base_sha256,
-        "adapter": adapter,
+        "adapters": {_NAME: adapter},
         "lora_rank": lora_rank,
         "trust_remote_code": trust_remote_code,
         "max_model_len": max(int(row["length"]) for row in rows) + GREEDY_TOKENS + 1,
@@ -66,7 +66,7 @@ def ask_vllm(
         "greedy": GREEDY_TOKENS,
     }
     found = child.run_child(_ENGINE, spec, gate.timeout_s, say, "vLLM")
-    return [Answer(**each) for each in found["answers"]]
+    return [Answer(**each) for each in found["answers"][_NAME]]
 
 
 def judge_parity(trained: Sequence[Answer], served: Sequence[Answer], gate: ParityGate) -> Verdict:

@@ -142,7 +142,8 @@ class Engines:
         self.asked.append((name, spec))
         if name == "vLLM":
             self.meanwhile()
-            return {"answers": [{"logprobs": [-0.1 - self.drift, -0.2], "tokens": self.tokens}] * len(spec["rows"])}
+            answers = [{"logprobs": [-0.1 - self.drift, -0.2], "tokens": self.tokens}] * len(spec["rows"])
+            return {"answers": {"candidate": answers}}
         rows = [{"prompt": [1, 2], "answer": [5, 6], "asked": "ab", "length": 4}] * spec["rows"]
         answers = [{"logprobs": [-0.1, -0.2], "tokens": [5, 6], "margins": [4.0, 0.2]}] * spec["rows"]
         champion = scores_to_json(scores(self.right)) if spec["champion"] else None

@@ -63,7 +63,7 @@ def test_vllm_is_given_the_very_files_that_are_served_later(run: RunDirectory, r
     seen: dict[str, str] = {}
 
     def look() -> None:
-        directory = Path(engines.asked[-1][1]["adapter"])
+        directory = Path(engines.asked[-1][1]["adapters"]["candidate"])
         seen.update({path.name: sha256_file(path) for path in directory.iterdir()})
         assert registry.adapters() == [] and directory.is_relative_to(registry.root)
 
@@ -80,7 +80,7 @@ def test_a_copy_that_changes_while_it_is_examined_is_not_published(
     run: RunDirectory, registry: Registry, engines
 ) -> None:
     def change() -> None:
-        weights = Path(engines.asked[-1][1]["adapter"]) / "adapter_model.safetensors"
+        weights = Path(engines.asked[-1][1]["adapters"]["candidate"]) / "adapter_model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-1] + b"\x09")
 
     engines.meanwhile = change
