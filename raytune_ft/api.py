@@ -32,10 +32,13 @@ def check_inputs(experiment: Experiment, log: Callable[[str], None] = _to_stderr
     from raytune_ft.config.fits import search_warnings
     from raytune_ft.data.base_model import check_base_model
     from raytune_ft.data.checks import check_data
+    from raytune_ft.evaluation.retention import general_text
     from raytune_ft.search.warm_start import check_warm_start
 
     check_base_model(experiment)
     check_warm_start(experiment)
+    if experiment.promotion.retention is not None:
+        general_text(experiment.promotion.retention.text)
     for warning in (*search_warnings(experiment), *check_data(experiment).warnings):
         log(f"warning: {warning}")
 

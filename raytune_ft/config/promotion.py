@@ -38,6 +38,8 @@ class ParityGate(Strict):
     """Mean absolute difference of the true answers' log-probabilities, in nats per token, at most."""
     clear_margin: StrictFloat = Field(1.0, gt=0.0)
     """Where transformers' likeliest token leads the next by this many nats, vLLM has to choose it too."""
+    gpus: StrictInt | None = Field(None, ge=0)
+    """GPUs that vLLM gets here; by default one where there is one."""
     gpu_memory_utilization: StrictFloat | None = Field(None, gt=0.0, le=1.0)
     """Share of the GPU's memory for this engine, where an endpoint holds the rest; by default vLLM's."""
     timeout_s: StrictInt = Field(900, ge=10)

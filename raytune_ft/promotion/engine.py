@@ -27,7 +27,7 @@ _ENVIRONMENT = {
 
 def work(spec: dict[str, Any]) -> Mapping[str, Any]:
     """Spec: `base_model`, `base_sha256`, `adapters` (name -> directory), `lora_rank`, `max_model_len`,
-    `trust_remote_code`, `gpu_memory_utilization` (or null), `rows` (see `asked.Asked`), `greedy` (tokens).
+    `trust_remote_code`, `gpus` and `gpu_memory_utilization` (or null), `rows` (see `asked.Asked`), `greedy` (tokens).
 
     Returns:
         `answers`: adapter's name -> one for each row, see `parity.Answer`.
@@ -65,7 +65,7 @@ def _start(spec: Mapping[str, Any]) -> Any:
     """The engine, with the settings of the endpoint."""
     import torch
 
-    gpus = int(torch.cuda.is_available())
+    gpus = int(torch.cuda.is_available()) if spec["gpus"] is None else int(spec["gpus"])
     args = ServeArgs(
         base_model=spec["base_model"], max_model_len=spec["max_model_len"],
         trust_remote_code=spec["trust_remote_code"],

@@ -61,6 +61,7 @@ def ask_vllm(
         "lora_rank": lora_rank,
         "trust_remote_code": trust_remote_code,
         "max_model_len": max(int(row["length"]) for row in rows) + GREEDY_TOKENS + 1,
+        "gpus": gate.gpus,
         "gpu_memory_utilization": gate.gpu_memory_utilization,
         "rows": list(rows),
         "greedy": GREEDY_TOKENS,

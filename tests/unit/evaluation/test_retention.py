@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from raytune_ft.api import check_inputs, load_experiment
 from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.evaluation.recorded import read_scores, write_scores
@@ -49,6 +50,13 @@ def test_text_that_is_wrong_is_a_clear_error(
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=words):
         general_text(str(tmp_path / name))
+
+
+def test_a_missing_text_is_found_before_the_search(toy_experiment, tmp_path: Path) -> None:
+    path = toy_experiment(promotion={"retention": {"text": str(tmp_path / "nowhere.txt")}})
+    with pytest.raises(InputError, match=r"promotion\.retention\.text: .*nowhere\.txt"):
+        check_inputs(load_experiment(path))
+    check_inputs(load_experiment(path, ["promotion.retention=null"]))
 
 
 def test_perplexity_is_that_of_all_tokens_but_each_first(tiny_llama: Path, tmp_path: Path) -> None:
