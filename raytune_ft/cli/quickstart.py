@@ -22,7 +22,6 @@ def quickstart(
     """Fetch a small model and real data, search, prove the winner, register it, and serve it."""
     from raytune_ft import api
     from raytune_ft.assets import fetch_assets
-    from raytune_ft.paths import RunDirectory
     from raytune_ft.registry.store import Registry
     from raytune_ft.reporting.html import write_report
     from raytune_ft.reporting.leaderboard import comparison_table, leaderboard_table
@@ -34,7 +33,7 @@ def quickstart(
         fetch_assets(Path("assets"), say)
     with stage(2, "sweep", "TPE and ASHA over learning rate, rank and batch size, two ZeRO-2 workers on Ray Train"):
         loaded = api.load_experiment(experiment)
-        run = RunDirectory(Path(loaded.output_dir).resolve() / loaded.name)
+        run = loaded.run_directory
         sweep_with_table(loaded, resume=run.trials.is_dir(), again=f"raytune-ft quickstart {experiment}")
     with stage(3, "evaluate", "base against winner on sentences that no trial saw"):
         api.evaluate(run, say)

@@ -66,13 +66,15 @@ def sweep_with_table(experiment: Experiment, *, resume: bool, again: str, trust:
     from raytune_ft import api
     from raytune_ft.errors import InputError
     from raytune_ft.reporting.causes import causes_table
-    from raytune_ft.reporting.live import LiveTable
+    from raytune_ft.reporting.live import LiveTable, ended_before
     from raytune_ft.search.causes import NothingWon
 
     if experiment.search is None:
         raise InputError("search", "missing", "add a search section, or use raytune-ft train")
     try:
-        with LiveTable(experiment.search.trials, experiment.search.goals[0].name, log) as table:
+        metric = experiment.search.goals[0].name
+        before = ended_before(experiment.run_directory, metric) if resume else {}
+        with LiveTable(experiment.search.trials, metric, log, before) as table:
             return api.run_sweep(experiment, resume=resume, trust=trust, progress=table, log=say)
     except NothingWon as error:
         log.print(causes_table(error.causes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StrictFloat, StrictInt, model_validator
@@ -14,6 +15,7 @@ from raytune_ft.config.schedulers import NoScheduler, Population
 from raytune_ft.config.search import Search
 from raytune_ft.config.training import Lora, Resources, Runner, Sft, Train
 from raytune_ft.names import check_name
+from raytune_ft.paths import RunDirectory
 
 Name = Annotated[str, AfterValidator(lambda value: check_name("name", value))]
 
@@ -139,6 +141,11 @@ class Experiment(Strict):
     @property
     def adapter_name(self) -> str:
         return self.registry.adapter or self.name
+
+    @property
+    def run_directory(self) -> RunDirectory:
+        """Where its run lies; absolute, as workers have working directories of their own."""
+        return RunDirectory(Path(self.output_dir).resolve() / self.name)
 
     def rungs(self) -> tuple[int, ...]:
         """Steps at which the scheduler looks at a trial, to stop it, pause it or have it copy, ascending."""

@@ -15,8 +15,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from raytune_ft.paths import RunDirectory, TrialDirectory
 from raytune_ft.reporting.leaderboard import outcome_text
 from raytune_ft.reporting.wording import duration, measure, number, one_line, outcome_words, parameter_names
+from raytune_ft.training.metrics_log import read_metrics
 
 _SMALLEST_TABLE = 6
 
@@ -31,6 +33,17 @@ class _Trial:
     ended: float | None = None
 
 
+def ended_before(run: RunDirectory, metric: str) -> dict[str, float | None]:
+    """The trials of a run that ended already -> the best value that each reported, less being better."""
+    found: dict[str, float | None] = {}
+    for path in sorted(run.trials.glob("*")):
+        trial = TrialDirectory(path)
+        if trial.outcome.is_file():
+            values = [report[metric] for report in read_metrics(trial.metrics) if report.get(metric) is not None]
+            found[path.name] = min(values, default=None)
+    return found
+
+
 class LiveTable:
     """Shows what a sweep is doing; the search calls it, the command line makes it.
 
@@ -38,12 +51,22 @@ class LiveTable:
         total_trials: Trials that the study will have.
         metric: Name of the number that decides, less being better.
         console: Where to draw, normally stderr.
+        before: Trials that ended in an earlier part of the study -> the value of each that has one.
     """
 
-    def __init__(self, total_trials: int, metric: str, console: Console) -> None:
+    def __init__(
+        self,
+        total_trials: int,
+        metric: str,
+        console: Console,
+        before: Mapping[str, float | None] | None = None,
+    ) -> None:
         self._total, self._metric, self._console = total_trials, metric, console
         self._trials: dict[str, _Trial] = {}
+        self._before = frozenset(before or ())
         self._best: tuple[float, str] | None = None
+        for trial, value in (before or {}).items():
+            self._consider(trial, value)
         self._began = time.monotonic()
         self._lock = threading.Lock()  # rich redraws from a thread of its own
         live = Live(get_renderable=self._render, console=console, refresh_per_second=1)
@@ -67,7 +90,7 @@ class LiveTable:
             self._trials[trial] = _Trial(dict(parameters))
         names = parameter_names([parameters])
         settings = ", ".join(f"{names[key]} {number(value, 3)}" for key, value in parameters.items())
-        self._say(f"trial {trial} [{len(self._trials)}/{self._total}] started: {settings}")
+        self._say(f"trial {trial} [{len(self._before | self._trials.keys())}/{self._total}] started: {settings}")
 
     def reported(self, trial: str, metrics: Mapping[str, Any]) -> None:
         """A trial sent a report; the contract's names are `step`, `rung`, `train_loss`, `eval_loss`, `seconds`."""
@@ -103,7 +126,7 @@ class LiveTable:
 
     def _render(self) -> RenderableType:
         with self._lock:
-            ended = sum(trial.ended is not None for trial in self._trials.values())
+            ended = len(self._before) + sum(trial.ended is not None for trial in self._trials.values())
             best = self._best_words().strip(" ()") or "no result yet"
             elapsed = duration(time.monotonic() - self._began)
             summary = Text(f"{ended} of {self._total} trials ended, {best}, {elapsed}", style="bold")

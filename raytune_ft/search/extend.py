@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -34,7 +33,7 @@ def go_on(experiment: Experiment, more: int = 0, *, trust: bool = False) -> Expe
     search = experiment.search
     if search is None:
         raise InputError("search", "missing", "add a search section, or use raytune-ft train")
-    run = RunDirectory(Path(experiment.output_dir).resolve() / experiment.name)
+    run = experiment.run_directory
     check_own(run, trust=trust)
     if not more:
         noted: dict[str, Any] = read_json(run.extended) if run.extended.is_file() else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
@@ -40,7 +39,7 @@ def train_once(experiment: Experiment, progress: Progress, *, resume: bool = Fal
         RaytuneError: When the trial ended without an adapter.
     """
     experiment = experiment.model_copy(update={"search": None})
-    run = RunDirectory(Path(experiment.output_dir).resolve() / experiment.name)
+    run = experiment.run_directory
     check_own(run, trust=trust)
     with only_driver(run):
         return _train(experiment, run, progress, resume)

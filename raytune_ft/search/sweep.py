@@ -88,7 +88,7 @@ def run_sweep(
     search = experiment.search
     if search is None:
         raise InputError("search", "missing", "add a search section, or use raytune-ft train")
-    run = RunDirectory(Path(experiment.output_dir).resolve() / experiment.name)
+    run = experiment.run_directory
     for read in (run, *(RunDirectory(Path(earlier)) for earlier in search.warm_start)):
         check_own(read, trust=trust)
     with only_driver(run):

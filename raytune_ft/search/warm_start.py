@@ -72,7 +72,7 @@ def check_warm_start(experiment: Experiment) -> None:
     """Raises InputError where `search.warm_start` names what is no study, or a study of another metric."""
     if experiment.search is None:
         return
-    own = RunDirectory(Path(experiment.output_dir) / experiment.name)
+    own = experiment.run_directory
     if own.trials.is_dir() and own.warm_start.is_file():  # a resumed study has what it took
         return
     for index, run in enumerate(experiment.search.warm_start):
@@ -127,7 +127,7 @@ def enqueue_best(study: optuna.Study, taken: Sequence[Taken]) -> None:
 
 
 def _read(experiment: Experiment, search: Search, run: str, where: str) -> EarlierStudy:
-    if Path(run).resolve() == (Path(experiment.output_dir) / experiment.name).resolve():
+    if Path(run).resolve() == experiment.run_directory.root:
         raise InputError(where, "is this study's own run directory", "add --resume to go on with it, and leave it out")
     try:
         earlier = read_study(Path(run))

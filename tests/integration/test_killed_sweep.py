@@ -119,7 +119,7 @@ def test_fault_4_a_sweep_killed_at_every_kind_of_moment_ends_with_the_asked_tria
     out, log = extended.communicate(timeout=300)
     assert extended.returncode == 0, log
     assert len(json.loads(out)["rows"]) == TRIALS + 1
-    assert "[1/4] started" in log and "trials: 4" in (run / "experiment.yaml").read_text()
+    assert "[4/4] started" in log and "trials: 4" in (run / "experiment.yaml").read_text()
     assert (run / "trials/0000/outcome.json").read_bytes() == first
 
 

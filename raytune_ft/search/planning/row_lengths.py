@@ -15,7 +15,7 @@ from raytune_ft.data.prepared import MANIFEST
 from raytune_ft.data.read import read_rows
 from raytune_ft.data.rows import PromptCompletion, Row
 from raytune_ft.errors import InputError
-from raytune_ft.paths import RunDirectory, read_json
+from raytune_ft.paths import read_json
 
 SAMPLE = 400
 """Rows that are tokenised where the data was not prepared yet."""
@@ -61,7 +61,7 @@ def row_lengths(experiment: Experiment) -> RowLengths | None:
 
 
 def _prepared(experiment: Experiment) -> RowLengths | None:
-    directory = RunDirectory(Path(experiment.output_dir) / experiment.name).data
+    directory = experiment.run_directory.data
     path = directory / MANIFEST
     if not path.is_file():
         return None
