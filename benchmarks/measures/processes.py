@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+
+from raytune_ft.serving.processes import end
 
 THREADS = 2
 """Of every side: Ray gives its worker as many as it reserves CPUs, the others get them by environment."""
@@ -67,6 +70,48 @@ def run_side(
     if code != 0:
         raise SideFailed(f"{_shown(command)}: exit code {code}; its log ends:\n{_tail(log)}")
     return seconds
+
+
+@contextmanager
+def running_side(
+    command: Sequence[str], directory: Path, variables: Mapping[str, str] | None = None
+) -> Iterator[Callable[[], None]]:
+    """A side that answers others for as long as the block runs; it and all that it started are ended after it.
+
+    Args:
+        command: What to run.
+        directory: Made, and the side's working directory; `log.txt` in it gets all that the side prints.
+        variables: Added to its environment.
+
+    Yields:
+        A check that raises a SideFailed where the side has ended by itself.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    log = directory / "log.txt"
+    with log.open("wb") as stream:
+        side = psutil.Popen(
+            command,
+            cwd=directory,
+            env={**_environment(), **(variables or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
+        )
+
+    def check() -> None:
+        if (code := side.poll()) is not None:
+            raise SideFailed(f"{_shown(command)}: exit code {code}; its log ends:\n{_tail(log)}")
+
+    try:
+        yield check
+    finally:
+        started = {psutil.Process(side.pid), *side.children(recursive=True)} if side.poll() is None else set()
+        if side.poll() is None:
+            side.terminate()
+        end(started, _LEAVE_S)
+        side.wait()
 
 
 def python(script: Path, *arguments: str | Path) -> list[str]:
