@@ -124,7 +124,11 @@ class RegistryIngress(OpenAiIngress):
 
     async def chat(self, body: ChatCompletionRequest, request: Request) -> Response:
         """Answers the last message."""
-        return await self._answer(_sanitize_chat_completion_request(body), request)
+        try:
+            body = _sanitize_chat_completion_request(body)
+        except ValueError as error:
+            raise RequestError(400, f"messages: {error}", "invalid_value", "messages") from error
+        return await self._answer(body, request)
 
     async def models(self) -> Response:  # type: ignore[override]  # with facts that Ray's card has no place for
         """Every model that would be answered now."""
@@ -210,9 +214,11 @@ class RegistryIngress(OpenAiIngress):
     def _ended(self, exchange: Exchange, body: Body, route: Route, listener: Listener) -> None:
         """The champion has answered in full: keep what is wanted, and ask the challenger besides."""
         exchange.heard(listener)
-        self._health.heard()
         if exchange.failure is not None:
+            if exchange.failure.status >= 500:
+                self._health.suspect()  # vLLM tells a stream of its engine's death in words
             return
+        self._health.heard()
         recorder = exchange.recorder
         if recorder.log is not None and recorder.keeps_words:
             recorder.log.write_prompt(exchange.request, route.model, words_of(body), (listener.texts or [""])[0])
