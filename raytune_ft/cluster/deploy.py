@@ -87,8 +87,8 @@ def deploy(
     _wait_until_running(client, address, file.name, since, time.monotonic() + start_timeout_s, log)
     host = http["host"] if is_loopback(http["host"]) else urlsplit(address).hostname or http["host"]
     base_url = f"http://{reachable(host)}:{http['port']}{file.route_prefix.rstrip('/')}/v1"
-    others = tuple(sorted(set(running["applications"]) - {file.name}))
-    return Deployed(file.name, base_url, others, shared)
+    others = (other for other, found in running["applications"].items() if found["status"] != "DELETING")
+    return Deployed(file.name, base_url, tuple(sorted(set(others) - {file.name})), shared)
 
 
 def remove(
