@@ -36,9 +36,9 @@ class Options:
     def scratch(self, name: str) -> Iterator[Path]:
         """A directory for what the sides of a measure write."""
         if self.keep:
-            directory = self.keep.resolve() / name
-            directory.mkdir(parents=True, exist_ok=True)
-            yield directory
+            kept = self.keep.resolve() / name
+            kept.mkdir(parents=True, exist_ok=True)
+            yield kept
             return
         with TemporaryDirectory(prefix=f"benchmark-{name}-", ignore_cleanup_errors=True) as directory:
             yield Path(directory)

@@ -25,11 +25,11 @@ def measure(options: Options) -> dict[str, Any]:
     rounds = options.rounds_of(SIDES)["first_token"]
     models: dict[str, Any] = {}
     with options.scratch("first_token") as scratch, both_sides(scratch) as urls:
-        turns = Turns(urls, rounds * PAIRS)
+        turns = Turns(urls)
         fresh = iter(prompts(rounds * PAIRS * len(MODELS)))
         for name, model in MODELS.items():
             asked = [[Asked(model, next(fresh), MAX_TOKENS, stream=True)] for _ in range(rounds * PAIRS)]
-            models[name] = compare(turns.cell(name, asked.__getitem__, at_once=1))
+            models[name] = compare(turns.cell(name, asked, at_once=1))
     return {"rounds": rounds, "requests_of_a_round": PAIRS, "failures": failures(turns.heard), "models": models}
 
 

@@ -39,15 +39,15 @@ def measure(options: Options) -> dict[str, Any]:
     rounds = options.rounds_of(SIDES)["gateway"]
     cells: dict[str, Any] = {}
     with options.scratch("gateway") as scratch, _gateways(scratch) as urls:
-        turns = Turns(urls, rounds)
+        turns = Turns(urls)
         for model, sides in {NAME: list(urls), ALIAS: ["ours"]}.items():
             of = "base" if model == NAME else "adapter"
             for kind, stream in KINDS.items():
                 asked = Asked(model, "Review: fine.\nSentiment:", CHUNKS, stream)
-                Turns(urls, 1).cell(f"warm up {of}, {kind}", lambda _, asked=asked: [asked] * 32, 8, sides)
+                Turns(urls).cell(f"warm up {of}, {kind}", [[asked] * 32], 8, sides)
                 for at_once, number in AT_ONCE.items():
                     name = f"{of}, {kind}, {at_once} concurrent"
-                    found = turns.cell(name, lambda _, asked=asked, number=number: [asked] * number, at_once, sides)
+                    found = turns.cell(name, [[asked] * number] * rounds, at_once, sides)
                     cells[name] = {"requests_of_a_round": number, **compare(found)}
     return {"rounds": rounds, "chunks": CHUNKS, "failures": failures(turns.heard), "cells": cells}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from measures.rounds import interleave, say
 
@@ -30,22 +31,20 @@ class Turns:
 
     Args:
         urls: Side -> its URL.
-        rounds: Rounds of each.
     """
 
     urls: Mapping[str, str]
-    rounds: int
     heard: list[Heard] = field(default_factory=list)
     """Everything that was heard, of all cells and sides."""
 
     def cell(
-        self, name: str, requests: Callable[[int], Sequence[Asked]], at_once: int, sides: Sequence[str] | None = None
+        self, name: str, requests: Sequence[Sequence[Asked]], at_once: int, sides: Sequence[str] | None = None
     ) -> dict[str, list[Round]]:
         """Asks each side the round's requests, round after round.
 
         Args:
             name: Said aloud.
-            requests: Number of the round -> what is asked in it.
+            requests: What is asked in each round.
             at_once: Requests under way.
             sides: Of them all, by default.
         """
@@ -53,10 +52,10 @@ class Turns:
         done = dict.fromkeys(self.urls, 0)
 
         def side(of: str) -> Round:
-            heard, seconds = asyncio.run(ask_all(self.urls[of], requests(done[of]), at_once))
+            heard, seconds = asyncio.run(ask_all(self.urls[of], requests[done[of]], at_once))
             done[of] += 1
             self.heard += heard
             return Round(heard, seconds)
 
         asked = list(sides or self.urls)
-        return interleave({of: lambda of=of: side(of) for of in asked}, dict.fromkeys(asked, self.rounds))
+        return interleave({of: partial(side, of) for of in asked}, dict.fromkeys(asked, len(requests)))

@@ -41,10 +41,10 @@ def both_sides(scratch: Path) -> Iterator[dict[str, str]]:
         ours_url = stack.enter_context(ours(args))
         bare_url = stack.enter_context(bare(scratch, args, {MODELS["adapter"]: registry.path("movies", 1)}))
         urls = {"ours": ours_url, "bare": bare_url}
-        warm_up = Turns(urls, rounds=1)
+        warm_up = Turns(urls)
         for model in MODELS.values():
             asked = [Asked(model, prompt, MAX_TOKENS, stream) for prompt in prompts(4) for stream in (False, True)]
-            warm_up.cell(f"warm up {model}", lambda _, asked=asked: asked, at_once=4)
+            warm_up.cell(f"warm up {model}", [asked], at_once=4)
         if wrong := failures(warm_up.heard):
             raise SideFailed(f"not every warm-up request was answered: {wrong}")
         yield urls
@@ -55,12 +55,12 @@ def measure(options: Options) -> dict[str, Any]:
     rounds = options.rounds_of(SIDES)["throughput"]
     cells: dict[str, Any] = {}
     with options.scratch("throughput") as scratch, both_sides(scratch) as urls:
-        turns = Turns(urls, rounds)
+        turns = Turns(urls)
         fresh = iter(prompts(rounds * sum(AT_ONCE.values()) * len(MODELS)))
         for model in MODELS:
             for at_once, number in AT_ONCE.items():
                 asked = [[Asked(MODELS[model], next(fresh), MAX_TOKENS) for _ in range(number)] for _ in range(rounds)]
-                found = turns.cell(f"{model}, {at_once} concurrent", asked.__getitem__, at_once)
+                found = turns.cell(f"{model}, {at_once} concurrent", asked, at_once)
                 cells[f"{model}, {at_once} concurrent"] = {"requests_of_a_round": number, **compare(found)}
     return {"rounds": rounds, "max_tokens": MAX_TOKENS, "failures": failures(turns.heard), "cells": cells}
 

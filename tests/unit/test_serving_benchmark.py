@@ -125,8 +125,8 @@ def test_both_sides_are_asked_the_same_and_neither_is_always_first(monkeypatch: 
         return [heard()], 1.0
 
     monkeypatch.setattr(sides, "ask_all", ask_all)
-    turns = sides.Turns({"ours": "o", "bare": "b"}, rounds=2)
-    found = turns.cell("cell", lambda number: [number], 1)  # type: ignore[list-item]
+    turns = sides.Turns({"ours": "o", "bare": "b"})
+    found = turns.cell("cell", [[0], [1]], 1)  # type: ignore[list-item]
     assert order == [("o", [0]), ("b", [0]), ("b", [1]), ("o", [1])]
     assert [len(found["ours"]), len(found["bare"]), len(turns.heard)] == [2, 2, 4]
 
