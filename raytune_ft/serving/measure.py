@@ -64,6 +64,8 @@ class Exchange:
     stream: bool = False
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    complete: bool = False
+    """All of a stream was handed out; whoever hangs up now has read it."""
     failure: RequestError | None = None
     """What went wrong after the answer had begun; its status tells what the client's 200 could not."""
 
@@ -112,7 +114,7 @@ class Measure:
             return
         exchange = Exchange(request_id(scope), scope.get(KEY_NAME), route, self._recorder)
         scope[EXCHANGE] = exchange
-        watch = _Watch(send)
+        watch = _Watch(send, exchange)
         try:
             await self._app(scope, receive, watch.send)
         except asyncio.CancelledError:
@@ -155,8 +157,8 @@ def recorder_of(log_dir: str | None, log_prompts: bool) -> Recorder:
 class _Watch:
     """Watches what is sent: its status, an error's code, when the first and the last of it left."""
 
-    def __init__(self, send: Send) -> None:
-        self._send, self._started = send, time.perf_counter()
+    def __init__(self, send: Send, exchange: Exchange) -> None:
+        self._send, self._exchange, self._started = send, exchange, time.perf_counter()
         self._complete = False
         self._error = b""
         self.status = 0
@@ -177,7 +179,7 @@ class _Watch:
 
     def gone(self) -> None:
         """The client went away, and the work for it was ended."""
-        if not self._complete:
+        if not self._complete and not self._exchange.complete:
             self.status, self.code, self._complete = GONE, "client_gone", True
 
     def broke(self) -> None:

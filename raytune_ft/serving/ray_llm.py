@@ -15,8 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import Request
 from ray import serve
 from ray.llm._internal.common.models import global_id_manager
 from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
@@ -34,26 +33,24 @@ from ray.llm._internal.serve.utils.lora_serve_utils import LoraModelLoader
 from ray.serve import Application
 from ray.serve._private.http_util import session_id_from_headers
 from ray.serve.llm import LLMConfig, build_llm_deployment
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from raytune_ft.errors import RaytuneError
 from raytune_ft.execution.loopback import keep_replica_on_loopback
 from raytune_ft.serving.batches import batches
 from raytune_ft.serving.bodies import for_engine, shows_usage, user_of, words_of
 from raytune_ft.serving.catalog import Catalog, ListedModel, UnknownModelError
-from raytune_ft.serving.failures import as_request_error, is_engine_gone, respond, unavailable
-from raytune_ft.serving.guard import Guard
+from raytune_ft.serving.failures import as_request_error, is_engine_gone, unavailable
 from raytune_ft.serving.health import Health
 from raytune_ft.serving.key_ring import check_exposure
 from raytune_ft.serving.limits import check_request
 from raytune_ft.serving.listener import DONE, Listener
-from raytune_ft.serving.measure import EXCHANGE, CountRefused, Exchange, Measure, recorder_of
+from raytune_ft.serving.measure import EXCHANGE, Exchange, recorder_of
 from raytune_ft.serving.openai_errors import RequestError
 from raytune_ft.serving.records import utc_now
 from raytune_ft.serving.routing import Route, Router
 from raytune_ft.serving.settings import ServeArgs
 from raytune_ft.serving.shadow import Shadow, ShadowJob
+from raytune_ft.serving.web import web_app
 
 _ROUTES: dict[str, Any] = {
     "models": lambda app: app.get("/v1/models"),
@@ -180,16 +177,23 @@ class RegistryIngress(OpenAiIngress):
         self, first: list[str], answers: Any, exchange: Exchange, body: Body, route: Route, listener: Listener
     ) -> AsyncGenerator[str, None]:
         ended = False
+
+        def passed_on(chunks: list[str]) -> str:
+            nonlocal ended
+            text = "".join(map(listener.chunk, chunks))
+            if listener.done and not ended:  # before it leaves: a client that has read the end hangs up
+                ended = exchange.complete = True
+                self._ended(exchange, body, route, listener)
+            return text
+
         try:
-            if text := "".join(map(listener.chunk, first)):
+            if text := passed_on(first):
                 yield text
             async for chunks in answers:
-                if text := "".join(map(listener.chunk, chunks)):
+                if text := passed_on(chunks):
                     yield text
-            ended = True
-            self._ended(exchange, body, route, listener)
-            if not listener.done:
-                yield DONE
+            if not ended:
+                yield passed_on([DONE])
         except Exception as error:  # the answer has begun: its end has to say that it is none
             ended = True
             exchange.failure = self._failure(error)
@@ -268,21 +272,10 @@ def _told(answer: ErrorResponse) -> RequestError:
     return RequestError(int(error.code), str(error.message), str(error.type), error.param)
 
 
-def _web_app(args: ServeArgs) -> FastAPI:
-    """A web app without open CORS, docs and metrics; measured behind the guard, counted before it."""
-    app = FastAPI(openapi_url=None)
-    for kind in (RaytuneError, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, respond)
-    app.add_middleware(Measure, args=args)
-    app.add_middleware(Guard, args=args)
-    app.add_middleware(CountRefused, args=args)
-    return app
-
-
 def bind(args: ServeArgs, catalog: Catalog, config: LLMConfig) -> Application:
     """The Serve application: one ingress before one engine deployment."""
     engine = build_llm_deployment(config, deployment_cls=cast(Any, RegistryServer), bind_kwargs={"catalog": catalog})
-    ingress = make_fastapi_ingress(RegistryIngress, endpoint_map=_ROUTES, app=_web_app(args))
+    ingress = make_fastapi_ingress(RegistryIngress, endpoint_map=_ROUTES, app=web_app(args))
     options = RegistryIngress.get_deployment_options([config])
     options["ray_actor_options"] = {"num_cpus": 0}  # else it waits for ever where the engine took the last core
     deployment: Any = serve.deployment(ingress, **options)

@@ -37,6 +37,7 @@ class StubEngine:
     cancelled: int = 0
     fails: Callable[[], Exception] | None = None
     breaks_off: bool = False
+    lingers: bool = False
     well: bool = True
 
     def options(self, **options: Any) -> StubEngine:
@@ -79,6 +80,8 @@ class StubEngine:
         if body.stream_options.include_usage:
             yield [_chunk(model=body.model, choices=[], usage={"prompt_tokens": 5, "completion_tokens": 3})]
         yield ["data: [DONE]\n\n"]
+        if self.lingers:
+            await asyncio.sleep(60)
 
 
 @dataclass
@@ -150,7 +153,7 @@ def serve(
             llm_deployments={"base": engine},
             model_cards={"base": card},
         )
-        app = ray_llm._web_app(args)
+        app = ray_llm.web_app(args)
         for name, route in ray_llm._ROUTES.items():
             route(app)(getattr(ingress, name))
         headers = {"authorization": f"Bearer {KEY}", "x-request-id": "r-1"}
@@ -206,6 +209,42 @@ def test_every_chunk_of_a_stream_names_the_version_and_the_usage_stays_inside(
     for record in records(log_dir):
         assert (record.stream, record.completion_tokens) == (True, 3)
         assert record.ttft_ms is not None
+
+
+def test_a_client_that_hangs_up_at_the_end_has_its_answer(
+    serve: Any, registry: Registry, engine: StubEngine, log_dir: Path
+) -> None:
+    """OpenAI's client does: it reads no further than [DONE]."""
+    set_traffic(registry, "movies", canary(100, shadow=True))
+    engine.lingers = True
+    app = serve().app
+
+    async def run() -> None:
+        body = json.dumps({"model": "base:movies", "prompt": "x", "max_tokens": 8, "stream": True}).encode()
+        hung_up = asyncio.Event()
+        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive() -> Any:
+            if (message := next(messages, None)) is not None:
+                return message
+            await hung_up.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            if b"[DONE]" in message.get("body", b""):
+                hung_up.set()
+
+        headers = [(b"authorization", f"Bearer {KEY}".encode()), (b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": "/v1/completions", "raw_path": b"", "query_string": b""}
+        scope |= {"headers": [*headers, (b"x-request-id", b"r-1")], "client": ("127.0.0.1", 1), "root_path": ""}
+        await asyncio.wait_for(app(scope, receive, send), 20)
+        wait = time.monotonic() + 10
+        while not records(log_dir, shadow=True) and time.monotonic() < wait:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    (record,), (shadow,) = records(log_dir), records(log_dir, shadow=True)
+    assert (record.status, record.completion_tokens, shadow.status) == (200, 3, 200)
 
 
 def test_a_canary_and_a_sticky_user(serve: Any, registry: Registry) -> None:

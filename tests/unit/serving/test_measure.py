@@ -134,6 +134,15 @@ def test_a_client_that_goes_away_is_recorded(recorder: Recorder, tmp_path: Path,
     assert not [name for name, _, _ in told if name == "raytune_ft_errors"]
 
 
+def test_a_client_that_hangs_up_after_the_end_of_a_stream_did_not_go_away(recorder: Recorder, tmp_path: Path) -> None:
+    def note(exchange: Exchange) -> None:
+        routed(exchange)
+        exchange.complete = True
+
+    ask(answering(b"a", b"data: [DONE]", ends=False, note=note))
+    assert (only(tmp_path).status, only(tmp_path).code) == (200, None)
+
+
 def test_a_cancelled_request_is_a_client_that_went_away(recorder: Recorder, tmp_path: Path, told: list[Any]) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         routed(scope[EXCHANGE])
