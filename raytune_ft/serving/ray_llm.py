@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from functools import partial
@@ -89,12 +90,19 @@ class RegistryServer(LLMServer):
     async def __init__(self, llm_config: LLMConfig, *, catalog: Catalog) -> None:  # type: ignore[misc]  # Serve awaits it
         keep_replica_on_loopback()
         self._catalog = catalog
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         await super().__init__(llm_config)
 
     async def can_answer(self) -> bool:
         """Goes into the engine's own loop and back: a process that merely lives does not count."""
         await self.check_health()
         return not await self.is_sleeping()
+
+    async def _maybe_resolve_lora_from_multiplex(self) -> None:
+        # Ray asks whether a version is loaded and then loads it: of requests that meet at its first use all but one
+        # would fail with "has already been loaded".
+        async with self._turns[serve.get_multiplexed_model_id()]:
+            await super()._maybe_resolve_lora_from_multiplex()
 
     def _init_multiplex_loader(self, model_downloader_cls: Any = None) -> None:
         super()._init_multiplex_loader(cast(Any, partial(RegistryLoader, self._catalog)))
