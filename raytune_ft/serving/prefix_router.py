@@ -1,56 +1,76 @@
 """Ray's prefix-aware router, made to know adapters. Read against ray 2.60.0; imported where requests are routed only.
 
-Ray's own looks at the prompt alone, while a cached prefix holds for one adapter version; it asks twice which replicas
-have an adapter loaded, and takes the second answer, which is those that have the fewest; and where one replica alone
-has it, all of an adapter's requests go there however many they are.
+The tree of prompts is Ray's; the choice is not. Ray's looks at the prompt alone, while a cached prefix holds for one
+adapter version; it asks twice who has a version loaded, and the second answer is who has the fewest; where one replica
+alone has it, all requests go there however many they are; and it waits for the tree with its event loop stopped.
 """
 
 from __future__ import annotations
 
+import random
+import time
 from typing import Any
 
+from ray.exceptions import RayError
+from ray.serve._private.common import ReplicaID
 from ray.serve._private.request_router import PowerOfTwoChoicesRequestRouter
 from ray.serve.llm.request_router import PrefixCacheAffinityRouter
 
+Ranks = list[list[Any]]
+
 
 class AdapterPrefixRouter(PrefixCacheAffinityRouter):
-    """Prefers replicas that have the version loaded and are not too busy, and of these who saw the prompt's beginning.
+    """Of the replicas that aren't too busy those that have the version, of these those that saw the prompt's beginning.
 
-    `imbalanced_threshold` is by how many requests one may be busier than the least busy of all.
+    `imbalanced_threshold` says by how many requests one may be busier than the least busy; `match_rate_threshold` how
+    much of a prompt has to be known for it to count.
     """
 
-    async def choose_replicas(self, candidate_replicas: list[Any], pending_request: Any = None) -> list[list[Any]]:
-        version = pending_request.metadata.multiplexed_model_id if pending_request is not None else ""
-        if not version or not candidate_replicas:
-            found: list[list[Any]] = await super().choose_replicas(candidate_replicas, pending_request)
+    async def choose_replicas(self, candidate_replicas: list[Any], pending_request: Any = None) -> Ranks:
+        if pending_request is None or not pending_request.args or not candidate_replicas:
+            found: Ranks = await PowerOfTwoChoicesRequestRouter.choose_replicas(
+                self, candidate_replicas, pending_request
+            )
             return found
-        busy = {each.replica_id: self._requests_of(each) for each in candidate_replicas}
+        pending_request.routing_context.should_backoff = True  # where all of these are full, wait before asking again
+        busy = {each.replica_id: self._replica_queue_len_cache.get(each.replica_id) or 0 for each in candidate_replicas}
         limit = min(busy.values()) + self._imbalanced_threshold
+        near = [each for each in candidate_replicas if busy[each.replica_id] <= limit]
+        if version := pending_request.metadata.multiplexed_model_id:
+            near = self._with(version, near, candidate_replicas)
+        seen = await self._seen(self._extract_text_from_request(pending_request), near)
+        quiet = sorted(near, key=lambda each: (busy[each.replica_id], random.random()))
+        return [seen or quiet[:2], quiet, candidate_replicas]
+
+    def _with(self, version: str, near: list[Any], everybody: list[Any]) -> list[Any]:
+        """Those that have the version; those with the fewest where nobody has it; all where who has it is too busy."""
         loaded = self._multiplexed_model_id_to_replica_ids.get(version, ())
-        near = [each for each in candidate_replicas if each.replica_id in loaded and busy[each.replica_id] <= limit]
-        if near:
-            chosen = await self._prefix_match_best_replicas(pending_request, near)
-            return chosen if chosen[0] else [near]
-        if loaded:  # all of them are too busy: one more replica loads it
-            return [[min(candidate_replicas, key=lambda each: busy[each.replica_id])]]
-        found = await PowerOfTwoChoicesRequestRouter.choose_replicas(self, candidate_replicas, pending_request)
-        return found
+        if having := [each for each in near if each.replica_id in loaded]:
+            return having
+        if any(each.replica_id in loaded for each in everybody):
+            return near
+        fewest = min(len(each.multiplexed_model_ids) for each in near)
+        return [each for each in near if len(each.multiplexed_model_ids) == fewest]
 
-    def _requests_of(self, replica: Any) -> int:
-        """As this router last heard; 0 where it has not asked the replica for a while."""
-        return self._replica_queue_len_cache.get(replica.replica_id) or 0
-
-    async def _prefix_match_best_replicas(self, pending_request: Any, candidate_replicas: list[Any]) -> list[list[Any]]:
+    async def _seen(self, text: str, near: list[Any]) -> list[Any]:
+        """Those of `near` that were asked the longest beginning of the text, if it is long enough."""
+        ids = {each.replica_id.to_full_id_str(): each for each in near}
         try:
-            chosen = await super()._prefix_match_best_replicas(pending_request, candidate_replicas)
-        except KeyError:  # the tree, which all routers share, still names a replica that has ended
-            return [[]]
-        allowed = {replica.replica_id for replica in candidate_replicas}
-        return [[replica for replica in chosen[0] if replica.replica_id in allowed]]
+            matched, names = await self._tree_actor.prefix_match.remote(text, list(ids))
+        except RayError:  # the tree ended with its node: the load alone decides
+            return []
+        if len(matched) < self._match_rate_threshold * len(text):
+            return []
+        return [ids[name] for name in names or () if name in ids]
+
+    def on_request_routed(self, pending_request: Any, replica_id: ReplicaID, result: Any) -> None:
+        if pending_request is not None and pending_request.args:
+            text = self._extract_text_from_request(pending_request)
+            self._tree_actor.insert.remote(text, replica_id.to_full_id_str(), time.time())  # nobody waits for it
 
     def _extract_text_from_request(self, pending_request: Any) -> str:
         text = super()._extract_text_from_request(pending_request)
-        return f"{pending_request.metadata.multiplexed_model_id}\n{text}"  # never empty, which Ray's would divide by
+        return f"{pending_request.metadata.multiplexed_model_id}\n{text}"
 
     def _coerce_to_text(self, value: Any) -> str:
         if isinstance(value, int):  # a prompt may be tokens
