@@ -89,6 +89,8 @@ def _replicas(args: ServeArgs) -> dict[str, Any]:
     options: dict[str, Any] = {"num_replicas": args.replicas}
     if args.autoscaling is not None:
         options = {"autoscaling_config": args.autoscaling.model_dump()}
+    if args.max_surge_percent:
+        options["max_surge_percent"] = args.max_surge_percent
     # Serve LLM's default has no limit, and then an adapter that one replica has loaded is asked of that one for ever.
     several = args.replicas > 1 or args.autoscaling is not None
     if limit := args.max_ongoing_requests or (several and (args.max_num_seqs or VLLM_MAX_NUM_SEQS)):

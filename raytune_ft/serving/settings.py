@@ -92,6 +92,8 @@ class ServeArgs(Strict):
     """Engines, each with its own GPUs."""
     autoscaling: Autoscaling | None = None
     """As many engines as the load needs, in place of `replicas`."""
+    max_surge_percent: int = Field(0, ge=0, le=100)
+    """Engines that start before old ones end when settings change, in percent of all; they need free GPUs."""
     max_ongoing_requests: int | None = Field(None, ge=1)
     """Requests that a replica takes before another is asked; by default, of several, as many as one step of it has."""
     router: Literal["balanced", "prefix"] = "balanced"

@@ -6,6 +6,7 @@ import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -127,6 +128,27 @@ def test_the_engine_gets_the_settings_of_the_endpoint(
     assert on_gpus["placement_group_config"] == {"bundles": [{"GPU": 1}] * 2}
     assert on_gpus["engine_kwargs"]["tensor_parallel_size"] == 2
     assert on_gpus["engine_kwargs"]["enforce_eager"] is False
+
+
+def test_replicas_router_and_memory_reach_serve_and_the_engine(write_base: Callable[..., Path]) -> None:
+    def settings(**changes: object) -> tuple[dict[str, Any], dict[str, Any]]:
+        args = parse_serve_args({"base_model": str(write_base()), "registry": None, **changes})
+        found = engine_settings(args, build_catalog(args), gpus=1)
+        return found["engine_kwargs"], found["deployment_config"]
+
+    engine, one = settings()
+    assert not {"gpu_memory_utilization", "max_num_seqs"} & engine.keys(), "vLLM's own defaults"
+    assert one["num_replicas"] == 1 and not {"max_ongoing_requests", "request_router_config"} & one.keys()
+    engine, several = settings(replicas=3, router="prefix", gpu_memory_utilization=0.8, max_num_seqs=64)
+    assert (engine["gpu_memory_utilization"], engine["max_num_seqs"]) == (0.8, 64)
+    assert (several["num_replicas"], several["max_ongoing_requests"]) == (3, 64)
+    assert several["request_router_config"]["request_router_class"].endswith(".AdapterPrefixRouter")
+    _, scaled = settings(autoscaling={"max_replicas": 4, "target_ongoing_requests": 8}, max_surge_percent=50)
+    assert scaled["autoscaling_config"]["target_ongoing_requests"] == 8 and "num_replicas" not in scaled
+    assert (scaled["max_ongoing_requests"], scaled["max_surge_percent"]) == (256, 50)
+    for wrong in ({"autoscaling": {"min_replicas": 3, "max_replicas": 2}}, {"router": "random"}, {"replicas": 0}):
+        with pytest.raises(InputError):
+            settings(**wrong)
 
 
 def test_the_cause_of_a_failed_start_is_one_line() -> None:
