@@ -129,8 +129,8 @@ def promote(
 
     directory = _directory(run)
     check_own(directory, trust=trust)
-    location = registry or load_experiment(directory.experiment).registry.path
-    return promote_run(directory, open_registry(location), alias=alias, force=force, skip=skip, command=command, say=log)
+    target = open_registry(registry or load_experiment(directory.experiment).registry.path)
+    return promote_run(directory, target, alias=alias, force=force, skip=skip, command=command, say=log)
 
 
 def _directory(run: RunDirectory | str | Path) -> RunDirectory:

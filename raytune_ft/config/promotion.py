@@ -22,7 +22,7 @@ class NoWorseGate(Strict):
 class RetentionGate(Strict):
     """The adapter has not forgotten general text: its perplexity relative to the base's, measured by `evaluate`."""
 
-    max_ratio: StrictFloat = Field(1.5, gt=1.0)
+    max_ratio: StrictFloat = Field(2.0, gt=1.0)
     """Perplexity with the adapter / perplexity of the base, at most."""
     text: str | None = None
     """Your own text: JSONL with {"text"}, or a .txt file whose paragraphs are parted by blank lines; by default 40

@@ -65,7 +65,7 @@ def test_perplexity_is_that_of_all_tokens_but_each_first(tiny_llama: Path, tmp_p
 
     (tmp_path / "own.txt").write_text("Note: the harbour is empty.\n\nSunny\n\n" + "foggy and quiet " * 300)
     tokenizer = load_tokenizer(str(tiny_llama))
-    model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval().requires_grad_(False)
     rows = tokenised(general_text(str(tmp_path / "own.txt")), tokenizer)
     assert max(map(len, rows["input_ids"])) == MAX_TOKENS
     found, tokens = perplexity(model, rows, tokenizer.pad_token_id)

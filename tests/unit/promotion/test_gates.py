@@ -57,7 +57,7 @@ def test_what_each_gate_found_is_in_manifest_card_and_journal(run: RunDirectory,
 
 def test_a_cheap_gate_refuses_before_an_engine_starts(run: RunDirectory, registry: Registry, evaluate, engines) -> None:
     evaluate(retention=FORGOTTEN)
-    with pytest.raises(GateRefusedError, match=r"retention: .* 3\.000 times, above the limit 1\.5; nothing was promot"):
+    with pytest.raises(GateRefusedError, match=r"retention: .* 3\.000 times, above the limit 2; nothing was promot"):
         promote(run, registry)
     assert engines.asked == [] and not registry.root.exists()
 
