@@ -22,7 +22,7 @@ def quickstart(
     """Fetch a small model and real data, search, prove the winner, register it, and serve it."""
     from raytune_ft import api
     from raytune_ft.assets import fetch_assets
-    from raytune_ft.registry.store import Registry
+    from raytune_ft.registry.location import open_registry
     from raytune_ft.reporting.html import write_report
     from raytune_ft.reporting.leaderboard import comparison_table, leaderboard_table
     from raytune_ft.reporting.read import read_evaluation, read_leaderboard
@@ -39,7 +39,7 @@ def quickstart(
         api.evaluate(run, say)
         report = write_report(run)
     with stage(4, "register", "gates, among them vLLM against transformers; then the winner is the champion"):
-        registry = Registry(Path(loaded.registry.path))
+        registry = open_registry(loaded.registry.path)
         promotion = api.promote(run, log=say)
         say(f"{promotion.adapter}@{promotion.version} in {registry.path(promotion.adapter, promotion.version)}")
     with stage(5, "serve", "Ray Serve and vLLM answer for base and champion, then shut down"):

@@ -20,8 +20,7 @@ from raytune_ft.data.tokenize import RowTokeniser
 from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory, read_json
-from raytune_ft.registry import manifest as manifests
-from raytune_ft.registry.store import Registry
+from raytune_ft.registry.location import open_registry
 from raytune_ft.serving.drift import Measure, compare_inputs, compare_perplexity
 from raytune_ft.serving.feedback_rows import to_row
 from raytune_ft.serving.perplexity import PART_ANSWER, PART_INPUT, Surprise, TokenRow
@@ -186,6 +185,6 @@ def _adapter_directory(run: RunDirectory, experiment: Experiment, version: str |
         if not run.winner.exists():
             raise InputError(str(run.root), "has no winner.json", "name a version of the registry with --adapter")
         return Path(run.root / read_json(run.winner)["adapter"])
-    path = Registry(registry or Path(experiment.registry.path)).resolve(version).path
-    manifests.verify(path)
-    return path
+    opened = open_registry(registry or experiment.registry.path)
+    found = opened.resolve(version)
+    return opened.verified(found.adapter, found.version)

@@ -6,6 +6,7 @@ import json
 import logging
 import multiprocessing
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -15,9 +16,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from raytune_ft.cli.app import app
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.registry import remote
 from raytune_ft.registry.add import Provenance, add_version
@@ -29,6 +33,8 @@ from raytune_ft.registry.manifest import verify
 from raytune_ft.registry.remote import RemoteRegistry
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import canary, read_traffic, set_traffic
+from raytune_ft.serving.catalog import build_catalog
+from raytune_ft.serving.settings import parse_serve_args
 
 WEED = Path(sys.executable).parent / "weed"
 PORTS = ("master.port", "volume.port", "filer.port", "s3.port", "admin.port")
@@ -381,3 +387,42 @@ def test_a_bucket_that_is_not_there_is_named(server: Server, tmp_path: Path, mon
     monkeypatch.setenv(remote.CACHE_VARIABLE, str(tmp_path))
     with pytest.raises(InputError, match="s3://no-such-bucket/x: there is no such bucket"):
         remote.open_remote("s3://no-such-bucket/x", keep_going=False).adapters()
+
+
+def test_the_verbs_take_a_bucket_where_they_take_a_directory(
+    node: Node, base: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = node("one")
+    for _ in range(2):
+        _add(registry, base)
+        registry.set_alias("movies", "champion", registry.versions("movies")[-1])
+
+    def verb(*words: str) -> Any:
+        done = CliRunner().invoke(app, [*words, "--registry", url, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    assert [(row["version"], row["aliases"]) for row in verb("adapters")] == [(1, ["previous"]), (2, ["champion"])]
+    assert verb("rollback", "movies") == {"adapter": "movies", "champion": 1}
+    assert [move["action"] for move in verb("journal", "movies")] == ["alias", "alias", "rollback"]
+    assert node("other").aliases("movies")["champion"] == 1
+
+
+def test_an_endpoint_follows_a_bucket_from_version_to_version(node: Node, base: Path, url: str) -> None:
+    writer = node("writer")
+    _add(writer, base)
+    writer.set_alias("movies", "champion", 1)
+    node("endpoint")  # from here on it is this machine's mirror that is used
+    args = parse_serve_args({"base_model": str(base), "registry": url})
+    catalog = pickle.loads(pickle.dumps(build_catalog(args)))  # as it reaches a replica
+    assert [model.id for model in catalog.listed()] == [
+        "base", "base:movies", "base:movies@champion", "base:movies@1"
+    ]  # fmt: skip
+    _add(writer, base)
+    writer.set_alias("movies", "champion", 2)
+    found = catalog.find("movies", "")
+    assert found.manifest.version == 2
+    path = catalog.load_path("base:movies@2")
+    assert (
+        path.is_relative_to(Path(os.environ[remote.CACHE_VARIABLE])) and (path / "adapter_model.safetensors").exists()
+    )
