@@ -8,7 +8,8 @@ from raytune_ft.errors import InputError
 from raytune_ft.registry import manifest as manifests
 from raytune_ft.registry.bucket import is_remote
 from raytune_ft.registry.location import absolute
-from raytune_ft.registry.store import CHAMPION, Registry
+from raytune_ft.registry.store import Registry
+from raytune_ft.registry.traffic import CHAMPION
 
 
 def base_of_champions(registry: Registry, adapters: list[str]) -> str:

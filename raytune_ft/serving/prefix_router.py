@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Any
+from typing import Any, cast
 
 from ray.exceptions import RayError
 from ray.serve._private.common import ReplicaID
-from ray.serve._private.request_router import PowerOfTwoChoicesRequestRouter
+from ray.serve._private.request_router.pow_2_router import PowerOfTwoChoicesRequestRouter
 from ray.serve.llm.request_router import PrefixCacheAffinityRouter
-
-Ranks = list[list[Any]]
 
 
 class AdapterPrefixRouter(PrefixCacheAffinityRouter):
@@ -26,15 +24,15 @@ class AdapterPrefixRouter(PrefixCacheAffinityRouter):
     much of a prompt has to be known for it to count.
     """
 
-    async def choose_replicas(self, candidate_replicas: list[Any], pending_request: Any = None) -> Ranks:
+    async def choose_replicas(self, candidate_replicas: list[Any], pending_request: Any = None) -> Any:
         if pending_request is None or not pending_request.args or not candidate_replicas:
-            found: Ranks = await PowerOfTwoChoicesRequestRouter.choose_replicas(
-                self, candidate_replicas, pending_request
+            # Ray's prefix router calls it like this too, although it is none of its parents.
+            return await PowerOfTwoChoicesRequestRouter.choose_replicas(
+                cast(Any, self), candidate_replicas, pending_request
             )
-            return found
         pending_request.routing_context.should_backoff = True  # where all of these are full, wait before asking again
         busy = {each.replica_id: self._replica_queue_len_cache.get(each.replica_id) or 0 for each in candidate_replicas}
-        limit = min(busy.values()) + self._imbalanced_threshold
+        limit = min(busy.values()) + cast(float, self._imbalanced_threshold)
         near = [each for each in candidate_replicas if busy[each.replica_id] <= limit]
         if version := pending_request.metadata.multiplexed_model_id:
             near = self._with(version, near, candidate_replicas)
@@ -59,7 +57,7 @@ class AdapterPrefixRouter(PrefixCacheAffinityRouter):
             matched, names = await self._tree_actor.prefix_match.remote(text, list(ids))
         except RayError:  # the tree ended with its node: the load alone decides
             return []
-        if len(matched) < self._match_rate_threshold * len(text):
+        if len(matched) < cast(float, self._match_rate_threshold) * len(text):
             return []
         return [ids[name] for name in names or () if name in ids]
 
@@ -69,7 +67,10 @@ class AdapterPrefixRouter(PrefixCacheAffinityRouter):
             self._tree_actor.insert.remote(text, replica_id.to_full_id_str(), time.time())  # nobody waits for it
 
     def _extract_text_from_request(self, pending_request: Any) -> str:
-        text = super()._extract_text_from_request(pending_request)
+        try:
+            text = super()._extract_text_from_request(pending_request)
+        except ValueError:  # a call without a prompt
+            text = ""
         return f"{pending_request.metadata.multiplexed_model_id}\n{text}"
 
     def _coerce_to_text(self, value: Any) -> str:
