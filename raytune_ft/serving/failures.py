@@ -20,8 +20,13 @@ _RETRY_AFTER_S = "5"
 _ENGINE_GONE = {
     "RayActorError", "ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "EngineDeadError",
     "DeploymentUnavailableError", "EngineGenerateError", "NodeDiedError", "ObjectLostError", "OwnerDiedError",
+    "EngineGoneError",
 }  # fmt: skip
 _OVERLOADED = {"BackPressureError"}
+
+
+class EngineGoneError(Exception):
+    """The engine stopped in the middle of an answer."""
 
 
 def is_engine_gone(error: BaseException) -> bool:

@@ -151,7 +151,9 @@ class CountRefused:
 def recorder_of(log_dir: str | None, log_prompts: bool) -> Recorder:
     """The one recorder of a replica."""
     log = RecordLog(Path(log_dir), f"{socket.gethostname()}-{os.getpid()}", log_prompts) if log_dir else None
-    return Recorder(Metrics(), log)
+    metrics = Metrics()
+    metrics.keep_told()
+    return Recorder(metrics, log)
 
 
 class _Watch:

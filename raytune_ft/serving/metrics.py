@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ class Metric:
         return tuple(f"ray_{self.name}{suffix}" for suffix in suffixes[self.kind])
 
 
+_GAUGE_EVERY_S = 5.0
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -90,6 +93,19 @@ class Metrics:
     def __init__(self, make: Callable[[Metric], Any] = _in_ray) -> None:
         self._of = {metric: make(metric) for metric in METRICS}
         self._in_flight: Counter[str] = Counter()
+        self._shadow_waiting = 0
+
+    def keep_told(self, every_s: float = _GAUGE_EVERY_S) -> None:
+        """Tells the gauges again and again: Ray forgets one that has not changed for twice its report interval."""
+
+        def tell() -> None:
+            while True:
+                time.sleep(every_s)
+                for model, count in list(self._in_flight.items()):
+                    self._of[IN_FLIGHT].set(count, {"model": model})
+                self.shadow_waiting(self._shadow_waiting)
+
+        threading.Thread(target=tell, name="raytune-ft-gauges", daemon=True).start()
 
     def observe(self, record: RequestRecord) -> None:
         """Counts a request that ended."""
@@ -137,6 +153,7 @@ class Metrics:
 
     def shadow_waiting(self, count: int) -> None:
         """How many wait to be asked in the shadow."""
+        self._shadow_waiting = count
         self._of[SHADOW_WAITING].set(count, {})
 
     def shadow_dropped(self, model: str) -> None:

@@ -40,7 +40,7 @@ from raytune_ft.execution.loopback import keep_replica_on_loopback
 from raytune_ft.serving.batches import batches
 from raytune_ft.serving.bodies import for_engine, shows_usage, user_of, words_of
 from raytune_ft.serving.catalog import Catalog, ListedModel, UnknownModelError
-from raytune_ft.serving.failures import as_request_error, is_engine_gone, unavailable
+from raytune_ft.serving.failures import EngineGoneError, as_request_error, is_engine_gone, unavailable
 from raytune_ft.serving.health import Health
 from raytune_ft.serving.key_ring import check_exposure
 from raytune_ft.serving.limits import check_request
@@ -200,8 +200,8 @@ class RegistryIngress(OpenAiIngress):
             async for chunks in answers:
                 if text := passed_on(chunks):
                     yield text
-            if not ended:
-                yield passed_on([DONE])
+            if not ended:  # no end, and no error either: not to be taken for whole
+                raise EngineGoneError
         except Exception as error:  # the answer has begun: its end has to say that it is none
             ended = True
             exchange.failure = self._failure(error)

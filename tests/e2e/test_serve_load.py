@@ -30,7 +30,11 @@ from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs
 
 BASE = "smollm2-135m-instruct"
 MOVIES = f"{BASE}:movies"
-PROMPTS = ("Review: a joyless, endless film.\nSentiment:", "The capital of France is", "One, two, three,", "def main(")
+PROMPTS = (
+    "Review: a joyless, endless film.\nSentiment:", "The capital of France is", "One, two, three,", "2 + 2 =",
+    "Monday, Tuesday, Wednesday,", "To be, or not to", "Once upon a", "A, B, C, D, E,", "The opposite of hot is",
+    "The sun rises in the", "Dear Sir or", "import numpy as",
+)  # fmt: skip
 ADAPTERS, LOADED = 100, 8
 CLIENTS = 16
 
@@ -122,7 +126,7 @@ class Load:
                     counted.failed(error)
                     time.sleep(0.2)
                 else:
-                    counted.answered(model, answered, text == self.said[answered])
+                    counted.answered(model, answered, text, self.said[answered])
 
         with ThreadPoolExecutor(CLIENTS) as pool:
             running = [pool.submit(work, number) for number in range(CLIENTS)]
@@ -140,14 +144,16 @@ class Counted:
 
     answers: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(asked, answered) -> how often."""
-    wrong: int = 0
+    wrong: list[tuple[str, str]] = field(default_factory=list)
+    """(answered, text) that this version does not say."""
     errors: list[tuple[float, Exception]] = field(default_factory=list)
     _lock: Any = field(default_factory=threading.Lock)
 
-    def answered(self, asked: str, answered: str, right: bool) -> None:
+    def answered(self, asked: str, answered: str, text: str, expected: str) -> None:
         with self._lock:
             self.answers[asked, answered] += 1
-            self.wrong += not right
+            if text != expected:
+                self.wrong.append((answered, text))
 
     def failed(self, error: Exception) -> None:
         with self._lock:
@@ -178,7 +184,7 @@ def test_no_request_fails_while_versions_are_promoted(load: Load, registry: Regi
             time.sleep(0.3)
     print(f"{moves} promotions under {CLIENTS} clients:", dict(counted.answers))
     assert not counted.errors, counted.errors[0]
-    assert counted.wrong == 0
+    assert not counted.wrong, (counted.wrong, load.said)
     assert counted.answers.keys() == {(MOVIES, f"{MOVIES}@1"), (MOVIES, f"{MOVIES}@2")}
 
 
@@ -223,23 +229,25 @@ def test_a_hundred_adapters_are_answered_with_eight_loaded(load: Load) -> None:
 
 
 def test_all_metrics_are_exported(load: Load) -> None:
-    """Nothing was dropped from a shadow and nothing refused at the door, so these two have told nothing yet."""
-    assert httpx.get(f"{load.endpoint.base_url}/none").status_code == 404
+    """But for those of which nothing has happened yet."""
     silent = {"raytune_ft_shadow_dropped", "raytune_ft_errors"}
     wanted = {name for metric in METRICS if metric.name not in silent for name in metric.exported} | set(ENGINE_METRICS)
+    assert httpx.get(f"{load.endpoint.base_url}/none").status_code == 404
+    list(client(load.endpoint).completions.create(model=MOVIES, prompt="x", max_tokens=4, stream=True))
     assert load.endpoint.metrics_url is not None
-    deadline = time.monotonic() + 40  # Ray's processes report every ten seconds
-    while True:
-        text = httpx.get(load.endpoint.metrics_url).text
-        found = {line.split("{")[0].split(" ")[0] for line in text.splitlines() if not line.startswith("#")}
-        if wanted <= found:
-            break
-        assert time.monotonic() < deadline, sorted(wanted - found)
-        time.sleep(1)
+    with load.under(MOVIES):  # an engine that does nothing tells nothing
+        deadline = time.monotonic() + 40  # Ray's processes report every ten seconds
+        while missing := wanted - exported(text := httpx.get(load.endpoint.metrics_url).text):
+            assert time.monotonic() < deadline, sorted(missing)
+            time.sleep(1)
     ours = [line for line in text.splitlines() if line.startswith("ray_raytune_ft_requests_total")]
     assert any(f'model="{MOVIES}@1"' in line and 'alias="champion"' in line for line in ours), ours
     loaded = [line.split()[-1] for line in text.splitlines() if line.startswith("ray_serve_num_multiplexed_models{")]
     assert loaded and all(float(number) <= LOADED for number in loaded)
+
+
+def exported(text: str) -> set[str]:
+    return {line.split("{")[0].split(" ")[0] for line in text.splitlines() if not line.startswith("#")}
 
 
 def test_a_killed_replica_is_replaced_and_nobody_answers_for_another(load: Load) -> None:
@@ -262,7 +270,7 @@ def test_a_killed_replica_is_replaced_and_nobody_answers_for_another(load: Load)
     print(f"health said 503 after {sick_s:.1f} s, 200 after {well - killed:.0f} s; failed: {dict(codes)}")
     assert counted.errors and not late, late
     assert {getattr(error, "code", None) for _, error in counted.errors} == {"engine_unavailable"}
-    assert counted.wrong == 0
+    assert not counted.wrong, (counted.wrong, load.said)
     assert all(asked == answered for asked, answered in counted.answers)
     assert not [process for process in engine if alive(process)]
 

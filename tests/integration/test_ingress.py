@@ -36,7 +36,7 @@ class StubEngine:
     options_given: list[dict[str, Any]] = field(default_factory=list)
     cancelled: int = 0
     fails: Callable[[], Exception] | None = None
-    breaks_off: bool = False
+    breaks_off: str = ""
     lingers: bool = False
     well: bool = True
 
@@ -75,8 +75,10 @@ class StubEngine:
     async def _stream(self, body: Any) -> AsyncIterator[list[str]]:
         for word in ("I", " am", f" {body.model}"):
             yield [_chunk(model=body.model, choices=[{"index": 0, "text": word}])]
-            if self.breaks_off:
+            if self.breaks_off == "error":
                 raise ActorDiedError("/secret/path")
+            if self.breaks_off == "silence":
+                return
         if body.stream_options.include_usage:
             yield [_chunk(model=body.model, choices=[], usage={"prompt_tokens": 5, "completion_tokens": 3})]
         yield ["data: [DONE]\n\n"]
@@ -331,8 +333,9 @@ def test_a_dead_engine_is_503_until_it_answers_again(serve: Any, engine: StubEng
     assert {record.code for record in records(log_dir)} == {"engine_unavailable", None}
 
 
-def test_a_stream_that_breaks_off_says_so(serve: Any, engine: StubEngine, log_dir: Path) -> None:
-    engine.breaks_off = True
+@pytest.mark.parametrize("how", ["error", "silence"])
+def test_a_stream_that_breaks_off_says_so(serve: Any, engine: StubEngine, log_dir: Path, how: str) -> None:
+    engine.breaks_off = how
     text = ask(serve(), stream=True).text
     assert '"code": "engine_unavailable"' in text and "secret" not in text
     (record,) = records(log_dir)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,17 @@ def test_a_shadow_is_counted_apart(recorder: Recorder, told: list[Any]) -> None:
     names = [name for name, _, _ in told]
     assert names == ["raytune_ft_requests", "raytune_ft_shadow_compared"]
     assert told[0][2]["shadow"] == "true"
+
+
+def test_gauges_are_told_again_because_ray_forgets_them(told: list[Any]) -> None:
+    metrics = Metrics(lambda metric: Told(metric, told))
+    metrics.begun("base")
+    metrics.keep_told(every_s=0.001)
+    deadline = time.monotonic() + 5
+    while len([call for call in told if call == ("raytune_ft_requests_in_flight", 1, {"model": "base"})]) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert ("raytune_ft_shadow_waiting", 0, {}) in told
 
 
 def test_every_metric_is_named_once() -> None:
