@@ -72,7 +72,7 @@ class RegistryConfig(Strict):
     """Where the winner goes."""
 
     path: str = "registry"
-    """Directory of adapters."""
+    """Directory of adapters, or s3://bucket/prefix."""
     adapter: Name | None = None
     """Adapter's name; by default the experiment's."""
 

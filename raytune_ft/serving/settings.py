@@ -57,7 +57,7 @@ class ServeArgs(Strict):
     base_model: str
     """A model directory, or a hub id that lies in the Hugging Face cache."""
     registry: str | None = "registry"
-    """Directory of adapters; null serves the base alone."""
+    """Directory of adapters, or s3://bucket/prefix; null serves the base alone."""
     adapters: tuple[str, ...] = ()
     """Names of the adapters that are served; empty: all of this base, also those that are promoted later."""
     host: str = "127.0.0.1"
