@@ -12,7 +12,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +29,10 @@ from raytune_ft.registry.manifest import verify
 from raytune_ft.registry.store import ALIASES_NAME, Registry
 
 STALENESS_S = 1.0
-RETRY_S = 5.0  # after the server did not answer
+PATIENCE_S = 1.0  # an endpoint's request waits no longer for a server that does not answer,
+RETRY_S = 5.0  # and the next ones not at all until it is asked again
 LEASE_NAME = ".lease"
+_OUTAGE = "."  # no adapter's name
 CACHE_VARIABLE = "RAYTUNE_FT_CACHE"
 _log = logging.getLogger(__name__)
 
@@ -42,6 +45,8 @@ class RemoteRegistry(Registry):
     keep_going: bool = False
     """Where the server does not answer, go on with the mirror: for an endpoint, which must outlive it."""
     _asked: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
+    """Adapter, or "" for all -> until when the mirror counts as new."""
+    _readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2), compare=False, repr=False)
 
     @property
     def location(self) -> str:
@@ -56,8 +61,7 @@ class RemoteRegistry(Registry):
         if not (self.root / adapter).is_dir():  # not one request to the bucket for every name that somebody makes up
             self._refresh_all()
         elif self._due(adapter):
-            with self._answers(adapter):
-                self._match({adapter: self._listing(adapter)})
+            self._ask(lambda: self._match({adapter: self._listing(adapter)}))
 
     def directory(self, adapter: str) -> Path:
         self.refresh(adapter)
@@ -114,16 +118,16 @@ class RemoteRegistry(Registry):
                 return
 
     def _refresh_all(self) -> None:
-        if not self._due(""):
-            return
-        with self._answers(""):
-            listings: dict[str, dict[str, str]] = {}
-            for key, tag in self.bucket.list().items():
-                adapter, inside, rest = key.partition("/")
-                if inside and is_name(adapter):
-                    listings.setdefault(adapter, {})[rest] = tag
-            gone = {each.name for each in self.root.iterdir() if is_name(each.name)}
-            self._match(listings | {adapter: {} for adapter in gone - listings.keys()})
+        if self._due(""):
+            self._ask(self._match_all)
+
+    def _match_all(self) -> None:
+        listings: dict[str, dict[str, str]] = {adapter: {} for adapter in self._mirrored()}
+        for key, tag in self.bucket.list().items():
+            adapter, inside, rest = key.partition("/")
+            if inside and is_name(adapter):
+                listings.setdefault(adapter, {})[rest] = tag
+        self._match(listings)
 
     def _match(self, listings: dict[str, dict[str, str]]) -> None:
         for adapter, listing in listings.items():
@@ -139,20 +143,24 @@ class RemoteRegistry(Registry):
     def _due(self, what: str) -> bool:
         """Whether it has to be asked for; then nobody else does meanwhile."""
         now = time.monotonic()
-        if now < self._asked.get(what, 0.0):
+        if now < max(self._asked.get(what, 0.0), self._asked.get(_OUTAGE, 0.0)):
             return False
         self._asked[what] = now + STALENESS_S
         return True
 
-    @contextmanager
-    def _answers(self, what: str) -> Iterator[None]:
+    def _ask(self, read: Callable[[], None]) -> None:
+        if not (self.keep_going and self._mirrored()):
+            read()
+            return
         try:
-            yield
-        except (UnreachableError, InputError) as error:  # the latter: credentials that have run out
-            if not self.keep_going or not any(is_name(each.name) for each in self.root.iterdir()):
-                raise
-            self._asked[what] = time.monotonic() + RETRY_S
-            _log.warning("%s; going on with what is in %s", error, self.root)
+            self._readers.submit(read).result(PATIENCE_S)
+        except (UnreachableError, InputError, TimeoutError) as error:  # InputError: credentials that have run out
+            self._asked[_OUTAGE] = time.monotonic() + RETRY_S
+            why = str(error) or f"{self.bucket.url}: no answer within {PATIENCE_S:.0f} s"
+            _log.warning("%s; going on with what is in %s", why, self.root)
+
+    def _mirrored(self) -> list[str]:
+        return [entry.name for entry in self.root.iterdir() if is_name(entry.name)]
 
     def _listing(self, adapter: str) -> dict[str, str]:
         found = self.bucket.list(f"{adapter}/")

@@ -10,6 +10,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -349,6 +350,25 @@ def test_an_endpoint_outlives_the_server_and_sees_what_is_new_when_it_is_back(
     while endpoint.aliases("movies")["champion"] != 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert endpoint.verified("movies", 2).name == "2"
+
+
+def test_a_server_that_hangs_holds_up_one_request_for_a_second(
+    node: Node, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = node("endpoint", keep_going=True)
+    _add(endpoint, base)
+    endpoint.set_alias("movies", "champion", 1)
+    hangs = threading.Event()
+    monkeypatch.setattr(Bucket, "list", lambda bucket, below="": hangs.wait(30) and {})
+    try:
+        times = []
+        for _ in range(5):
+            started = time.monotonic()
+            assert endpoint.resolve("movies").version == 1
+            times.append(time.monotonic() - started)
+        assert times[0] < remote.PATIENCE_S + 1 and max(times[1:]) < 0.5
+    finally:
+        hangs.set()
 
 
 def test_reads_within_a_second_ask_the_server_once(node: Node, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
