@@ -28,12 +28,10 @@ def elsewhere(name: str) -> list[dict[str, Any]]:
 def build(sets: list[Curves]) -> list[dict[str, Any]]:
     """The first configurations of a portfolio of these data sets."""
     datasets = [_points(each) for each in sets]
-    completed = [(each, curve) for each in sets for curve in each.curves if curve.outcome == "completed"]
-    candidates = [curve.parameters for _, curve in completed]
-    costs = [curve.reports[-1].tokens / each.full_tokens for each, curve in completed]
+    candidates = [curve.parameters for each in sets for curve in each.curves if curve.outcome == "completed"]
     axes = {key: Axis.over([each[key] for each in candidates], linear=False) for key in KEYS}
     table = [[estimate(each, points, axes) for points in datasets] for each in candidates]
-    chosen = cover(table, SIZE, lambda one, other: nearness(candidates[one], candidates[other], axes), costs)
+    chosen = cover(table, SIZE, lambda one, other: nearness(candidates[one], candidates[other], axes))
     return [candidates[choice.candidate] for choice in chosen]
 
 

@@ -121,13 +121,8 @@ def _unlike(one: int, other: int) -> float:
     return 0.0
 
 
-def cover(
-    table: Sequence[Sequence[float]],
-    size: int,
-    nearness: Callable[[int, int], float] = _unlike,
-    costs: Sequence[float] | None = None,
-) -> list[Choice]:
-    """Chooses greedily by regret taken away per cost; of equals the less regret over all data sets, then the first.
+def cover(table: Sequence[Sequence[float]], size: int, nearness: Callable[[int, int], float] = _unlike) -> list[Choice]:
+    """Chooses greedily; equal gains go to the less regret over all data sets, then to the first.
 
     Once no candidate takes away `LEAST_GAIN` any more, reserves follow, for data that is like none of these: of little
     regret, and unlike what is chosen already, because near ones fail together.
@@ -136,24 +131,19 @@ def cover(
         table: Regret of each candidate on each data set.
         size: Members at most.
         nearness: Of two candidates, from 0 to 1.
-        costs: Of each candidate's trial, above 0, in any unit; by default all cost the same.
     """
-    costs = costs or [1.0] * len(table)
     chosen: list[Choice] = []
     left = [each for each in range(len(table)) if min(table[each]) < 1.0]  # the others are bad everywhere
     datasets = len(table[0]) if table else 0
     least = [1.0] * datasets
     while left and len(chosen) < size:
-        worth = [each for each in left if _gain(table[each], least) >= LEAST_GAIN * datasets]
-        if worth:
-            best = min(
-                worth, key=lambda each: (-round(_gain(table[each], least) / costs[each], 9), sum(table[each]), each)
-            )
-        else:
+        best = min(left, key=lambda each: (-round(_gain(table[each], least), 9), sum(table[each]), each))
+        reserve = _gain(table[best], least) < LEAST_GAIN * datasets
+        if reserve:
             best = min(left, key=lambda each: (_as_reserve(each, table, chosen, nearness), each))
         lowered = [before - now for before, now in zip(least, table[best], strict=True)]
         least = [min(pair) for pair in zip(least, table[best], strict=True)]
-        helped = max(range(datasets), key=lambda each: lowered[each]) if worth else None
+        helped = None if reserve else max(range(datasets), key=lambda each: lowered[each])
         chosen.append(Choice(best, statistics.mean(least), helped))
         left.remove(best)
     return chosen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -67,9 +66,16 @@ def build_portfolio(runs: Sequence[Path], size: int) -> Built:
         )
         for key in keys
     }
-    candidates, costs = _candidates(studies, keys)
+    candidates = list(
+        {
+            repr(settings): settings
+            for study in studies
+            for trial in _completed(study)
+            if (settings := _settings(study, trial, keys))
+        }.values()
+    )
     table = [[estimate(settings, dataset.points, axes) for dataset in datasets] for settings in candidates]
-    chosen = cover(table, size, lambda one, other: nearness(candidates[one], candidates[other], axes), costs)
+    chosen = cover(table, size, lambda one, other: nearness(candidates[one], candidates[other], axes))
     entries = [
         Entry(
             parameters={key: _short(value) for key, value in candidates[choice.candidate].items()},
@@ -120,19 +126,6 @@ def _check_alike(studies: Sequence[EarlierStudy]) -> None:
 
 def _completed(study: EarlierStudy) -> list[EarlierTrial]:
     return [each for each in study.trials if each.kind is OutcomeKind.completed and study.best(each) is not None]
-
-
-def _candidates(studies: Sequence[EarlierStudy], keys: Sequence[str]) -> tuple[list[dict[str, Any]], list[float]]:
-    """Configurations that ran to the end, each once, and the tokens of each, as a share of its study's mean trial."""
-    settings: dict[str, dict[str, Any]] = {}
-    costs: dict[str, list[float]] = {}
-    for study in studies:
-        tokens = [float(trial.last.get("tokens") or 1) for trial in _completed(study)]
-        for trial, spent in zip(_completed(study), tokens, strict=True):
-            found = _settings(study, trial, keys)
-            settings[repr(found)] = found
-            costs.setdefault(repr(found), []).append(spent / statistics.mean(tokens))
-    return list(settings.values()), [statistics.mean(costs[each]) for each in settings]
 
 
 def _settings(study: EarlierStudy, trial: EarlierTrial, keys: Sequence[str]) -> dict[str, Any]:

@@ -24,12 +24,6 @@ def test_each_next_one_takes_away_most_of_what_the_ones_before_leave() -> None:
     assert [choice.covered for choice in chosen] == pytest.approx([1.2 / 3, 0.7 / 3, 0.4 / 3, 0.1 / 3])
 
 
-def test_what_costs_half_comes_first_where_it_takes_away_more_than_half() -> None:
-    table = [[0.0, 0.5], [0.4, 0.5]]  # 1.5 for 2 against 1.1 for 1
-    assert [choice.candidate for choice in cover(table, 2, costs=[2.0, 1.0])] == [1, 0]
-    assert [choice.candidate for choice in cover(table, 2)] == [0, 1]
-
-
 def test_when_nothing_is_left_to_cover_reserves_follow_and_the_worst_never_does() -> None:
     assert cover(TABLE, 9)[4:] == [Choice(4, pytest.approx(0.1 / 3), None)]
     assert cover([[1.0, 1.0]], 3) == cover([], 3) == []
