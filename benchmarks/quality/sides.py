@@ -24,8 +24,9 @@ from raytune_ft.search.searcher import StudySearcher
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 GRID = Path(__file__).parent / "grid.yaml"
-ASHA = {"type": "asha", "grace_period": 20, "reduction_factor": 3}
-"""As `raytune-ft init` writes it; before step 20 these curves tell little of their ends."""
+ASHA = {"type": "asha", "grace_period": 40, "reduction_factor": 3}
+"""As `raytune-ft init` writes it. At step 20 the curves' ranks tell little of their ends (Spearman's rho is 0.64 on
+movies, 0.49 on products), at step 40 more (0.81 and 0.64)."""
 FULL: dict[str, Any] = {"type": "none"}
 MOST_TRIALS = 400
 

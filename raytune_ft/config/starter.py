@@ -37,7 +37,7 @@ resources:
   gpus_per_worker: 0             # 1 on a GPU machine
   strategy: {{type: ddp}}          # or {{type: deepspeed, zero_stage: 2}}
 search:
-{search}  scheduler: {{type: asha, grace_period: 20, reduction_factor: 3}}
+{search}  scheduler: {{type: asha, grace_period: 40, reduction_factor: 3}}
   trials: 16
   max_concurrent: 1              # trials at once
 # With a closed set of answers, accuracy and F1 are compared too:
