@@ -43,7 +43,7 @@ class ParityGate(Strict):
     gpu_memory_utilization: StrictFloat | None = Field(None, gt=0.0, le=1.0)
     """Share of the GPU's memory for this engine, where an endpoint holds the rest; by default vLLM's."""
     timeout_s: StrictInt = Field(900, ge=10)
-    """Seconds for each of the two engines."""
+    """Seconds for vLLM, its start included."""
 
 
 class PromotionConfig(Strict):

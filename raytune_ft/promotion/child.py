@@ -22,7 +22,7 @@ _SAY = "say: "
 
 
 def run_child(
-    module: str, spec: Mapping[str, Any], timeout_s: float, say: Callable[[str], None], name: str
+    module: str, spec: Mapping[str, Any], timeout_s: float, say: Callable[[str], None], name: str, remedy: str = ""
 ) -> dict[str, Any]:
     """Runs `python -m module SPEC.json`, which writes RESULT.json, and returns what that holds.
 
@@ -32,6 +32,7 @@ def run_child(
         timeout_s: It is ended after so long.
         say: Told what the child says, and its log's end when it fails.
         name: What errors call it.
+        remedy: What to do where it takes too long.
 
     Raises:
         RaytuneError: It failed, or took too long; InputError where it says that the input is wrong.
@@ -53,7 +54,7 @@ def run_child(
             try:
                 child.wait(timeout_s)
             except subprocess.TimeoutExpired:
-                ended = f"took longer than {timeout_s:g} s; raise promotion.parity.timeout_s"
+                ended = f"took longer than {timeout_s:g} s" + (f"; {remedy}" if remedy else "")
             finally:
                 _end(child)
                 reader.join()

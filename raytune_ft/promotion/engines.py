@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raytune_ft.promotion import child
 from raytune_ft.promotion.candidate import Candidate
@@ -13,6 +13,9 @@ from raytune_ft.promotion.no_worse import Champion, champion_of, judge_no_worse,
 from raytune_ft.promotion.parity import GREEDY_TOKENS, Answer, ask_vllm, judge_parity
 from raytune_ft.registry.staging import StagedAdapter
 from raytune_ft.registry.store import Registry
+
+if TYPE_CHECKING:
+    from raytune_ft.evaluation.scoring import Scores
 
 _REFERENCE = "raytune_ft.promotion.reference"
 _REFERENCE_TIMEOUT_S = 6 * 3600.0  # a champion on a large test split
@@ -77,11 +80,12 @@ class Engines:
             "rows": gate.rows if gate else 0,
             "greedy": GREEDY_TOKENS,
         }
+        ours = self._own_scores() if champion else None  # before an engine starts for them
         asked = f"asking {gate.rows} held-out rows of transformers, with the run's adapter" if gate else None
         self.say(asked or "starting transformers")
         found = child.run_child(_REFERENCE, spec, _REFERENCE_TIMEOUT_S, self.say, "transformers")
-        if champion is not None:
-            self._judge_champion(champion, found["champion"], gates)
+        if champion is not None and ours is not None:
+            self._judge_champion(champion, found["champion"], ours, gates)
         if gate is not None:
             self.say("asking the same of vLLM, with the registry's copy")
             served = ask_vllm(
@@ -91,20 +95,21 @@ class Engines:
             )  # fmt: skip
             gates.take(judge_parity([Answer(**each) for each in found["answers"]], served, gate))
 
-    def _judge_champion(self, champion: Champion, scores: dict[str, Any], gates: Gates) -> None:
-        from raytune_ft.evaluation.recorded import read_scores, scores_from_json
+    def _own_scores(self) -> Scores:
+        from raytune_ft.evaluation.recorded import read_scores
 
-        candidate, gate = self.candidate, self.candidate.experiment.promotion.no_worse
+        return read_scores(self.candidate.run.scores, self.candidate.adapter_sha256)
+
+    def _judge_champion(self, champion: Champion, theirs: dict[str, Any], ours: Scores, gates: Gates) -> None:
+        from raytune_ft.evaluation.recorded import scores_from_json
+
+        experiment = self.candidate.experiment
+        gate = experiment.promotion.no_worse
         assert gate is not None  # it is wanted
+        fingerprint = str(self.candidate.winner["data_fingerprint"])
         gates.take(
             judge_no_worse(
-                champion,
-                scores_from_json(scores),
-                read_scores(candidate.run.scores, candidate.adapter_sha256),
-                self.metric,
-                gate,
-                candidate.experiment.evaluate,
-                candidate.experiment.seed,
-                str(candidate.winner["data_fingerprint"]),
+                champion, scores_from_json(theirs), ours, self.metric, gate, experiment.evaluate, experiment.seed,
+                fingerprint,
             )
-        )
+        )  # fmt: skip

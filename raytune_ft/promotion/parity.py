@@ -66,7 +66,7 @@ def ask_vllm(
         "rows": list(rows),
         "greedy": GREEDY_TOKENS,
     }
-    found = child.run_child(_ENGINE, spec, gate.timeout_s, say, "vLLM")
+    found = child.run_child(_ENGINE, spec, gate.timeout_s, say, "vLLM", "raise promotion.parity.timeout_s")
     return [Answer(**each) for each in found["answers"][_NAME]]
 
 

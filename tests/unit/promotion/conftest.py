@@ -138,7 +138,9 @@ class Engines:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.meanwhile: Callable[[], object] = lambda: None
 
-    def __call__(self, module: str, spec: dict[str, Any], timeout_s: float, say: Any, name: str) -> dict[str, Any]:
+    def __call__(
+        self, module: str, spec: dict[str, Any], timeout_s: float, say: Any, name: str, *_: str
+    ) -> dict[str, Any]:
         self.asked.append((name, spec))
         if name == "vLLM":
             self.meanwhile()
