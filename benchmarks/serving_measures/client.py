@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -25,11 +26,14 @@ class Asked:
     prompt: str
     max_tokens: int
     stream: bool = False
+    next_best: bool = False
+    """Tell how far each token led the next best."""
 
     def body(self) -> dict[str, Any]:
         """As /v1/completions takes it."""
         shape = {"max_tokens": self.max_tokens, "ignore_eos": True, "temperature": 0.0}
-        return {"model": self.model, "prompt": self.prompt, "stream": self.stream, **shape}
+        wanted = {"logprobs": 2} if self.next_best else {}
+        return {"model": self.model, "prompt": self.prompt, "stream": self.stream, **shape, **wanted}
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Heard:
         first_s: Seconds to the first of the answer, where it was streamed.
         seconds: Seconds to the end of it.
         chunks: Events of a stream.
+        lead: Least lead of a token over the next best one, in nats, where it was wanted.
     """
 
     asked: Asked
@@ -55,6 +60,7 @@ class Heard:
     first_s: float
     seconds: float
     chunks: int = 0
+    lead: float = math.inf
 
 
 @asynccontextmanager
@@ -81,8 +87,10 @@ async def ask(session: ClientSession, url: str, asked: Asked) -> Heard:
             seconds, status = time.perf_counter() - started, reply.status
     except (aiohttp.ClientError, TimeoutError) as error:
         return Heard(asked, type(error).__name__, "", "", started, 0.0, time.perf_counter() - started)
-    failure, model, text, chunks = read_answer(status, b"".join(pieces), asked.stream)
-    return Heard(asked, failure, model, text, started, first_s, seconds, chunks)
+    content = b"".join(pieces)
+    failure, model, text, chunks = read_answer(status, content, asked.stream)
+    lead = least_lead(content) if asked.next_best and not failure else math.inf
+    return Heard(asked, failure, model, text, started, first_s, seconds, chunks, lead)
 
 
 def read_answer(status: int, content: bytes, stream: bool) -> tuple[str, str, str, int]:
@@ -101,6 +109,13 @@ def read_answer(status: int, content: bytes, stream: bool) -> tuple[str, str, st
     told = [event for event in events if event.get("choices")]
     text = "".join(event["choices"][0]["text"] or "" for event in told)
     return ("", told[0]["model"], text, len(told)) if told else ("an empty stream", "", "", 0)
+
+
+def least_lead(content: bytes) -> float:
+    """Nats by which the tokens of a whole answer led the next best ones, the least of all."""
+    tops = json.loads(content)["choices"][0]["logprobs"]["top_logprobs"]
+    ordered = [sorted(top.values(), reverse=True) for top in tops]
+    return min((first - second for first, second, *_ in ordered), default=math.inf)
 
 
 async def ask_all(url: str, requests: Iterable[Asked], at_once: int) -> tuple[list[Heard], float]:

@@ -24,7 +24,7 @@ from serving_measures.summary import failures, good, paired_ratio
 
 SIDES = ("throughput",)
 MODELS = {"base": NAME, "adapter": f"{NAME}:movies@1"}
-AT_ONCE = {1: 2, 4: 8, 16: 16}
+AT_ONCE = {1: 2, 4: 4, 16: 16}
 """Concurrent requests -> requests of a round."""
 MAX_TOKENS = 24
 GOAL = 0.95

@@ -194,16 +194,30 @@ def test_gateways_that_do_not_answer_the_same_are_not_compared() -> None:
 ONE, TWO, NAMED = "smollm2-135m-instruct:movies@1", "smollm2-135m-instruct:movies@2", "smollm2-135m-instruct:movies"
 
 
-def test_prompts_whose_answer_is_not_clear_prove_nothing() -> None:
+def test_prompts_that_a_version_is_not_sure_of_prove_nothing() -> None:
     from serving_measures.promotion import clear_answers
 
     answers = [
-        *(heard(asked=model, prompt="clear", text=text) for model, text in ((ONE, "a"), (TWO, "b"), (ONE, "a"))),
-        *(heard(asked=model, prompt="tied", text=text) for model, text in ((ONE, "a"), (TWO, "b"), (ONE, "c"))),
-        *(heard(asked=model, prompt="same", text="a") for model in (ONE, TWO)),
-        heard(asked=ONE, prompt="half", text="a"),
+        heard(asked=model, prompt=prompt, text=text, lead=lead)
+        for prompt, (one, two), (lead_of_one, lead_of_two) in (
+            ("clear", "ab", (0.9, 0.8)),
+            ("tied", "ab", (0.0, 3.0)),
+            ("same", "aa", (3.0, 3.0)),
+            ("clearer", "cd", (2.0, 1.0)),
+        )
+        for model, text, lead in ((ONE, one, lead_of_one), (TWO, two, lead_of_two))
     ]
-    assert clear_answers(answers, [ONE, TWO]) == {(ONE, "clear"): "a", (TWO, "clear"): "b"}
+    known, lead = clear_answers(answers, [ONE, TWO], wanted=2)
+    assert known == {(ONE, "clear"): "a", (TWO, "clear"): "b", (ONE, "clearer"): "c", (TWO, "clearer"): "d"}
+    assert lead == 0.8 and clear_answers([], [ONE, TWO]) == ({}, 0.0)
+
+
+def test_a_lead_is_the_least_of_the_answers_tokens() -> None:
+    from serving_measures.client import Asked, least_lead
+
+    tops = [{" a": -0.1, " b": -2.6}, {" c": -1.5, " d": -1.0, " e": -4.0}]
+    assert least_lead(json.dumps({"choices": [{"logprobs": {"top_logprobs": tops}}]}).encode()) == 0.5
+    assert Asked("m", "p", 1, next_best=True).body()["logprobs"] == 2 and "logprobs" not in Asked("m", "p", 1).body()
 
 
 def test_every_wrong_answer_under_promotion_is_counted_as_what_it_is() -> None:
