@@ -75,7 +75,7 @@ def test_transformers_answers_rows_of_different_lengths_as_one_by_one(tiny_llama
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval().requires_grad_(False)
     rows = [
         Asked(list(range(5, 5 + length)), [9, 8, 7][:answer], None, 0) for length, answer in ((3, 2), (11, 3), (6, 1))
     ]

@@ -1,0 +1,77 @@
+"""A tiny model's run, really evaluated, and its champion really scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raytune_ft.config.load import load_experiment
+from raytune_ft.config.resolve import resolved_yaml
+from raytune_ft.data.prepare import prepare
+from raytune_ft.evaluation.compare import evaluate_run
+from raytune_ft.paths import RunDirectory, write_json, write_text
+from raytune_ft.promotion import child, reference
+from raytune_ft.promotion.promote import promote
+from raytune_ft.registry.base import base_sha256
+from raytune_ft.registry.store import Registry
+
+
+@pytest.fixture
+def tiny_run(toy_experiment, tiny_llama: Path, tmp_path: Path) -> RunDirectory:
+    """A run with a winner.json and no adapter yet."""
+    promotion = {"parity": None, "no_worse": {"margin": 100.0}}
+    experiment = load_experiment(toy_experiment(evaluate={"metrics": ["loss"]}, promotion=promotion))
+    run = RunDirectory(tmp_path / "runs" / "toy")
+    prepared = prepare(experiment, run.data)
+    write_text(run.experiment, resolved_yaml(experiment))
+    write_json(
+        run.winner,
+        {
+            "schema": 1, "experiment": "toy", "trial": "0000", "parameters": {}, "metric": "eval_loss", "value": 1.0,
+            "step": 4, "adapter": "trials/0000/checkpoints/step-000004", "base_model": str(tiny_llama),
+            "base_sha256": base_sha256(str(tiny_llama)), "data_fingerprint": prepared.fingerprint,
+        },
+    )  # fmt: skip
+    return run
+
+
+def save_adapter(run: RunDirectory, base: Path, seed: int) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    model.save_pretrained(run.root / "trials/0000/checkpoints/step-000004")
+
+
+def test_a_champion_is_scored_as_evaluate_scored_it(
+    tiny_run: RunDirectory, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def in_this_process(module: str, spec: dict[str, Any], *rest: Any) -> dict[str, Any]:
+        asked.append(module)
+        return dict(reference.work(spec))
+
+    monkeypatch.setattr(child, "run_child", in_this_process)
+    registry = Registry(tmp_path / "registry")
+    losses = []
+    for seed in (0, 1):
+        save_adapter(tiny_run, tiny_llama, seed)
+        evaluation = evaluate_run(tiny_run, lambda line: None)
+        losses.append(evaluation["systems"]["winner"]["loss"])
+        done = promote(tiny_run, registry, skip=["gain"], force=True)
+    assert asked == ["raytune_ft.promotion.reference"]
+    assert done.gates["no_worse"]["mean"] == pytest.approx(losses[1] - losses[0], abs=1e-5)
+    assert done.gates["no_worse"]["mean"] != pytest.approx(0, abs=1e-4)
+    assert done.gates["base"]["reason"].startswith("the weights that it was trained on")
+    retention = done.gates["retention"]
+    assert retention["ratio"] == pytest.approx(retention["winner"] / retention["base"])
+    assert evaluation["retention"]["texts"] == 40 and evaluation["retention"]["tokens"] > 1000
