@@ -62,6 +62,12 @@ def place(directory: Path, key: str, data: bytes) -> None:
     os.replace(aside, directory / key)
 
 
+def differs(directory: Path, listing: Mapping[str, str]) -> bool:
+    """Whether `match` would have anything to do, as far as a listing tells that may be a little old."""
+    present = {entry.name for entry in directory.iterdir() if entry.name.isdecimal()} if directory.is_dir() else set()
+    return present != _begun(listing) or tags(directory) != {key: listing[key] for key in _wanted(listing)}
+
+
 def match(directory: Path, bucket: Bucket, adapter: str, listing: Mapping[str, str]) -> None:
     """Makes the adapter's directory what the bucket has; the caller holds the directory's lock.
 
@@ -73,14 +79,14 @@ def match(directory: Path, bucket: Bucket, adapter: str, listing: Mapping[str, s
     """
     directory.mkdir(parents=True, exist_ok=True)
     known = tags(directory)
-    begun = {found[1] for key in listing if (found := _VERSION_KEY.fullmatch(key))}
+    begun = _begun(listing)
     for entry in directory.iterdir():
         unfinished = f"{entry.name}/{manifest.MANIFEST_NAME}" not in listing
         if entry.name.isdecimal() and (entry.name not in begun or (unfinished and any(entry.iterdir()))):
             _remove(entry)
     for number in begun:
         (directory / number).mkdir(exist_ok=True)  # a number whose upload was begun is not given again
-    wanted = [key for key in listing if key in STATE or _MANIFEST_KEY.fullmatch(key)]
+    wanted = _wanted(listing)
     changed = [key for key in wanted if known.get(key) != listing[key] or not (directory / key).is_file()]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         fetched = dict(zip(changed, pool.map(lambda key: bucket.get(f"{adapter}/{key}"), changed), strict=True))
@@ -95,6 +101,16 @@ def match(directory: Path, bucket: Bucket, adapter: str, listing: Mapping[str, s
             (directory / name).unlink(missing_ok=True)
     if new != known:
         set_tags(directory, new)
+
+
+def _begun(listing: Mapping[str, str]) -> set[str]:
+    """Versions of which anything is there."""
+    return {found[1] for key in listing if (found := _VERSION_KEY.fullmatch(key))}
+
+
+def _wanted(listing: Mapping[str, str]) -> list[str]:
+    """Keys of what is copied at once."""
+    return [key for key in listing if key in STATE or _MANIFEST_KEY.fullmatch(key)]
 
 
 def fetch(directory: Path, bucket: Bucket, adapter: str, version: int) -> None:

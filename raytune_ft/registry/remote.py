@@ -61,7 +61,7 @@ class RemoteRegistry(Registry):
         if not (self.root / adapter).is_dir():  # not one request to the bucket for every name that somebody makes up
             self._refresh_all()
         elif self._due(adapter):
-            self._ask(lambda: self._match({adapter: self._listing(adapter)}))
+            self._ask(lambda: self._match(adapter))
 
     def directory(self, adapter: str) -> Path:
         self.refresh(adapter)
@@ -127,18 +127,22 @@ class RemoteRegistry(Registry):
             adapter, inside, rest = key.partition("/")
             if inside and is_name(adapter):
                 listings.setdefault(adapter, {})[rest] = tag
-        self._match(listings)
-
-    def _match(self, listings: dict[str, dict[str, str]]) -> None:
         for adapter, listing in listings.items():
-            directory = self.root / adapter
-            directory.mkdir(parents=True, exist_ok=True)
-            try:  # whoever holds it, a move or another process, leaves the mirror as new as this would
-                with FileLock(directory / ".lock", timeout=0):
-                    mirror.match(directory, self.bucket, adapter, listing)
-            except Timeout:
-                continue
-            self._asked[adapter] = time.monotonic() + STALENESS_S
+            if mirror.differs(self.root / adapter, listing):
+                self._match(adapter)
+            else:
+                self._asked[adapter] = time.monotonic() + STALENESS_S
+
+    def _match(self, adapter: str) -> None:
+        directory = self.root / adapter
+        directory.mkdir(parents=True, exist_ok=True)
+        try:  # whoever holds it, a move or another process, leaves the mirror as new as this would
+            with FileLock(directory / ".lock", timeout=0):
+                # Listed under the lock: an older listing would take away what somebody has just added.
+                mirror.match(directory, self.bucket, adapter, self._listing(adapter))
+        except Timeout:
+            return
+        self._asked[adapter] = time.monotonic() + STALENESS_S
 
     def _due(self, what: str) -> bool:
         """Whether it has to be asked for; then nobody else does meanwhile."""

@@ -371,6 +371,24 @@ def test_a_server_that_hangs_holds_up_one_request_for_a_second(
         hangs.set()
 
 
+def test_what_was_added_after_a_listing_was_made_stays(node: Node, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry, listed = node("one"), Bucket.list
+    _add(registry, base)
+    added: list[int] = []
+
+    def slow(bucket: Bucket, below: str = "") -> dict[str, str]:
+        found = listed(bucket, below)
+        if not below and not added:  # meanwhile the same machine promotes
+            added.append(0)
+            added.append(_add(registry, base))
+        return found
+
+    monkeypatch.setattr(Bucket, "list", slow)
+    weights = registry.root / "movies" / "2" / "adapter_model.safetensors"
+    assert registry.adapters() == ["movies"] and added == [0, 2]
+    assert weights.is_file()
+
+
 def test_reads_within_a_second_ask_the_server_once(node: Node, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = node("one")
     _add(registry, base)
