@@ -16,7 +16,10 @@ def feedback(
     log_dir: Annotated[Path, typer.Argument(help="The endpoint's log directory, e.g. serve_log.")],
     to: Annotated[Path, typer.Option("--to", help="JSONL file to write.")],
     min_score: Annotated[float, typer.Option(help="Least score of an answer that was not corrected.")] = 0.5,
-    form: Annotated[Form | None, typer.Option("--format", help="Rows to take where both forms are there.")] = None,
+    form: Annotated[
+        Form | None,
+        typer.Option("--format", metavar="FORM", help="messages or prompt_completion, where there are both."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write the approved and corrected answers of an endpoint as rows that `data` reads."""
