@@ -90,18 +90,22 @@ class Load:
     said: dict[str, str] = field(default_factory=dict)
 
     def learn(self, *models: str) -> None:
-        """What each says to a prompt after which none of them hesitates: sums differ a little with the batch."""
-        margins = {prompt: min(self._margin(model, prompt) for model in models) for prompt in PROMPTS}
+        """Chooses the prompt after which each says something else and none hesitates: sums differ with the batch."""
+        margins = {}
+        for prompt in PROMPTS:
+            said = {model: self._says(model, prompt) for model in models}
+            if len({text for text, _ in said.values()}) == len(models):
+                margins[prompt] = min(margin for _, margin in said.values())
+        print("margins in nats where all differ:", margins)
         self.prompt = max(margins, key=lambda prompt: margins[prompt])
-        print("margins in nats:", margins)
-        self.said = {model: self.ask(model)[1] for model in models}
-        assert len(set(self.said.values())) == len(models), self.said
+        self.said = {model: self._says(model, self.prompt)[0] for model in models}
 
-    def _margin(self, model: str, prompt: str) -> float:
-        options: dict[str, Any] = {"model": model, "prompt": prompt, "max_tokens": 1, "logprobs": 2}
-        told: Any = client(self.endpoint).completions.create(**options).choices[0].logprobs
-        first, second = sorted(told.top_logprobs[0].values(), reverse=True)[:2]
-        return float(first - second)
+    def _says(self, model: str, prompt: str) -> tuple[str, float]:
+        """Its next word, and how much likelier that is than the second."""
+        options: dict[str, Any] = {"model": model, "prompt": prompt, "max_tokens": 1, "logprobs": 2, "temperature": 0.0}
+        choice: Any = client(self.endpoint).completions.create(**options).choices[0]
+        first, second = sorted(choice.logprobs.top_logprobs[0].values(), reverse=True)[:2]
+        return choice.text, float(first - second)
 
     def ask(self, model: str, stream: bool = False, prompt: str = "") -> tuple[str, str]:
         """The version that answered, the same in each chunk, and what it said."""
