@@ -11,7 +11,7 @@ from typing import Any
 from raytune_ft.data.tokenize import IGNORED
 from raytune_ft.data.tokenizer import encode
 
-_MAX_ANSWER = 256  # tokens; what comes after them tells no more
+_MAX_ANSWER = 32  # tokens; vLLM is asked once for each
 
 
 @dataclass(frozen=True)

@@ -44,20 +44,31 @@ def _answers(engine: Any, lora: Any, rows: list[dict[str, Any]], greedy: int) ->
     from vllm.inputs import TokensPrompt
 
     given = _ask(engine, lora, rows, SamplingParams(temperature=0.0, max_tokens=greedy, detokenize=False))
-    # As the endpoint reads the prompt, not as the run tokenised it: what differs there has to show.
-    texts = [[*output.prompt_token_ids, *row["answer"]] for output, row in zip(given, rows, strict=True)]
+    # A request for each token of the true answers: on a CPU, prompt_logprobs fail with an adapter. The prompt is as the
+    # endpoint reads it, not as the run tokenised it: what differs there has to show.
+    places = [
+        ([*output.prompt_token_ids, *row["answer"][:at]], token)
+        for output, row in zip(given, rows, strict=True)
+        for at, token in enumerate(row["answer"])
+    ]
+    forced = [
+        SamplingParams(temperature=0.0, max_tokens=1, logprobs=0, allowed_token_ids=[token], detokenize=False)
+        for _, token in places
+    ]
     scored = engine.generate(
-        [TokensPrompt(prompt_token_ids=ids) for ids in texts],
-        SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False),
-        lora_request=lora, use_tqdm=False,
-    )  # fmt: skip
+        [TokensPrompt(prompt_token_ids=ids) for ids, _ in places], forced, lora_request=lora, use_tqdm=False
+    )
+    # Log-probabilities are those before the other tokens were ruled out (logprobs_mode raw_logprobs, vLLM's default).
+    logprobs = iter(
+        float(output.outputs[0].logprobs[0][token].logprob) for output, (_, token) in zip(scored, places, strict=True)
+    )
     return [
         {
-            "logprobs": _logprobs(output.prompt_logprobs, ids, len(row["answer"])),
+            "logprobs": [next(logprobs) for _ in row["answer"]],
             "tokens": list(asked.outputs[0].token_ids),
             "read_otherwise": list(asked.prompt_token_ids) != row["prompt"],
         }
-        for output, ids, row, asked in zip(scored, texts, rows, given, strict=True)
+        for row, asked in zip(rows, given, strict=True)
     ]
 
 
@@ -99,12 +110,6 @@ def _ask(engine: Any, lora: Any, rows: list[dict[str, Any]], params: Any) -> lis
         prompts = [tokens[at] if rows[at]["asked"] is None else rows[at]["asked"] for at in texts]
         found |= zip(texts, engine.generate(prompts, params, **options), strict=True)
     return [found[at] for at in range(len(rows))]
-
-
-def _logprobs(positions: Any, ids: list[int], count: int) -> list[float]:
-    """Log-probabilities of the last `count` tokens of a prompt."""
-    first = len(ids) - count
-    return [float(positions[at][ids[at]].logprob) for at in range(first, len(ids))]
 
 
 if __name__ == "__main__":
