@@ -36,6 +36,7 @@ def children_before() -> set[Any]:
 def test_base_and_adapters_are_served_by_name_and_nothing_stays_behind(
     base_model: Path, registry: Registry, children_before: set[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Faults 9, 28 and 29."""
     monkeypatch.setenv(API_KEY_VARIABLE, KEY)
     args = ServeArgs(
         base_model=str(base_model),

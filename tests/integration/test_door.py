@@ -102,6 +102,7 @@ def free_port() -> int:
 
 
 def test_the_door_of_a_real_serve(tmp_path: Path, tls: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 32."""
     monkeypatch.delenv(API_KEY_VARIABLE, raising=False)
     keys = tmp_path / "keys.json"
     alice, bob = create_key(keys, "alice"), create_key(keys, "bob")

@@ -149,6 +149,7 @@ def test_a_server_that_was_restarted_is_asked_anew_and_an_error_of_it_is_one_lin
 def test_a_sweep_keeps_its_study_on_the_server_and_no_password_in_its_files(
     server: Server, make: Callable[..., Experiment]
 ) -> None:
+    """Fault 32."""
     experiment = make("kept")
     result = api.run_sweep(experiment)
     storage = open_storage(server.url, result.run)

@@ -242,6 +242,7 @@ def test_a_number_whose_upload_broke_off_is_never_seen_and_never_given_again(
 
 
 def test_a_flipped_byte_in_the_bucket_is_refused(node: Node, base: Path, url: str) -> None:
+    """Fault 9."""
     writer, reader = node("writer"), node("reader", keep_going=True)
     _add(writer, base)
     bucket, key = Bucket(url), "movies/1/adapter_model.safetensors"

@@ -1,4 +1,4 @@
-"""Which test shows what follows from each fault of the search: the one page that names them all."""
+"""Which test shows what follows from each fault of the search and of serving: the one page that names them all."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ SHOWN_BY = {
             "test_a_stopped_and_a_killed_sweep_end_with_exactly_the_asked_trials"
         ],
         "integration/test_killed_sweep.py": ["test_fault_5_a_second_ctrl_c_stops_at_once"],
+    },
+    9: {  # a flipped byte, a truncated adapter
+        "unit/registry/test_registry_store.py": ["test_a_flipped_byte_is_found"],
+        "unit/registry/test_registry_adapter.py": ["test_truncated_weights_are_refused"],
+        "unit/serving/test_catalog.py": ["test_a_changed_file_is_never_given_to_the_engine"],
+        "integration/test_remote_registry.py": ["test_a_flipped_byte_in_the_bucket_is_refused"],
+        "e2e/test_serve_real.py": ["test_base_and_adapters_are_served_by_name"],
     },
     10: {  # NaN, an explosion
         "unit/training/test_guards.py": ["test_a_loss_that_is_no_number_ends_the_trial_at_once"],
@@ -73,11 +80,46 @@ SHOWN_BY = {
         ],
         "unit/reporting/test_compare_studies.py": ["test_fault_18_a_clock_that_jumps_an_hour"],
     },
+    26: {  # hostile names
+        "unit/registry/test_registry_store.py": [
+            "test_a_hostile_name_is_refused_and_nothing_is_touched",
+            "test_a_hostile_alias_is_refused_and_nothing_is_touched",
+        ],
+        "unit/cli/test_canary_verbs.py": ["test_fault_26_no_verb_takes_a_hostile_name"],
+    },
     27: {  # a pickle, another base, a truncated config
         "unit/promotion/test_gates.py": [
             "test_fault_27_a_broken_adapter_is_refused_at_promotion",
             "test_fault_27_an_adapter_of_another_base_is_refused_at_promotion",
         ],
+    },
+    28: {  # no key, a wrong key, a host that others reach
+        "unit/serving/test_guard.py": [
+            "test_any_other_key_is_401_in_openai_shape",
+            "test_without_a_key_only_this_machine_is_answered",
+        ],
+        "unit/serving/test_serve_settings.py": ["test_serving_to_others_without_a_key_starts_nothing"],
+        "e2e/test_serve_real.py": ["test_base_and_adapters_are_served_by_name"],
+    },
+    29: {  # unknown model, bad JSON, large bodies, n, max_tokens
+        "unit/serving/test_guard.py": [
+            "test_a_large_body_is_413_before_it_is_parsed",
+            "test_a_request_that_asks_for_too_much_is_400",
+        ],
+        "unit/serving/test_catalog.py": ["test_an_unknown_model_is_refused_in_a_short_line"],
+        "e2e/test_serve_real.py": ["test_base_and_adapters_are_served_by_name"],
+    },
+    30: {"e2e/test_serve_load.py": ["test_a_killed_replica_is_replaced"]},
+    31: {  # promotion under load
+        "integration/test_ingress.py": ["test_many_at_once_while_the_alias_moves"],
+        "e2e/test_serve_load.py": ["test_no_request_fails_while_versions_are_promoted"],
+    },
+    32: {  # secrets
+        "unit/serving/test_guard.py": ["test_what_is_refused_leaves_a_record_without_the_key_or_the_body"],
+        "unit/test_tracking.py": ["test_wandb_is_told_no_secret"],
+        "unit/training/test_spec_and_deepspeed.py": ["test_no_password_reaches_a_trials_files"],
+        "integration/test_postgresql.py": ["test_a_sweep_keeps_its_study_on_the_server_and_no_password_in_its_files"],
+        "integration/test_door.py": ["test_the_door_of_a_real_serve"],
     },
     33: {  # a directory that somebody else made
         "unit/test_ownership.py": [

@@ -101,6 +101,7 @@ def offline_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_wandb_is_told_no_secret_and_keeps_its_files_in_the_run_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Fault 32."""
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     sent: list[Any] = []
     actor_options: list[dict[str, Any]] = []

@@ -29,6 +29,7 @@ def test_a_pickle_is_refused(write_adapter: Write, base_model: Path) -> None:
 
 @pytest.mark.parametrize("keep", [0, 7, 40, -1])
 def test_truncated_weights_are_refused(write_adapter: Write, base_model: Path, keep: int) -> None:
+    """Fault 9."""
     weights = write_adapter() / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:keep])
     with pytest.raises(IntegrityError):

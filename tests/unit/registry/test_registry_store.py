@@ -41,6 +41,7 @@ def test_a_registry_that_is_not_there_is_empty(tmp_path: Path) -> None:
 def test_a_hostile_name_is_refused_and_nothing_is_touched(
     name: str, tmp_path: Path, base_model: Path, write_adapter: Callable[..., Path]
 ) -> None:
+    """Fault 26."""
     registry = Registry(tmp_path / "registry")
     source = write_adapter()
     before = sorted(tmp_path.rglob("*"))
@@ -67,6 +68,7 @@ def test_a_hostile_name_is_refused_and_nothing_is_touched(
 
 @pytest.mark.parametrize("name", [*HOSTILE, "previous", "champion.previous", "staging", "3", "chall\u0435nger"])
 def test_a_hostile_alias_is_refused_and_nothing_is_touched(registry: Registry, name: str) -> None:
+    """Fault 26."""
     registry.set_alias("movies", "champion", 1)
     before = {path: path.stat().st_mtime_ns for path in registry.root.rglob("*")}
     with pytest.raises(InputError):
@@ -188,6 +190,7 @@ def test_an_alias_never_moves_to_a_broken_version(registry: Registry) -> None:
 
 
 def test_a_flipped_byte_is_found(registry: Registry) -> None:
+    """Fault 9."""
     path = registry.path("movies", 1)
     weights = path / "adapter_model.safetensors"
     data = bytearray(weights.read_bytes())

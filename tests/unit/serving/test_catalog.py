@@ -87,6 +87,7 @@ def test_an_adapter_that_is_promoted_later_is_served_too(base: Path, registry: R
     ],
 )  # fmt: skip
 def test_an_unknown_model_is_refused_in_a_short_line(base: Path, registry: Registry, model: str) -> None:
+    """Fault 29."""
     with pytest.raises(UnknownModelError) as refused:
         catalog_of(base, registry).concrete(model)
     assert len(str(refused.value)) < 400
@@ -132,6 +133,7 @@ def test_ranks_are_vllms_own_steps() -> None:
 
 
 def test_a_changed_file_is_never_given_to_the_engine(base: Path, registry: Registry) -> None:
+    """Fault 9."""
     weights = registry.path("movies", 1) / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x07")
     with pytest.raises(IntegrityError):

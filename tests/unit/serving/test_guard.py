@@ -85,6 +85,7 @@ def test_the_right_key_comes_in_from_anywhere(with_key: GuardOf) -> None:
      {"Authorization": f"bearer {KEY}"}, {"Authorization": "Bearer \xff"}, {"X-Api-Key": KEY}],
 )  # fmt: skip
 def test_any_other_key_is_401_in_openai_shape(with_key: GuardOf, headers: dict[str, str]) -> None:
+    """Fault 28."""
     status, body, seen = request(with_key, headers)
     assert (status, seen) == (401, None)
     assert body["error"].keys() == {"message", "type", "param", "code"}
@@ -93,6 +94,7 @@ def test_any_other_key_is_401_in_openai_shape(with_key: GuardOf, headers: dict[s
 
 
 def test_without_a_key_only_this_machine_is_answered(without_key: GuardOf) -> None:
+    """Fault 28."""
     assert request(without_key, {})[0] == 200
     for client in (REMOTE, None):
         assert request(without_key, {}, client=client)[0] == 401
@@ -153,6 +155,7 @@ def test_a_body_in_pieces_arrives_whole(without_key: GuardOf) -> None:
 def test_a_large_body_is_413_before_it_is_parsed(
     without_key: GuardOf, headers: dict[str, str], chunks: list[bytes]
 ) -> None:
+    """Fault 29."""
     status, body, seen = request(without_key, headers, chunks)
     assert (status, body["error"]["code"], seen) == (413, "request_too_large", None)
 
@@ -164,6 +167,7 @@ def test_a_large_body_is_413_before_it_is_parsed(
      ({"max_completion_tokens": 65}, "max_completion_tokens"), ({"min_tokens": 65}, "min_tokens")],
 )  # fmt: skip
 def test_a_request_that_asks_for_too_much_is_400(body: dict[str, Any], param: str) -> None:
+    """Fault 29."""
     with pytest.raises(RequestError) as refused:
         check_request(SimpleNamespace(**body), Limits(max_n=2), max_model_len=64)
     assert (refused.value.status, refused.value.param) == (400, param)
@@ -310,6 +314,7 @@ def test_a_client_that_goes_away_within_its_body_is_not_answered(two_keys: Any) 
 def test_what_is_refused_leaves_a_record_without_the_key_or_the_body(
     two_keys: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Fault 32."""
     args, headers = two_keys
     secret, canary = headers["alice"]["Authorization"].removeprefix("Bearer "), "canary-4711"
     body = json.dumps({"prompt": canary}).encode()

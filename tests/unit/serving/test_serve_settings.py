@@ -59,6 +59,7 @@ def test_prompts_are_not_logged_nowhere() -> None:
 
 
 def test_serving_to_others_without_a_key_starts_nothing(tmp_path: Path) -> None:
+    """Fault 28."""
     with pytest.raises(InputError, match="no API key"), served(ServeArgs(base_model="x", host="0.0.0.0")):
         raise AssertionError("was served")
 

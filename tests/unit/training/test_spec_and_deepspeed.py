@@ -44,6 +44,7 @@ def test_a_spec_goes_to_a_worker_whole_and_leaves_its_configuration(tmp_path: Pa
 
 
 def test_no_password_reaches_a_trials_files(tmp_path: Path) -> None:
+    """Fault 32."""
     search = {"space": {"parameters": {"method.r": {"choice": [8]}}}, "storage": "postgresql://u:c4n4ry@host/db"}
     TrialSpec.of("0003", {}, experiment(search=search), RunDirectory(tmp_path)).write()
     assert "c4n4ry" not in (tmp_path / "trials/0003/config.json").read_text()
