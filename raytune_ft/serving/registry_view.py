@@ -105,9 +105,7 @@ class RegistryView:
         """How requests to the adapter's plain name are split, or None."""
         path = self._file(adapter, TRAFFIC_NAME)
         # A rule counts only while each of its aliases points somewhere.
-        return self._traffic.get(
-            path, lambda: read_traffic(self.registry, adapter), self._file(adapter, ALIASES_NAME)
-        )
+        return self._traffic.get(path, lambda: read_traffic(self.registry, adapter), self._file(adapter, ALIASES_NAME))
 
     def manifest(self, adapter: str, version: int) -> Manifest | None:
         """The version's manifest; None where there is no such version."""
