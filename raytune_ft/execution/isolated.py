@@ -25,6 +25,7 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
     from raytune_ft.training.worker import train_worker
 
     resources = spec.experiment.resources
+    memory: Any = OutOfMemoryEnds(spec.directory)  # Ray's types know callbacks of Tune only
     spec.directory.root.mkdir(parents=True, exist_ok=True)
     spec.write()
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(resources.worker_start_timeout_s)
@@ -36,7 +37,7 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
         run_config=RunConfig(
             name=spec.directory.checkpoints.name,  # no time or random part: a restarted driver finds the run again
             storage_path=str(spec.directory.root.resolve()),
-            callbacks=[*callbacks, OutOfMemoryEnds(spec.directory)],
+            callbacks=[*callbacks, memory],
             failure_config=FailureConfig(max_failures=resources.max_failures),
             checkpoint_config=CheckpointConfig(
                 num_to_keep=2, checkpoint_score_attribute="eval_loss", checkpoint_score_order="min"
