@@ -7,6 +7,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from raytune_ft.serving import background
+
 _log = logging.getLogger(__name__)
 _FRESH_S = 1.0
 _TIMEOUT_S = 5.0  # an engine in the middle of a long prompt answers after it
@@ -35,7 +37,7 @@ class Health:
         """Whether the engine can answer, by a probe that is at most `fresh_s` old."""
         stale = self._asking is None or (self._asking.done() and time.monotonic() - self._asked_at > self._fresh_s)
         if stale:
-            self._asking = asyncio.create_task(self._ask())
+            self._asking = background.start(self._ask())
         assert self._asking is not None
         return await asyncio.shield(self._asking)  # who goes away meanwhile does not end it for the others
 
@@ -47,7 +49,7 @@ class Health:
         """A request broke: while no probe succeeds from now on, the engine counts as down."""
         if self._watching is None or self._watching.done():
             self._asked_at = float("-inf")  # what was known is from before
-            self._watching = asyncio.create_task(self._watch())
+            self._watching = background.start(self._watch())
 
     async def _ask(self) -> bool:
         started = time.monotonic()

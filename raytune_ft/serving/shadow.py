@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from raytune_ft.serving import background
 from raytune_ft.serving.listener import Listener
 from raytune_ft.serving.measure import Recorder
 from raytune_ft.serving.openai_errors import RequestError
@@ -54,7 +55,7 @@ class Shadow:
             return False
         self._recorder.metrics.shadow_waiting(self._waiting.qsize())
         if len(self._workers) < self._at_once:
-            worker = asyncio.create_task(self._work())
+            worker = background.start(self._work())
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
         return True
