@@ -14,33 +14,33 @@ from serving_measures.summary import failures, good, milliseconds
 from serving_measures.throughput import MODELS, both_sides
 
 SIDES = ("first_token",)
-PAIRS = 8
-"""Requests of a round."""
+PAIRS = 16
+"""Requests of a round, one after the other."""
 MAX_TOKENS = 3
 GOAL_MS, GOAL_PART = 10.0, 0.05
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Rounds of a few requests each, all of them one after the other."""
+    """In each round each side is asked the same, one request at a time."""
     rounds = options.rounds_of(SIDES)["first_token"]
     models: dict[str, Any] = {}
     with options.scratch("first_token") as scratch, both_sides(scratch) as urls:
         turns = Turns(urls)
         fresh = iter(prompts(rounds * PAIRS * len(MODELS)))
         for name, model in MODELS.items():
-            asked = [[Asked(model, next(fresh), MAX_TOKENS, stream=True)] for _ in range(rounds * PAIRS)]
+            asked = [[Asked(model, next(fresh), MAX_TOKENS, stream=True) for _ in range(PAIRS)] for _ in range(rounds)]
             models[name] = compare(turns.cell(name, asked, at_once=1))
     return {"rounds": rounds, "requests_of_a_round": PAIRS, "failures": failures(turns.heard), "models": models}
 
 
 def compare(found: dict[str, list[Round]]) -> dict[str, Any]:
-    """Both sides' times, and what ours adds: the median of the differences of the pairs."""
+    """Both sides' times, and what ours adds: the median of the differences of the pairs, which asked the same."""
     times = {side: [each.first_s for one in rounds for each in good(one.heard)] for side, rounds in found.items()}
-    pairs = zip(found["ours"], found["bare"], strict=True)
     added = [
-        1000 * (mine.heard[0].first_s - other.heard[0].first_s)
-        for mine, other in pairs
-        if not mine.heard[0].failure and not other.heard[0].failure
+        1000 * (mine.first_s - other.first_s)
+        for our_round, bare_round in zip(found["ours"], found["bare"], strict=True)
+        for mine, other in zip(our_round.heard, bare_round.heard, strict=True)
+        if not mine.failure and not other.failure
     ]
     return {
         **{f"{side}_ms": milliseconds(values) for side, values in times.items()},

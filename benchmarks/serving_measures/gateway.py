@@ -39,12 +39,12 @@ def measure(options: Options) -> dict[str, Any]:
     rounds = options.rounds_of(SIDES)["gateway"]
     cells: dict[str, Any] = {}
     with options.scratch("gateway") as scratch, _gateways(scratch) as urls:
-        turns = Turns(urls)
+        turns = Turns(urls, rest_s=0.1)
         for model, sides in {NAME: list(urls), ALIAS: ["ours"]}.items():
             of = "base" if model == NAME else "adapter"
             for kind, stream in KINDS.items():
                 asked = Asked(model, "Review: fine.\nSentiment:", CHUNKS, stream)
-                Turns(urls).cell(f"warm up {of}, {kind}", [[asked] * 32], 8, sides)
+                Turns(urls, rest_s=0.1).cell(f"warm up {of}, {kind}", [[asked] * 32], 8, sides)
                 for at_once, number in AT_ONCE.items():
                     name = f"{of}, {kind}, {at_once} concurrent"
                     found = turns.cell(name, [[asked] * number] * rounds, at_once, sides)

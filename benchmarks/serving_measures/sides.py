@@ -1,8 +1,12 @@
-"""Two sides that are asked in turns, never at once: the same requests, and who begins changes from round to round."""
+"""Two sides that are asked in turns, never at once: the same requests, and who begins changes from round to round.
+
+A worker of vLLM 0.29 looks for work without a pause for a second after its last request; the next turn waits for that.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +15,8 @@ from measures.rounds import interleave, say
 
 from serving_measures.client import Asked, Heard, ask_all
 from serving_measures.summary import failures
+
+REST_S = 1.5
 
 
 @dataclass
@@ -31,9 +37,11 @@ class Turns:
 
     Args:
         urls: Side -> its URL.
+        rest_s: Between turns.
     """
 
     urls: Mapping[str, str]
+    rest_s: float = REST_S
     heard: list[Heard] = field(default_factory=list)
     """Everything that was heard, of all cells and sides."""
 
@@ -52,6 +60,7 @@ class Turns:
         done = dict.fromkeys(self.urls, 0)
 
         def side(of: str) -> Round:
+            time.sleep(self.rest_s)
             heard, seconds = asyncio.run(ask_all(self.urls[of], requests[done[of]], at_once))
             done[of] += 1
             self.heard += heard

@@ -125,7 +125,7 @@ def test_both_sides_are_asked_the_same_and_neither_is_always_first(monkeypatch: 
         return [heard()], 1.0
 
     monkeypatch.setattr(sides, "ask_all", ask_all)
-    turns = sides.Turns({"ours": "o", "bare": "b"})
+    turns = sides.Turns({"ours": "o", "bare": "b"}, rest_s=0.0)
     found = turns.cell("cell", [[0], [1]], 1)  # type: ignore[list-item]
     assert order == [("o", [0]), ("b", [0]), ("b", [1]), ("o", [1])]
     assert [len(found["ours"]), len(found["bare"]), len(turns.heard)] == [2, 2, 4]
@@ -161,11 +161,12 @@ def test_throughput_counts_answered_requests_and_missed_goals() -> None:
 
 def test_first_tokens_are_compared_pair_by_pair() -> None:
     from serving_measures.first_token import compare, reaches, rows
+    from serving_measures.sides import Round
 
-    found = {
-        "ours": [one_round(1.0, "a", first_s=first_s) for first_s in (0.205, 1.020, 0.207)],
-        "bare": [one_round(1.0, "a", first_s=first_s) for first_s in (0.200, 1.000, 0.200)],
-    }
+    def rounds(*times: float) -> list[Any]:
+        return [Round([heard(first_s=first_s) for first_s in times[:2]], 1.0), Round([heard(first_s=times[2])], 1.0)]
+
+    found = {"ours": rounds(0.205, 1.020, 0.207), "bare": rounds(0.200, 1.000, 0.200)}
     compared = compare(found)
     assert (compared["added_ms"], compared["added_part"]) == (7.0, 0.035)
     assert rows({"models": {"base": compared}, "failures": {}})[0].reached is True
