@@ -35,7 +35,8 @@ class ParityGate(Strict):
     rows: StrictInt = Field(16, ge=1)
     """Rows of the test split that both are asked."""
     max_mean_drift: StrictFloat = Field(0.1, gt=0.0)
-    """Mean absolute difference of the true answers' log-probabilities, in nats per token, at most."""
+    """Mean absolute difference of log-probabilities, in nats per token, at most; of the true answers' tokens and of the
+    questions' each."""
     clear_margin: StrictFloat = Field(1.0, gt=0.0)
     """Where transformers' likeliest token leads the next by this many nats, vLLM has to choose it too."""
     gpus: StrictInt | None = Field(None, ge=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from raytune_ft.data.tokenize import IGNORED
 from raytune_ft.data.tokenizer import encode
 
 _MAX_ANSWER = 32  # tokens; vLLM is asked once for each
+_PLACES, _WINDOW = 8, 128  # tokens of the question that count too, spread over its last so many
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,15 @@ class Asked:
         asked: What a client sends: a text, or messages; None where the run cut the row to length, so that only its
             tokens are the same question.
         length: Tokens that the question, as a client sends it, and the answer take.
+        places: Positions in `prompt` whose tokens are scored too: a model that is sure of its answers gives nearly the
+            same log-probabilities with twice the adapter, of the question's words it does not.
     """
 
     prompt: list[int]
     answer: list[int]
     asked: str | list[dict[str, Any]] | None
     length: int
+    places: list[int] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """As the engines are told it."""
@@ -65,7 +69,13 @@ def _row(tokens: Mapping[str, Any], raw: Mapping[str, Any], tokenizer: Any) -> A
     read = _read(question, tokenizer) if question is not None else prompt
     if len(read) > len(prompt):  # cut to length
         question, read = None, prompt
-    return Asked(prompt, answer, question, max(len(read), len(prompt)) + len(answer))
+    return Asked(prompt, answer, question, max(len(read), len(prompt)) + len(answer), _places(len(prompt)))
+
+
+def _places(length: int) -> list[int]:
+    first = max(1, length - _WINDOW)  # the first token is predicted from nothing
+    count = min(_PLACES, length - first)
+    return [first + at * (length - first) // count for at in range(count)]
 
 
 def _question(raw: Mapping[str, Any]) -> str | list[dict[str, Any]]:

@@ -41,34 +41,47 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
 
 def _answers(engine: Any, lora: Any, rows: list[dict[str, Any]], greedy: int) -> list[dict[str, Any]]:
     from vllm import SamplingParams
-    from vllm.inputs import TokensPrompt
 
     given = _ask(engine, lora, rows, SamplingParams(temperature=0.0, max_tokens=greedy, detokenize=False))
-    # A request for each token of the true answers: on a CPU, prompt_logprobs fail with an adapter. The prompt is as the
-    # endpoint reads it, not as the run tokenised it: what differs there has to show.
-    places = [
-        ([*output.prompt_token_ids, *row["answer"][:at]], token)
-        for output, row in zip(given, rows, strict=True)
-        for at, token in enumerate(row["answer"])
-    ]
+    places = [_places(row, list(output.prompt_token_ids)) for row, output in zip(rows, given, strict=True)]
+    logprobs = iter(_logprobs(engine, lora, [each for of_row in places for each in of_row]))
+    found = []
+    for row, asked, of_row in zip(rows, given, places, strict=True):
+        values = [next(logprobs) for _ in of_row]
+        asked_for = len(of_row) - len(row["answer"])
+        found.append(
+            {
+                "question": values[:asked_for],
+                "answer": values[asked_for:],
+                "tokens": list(asked.outputs[0].token_ids),
+                "read_otherwise": list(asked.prompt_token_ids) != row["prompt"],
+            }
+        )
+    return found
+
+
+def _places(row: Mapping[str, Any], prompt: list[int]) -> list[tuple[list[int], int]]:
+    """What stands before each token that counts, and the token. The answer stands behind the prompt as the endpoint
+    reads it: what it reads otherwise than the run has to show. The question's tokens count where both read the same."""
+    question = row["places"] if prompt == row["prompt"] else []
+    answer = [([*prompt, *row["answer"][:at]], token) for at, token in enumerate(row["answer"])]
+    return [(prompt[:at], prompt[at]) for at in question] + answer
+
+
+def _logprobs(engine: Any, lora: Any, places: list[tuple[list[int], int]]) -> list[float]:
+    """Log-probability of each token after what stands before it, a request for each: on a CPU, prompt_logprobs fail
+    with an adapter. They are those before all other tokens are ruled out (logprobs_mode raw_logprobs, the default)."""
+    from vllm import SamplingParams
+    from vllm.inputs import TokensPrompt
+
     forced = [
         SamplingParams(temperature=0.0, max_tokens=1, logprobs=0, allowed_token_ids=[token], detokenize=False)
         for _, token in places
     ]
-    scored = engine.generate(
-        [TokensPrompt(prompt_token_ids=ids) for ids, _ in places], forced, lora_request=lora, use_tqdm=False
-    )
-    # Log-probabilities are those before the other tokens were ruled out (logprobs_mode raw_logprobs, vLLM's default).
-    logprobs = iter(
-        float(output.outputs[0].logprobs[0][token].logprob) for output, (_, token) in zip(scored, places, strict=True)
-    )
+    prompts = [TokensPrompt(prompt_token_ids=before) for before, _ in places]
+    found = engine.generate(prompts, forced, lora_request=lora, use_tqdm=False)
     return [
-        {
-            "logprobs": [next(logprobs) for _ in row["answer"]],
-            "tokens": list(asked.outputs[0].token_ids),
-            "read_otherwise": list(asked.prompt_token_ids) != row["prompt"],
-        }
-        for row, asked in zip(rows, given, strict=True)
+        float(output.outputs[0].logprobs[0][token].logprob) for output, (_, token) in zip(found, places, strict=True)
     ]
 
 

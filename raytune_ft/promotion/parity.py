@@ -21,13 +21,15 @@ class Answer:
     """What one engine makes of one row.
 
     Attributes:
-        logprobs: Of each token of the true answer, in nats.
+        question: Log-probabilities of tokens of the question, in nats; none where vLLM read it as other tokens.
+        answer: Those of the true answer's tokens.
         tokens: The answer that it gives itself, greedily.
         margins: By how many nats each of these leads the next likeliest; of transformers only.
         read_otherwise: Whether the question was read as other tokens than the run's; of vLLM only.
     """
 
-    logprobs: list[float]
+    question: list[float]
+    answer: list[float]
     tokens: list[int]
     margins: list[float] | None = None
     read_otherwise: bool = False
@@ -71,33 +73,44 @@ def ask_vllm(
 
 
 def judge_parity(trained: Sequence[Answer], served: Sequence[Answer], gate: ParityGate) -> Verdict:
-    """Compares the true answers' log-probabilities, token by token, and the greedy answers as far as they are clear."""
-    drift = [
-        abs(one - other)
-        for left, right in zip(trained, served, strict=True)
-        for one, other in zip(left.logprobs, right.logprobs, strict=True)
-    ]
-    mean, worst = sum(drift) / len(drift), max(drift)
+    """Compares log-probabilities token by token, questions' and true answers' each with a mean of its own, and the
+    greedy answers as far as they are clear."""
+    pairs = list(zip(trained, served, strict=True))
+    answers = [drift for left, right in pairs for drift in _drifts(left.answer, right.answer)]
+    questions = [drift for left, right in pairs if right.question for drift in _drifts(left.question, right.question)]
+    answer_drift, question_drift = _mean(answers), _mean(questions)
+    worst = max(answers + questions)
     compared, differing = 0, 0
-    for left, right in zip(trained, served, strict=True):
+    for left, right in pairs:
         counted, differs = _greedy(left, right, gate.clear_margin)
         compared, differing = compared + counted, differing + differs
     otherwise = sum(answer.read_otherwise for answer in served)
-    passed = mean <= gate.max_mean_drift and not differing  # false for nan too
+    # false for nan too
+    passed = answer_drift <= gate.max_mean_drift and question_drift <= gate.max_mean_drift and not differing
     reason = (
-        f"{len(drift)} answer tokens of {len(trained)} rows drift by {mean:.4f} nats in the mean, {worst:.4f} at most "
-        f"(limit of the mean {gate.max_mean_drift:g}); {differing} of {compared} clear greedy tokens differ"
+        f"over {len(pairs)} rows the log-probabilities of {len(answers)} answer tokens drift by {answer_drift:.4f} "
+        f"nats in the mean, of {len(questions)} question tokens by {question_drift:.4f} (limit "
+        f"{gate.max_mean_drift:g}), one by {worst:.4f}; {differing} of {compared} clear greedy tokens differ"
     )
     if otherwise:
         reason += f"; {otherwise} rows are read as other tokens than in training, see tokenizer and chat template"
     if not passed:
         reason += "; what would be served is not what was trained"
     numbers = {
-        "rows": len(trained), "tokens": len(drift), "mean_drift": mean, "max_drift": worst,
+        "rows": len(pairs), "answer_tokens": len(answers), "question_tokens": len(questions),
+        "answer_drift": answer_drift, "question_drift": question_drift, "max_drift": worst,
         "max_mean_drift": gate.max_mean_drift, "greedy_compared": compared, "greedy_differing": differing,
         "rows_read_otherwise": otherwise,
     }  # fmt: skip
     return Verdict("parity", passed, reason, numbers)
+
+
+def _drifts(one: Sequence[float], other: Sequence[float]) -> list[float]:
+    return [abs(left - right) for left, right in zip(one, other, strict=True)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
 
 
 def _greedy(trained: Answer, served: Answer, clear_margin: float) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from raytune_ft.promotion.asked import Asked, choose_rows
 from raytune_ft.promotion.child import child_main, tell
 from raytune_ft.training.base_model import load_base
 
-BATCH = 8
+BATCH = 4  # rows; their logits over the whole vocabulary are held at once
 
 
 def work(spec: dict[str, Any]) -> Mapping[str, Any]:
@@ -63,21 +63,31 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
 def answers(
     model: Any, rows: Sequence[Asked], greedy: int, pad_token_id: int, end_token_id: int
 ) -> list[dict[str, Any]]:
-    """What the model makes of each row: the true answer's log-probabilities, and the answer that it would give."""
+    """What the model makes of each row: log-probabilities of the question's places and of the true answer, and the
+    answer that it would give."""
     found = []
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
         tokenised = [
-            {"input_ids": row.prompt + row.answer, "labels": [IGNORED] * len(row.prompt) + row.answer} for row in batch
+            {"input_ids": row.prompt + row.answer, "labels": _question_labels(row) + row.answer} for row in batch
         ]
         logprobs = answer_logprobs(model, tokenised, pad_token_id)
         steps = min(greedy, max(len(row.answer) for row in batch))
         given = _greedy(model, [row.prompt for row in batch], steps, pad_token_id, end_token_id)
         found += [
-            {"logprobs": each, "tokens": tokens, "margins": margins}
-            for each, (tokens, margins) in zip(logprobs, given, strict=True)
+            {
+                "question": each[: len(row.places)],
+                "answer": each[len(row.places) :],
+                "tokens": tokens,
+                "margins": margins,
+            }
+            for row, each, (tokens, margins) in zip(batch, logprobs, given, strict=True)
         ]
     return found
+
+
+def _question_labels(row: Asked) -> list[int]:
+    return [token if at in row.places else IGNORED for at, token in enumerate(row.prompt)]
 
 
 def _greedy(

@@ -144,10 +144,12 @@ class Engines:
         self.asked.append((name, spec))
         if name == "vLLM":
             self.meanwhile()
-            answers = [{"logprobs": [-0.1 - self.drift, -0.2], "tokens": self.tokens}] * len(spec["rows"])
+            answer = {"question": [-3.0], "answer": [-0.1 - self.drift, -0.2], "tokens": self.tokens}
+            answers = [answer] * len(spec["rows"])
             return {"answers": {"candidate": answers}}
         rows = [{"prompt": [1, 2], "answer": [5, 6], "asked": "ab", "length": 4}] * spec["rows"]
-        answers = [{"logprobs": [-0.1, -0.2], "tokens": [5, 6], "margins": [4.0, 0.2]}] * spec["rows"]
+        answer = {"question": [-3.0], "answer": [-0.1, -0.2], "tokens": [5, 6], "margins": [4.0, 0.2]}
+        answers = [answer] * spec["rows"]
         champion = scores_to_json(scores(self.right)) if spec["champion"] else None
         return {"champion": champion, "rows": rows, "answers": answers}
 

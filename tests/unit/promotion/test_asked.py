@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raytune_ft.data.tokenizer import load_tokenizer
-from raytune_ft.promotion.asked import Asked, choose_rows
+from raytune_ft.promotion.asked import Asked, _places, choose_rows
 from raytune_ft.promotion.reference import answers
 
 IGNORED = -100
@@ -39,7 +39,15 @@ def test_rows_are_spread_over_the_split_and_asked_as_a_client_asks(tokenizer: An
     assert chosen[0].prompt + chosen[0].answer == rows[0]["input_ids"]
     assert chosen[0].answer[-1] == tokenizer.eos_token_id
     assert chosen[0].length == len(rows[0]["input_ids"])
+    assert chosen[0].places[0] == 1 and chosen[0].places[-1] < len(chosen[0].prompt)
     assert len(choose_rows(rows, tmp_path / "rows.jsonl", tokenizer, 99)) == 10
+
+
+@pytest.mark.parametrize(("length", "first", "count"), [(1, None, 0), (2, 1, 1), (5, 1, 4), (60, 1, 8), (500, 372, 8)])
+def test_tokens_of_the_question_count_too(length: int, first: int | None, count: int) -> None:
+    places = _places(length)
+    assert len(places) == len(set(places)) == count and all(0 < place < length for place in places)
+    assert (places[0] if places else None) == first
 
 
 def test_of_a_conversation_the_last_answer_counts(tokenizer: Any, tmp_path: Path) -> None:
@@ -76,15 +84,17 @@ def test_transformers_answers_rows_of_different_lengths_as_one_by_one(tiny_llama
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval().requires_grad_(False)
-    rows = [
-        Asked(list(range(5, 5 + length)), [9, 8, 7][:answer], None, 0) for length, answer in ((3, 2), (11, 3), (6, 1))
-    ]
+    sizes = ((3, 2), (11, 3), (6, 1))
+    answer_of = {size: [9, 8, 7][: size[1]] for size in sizes}
+    rows = [Asked(list(range(5, 5 + size[0])), answer_of[size], None, 0, [1, size[0] - 1]) for size in sizes]
     found = answers(model, rows, 16, tokenizer.pad_token_id, tokenizer.eos_token_id)
     for row, answer in zip(rows, found, strict=True):
         ids = torch.tensor([row.prompt + row.answer])
         logprobs = model(ids).logits[0].log_softmax(-1)
         expected = [float(logprobs[len(row.prompt) - 1 + at, token]) for at, token in enumerate(row.answer)]
-        assert answer["logprobs"] == pytest.approx(expected, abs=1e-4)
+        assert answer["answer"] == pytest.approx(expected, abs=1e-4)
+        expected = [float(logprobs[at - 1, row.prompt[at]]) for at in row.places]
+        assert answer["question"] == pytest.approx(expected, abs=1e-4)
         prompt = list(row.prompt)
         for token, margin in zip(answer["tokens"], answer["margins"], strict=True):
             best = model(torch.tensor([prompt])).logits[0, -1].topk(2)

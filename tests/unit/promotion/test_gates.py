@@ -47,7 +47,7 @@ def test_what_each_gate_found_is_in_manifest_card_and_journal(run: RunDirectory,
     assert {name for name, gate in done.gates.items() if gate["passed"] is not True} == {"no_worse"}
     manifest = verify(done.path)
     assert manifest.gates == done.gates
-    assert manifest.gates["parity"]["mean_drift"] == pytest.approx(0.005)
+    assert manifest.gates["parity"]["answer_drift"] == pytest.approx(0.005)
     (move,) = read_journal(registry, "movies")
     assert (move.action, move.after, move.gates, move.forced) == ("promote", 1, done.gates, False)
     card = (done.path / "README.md").read_text()

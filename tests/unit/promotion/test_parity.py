@@ -18,23 +18,32 @@ from raytune_ft.registry.store import Registry
 GATE = ParityGate(max_mean_drift=0.1, clear_margin=1.0)
 
 
-def judged(served: list[float], tokens: list[int], *, otherwise: bool = False) -> Verdict:
-    """Against transformers' -1 and -2 nats, and its answer 7, 8, 9, of which 8 is not clear."""
-    trained = Answer([-1.0, -2.0], [7, 8, 9], [3.0, 0.5, 3.0])
-    return judge_parity([trained], [Answer(served, tokens, read_otherwise=otherwise)], GATE)
+def judged(
+    served: list[float], tokens: list[int], *, question: float | None = -4.0, otherwise: bool = False
+) -> Verdict:
+    """Against transformers' -1 and -2 nats, -4 in the question, and its answer 7, 8, 9, of which 8 is not clear."""
+    trained = Answer([-4.0], [-1.0, -2.0], [7, 8, 9], [3.0, 0.5, 3.0])
+    asked = [] if question is None else [question]
+    return judge_parity([trained], [Answer(asked, served, tokens, read_otherwise=otherwise)], GATE)
 
 
 def test_mean_and_greatest_drift_are_absolute_nats_per_token() -> None:
     verdict = judged([-1.1, -1.96], [7, 8, 9])
-    assert verdict.numbers["mean_drift"] == pytest.approx(0.07)
+    assert (verdict.numbers["answer_drift"], verdict.numbers["question_drift"]) == (pytest.approx(0.07), 0)
     assert verdict.numbers["max_drift"] == pytest.approx(0.1)
-    assert (verdict.passed, verdict.numbers["tokens"], verdict.numbers["greedy_compared"]) == (True, 2, 2)
+    assert (verdict.passed, verdict.numbers["answer_tokens"], verdict.numbers["greedy_compared"]) == (True, 2, 2)
 
 
 @pytest.mark.parametrize("served", [[-1.25, -2.0], [-0.85, -2.15], [math.nan, -2.0], [-math.inf, -2.0]])
 def test_drift_beyond_the_limit_refuses(served: list[float]) -> None:
     assert judged([-1.19, -2.0], [7, 8, 9]).passed
     assert not judged(served, [7, 8, 9]).passed
+
+
+def test_sure_answers_do_not_hide_that_the_question_drifts() -> None:
+    assert judged([-1.0, -2.0], [7, 8, 9], question=-3.91).passed
+    assert not judged([-1.0, -2.0], [7, 8, 9], question=-3.8).passed
+    assert not judged([-1.0, -2.0], [7, 8, 9], question=math.nan).passed
 
 
 @pytest.mark.parametrize(
@@ -54,7 +63,7 @@ def test_greedy_answers_count_only_where_transformers_is_clear(tokens: list[int]
 
 
 def test_rows_that_are_read_as_other_tokens_are_told() -> None:
-    verdict = judged([-1.0, -2.0], [7, 8, 9], otherwise=True)
+    verdict = judged([-1.0, -2.0], [7, 8, 9], question=None, otherwise=True)
     assert "1 rows are read as other tokens than in training" in verdict.reason
     assert verdict.numbers["rows_read_otherwise"] == 1
 
@@ -118,6 +127,6 @@ def test_a_promotion_that_is_stopped_leaves_the_registry_as_it_was(
 
 def test_an_engine_that_drifts_refuses_with_its_numbers(run: RunDirectory, registry: Registry, engines) -> None:
     engines.drift = 0.5
-    with pytest.raises(GateRefusedError, match=r"32 answer tokens of 16 rows drift by 0\.2500 nats in the mean, 0\.5"):
+    with pytest.raises(GateRefusedError, match=r"over 16 rows .* 32 answer tokens drift by 0\.2500 nats in the mean"):
         promote(run, registry)
     assert registry.adapters() == []
