@@ -63,6 +63,8 @@ def engine_settings(args: ServeArgs, catalog: Catalog, gpus: int) -> dict[str, A
         # Serve forgets the least used version first, and proves the files anew when it is asked again; vLLM, which
         # loads by itself what it has forgotten, must therefore forget later.
         engine["max_cpu_loras"] = held.loaded + held.per_batch
+        if on_cpu:
+            engine["worker_extension_cls"] = "raytune_ft.serving.cpu_lora.NoAdapterNoChange"
     environment = dict(ENGINE_ENVIRONMENT)
     if on_cpu:
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(args.cpu_kv_cache_gib)
