@@ -3,6 +3,8 @@
 The tree of prompts is Ray's; the choice is not. Ray's looks at the prompt alone, while a cached prefix holds for one
 adapter version; it asks twice who has a version loaded, and the second answer is who has the fewest; where one replica
 alone has it, all requests go there however many they are; and it waits for the tree with its event loop stopped.
+Without FIFOMixin, of the calls that one HTTP request makes at once (a list of prompts) all but one wait for ever: they
+share the id by which a router gives out the replica that it chose.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ from typing import Any, cast
 from ray.exceptions import RayError
 from ray.serve._private.common import ReplicaID
 from ray.serve._private.request_router.pow_2_router import PowerOfTwoChoicesRequestRouter
+from ray.serve._private.request_router.request_router import FIFOMixin
 from ray.serve.llm.request_router import PrefixCacheAffinityRouter
 
 
-class AdapterPrefixRouter(PrefixCacheAffinityRouter):
+class AdapterPrefixRouter(FIFOMixin, PrefixCacheAffinityRouter):
     """Of the replicas that aren't too busy those that have the version, of these those that saw the prompt's beginning.
 
     `imbalanced_threshold` says by how many requests one may be busier than the least busy; `match_rate_threshold` how
@@ -60,6 +63,11 @@ class AdapterPrefixRouter(PrefixCacheAffinityRouter):
         if len(matched) < cast(float, self._match_rate_threshold) * len(text):
             return []
         return [ids[name] for name in names or () if name in ids]
+
+    def _get_pending_request_matching_metadata(self, request_metadata: Any = None) -> Any:
+        """Whose replica was chosen: its own; else, where several share the id, one of the same version; else the next."""
+        own = self._get_pending_request_matching_internal_request_id(request_metadata)
+        return own or super()._get_pending_request_matching_metadata(request_metadata)
 
     def on_request_routed(self, pending_request: Any, replica_id: ReplicaID, result: Any) -> None:
         if pending_request is not None and pending_request.args:

@@ -236,6 +236,7 @@ def test_an_adapters_requests_meet_the_replica_that_has_it_until_that_is_too_bus
             answered: list[int] = _ask(head, "routed", {"requests": requests, **options})
             return answered
 
+        assert len(set(pids("", 24, at_once=True, seconds=0.5))) == 2, "the base is everywhere"
         first = pids("base:movies@1", 1)
         time.sleep(2.0)  # a replica tells the routers what it has loaded, a moment later
         second = pids("base:movies@2", 1)
@@ -243,7 +244,6 @@ def test_an_adapters_requests_meet_the_replica_that_has_it_until_that_is_too_bus
         assert first != second, "a new version goes to the replica with the fewest"
         assert pids("base:movies@1", 12) == first * 12
         assert pids("base:movies@2", 12) == second * 12, "though the prompts were first seen by the other replica"
-        assert len(set(pids("", 24, at_once=True, seconds=0.5))) == 2, "the base is everywhere"
         flood = pids("base:movies@1", 24, at_once=True, seconds=0.5)
         assert set(flood) == {*first, *second} and flood.count(first[0]) > 8
         tokens = [{"model": "base:movies@1", "prompt": [1, 2, 3]}, {"model": "", "prompt": ""}]
