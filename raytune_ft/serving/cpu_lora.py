@@ -7,6 +7,7 @@ kernels for GPUs leave such tokens alone.
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 
@@ -16,9 +17,9 @@ class NoAdapterNoChange:
 
 def correct() -> None:
     """Makes the shrink half of an adapter's product zero where there is no adapter; the other half then adds zero."""
-    from vllm.lora.ops.torch_ops import lora_ops
-    from vllm.lora.punica_wrapper import punica_cpu
-
+    # By name: the packages say nothing of what these modules share.
+    lora_ops: Any = importlib.import_module("vllm.lora.ops.torch_ops.lora_ops")
+    punica_cpu: Any = importlib.import_module("vllm.lora.punica_wrapper.punica_cpu")
     shrink = lora_ops.bgmv_shrink
     if getattr(shrink, "leaves_base_alone", False):
         return
@@ -29,7 +30,7 @@ def correct() -> None:
         shrink(inputs, lora_a_weights, output_tensor, lora_indices_tensor, scaling)
         output_tensor.masked_fill_((lora_indices_tensor < 0).unsqueeze(1), 0.0)
 
-    corrected.leaves_base_alone = True  # type: ignore[attr-defined]
+    vars(corrected)["leaves_base_alone"] = True
     lora_ops.bgmv_shrink = corrected  # sgmv_shrink looks it up there
     punica_cpu.bgmv_shrink = corrected
 
