@@ -21,8 +21,8 @@ from serving_measures.summary import failures, good, milliseconds
 SIDES = ("promotion",)
 VERSIONS = (1, 2)
 CLIENTS, SECONDS, MOVES = 8, 20.0, 10
-MAX_TOKENS = 3
-_TRIED, _PROMPTS = 64, 6
+MAX_TOKENS = 1
+_TRIED, _PROMPTS = 96, 6
 _LEAD = 0.5
 """Nats; bfloat16's logits of this model are exact to about 0.1."""
 _ALIAS = f"{NAME}:movies"
