@@ -65,7 +65,7 @@ class AdapterPrefixRouter(FIFOMixin, PrefixCacheAffinityRouter):
         return [ids[name] for name in names or () if name in ids]
 
     def _get_pending_request_matching_metadata(self, request_metadata: Any = None) -> Any:
-        """Whose replica was chosen: its own; else, where several share the id, one of the same version; else the next."""
+        """Who gets the replica that was chosen for a request: itself; where several share its id, one of its model."""
         own = self._get_pending_request_matching_internal_request_id(request_metadata)
         return own or super()._get_pending_request_matching_metadata(request_metadata)
 
