@@ -34,7 +34,7 @@ class ParityGate(Strict):
 
     rows: StrictInt = Field(16, ge=1)
     """Rows of the test split that both are asked."""
-    max_mean_drift: StrictFloat = Field(0.1, gt=0.0)
+    max_mean_drift: StrictFloat = Field(0.2, gt=0.0)
     """Mean absolute difference of log-probabilities, in nats per token, at most; of the true answers' tokens and of the
     questions' each."""
     clear_margin: StrictFloat = Field(1.0, gt=0.0)

@@ -12,7 +12,7 @@ from raytune_ft.data.tokenize import IGNORED
 from raytune_ft.data.tokenizer import encode
 
 _MAX_ANSWER = 32  # tokens; vLLM is asked once for each
-_PLACES, _WINDOW = 8, 128  # tokens of the question that count too, spread over its last so many
+_PLACES, _WINDOW = 4, 128  # tokens of the question that count too, spread over its last so many
 
 
 @dataclass(frozen=True)

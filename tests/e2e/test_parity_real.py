@@ -24,7 +24,7 @@ from raytune_ft.registry.base import base_sha256
 from raytune_ft.registry.manifest import verify
 from raytune_ft.registry.store import Registry
 
-ROWS = 16
+ROWS = 8
 CONFIG = "adapter_config.json"
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -57,7 +57,7 @@ def run(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirect
     tuned = get_peft_model(model, config)
     for name, parameter in tuned.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.01)
+            torch.nn.init.normal_(parameter, std=0.02)
     tuned.save_pretrained(adapter)
     weights = base_sha256(str(base_model))
     winner = {"trial": "0000", "step": 1, "base_sha256": weights}
@@ -116,7 +116,7 @@ def test_an_honest_copy_passes_and_one_with_a_scaled_alpha_is_refused(
     print(parity)
     assert parity["passed"] and (parity["rows"], parity["greedy_differing"]) == (ROWS, 0)
     assert parity["rows_read_otherwise"] == 0
-    assert 0 < parity["question_drift"] < parity["max_mean_drift"], parity
+    assert 0 < parity["question_drift"] < 0.7 * parity["max_mean_drift"], "no room for honest rounding"
 
     before = sorted(path for path in registry.root.rglob("*"))
     real_write = staging.write_json
@@ -128,6 +128,6 @@ def test_an_honest_copy_passes_and_one_with_a_scaled_alpha_is_refused(
     with pytest.raises(GateRefusedError, match="what would be served is not what was trained") as refused:
         promote(run, registry, skip=["retention", "no_worse"], force=True, say=print)
     print(refused.value.verdict)
-    assert refused.value.verdict.numbers["question_drift"] > 2 * parity["max_mean_drift"]
+    assert refused.value.verdict.numbers["question_drift"] > 3 * parity["question_drift"]
     assert sorted(path for path in registry.root.rglob("*")) == before
     assert registry.aliases("movie-sentiment") == {"champion": 1}
