@@ -105,6 +105,11 @@ def wait_until_answering(url: str, check: Callable[[], None]) -> None:
     raise SideFailed(f"{url}: no answer after {_START_S:.0f} s")
 
 
+def ray_settings() -> dict[str, str]:
+    """What our endpoint's Ray is told that bears on speed; read while it runs."""
+    return {name: value for name, value in os.environ.items() if name.startswith(("RAY_SERVE_", "RAY_worker_"))}
+
+
 def free_port() -> int:
     """A port of loopback that nobody listens on."""
     with socket.socket() as probe:

@@ -8,7 +8,7 @@ from typing import Any
 from measures.options import Measure, Options, Row
 
 from serving_measures.client import Asked
-from serving_measures.endpoints import prompts
+from serving_measures.endpoints import prompts, ray_settings
 from serving_measures.sides import Round, Turns
 from serving_measures.summary import failures, good, milliseconds
 from serving_measures.throughput import MODELS, both_sides
@@ -25,12 +25,19 @@ def measure(options: Options) -> dict[str, Any]:
     rounds = options.rounds_of(SIDES)["first_token"]
     models: dict[str, Any] = {}
     with options.scratch("first_token") as scratch, both_sides(scratch) as urls:
+        settings = ray_settings()
         turns = Turns(urls)
         fresh = iter(prompts(rounds * PAIRS * len(MODELS)))
         for name, model in MODELS.items():
             asked = [[Asked(model, next(fresh), MAX_TOKENS, stream=True) for _ in range(PAIRS)] for _ in range(rounds)]
             models[name] = compare(turns.cell(name, asked, at_once=1))
-    return {"rounds": rounds, "requests_of_a_round": PAIRS, "failures": failures(turns.heard), "models": models}
+    return {
+        "rounds": rounds,
+        "ray_settings": settings,
+        "requests_of_a_round": PAIRS,
+        "failures": failures(turns.heard),
+        "models": models,
+    }
 
 
 def compare(found: dict[str, list[Round]]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from raytune_ft.registry.store import Registry
 from raytune_ft.serving.settings import ServeArgs
 from serving_measures.adapters import add_random
 from serving_measures.client import Asked
-from serving_measures.endpoints import NAME, arguments, free_port, ours, python_path, wait_until_answering
+from serving_measures.endpoints import NAME, arguments, free_port, ours, python_path, ray_settings, wait_until_answering
 from serving_measures.sides import Round, Turns
 from serving_measures.stub_engine import CHUNKS, VARIABLE
 from serving_measures.summary import failures, good, milliseconds, paired_ratio
@@ -39,6 +39,7 @@ def measure(options: Options) -> dict[str, Any]:
     rounds = options.rounds_of(SIDES)["gateway"]
     cells: dict[str, Any] = {}
     with options.scratch("gateway") as scratch, _gateways(scratch) as urls:
+        settings = ray_settings()
         turns = Turns(urls, rest_s=0.1)
         for model, sides in {NAME: list(urls), ALIAS: ["ours"]}.items():
             of = "base" if model == NAME else "adapter"
@@ -49,7 +50,13 @@ def measure(options: Options) -> dict[str, Any]:
                     name = f"{of}, {kind}, {at_once} concurrent"
                     found = turns.cell(name, [[asked] * number] * rounds, at_once, sides)
                     cells[name] = {"requests_of_a_round": number, **compare(found)}
-    return {"rounds": rounds, "chunks": CHUNKS, "failures": failures(turns.heard), "cells": cells}
+    return {
+        "rounds": rounds,
+        "ray_settings": settings,
+        "chunks": CHUNKS,
+        "failures": failures(turns.heard),
+        "cells": cells,
+    }
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from measures.processes import SideFailed
 from raytune_ft.registry.store import Registry
 from serving_measures.adapters import ALL_LINEAR, add_random
 from serving_measures.client import Asked
-from serving_measures.endpoints import NAME, arguments, bare, ours, prompts
+from serving_measures.endpoints import NAME, arguments, bare, ours, prompts, ray_settings
 from serving_measures.sides import Round, Turns
 from serving_measures.summary import failures, good, paired_ratio
 
@@ -55,6 +55,7 @@ def measure(options: Options) -> dict[str, Any]:
     rounds = options.rounds_of(SIDES)["throughput"]
     cells: dict[str, Any] = {}
     with options.scratch("throughput") as scratch, both_sides(scratch) as urls:
+        settings = ray_settings()
         turns = Turns(urls)
         fresh = iter(prompts(rounds * sum(AT_ONCE.values()) * len(MODELS)))
         for model in MODELS:
@@ -62,7 +63,13 @@ def measure(options: Options) -> dict[str, Any]:
                 asked = [[Asked(MODELS[model], next(fresh), MAX_TOKENS) for _ in range(number)] for _ in range(rounds)]
                 found = turns.cell(f"{model}, {at_once} concurrent", asked, at_once)
                 cells[f"{model}, {at_once} concurrent"] = {"requests_of_a_round": number, **compare(found)}
-    return {"rounds": rounds, "max_tokens": MAX_TOKENS, "failures": failures(turns.heard), "cells": cells}
+    return {
+        "rounds": rounds,
+        "ray_settings": settings,
+        "max_tokens": MAX_TOKENS,
+        "failures": failures(turns.heard),
+        "cells": cells,
+    }
 
 
 def compare(found: dict[str, list[Round]]) -> dict[str, Any]:
