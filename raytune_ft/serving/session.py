@@ -29,6 +29,7 @@ _RAY_ENVIRONMENT = {
     **ENGINE_ENVIRONMENT,
     "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_HOST_IP": "127.0.0.1",
+    "RAY_worker_niceness": "0",  # else the proxy, the replicas and vLLM give way to every other program, at 15
 }
 
 
