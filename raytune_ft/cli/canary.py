@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raytune_ft.cli.output import console, emit
-from raytune_ft.cli.registry import DEFAULT_REGISTRY, AsJson, RegistryOption
+from raytune_ft.cli.registry import DEFAULT_REGISTRY, AsJson, RegistryOption, open_with
 
 if TYPE_CHECKING:
     from raytune_ft.registry.traffic import Traffic
@@ -28,13 +28,10 @@ def canary(
 ) -> None:
     """Give an adapter's challenger a part of the requests, or show who gets what."""
     from raytune_ft.errors import InputError
-    from raytune_ft.registry.location import open_registry
     from raytune_ft.registry.traffic import canary as rule_for
     from raytune_ft.registry.traffic import read_traffic, set_traffic
 
-    opened = open_registry(registry)
-    if not opened.versions(adapter):
-        raise InputError(adapter, f"no such adapter in {registry}", "see raytune-ft adapters")
+    opened = open_with(adapter, registry)
     if off and (challenger is not None or sticky or shadow):
         raise InputError("--off", "ends the canary and goes with no other option", "leave one of them out")
     if sticky and challenger is None and not shadow:

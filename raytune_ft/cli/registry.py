@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from raytune_ft.cli.output import console, emit, say
 from raytune_ft.reporting.wording import one_line
+
+if TYPE_CHECKING:
+    from raytune_ft.registry.store import Registry
 
 DEFAULT_REGISTRY = Path("registry")
 RegistryOption = Annotated[Path, typer.Option(help="Directory of adapters, or s3://bucket/prefix.")]
@@ -103,6 +106,17 @@ def rollback(
     )
 
 
+def open_with(adapter: str, registry: Path) -> Registry:
+    """Opens the registry; raises InputError where it has no such adapter."""
+    from raytune_ft.errors import InputError
+    from raytune_ft.registry.location import open_registry
+
+    opened = open_registry(registry)
+    if not opened.versions(adapter):
+        raise InputError(adapter, f"no such adapter in {registry}", "see raytune-ft adapters")
+    return opened
+
+
 def journal(
     adapter: Annotated[str, typer.Argument(help="The adapter's name.")],
     last: Annotated[int | None, typer.Option(min=1, help="Only so many, the newest.")] = None,
@@ -110,13 +124,9 @@ def journal(
     as_json: AsJson = False,
 ) -> None:
     """Show who moved which of an adapter's aliases and its traffic, when, and from which study."""
-    from raytune_ft.errors import InputError
     from raytune_ft.registry.journal import read_journal, unsettled
-    from raytune_ft.registry.location import open_registry
 
-    opened = open_registry(registry)
-    if not opened.versions(adapter):
-        raise InputError(adapter, f"no such adapter in {registry}", "see raytune-ft adapters")
+    opened = open_with(adapter, registry)
     moves = read_journal(opened, adapter)[-(last or 0) :]
     left = unsettled(opened, adapter)
 
