@@ -1,20 +1,16 @@
-"""The dashboard of a running Ray cluster: whether it answers, with which token, and its errors in one line.
-
-Read against ray 2.60.0, of whose token cache it takes a private handle.
-"""
+"""The dashboard of a running Ray cluster: whether it answers, with which token, and its errors in one line."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from raytune_ft.errors import InputError, RaytuneError
+from raytune_ft.execution.token import read_token_anew
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 CONNECT_TIMEOUT_S = 5.0
@@ -49,9 +45,7 @@ def _use_token(host: str) -> None:
     own = host in LOOPBACK and (Path.home() / ".ray" / "auth_token").is_file()
     if given or own:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-        raylet: Any = importlib.import_module("ray._raylet")
-        # A process that has used another Ray would send that one's token.
-        raylet.AuthenticationTokenLoader.instance().reset_cache()
+        read_token_anew()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from raytune_ft.errors import InputError
 from raytune_ft.execution.give_way import giving_way
 from raytune_ft.execution.leftovers import workers_end
 from raytune_ft.execution.loopback import environment, ray_on_loopback
+from raytune_ft.execution.token import read_token_anew
 
 STARTUP = {"RAY_worker_maximum_startup_concurrency": "8"}
 """Processes that a private Ray starts at once: by default one a CPU, and most of ours only wait."""
@@ -42,6 +43,7 @@ def ray_cluster(*, state_api: bool = True) -> Iterator[None]:
         return
     shown = logging.INFO if os.environ.get("RAYTUNE_FT_DEBUG") else logging.ERROR
     if address := os.environ.get("RAY_ADDRESS"):
+        read_token_anew()
         ray.init(logging_level=shown, runtime_env={"env_vars": {"RAY_ADDRESS": address}})
         try:
             yield

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from raytune_ft.execution.token import read_token_anew
+
 LOOPBACK_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # the processes that ray.init starts read it
 
 
@@ -37,6 +39,7 @@ def ray_on_loopback() -> Iterator[None]:
     before = constants.ENABLE_RAY_CLUSTER
     constants.ENABLE_RAY_CLUSTER = False
     try:
+        read_token_anew()
         with environment(LOOPBACK_ENVIRONMENT):
             yield
     finally:

@@ -13,6 +13,7 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
 from raytune_ft.execution.entries import Ended, Report
 from raytune_ft.execution.lanes import lanes
+from raytune_ft.execution.token import read_token_anew
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.lane.orders import Desk, Drop, GoOn, Quit, Start
 from raytune_ft.training.outcome import Outcome, OutcomeKind
@@ -59,6 +60,7 @@ def slow_loop(experiment: Experiment, desk: Desk, *, report_ready: Callable[[], 
 
 
 def test_trials_of_a_lost_node_go_on_elsewhere_and_others_do_not_notice(tmp_path: Path) -> None:
+    read_token_anew()  # the cluster reads it too, whatever other tests gave this process
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     second = cluster.add_node(num_cpus=1)
     try:
