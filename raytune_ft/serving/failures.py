@@ -20,7 +20,7 @@ _RETRY_AFTER_S = "5"
 _ENGINE_GONE = {
     "RayActorError", "ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "EngineDeadError",
     "DeploymentUnavailableError", "EngineGenerateError", "NodeDiedError", "ObjectLostError", "OwnerDiedError",
-    "EngineGoneError",
+    "EngineGoneError", "AioRpcError",  # the last between replicas that speak gRPC
 }  # fmt: skip
 _OVERLOADED = {"BackPressureError"}
 

@@ -30,6 +30,7 @@ _RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_HOST_IP": "127.0.0.1",
     "RAY_worker_niceness": "0",  # else the proxy, the replicas and vLLM give way to every other program, at 15
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",  # what they say to each other takes no way round by Ray's object store
 }
 
 
