@@ -103,6 +103,7 @@ def promote(
     *,
     registry: str | Path | None = None,
     alias: str = "champion",
+    merge: bool = False,
     force: bool = False,
     skip: Sequence[str] = (),
     command: str | None = None,
@@ -115,6 +116,7 @@ def promote(
         run: The run directory.
         registry: Directory of adapters, or s3://bucket/prefix; by default the one that the experiment names.
         alias: `champion`, or `challenger` for a canary.
+        merge: Write the winner into the base's weights, and serve it as a model of its own.
         force: Go on past the gates `gain`, `retention` and `no_worse`.
         skip: Gates that are not run: `gain`, `retention`, `no_worse`, `parity`.
         command: What the card says made it; by default the plain command.
@@ -130,7 +132,7 @@ def promote(
     directory = _directory(run)
     check_own(directory, trust=trust)
     target = open_registry(registry or load_experiment(directory.experiment).registry.path)
-    return promote_run(directory, target, alias=alias, force=force, skip=skip, command=command, say=log)
+    return promote_run(directory, target, alias=alias, merge=merge, force=force, skip=skip, command=command, say=log)
 
 
 def _directory(run: RunDirectory | str | Path) -> RunDirectory:

@@ -26,6 +26,9 @@ def promote(
     from_canary: Annotated[
         str | None, typer.Option(metavar="ADAPTER", help="Make ADAPTER's challenger its champion and end the canary.")
     ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Write it into the base's weights; it is served as a model of its own.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Go on past the gates gain, retention and no_worse.")] = False,
     skip: Annotated[
         list[str] | None, typer.Option(help="A gate that is not run: gain, retention, no_worse or parity; repeatable.")
@@ -46,7 +49,9 @@ def promote(
     if run is None:
         raise InputError("promote", "no run given", "raytune-ft promote RUN, or promote --from-canary ADAPTER")
     check_alias(alias)
-    done = api.promote(run, registry=registry, alias=alias, force=force, skip=skip or (), trust=trust, log=say)
+    done = api.promote(
+        run, registry=registry, alias=alias, merge=merge, force=force, skip=skip or (), trust=trust, log=say
+    )
 
     def text() -> None:
         before = f", before it {done.previous}" if done.previous else ""
@@ -171,7 +176,8 @@ def _promote_from_canary(adapter: str, registry: Path, as_json: bool) -> None:
 def _cells(row: dict[str, Any]) -> list[str]:
     gain = row["gain"]
     return [
-        row["adapter"], str(row["version"]), " ".join(row["aliases"]), _share(row), row["base_model"],
+        row["adapter"], f"{row['version']}{' merged' if row['merged'] else ''}", " ".join(row["aliases"]), _share(row),
+        row["base_model"],
         f"{row['metric']} {gain['mean']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]" if gain else "-",
         _minute(row["created"]),
     ]  # fmt: skip

@@ -29,6 +29,9 @@ def serve(
     adapter: Annotated[
         list[str] | None, typer.Option(help="Adapter to serve, by default all; may be repeated.")
     ] = None,
+    merged: Annotated[
+        list[str] | None, typer.Option(help="Merged version that gets an engine of its own; may be repeated.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback a key is needed.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
     api_key_file: KeyFile = None,

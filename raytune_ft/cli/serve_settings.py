@@ -32,6 +32,7 @@ def serve_settings(ctx: typer.Context, *, deploying: bool = False) -> tuple[Serv
     file = read_serve_file(config) if config else ServeFile({})
     options: dict[str, Any] = {name: value for name, value in ctx.params.items() if name in ServeArgs.model_fields}
     options["adapters"] = ctx.params["adapter"] or []
+    options["merged"] = ctx.params["merged"] or []
     options["registry"] = registry_argument(ctx.params["registry"])
     options |= {name: str(options[name].resolve()) for name in _PATHS if options[name] is not None}
     used = {name for name in options if config is None or _typed(ctx, name)}

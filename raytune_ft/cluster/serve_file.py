@@ -9,7 +9,7 @@ from typing import Any
 from raytune_ft.config.yaml import read_yaml
 from raytune_ft.errors import InputError
 from raytune_ft.registry.bucket import is_remote
-from raytune_ft.registry.location import absolute
+from raytune_ft.registry.location import absolute, open_registry
 from raytune_ft.serving.settings import ServeArgs
 
 IMPORT_PATH = "raytune_ft.serving.app:build_app"
@@ -61,7 +61,8 @@ def read_serve_file(path: Path) -> ServeFile:
 def for_cluster(args: ServeArgs) -> tuple[ServeArgs, tuple[str, ...]]:
     """The arguments with paths that mean the same on every node, and those paths, which every node must see.
 
-    A base that is no directory here stays as it is: a hub id, or a directory of the nodes.
+    A base that is no directory here stays as it is: a hub id, or a directory of the nodes. Of merged versions the
+    numbers are told, where the registry can be read here: Serve does nothing for arguments that it knows already.
     """
     paths: dict[str, str] = {}
     if Path(args.base_model).is_dir():
@@ -69,4 +70,12 @@ def for_cluster(args: ServeArgs) -> tuple[ServeArgs, tuple[str, ...]]:
     for name in ("registry", "api_key_file", "api_keys_file", "log_dir"):
         if (value := getattr(args, name)) is not None and not is_remote(value):
             paths[name] = absolute(value)
-    return args.model_copy(update=paths), tuple(dict.fromkeys(paths.values()))
+    update: dict[str, Any] = {**paths, "merged": _numbers(args)}
+    return args.model_copy(update=update), tuple(dict.fromkeys(paths.values()))
+
+
+def _numbers(args: ServeArgs) -> tuple[str, ...]:
+    if args.registry is None or not (is_remote(args.registry) or Path(args.registry).is_dir()):
+        return args.merged
+    registry = open_registry(args.registry)
+    return tuple(registry.resolve(reference).reference for reference in args.merged)

@@ -130,6 +130,15 @@ class Experiment(Strict):
         return self
 
     @model_validator(mode="after")
+    def _the_winner_can_be_served(self) -> Experiment:
+        if self.method.use_dora and self.promotion.merge == "never":
+            raise ValueError(
+                "method.use_dora true makes an adapter that vLLM can't load; set promotion.merge: needed, which serves "
+                "such a winner as a model of its own, or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _labels_are_answers(self) -> Experiment:
         if self.evaluate.labels and self.objective.loss_on != "completion":
             raise ValueError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, StrictFloat, StrictInt
 
 from raytune_ft.config.model import Strict
@@ -49,6 +51,10 @@ class ParityGate(Strict):
 
 class PromotionConfig(Strict):
     """What `promote` asks of a winner. Whole files, the same base and a format that vLLM loads are always asked."""
+
+    merge: Literal["never", "needed", "always"] = "never"
+    """Write the winner into the base's weights, and serve it as a model of its own: `needed` where vLLM can't load it
+    as an adapter, `always` as `promote --merge` does."""
 
     gain: GainGate | None = GainGate()
     """Better than the base."""

@@ -34,6 +34,9 @@ class Lora(Strict):
     """Which modules get adapters, by PEFT's names."""
     use_rslora: bool = False
     """Rank-stabilised scale (Kalajdzievski 2023, arXiv 2312.03732)."""
+    use_dora: bool = False
+    """Magnitude and direction of the weights apart (Liu et al. 2024, arXiv 2402.09353). vLLM can't load such adapters:
+    it needs `promotion.merge`, and isolated trials."""
 
     @field_validator("target_modules")
     @classmethod

@@ -82,6 +82,9 @@ def _obstacle(experiment: Experiment) -> str | None:
     for key in space:
         if any(f"{key}.".startswith(f"{fixed}.") or fixed.startswith(f"{key}.") for fixed in _OF_A_LANE):
             return f"the space searches {key}, which is the same for all trials of a lane"
+    searched = space["method.use_dora"].choice if "method.use_dora" in space else None
+    if True in (searched or [experiment.method.use_dora]):
+        return "method.use_dora scales whole columns of the weights, which a lane's step does not"
     targets = [experiment.method.target_modules]
     if "method.target_modules" in space:
         targets += space["method.target_modules"].choice or []

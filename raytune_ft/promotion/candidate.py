@@ -12,7 +12,7 @@ from raytune_ft.config.load import load_experiment
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.paths import RunDirectory, read_json, sha256_file
 from raytune_ft.promotion.gates import Verdict
-from raytune_ft.registry.adapter import WEIGHTS_NAME, check_adapter
+from raytune_ft.registry.adapter import WEIGHTS_NAME, AdapterFacts, check_adapter, check_mergeable
 from raytune_ft.registry.base import base_id, base_sha256
 
 
@@ -27,6 +27,8 @@ class Candidate:
         evaluation: evaluation.json.
         data: data/manifest.json.
         source: Directory of the winner's adapter.
+        facts: What was read of it.
+        merge: Whether it is written into the base's weights.
         adapter_sha256: Of its weights.
     """
 
@@ -36,6 +38,8 @@ class Candidate:
     evaluation: Mapping[str, Any]
     data: Mapping[str, Any]
     source: Path
+    facts: AdapterFacts
+    merge: bool
     adapter_sha256: str
 
     @property
@@ -43,8 +47,12 @@ class Candidate:
         return self.experiment.adapter_name
 
 
-def read_candidate(run: RunDirectory) -> tuple[Candidate, list[Verdict]]:
+def read_candidate(run: RunDirectory, merge: bool = False) -> tuple[Candidate, list[Verdict]]:
     """Opens what the run offers, with the verdicts of the gates `files` and `format`.
+
+    Args:
+        run: The run directory.
+        merge: Merge the winner, whatever the experiment says.
 
     Raises:
         InputError: The run has no winner or no evaluation yet.
@@ -54,7 +62,9 @@ def read_candidate(run: RunDirectory) -> tuple[Candidate, list[Verdict]]:
     winner = _mapping(run.winner, "run the sweep first; a sweep whose trials all failed leaves no winner")
     experiment = load_experiment(run.experiment)
     source = _winner_directory(run, winner)
-    facts = check_adapter(source, experiment.base_model)
+    how = "always" if merge else experiment.promotion.merge
+    facts = (check_adapter if how == "never" else check_mergeable)(source, experiment.base_model)
+    merged = how == "always" or facts.unserved is not None
     if base_id(str(winner["base_model"])) != base_id(experiment.base_model):
         raise RaytuneError(
             f"{run.winner}: base_model {winner['base_model']!r} is not {experiment.base_model!r} of {run.experiment}"
@@ -65,9 +75,16 @@ def read_candidate(run: RunDirectory) -> tuple[Candidate, list[Verdict]]:
     data = _mapping(run.data / "manifest.json", "run the sweep again")
     verdicts = [
         Verdict("files", True, f"whole, and the weights that were evaluated (sha256 {digest[:12]})"),
-        Verdict("format", True, f"LoRA of rank {facts.lora_rank} in safetensors, with nothing that vLLM can't load"),
+        Verdict("format", True, _format(facts, merged)),
     ]
-    return Candidate(run, experiment, winner, evaluation, data, source, digest), verdicts
+    return Candidate(run, experiment, winner, evaluation, data, source, facts, merged, digest), verdicts
+
+
+def _format(facts: AdapterFacts, merged: bool) -> str:
+    shown = f"LoRA of rank {facts.lora_rank} in safetensors"
+    if not merged:
+        return f"{shown}, with nothing that vLLM can't load"
+    return f"{shown}, merged into the base" + (f": {facts.unserved}" if facts.unserved else "")
 
 
 def same_base(candidate: Candidate) -> tuple[Verdict, str]:

@@ -1,7 +1,7 @@
 """The vLLM side: `python -m raytune_ft.promotion.engine SPEC RESULT`.
 
-Starts vLLM as the endpoint does, loads the registry's copy of the adapter as the endpoint would, and asks the rows in
-the form in which clients send them. Read against vllm 0.29.
+Starts vLLM as the endpoint does, loads the registry's copy of the adapter as the endpoint would, or that of a merged
+model, and asks the rows in the form in which clients send them. Read against vllm 0.29.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ _ENVIRONMENT = {
 
 
 def work(spec: dict[str, Any]) -> Mapping[str, Any]:
-    """Spec: `base_model`, `base_sha256`, `adapters` (name -> directory), `lora_rank`, `max_model_len`,
-    `trust_remote_code`, `gpus` and `gpu_memory_utilization` (or null), `rows` (see `asked.Asked`), `greedy` (tokens).
+    """Spec: `base_model`, `base_sha256`, `adapters` (name -> directory, or null for the base itself), `lora_rank`,
+    `max_model_len`, `trust_remote_code`, `gpus` and `gpu_memory_utilization` (or null), `rows` (see `asked.Asked`),
+    `greedy` (tokens).
 
     Returns:
         `answers`: adapter's name -> one for each row, see `parity.Answer`.
@@ -35,8 +36,11 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
     engine = _start(spec)
     from vllm.lora.request import LoRARequest
 
-    loras = [LoRARequest(name, number, path) for number, (name, path) in enumerate(spec["adapters"].items(), 1)]
-    return {"answers": {lora.name: _answers(engine, lora, spec["rows"], spec["greedy"]) for lora in loras}}
+    loras = {
+        name: LoRARequest(name, number, path) if path else None
+        for number, (name, path) in enumerate(spec["adapters"].items(), 1)
+    }
+    return {"answers": {name: _answers(engine, lora, spec["rows"], spec["greedy"]) for name, lora in loras.items()}}
 
 
 def _answers(engine: Any, lora: Any, rows: list[dict[str, Any]], greedy: int) -> list[dict[str, Any]]:
@@ -95,7 +99,8 @@ def _start(spec: Mapping[str, Any]) -> Any:
         trust_remote_code=spec["trust_remote_code"],
     )  # fmt: skip
     catalog = Catalog(
-        base=base_id(spec["base_model"]), base_sha256=spec["base_sha256"], registry="", adapters=(),
+        base=base_id(spec["base_model"]), base_sha256=spec["base_sha256"],
+        registry="" if any(spec["adapters"].values()) else None, adapters=(),
         max_lora_rank=served_rank(spec["lora_rank"]), capacity=Capacity(per_batch=1, loaded=1),
     )  # fmt: skip
     settings = engine_settings(args, catalog, gpus)

@@ -77,6 +77,7 @@ class Engines:
             "run": str(self.candidate.run.root),
             "winner": str(self.candidate.source),
             "champion": str(champion.path) if champion else None,
+            "champion_is_merged": champion is not None and champion.manifest.merged,
             "rows": gate.rows if gate else 0,
             "greedy": GREEDY_TOKENS,
         }
@@ -87,11 +88,13 @@ class Engines:
         if champion is not None and ours is not None:
             self._judge_champion(champion, found["champion"], ours, gates)
         if gate is not None:
-            self.say("asking the same of vLLM, with the registry's copy")
+            copy = "merged model" if self.copy.merged else "registry's copy"
+            self.say(f"asking the same of vLLM, with the {copy}")
+            where, base_model = str(self.copy.path), self.candidate.experiment.base_model
             served = ask_vllm(
-                gate, found["rows"], self.say, adapter=str(self.copy.path), lora_rank=self.copy.facts.lora_rank,
-                base_model=self.candidate.experiment.base_model, base_sha256=self.base_sha256,
-                trust_remote_code=self.candidate.experiment.trust_remote_code,
+                gate, found["rows"], self.say, adapter=None if self.copy.merged else where,
+                lora_rank=self.copy.facts.lora_rank, base_model=where if self.copy.merged else base_model,
+                base_sha256=self.base_sha256, trust_remote_code=self.candidate.experiment.trust_remote_code,
             )  # fmt: skip
             gates.take(judge_parity([Answer(**each) for each in found["answers"]], served, gate))
 

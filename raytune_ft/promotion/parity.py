@@ -49,13 +49,13 @@ def ask_vllm(
     rows: Sequence[Mapping[str, Any]],
     say: Callable[[str], None],
     *,
-    adapter: str,
+    adapter: str | None,
     base_model: str,
     base_sha256: str,
     lora_rank: int,
     trust_remote_code: bool,
 ) -> list[Answer]:
-    """Asks an engine of its own, started as the endpoint's, with the adapter in the directory `adapter`."""
+    """Asks an engine of its own, started as the endpoint's, with the adapter in the directory `adapter` if any."""
     spec = {
         "base_model": base_model,
         "base_sha256": base_sha256,

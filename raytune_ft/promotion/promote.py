@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from raytune_ft.promotion.candidate import Candidate, read_candidate, same_base
 from raytune_ft.promotion.engines import Engines
 from raytune_ft.promotion.gates import Gates
 from raytune_ft.promotion.judged import Gain, gain_of, judge_gain, judge_retention
+from raytune_ft.promotion.merge import merge_into
 from raytune_ft.promotion.parity import check_engine_is_there
 from raytune_ft.registry.add import Provenance, add_staged
 from raytune_ft.registry.card import CardFacts
 from raytune_ft.registry.journal import Move
-from raytune_ft.registry.staging import staged
+from raytune_ft.registry.staging import StagedAdapter, staged, staged_model
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import CHAMPION
 
@@ -41,6 +43,7 @@ def promote(
     registry: Registry,
     *,
     alias: str = CHAMPION,
+    merge: bool = False,
     force: bool = False,
     skip: Collection[str] = (),
     command: str | None = None,
@@ -52,6 +55,7 @@ def promote(
         run: The run directory.
         registry: Where the adapter goes; as long as a gate can refuse, nothing that it lists is touched.
         alias: `champion` or `challenger`.
+        merge: Write the winner into the base's weights; else as the experiment's `promotion.merge` says.
         force: Go on past the gates `gain`, `retention` and `no_worse`.
         skip: Gates that are not run; manifest, card and journal say so.
         command: What the card says made it; by default the plain command.
@@ -63,7 +67,7 @@ def promote(
         GateRefusedError: A gate refused.
         RaytuneError: The adapter is of another base, or can't be served.
     """
-    candidate, verdicts = read_candidate(run)
+    candidate, verdicts = read_candidate(run, merge)
     settings = candidate.experiment.promotion
     gates = Gates(str(run.root), settings, skip, force, say)
     if gates.wanted("parity"):
@@ -81,9 +85,10 @@ def promote(
         gates.take(judge_retention(run.evaluation, candidate.evaluation, settings.retention))
     else:
         gates.leave_out("retention")
-    with staged(registry, candidate.adapter, candidate.source, candidate.experiment.base_model) as copy:
+    with _copied(candidate, registry, say) as copy:
         Engines(candidate, copy, base_sha256, gain.metric, say).judge(registry, gates)
-        provenance = _provenance(candidate, gates, command)
+        typed = command or _typed(candidate, alias, merge, skip, gates.forced)
+        provenance = _provenance(candidate, gates, typed)
         version = add_staged(registry, candidate.adapter, copy, provenance, base_sha256, _card_facts(candidate))
     move = Move(action="promote", command=provenance.command, gates=provenance.gates, forced=provenance.forced)
     previous = registry.set_alias(candidate.adapter, alias, version, move=move)
@@ -91,14 +96,22 @@ def promote(
     return Promotion(candidate.adapter, version, alias, previous, path, gain, provenance.forced, provenance.gates)
 
 
+def _copied(
+    candidate: Candidate, registry: Registry, say: Callable[[str], None]
+) -> AbstractContextManager[StagedAdapter]:
+    """What would be served, aside."""
+    if candidate.merge:
+        return staged_model(registry, candidate.adapter, candidate.facts, lambda path: merge_into(path, candidate, say))
+    return staged(registry, candidate.adapter, candidate.source, candidate.experiment.base_model)
+
+
 def adapter_of(run: RunDirectory) -> str:
     """The adapter's name that the run's experiment gives."""
     return load_experiment(run.experiment).adapter_name
 
 
-def _provenance(candidate: Candidate, gates: Gates, command: str | None) -> Provenance:
+def _provenance(candidate: Candidate, gates: Gates, command: str) -> Provenance:
     winner, evaluation, data = candidate.winner, candidate.evaluation, candidate.data
-    typed = f"raytune-ft promote {_as_typed(candidate.run.root)}" + (" --force" if gates.forced else "")
     return Provenance(
         base_model=candidate.experiment.base_model,
         data_fingerprint=str(winner["data_fingerprint"]),
@@ -107,10 +120,17 @@ def _provenance(candidate: Candidate, gates: Gates, command: str | None) -> Prov
         study=str(winner["experiment"]),
         trial=str(winner["trial"]),
         metrics={"systems": evaluation["systems"], "difference": evaluation["difference"]},
-        command=command or typed,
+        command=command,
         forced=gates.forced,
         gates=gates.to_json(),
     )
+
+
+def _typed(candidate: Candidate, alias: str, merge: bool, skip: Collection[str], forced: bool) -> str:
+    """The command that does this again."""
+    words = ["raytune-ft promote", _as_typed(candidate.run.root), *(["--as", alias] if alias != CHAMPION else [])]
+    words += ["--merge"] * merge + [f"--skip {gate}" for gate in skip] + ["--force"] * forced
+    return " ".join(words)
 
 
 def _as_typed(path: Path) -> str:

@@ -15,7 +15,7 @@ from raytune_ft.data.prepared import open_prepared
 from raytune_ft.data.tokenize import IGNORED
 from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.evaluation.recorded import scores_to_json
-from raytune_ft.evaluation.scoring import answer_logprobs, label_tokens, score
+from raytune_ft.evaluation.scoring import Scores, answer_logprobs, label_tokens, score
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.promotion.asked import Asked, choose_rows
 from raytune_ft.promotion.child import child_main, tell
@@ -25,31 +25,35 @@ BATCH = 4  # rows; their logits over the whole vocabulary are held at once
 
 
 def work(spec: dict[str, Any]) -> Mapping[str, Any]:
-    """Spec: `run`, `winner` (directory), `champion` (directory or null), `rows` (how many), `greedy` (tokens).
+    """Spec: `run`, `winner` (directory), `champion` (directory or null), `champion_is_merged`, `rows` (how many),
+    `greedy` (tokens).
 
     Returns:
         `champion`: its scores, or null; `rows`: those that were asked; `answers`: one for each, see `parity.Answer`.
     """
-    import torch
     from datasets import load_from_disk
     from peft import PeftModel
 
     run = RunDirectory(Path(spec["run"]))
     experiment = with_parameters(load_experiment(run.experiment), read_json(run.winner)["parameters"])
     tokenizer = load_tokenizer(experiment.base_model, experiment.trust_remote_code)
-    model = PeftModel.from_pretrained(load_base(experiment), spec["winner"], adapter_name="winner")
-    if torch.cuda.is_available():
-        model.to("cuda")
     data = open_prepared(run.data)
     rows = load_from_disk(data.split("test"))
-    champion = None
-    if spec["champion"]:
-        model.load_adapter(spec["champion"], "champion")
-        model.set_adapter("champion")
+
+    def scored(model: Any) -> Scores:
         tell(f"scoring the champion on the {len(rows)} test rows that the winner was scored on")
         candidates = label_tokens(tokenizer, experiment.evaluate.labels)
         batch = experiment.evaluate.batch_size
-        champion = score(model, rows, tokenizer.pad_token_id, candidates, batch, lambda done, rows: None)
+        return score(model, rows, tokenizer.pad_token_id, candidates, batch, lambda done, rows: None)
+
+    champion = None
+    if spec["champion"] and spec["champion_is_merged"]:  # gone before the base comes
+        champion = scored(_placed(load_base(experiment.model_copy(update={"base_model": spec["champion"]}))))
+    model = _placed(PeftModel.from_pretrained(load_base(experiment), spec["winner"], adapter_name="winner"))
+    if spec["champion"] and not spec["champion_is_merged"]:
+        model.load_adapter(spec["champion"], "champion")
+        model.set_adapter("champion")
+        champion = scored(model)
         model.set_adapter("winner")
     model.eval()
     asked = choose_rows(rows, data.test_rows, tokenizer, spec["rows"]) if spec["rows"] else []
@@ -58,6 +62,12 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
         "rows": [row.to_json() for row in asked],
         "answers": answers(model, asked, spec["greedy"], tokenizer.pad_token_id, tokenizer.eos_token_id),
     }
+
+
+def _placed(model: Any) -> Any:
+    import torch
+
+    return model.to("cuda") if torch.cuda.is_available() else model
 
 
 def answers(

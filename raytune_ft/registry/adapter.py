@@ -23,14 +23,24 @@ _UNSERVED = (
 )  # fmt: skip
 # The other ways to start (PiSSA, OLoRA, LoftQ, CorDA, ...) change the base's weights too.
 _BASE_KEEPING_INITS = (True, False, None, "gaussian", "eva", "orthogonal")
+# Of these, PEFT finds the base's change again from the base alone; the others draw or measure something.
+_FOUND_AGAIN = ("pissa", "olora")
+_UNMERGED = ("layer_replication", "alora_invocation_tokens", "arrow_config")
 
 
 @dataclass(frozen=True)
 class AdapterFacts:
-    """What serving has to know of an adapter."""
+    """What serving has to know of an adapter.
+
+    Attributes:
+        lora_rank: PEFT's `r`.
+        config: adapter_config.json.
+        unserved: Why vLLM can't load it; None where it can.
+    """
 
     lora_rank: int
     config: dict[str, Any]
+    unserved: str | None = None
 
 
 def check_adapter(directory: Path, base_model: str) -> AdapterFacts:
@@ -40,13 +50,7 @@ def check_adapter(directory: Path, base_model: str) -> AdapterFacts:
         IntegrityError: A file is missing, truncated or not safetensors.
         RaytuneError: The adapter is of another base, or has what vLLM can't load.
     """
-    if not (directory / WEIGHTS_NAME).is_file():
-        pickles = [path.name for path in directory.glob("adapter_model.*") if path.suffix in (".bin", ".pt", ".pth")]
-        what = f"only {pickles[0]}, a pickle, which can run code" if pickles else f"no {WEIGHTS_NAME}"
-        raise IntegrityError(f"{directory}: holds {what}; save the adapter as safetensors")
-    if not (directory / CONFIG_NAME).is_file():
-        raise IntegrityError(f"{directory}: holds no {CONFIG_NAME}; save it with PEFT's save_pretrained")
-    config = read_json(directory / CONFIG_NAME)
+    config = _read_config(directory)
     where = directory / CONFIG_NAME
     rank = _check_config(where, config)
     _check_base_name(where, config, base_model)
@@ -55,11 +59,50 @@ def check_adapter(directory: Path, base_model: str) -> AdapterFacts:
     return AdapterFacts(rank, config)
 
 
-def _check_config(where: Path, config: Any) -> int:
+def check_mergeable(directory: Path, base_model: str) -> AdapterFacts:
+    """Proves that PEFT can write `directory` into the weights of `base_model`, and says whether vLLM could load it.
+
+    Raises:
+        IntegrityError: A file is missing, truncated or not safetensors.
+        RaytuneError: The adapter is of another base, or can't be merged.
+    """
+    config = _read_config(directory)
+    where = directory / CONFIG_NAME
+    _check_base_name(where, config, base_model)
+    if not read_header(directory / WEIGHTS_NAME):
+        raise IntegrityError(f"{directory / WEIGHTS_NAME}: holds no tensors; make the checkpoint again")
+    if used := [key for key in _UNMERGED if config.get(key)]:
+        raise RaytuneError(f"{where}: {used[0]} {config[used[0]]!r} can't be merged into the base; train without it")
+    if (start := config.get("init_lora_weights")) not in (*_BASE_KEEPING_INITS, *_FOUND_AGAIN):
+        what = f"init_lora_weights {start!r} changed the base's weights in a way that is not found again"
+        raise RaytuneError(f"{where}: {what}; convert it to LoRA when it is saved")
+    rank = config["r"]
+    if type(rank) is not int or rank < 1:
+        raise RaytuneError(f"{where}: r {rank!r} is no rank; save the adapter again")
+    try:
+        _check_config(where, config)
+    except RaytuneError as error:
+        return AdapterFacts(rank, config, str(error).removeprefix(f"{where}: ").partition(";")[0])
+    return check_adapter(directory, base_model)
+
+
+def _read_config(directory: Path) -> dict[str, Any]:
+    """Raises IntegrityError where a file is missing, or the config is none; RaytuneError where it is not LoRA's."""
+    if not (directory / WEIGHTS_NAME).is_file():
+        pickles = [path.name for path in directory.glob("adapter_model.*") if path.suffix in (".bin", ".pt", ".pth")]
+        what = f"only {pickles[0]}, a pickle, which can run code" if pickles else f"no {WEIGHTS_NAME}"
+        raise IntegrityError(f"{directory}: holds {what}; save the adapter as safetensors")
+    if not (directory / CONFIG_NAME).is_file():
+        raise IntegrityError(f"{directory}: holds no {CONFIG_NAME}; save it with PEFT's save_pretrained")
+    where, config = directory / CONFIG_NAME, read_json(directory / CONFIG_NAME)
     if not isinstance(config, dict) or not {"peft_type", "r", "lora_alpha", "target_modules"} <= config.keys():
         raise IntegrityError(f"{where}: lacks peft_type, r, lora_alpha or target_modules; save the adapter again")
     if config["peft_type"] != "LORA":
         raise RaytuneError(f"{where}: peft_type {config['peft_type']!r} can't be served; only LORA can")
+    return config
+
+
+def _check_config(where: Path, config: Mapping[str, Any]) -> int:
     rank = config["r"]
     if type(rank) is not int or not 1 <= rank <= MAX_SERVED_LORA_RANK:
         raise RaytuneError(f"{where}: r {rank!r} can't be served; vLLM takes 1 to {MAX_SERVED_LORA_RANK}")

@@ -66,6 +66,7 @@ def add_staged(
         version = max((int(entry.name) for entry in directory.iterdir() if entry.name.isdecimal()), default=0) + 1
         manifest = Manifest(
             schema=1, adapter=adapter, version=version, base_sha256=base_sha256, lora_rank=copy.facts.lora_rank,
+            merged=copy.merged,
             created=datetime.now(UTC).isoformat(timespec="seconds"), files={}, **asdict(provenance),
         )  # fmt: skip
         write_text(copy.path / CARD_NAME, render_card(manifest, copy.facts.config, card or CardFacts()))

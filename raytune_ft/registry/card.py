@@ -32,17 +32,21 @@ def render_card(manifest: Manifest, peft_config: Mapping[str, Any], facts: CardF
     """The card's whole text; it names no directory but the base's own name."""
     base = manifest.base_model
     shown_base = Path(base).name if Path(base).is_dir() or Path(base).is_absolute() else base
+    kind = "finetune" if manifest.merged else "adapter"
     front = {
         "base_model": shown_base,
-        "library_name": "peft",
+        "library_name": "transformers" if manifest.merged else "peft",
         "pipeline_tag": "text-generation",
-        "tags": ["lora", "raytune-ft", f"base_model:adapter:{shown_base}"],
+        "tags": ["lora", "raytune-ft", f"base_model:{kind}:{shown_base}"],
     }
+    what = (
+        f"`{shown_base}` with a LoRA adapter in its weights" if manifest.merged else f"A LoRA adapter of `{shown_base}`"
+    )
     asked = "plain completion" if manifest.form == "prompt_completion" else "chat, with the base's template"
     lines = [
         "---", yaml.safe_dump(front, sort_keys=False).strip(), "---", "",
         f"# {manifest.adapter}, version {manifest.version}", "",
-        f"A LoRA adapter of `{shown_base}`, the winner (trial {manifest.trial}) of the study `{manifest.study}`.",
+        f"{what}, the winner (trial {manifest.trial}) of the study `{manifest.study}`.",
         f"Ask it in the form it was trained on: {asked}.", "",
         *([_forced(manifest), ""] if manifest.forced else []),
         "## Base against this adapter", "", *_metrics(manifest.metrics, facts.test_rows), "",
@@ -53,7 +57,8 @@ def render_card(manifest: Manifest, peft_config: Mapping[str, Any], facts: CardF
         "## Configuration", "",
         *[f"- `{key}`: {value}" for key, value in facts.parameters.items()],
         f"- LoRA: r {manifest.lora_rank}, alpha {peft_config.get('lora_alpha')}, "
-        f"dropout {peft_config.get('lora_dropout', 0)}, rsLoRA {bool(peft_config.get('use_rslora'))}", "",
+        f"dropout {peft_config.get('lora_dropout', 0)}, rsLoRA {bool(peft_config.get('use_rslora'))}, "
+        f"DoRA {bool(peft_config.get('use_dora'))}", "",
         "## Made by", "", "```", manifest.command, "```", "",
         f"{manifest.created}. Base weights sha256 `{manifest.base_sha256}`.",
     ]  # fmt: skip

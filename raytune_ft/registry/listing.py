@@ -17,6 +17,7 @@ class ListedVersion:
     """One version, as `raytune-ft adapters` shows it.
 
     Attributes:
+        merged: A model of its own, which an endpoint gives an engine of its own.
         traffic: Percent of the requests to the adapter's plain name that it answers.
         by: Whether those are drawn by `request` or by `user`; None where there is no rule.
         shadow: Percent that it is asked besides, out of the clients' sight.
@@ -30,6 +31,7 @@ class ListedVersion:
     gain: Mapping[str, float] | None
     created: str
     forced: bool
+    merged: bool
     traffic: int
     by: str | None
     shadow: int
@@ -56,6 +58,7 @@ def list_versions(registry: Registry) -> list[ListedVersion]:
                     gain=found.metrics["difference"][metric] if metric else None,
                     created=found.created,
                     forced=found.forced,
+                    merged=found.merged,
                     traffic=sum(map(split.answers, names)),
                     by=rule.by if rule else None,
                     shadow=sum(map(split.is_asked_besides, names)),

@@ -29,6 +29,8 @@ class Manifest(Strict):
     """Hash of the base's weights, see `base.base_sha256`."""
     lora_rank: int = Field(ge=1)
     """PEFT's `r`."""
+    merged: bool = False
+    """The files are a whole model, with the adapter in the base's weights, and not the adapter."""
     data_fingerprint: str
     """Fingerprint of the rows it was trained on."""
     form: Literal["prompt_completion", "messages"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +30,13 @@ class StagedAdapter:
         path: The directory; it can be loaded like a version's.
         facts: What was read of the adapter.
         files: File name -> hex sha256, as they were copied.
+        merged: They are a whole model.
     """
 
     path: Path
     facts: AdapterFacts
     files: dict[str, str]
+    merged: bool = False
 
     def check_unchanged(self) -> None:
         """Raises IntegrityError where a file is not what was copied."""
@@ -54,8 +56,33 @@ def staged(registry: Registry, adapter: str, source: Path, base_model: str) -> I
         IntegrityError: A file of the adapter is missing or broken.
         RaytuneError: The adapter is of another base, or vLLM couldn't serve it.
     """
-    registry.directory(adapter)  # a name that is none is refused before anything is written
+    registry.directory(adapter)  # a name that is none is refused before anything is read or written
     facts = check_adapter(source, base_model)
+    with _aside(registry, adapter) as path:
+        _copy(source / WEIGHTS_NAME, path / WEIGHTS_NAME)
+        # The training machine's path means nothing elsewhere, and must not be found in what is published.
+        write_json(path / CONFIG_NAME, {**facts.config, "base_model_name_or_path": _public_name(base_model)})
+        yield StagedAdapter(path, facts, {name: sha256_file(path / name) for name in (WEIGHTS_NAME, CONFIG_NAME)})
+
+
+@contextmanager
+def staged_model(
+    registry: Registry, adapter: str, facts: AdapterFacts, write: Callable[[Path], object]
+) -> Iterator[StagedAdapter]:
+    """As `staged`, but of what `write` leaves in the directory that it is given: the base, changed by the adapter."""
+    with _aside(registry, adapter) as path:
+        write(path)
+        files = {}
+        for entry in sorted(path.iterdir()):
+            _flush(entry)
+            files[entry.name] = sha256_file(entry)
+        yield StagedAdapter(path, facts, files, merged=True)
+
+
+@contextmanager
+def _aside(registry: Registry, adapter: str) -> Iterator[Path]:
+    """A directory that this process holds, and that is gone afterwards if it was not moved away."""
+    registry.directory(adapter)
     room = registry.root / STAGING
     if room.is_symlink():
         raise IntegrityError(f"{room}: is a link; adapters must lie inside the registry")
@@ -68,10 +95,7 @@ def staged(registry: Registry, adapter: str, source: Path, base_model: str) -> I
             stack.enter_context(holding)
         stack.callback(Path(holding.lock_file).unlink, missing_ok=True)
         stack.callback(shutil.rmtree, path, ignore_errors=True)
-        _copy(source / WEIGHTS_NAME, path / WEIGHTS_NAME)
-        # The training machine's path means nothing elsewhere, and must not be found in what is published.
-        write_json(path / CONFIG_NAME, {**facts.config, "base_model_name_or_path": _public_name(base_model)})
-        yield StagedAdapter(path, facts, {name: sha256_file(path / name) for name in (WEIGHTS_NAME, CONFIG_NAME)})
+        yield path
 
 
 def publish(staged_path: Path, target: Path) -> None:
@@ -100,6 +124,12 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfileobj(reader, writer)
         writer.flush()
         os.fsync(writer.fileno())
+
+
+def _flush(path: Path) -> None:
+    path.chmod(0o644)  # safetensors lets only their writer read what it writes
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def _public_name(base_model: str) -> str:

@@ -41,11 +41,21 @@ def build_app(args: ServeArgs | dict[str, Any]) -> Application:
     from raytune_ft.serving.ray_llm import bind
 
     gpus = args.gpus if args.gpus is not None else _gpus_of_cluster()
-    return bind(args, catalog, LLMConfig(**engine_settings(args, catalog, gpus)))
+    return bind(args, catalog, [LLMConfig(**engine_settings(args, catalog, gpus, model)) for model in catalog.engines])
 
 
-def engine_settings(args: ServeArgs, catalog: Catalog, gpus: int) -> dict[str, Any]:
-    """The fields of Ray Serve LLM's LLMConfig: how vLLM is started for this endpoint, on `gpus` GPUs or on the CPU."""
+def engine_settings(args: ServeArgs, catalog: Catalog, gpus: int, model: str | None = None) -> dict[str, Any]:
+    """The fields of Ray Serve LLM's LLMConfig: how vLLM is started for this endpoint, on `gpus` GPUs or on the CPU.
+
+    Args:
+        args: The endpoint's arguments.
+        catalog: What it serves.
+        gpus: GPUs of one replica.
+        model: Id of a merged version; by default the base, with all adapters.
+    """
+    model = model or catalog.base
+    adapters = catalog.registry is not None and model == catalog.base
+    source = base_directory(args.base_model) if model == catalog.base else catalog.load_path(model)
     on_cpu = gpus == 0
     engine: dict[str, Any] = {
         "dtype": args.dtype,
@@ -57,7 +67,7 @@ def engine_settings(args: ServeArgs, catalog: Catalog, gpus: int) -> dict[str, A
         engine["tensor_parallel_size"] = gpus
     chosen = {"gpu_memory_utilization": args.gpu_memory_utilization, "max_num_seqs": args.max_num_seqs}
     engine |= {name: value for name, value in chosen.items() if value is not None}
-    if catalog.registry is not None:
+    if adapters:
         held = catalog.capacity
         engine |= {"enable_lora": True, "max_loras": held.per_batch, "max_lora_rank": catalog.max_lora_rank}
         # Serve forgets the least used version first, and proves the files anew when it is asked again; vLLM, which
@@ -70,11 +80,11 @@ def engine_settings(args: ServeArgs, catalog: Catalog, gpus: int) -> dict[str, A
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(args.cpu_kv_cache_gib)
     return {
         "model_loading_config": {
-            "model_id": catalog.base,
-            "model_source": str(base_directory(args.base_model).resolve()),
+            "model_id": model,
+            "model_source": str(source.resolve()),
         },
         "engine_kwargs": engine,
-        "lora_config": {"max_num_adapters_per_replica": catalog.capacity.loaded} if catalog.registry else None,
+        "lora_config": {"max_num_adapters_per_replica": catalog.capacity.loaded} if adapters else None,
         "placement_group_config": {"bundles": [{"CPU": 1}] if on_cpu else [{"GPU": 1}] * gpus},
         "deployment_config": {
             # The bundles already count the engine; the replica around it only waits.

@@ -54,6 +54,8 @@ class Catalog:
     registry: str | None
     adapters: tuple[str, ...]
     max_lora_rank: int
+    merged: tuple[str, ...] = ()
+    """Merged versions that have an engine of their own: `movies@3`."""
     capacity: Capacity = field(default_factory=Capacity)
 
     @cached_property
@@ -131,6 +133,21 @@ class Catalog:
         named = self.split(model)
         return self.base if named is None else self.find(*named).id
 
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Ids that an engine of their own answers for, the base's first; it answers for all adapters too."""
+        return (self.base, *(f"{self.base}:{reference}" for reference in self.merged))
+
+    def without_engine(self) -> list[str]:
+        """Merged versions that an alias points to and that can't be asked here: `movies@3`."""
+        return [
+            f"{adapter}@{number}"
+            for adapter, versions in (self.view.whole_versions() if self.registry else {}).items()
+            for number in sorted(set(self._aliases(adapter).values()) & versions.keys())
+            if versions[number].merged and versions[number].base_sha256 == self.base_sha256
+            if f"{adapter}@{number}" not in self.merged and (not self.adapters or adapter in self.adapters)
+        ]
+
     def load_path(self, concrete: str) -> Path:
         """Directory of a concrete id, after its manifest was verified; vLLM may load it.
 
@@ -160,6 +177,10 @@ class Catalog:
             return "its adapter is not among those that were asked for"
         if found.base_sha256 != self.base_sha256:
             return f"it was trained on another base ({base_id(found.base_model)})"
+        if found.merged:
+            if f"{found.adapter}@{found.version}" in self.merged:
+                return None
+            return f"it is a merged model without an engine here; start the endpoint with merged {found.adapter}"
         if found.lora_rank > self.max_lora_rank:
             return f"its rank {found.lora_rank} is above max_lora_rank {self.max_lora_rank}; start the endpoint anew"
         return None
@@ -182,6 +203,7 @@ class Catalog:
             "alias": alias,
             "form": found.form,
             "lora_rank": found.lora_rank,
+            "merged": found.merged,
             "study": found.study,
             "trial": found.trial,
             "created": found.created,
@@ -196,35 +218,43 @@ def build_catalog(args: ServeArgs) -> Catalog:
     """The catalog of an endpoint; the adapters that it was asked for must be there and be of its base.
 
     Raises:
-        InputError: An adapter that was asked for has no champion, or is of another base.
+        InputError: An adapter that was asked for has no champion, or is of another base; a merged one is none.
     """
     digest = base_sha256(args.base_model)
     registry = open_registry(absolute(args.registry), keep_going=True) if args.registry is not None else None
-    if args.adapters and registry is None:
-        raise InputError("adapters", f"{list(args.adapters)} need a registry", "name it with --registry")
+    if (asked := [*args.adapters, *args.merged]) and registry is None:
+        raise InputError("adapters", f"{asked} need a registry", "name it with --registry")
     view = RegistryView(registry.location) if registry else None
     served = [
         found
         for adapter, versions in (view.whole_versions() if view else {}).items()
         for found in versions.values()
-        if found.base_sha256 == digest and (not args.adapters or adapter in args.adapters)
+        if found.base_sha256 == digest and not found.merged and (not args.adapters or adapter in args.adapters)
     ]
     rank = served_rank(args.max_lora_rank or max((found.lora_rank for found in served), default=1))
-    for adapter in args.adapters:
+    merged = []
+    for reference in asked:
         assert registry is not None
-        found = manifests.read(registry.resolve(adapter).path)
+        found = manifests.read(registry.resolve(reference).path)
         if found.base_sha256 != digest:
             raise InputError(
-                adapter,
+                reference,
                 f"its base is {found.base_model}, the weights of {args.base_model} are others",
                 "serve it with its own base",
             )
+        if reference in args.merged:
+            if not found.merged:
+                raise InputError(reference, "is an adapter, which the base's engine answers for", "leave out --merged")
+            if args.adapters and found.adapter not in args.adapters:
+                raise InputError(reference, f"is not among the adapters {list(args.adapters)}", "add it there")
+            merged.append(f"{found.adapter}@{found.version}")
     return Catalog(
         base=base_id(args.base_model),
         base_sha256=digest,
         registry=registry.location if registry else None,
         adapters=args.adapters,
         max_lora_rank=rank,
+        merged=tuple(dict.fromkeys(merged)),
         capacity=capacity_for(args, view, served, rank) if view else Capacity(),
     )
 

@@ -59,8 +59,9 @@ def demo(
     champion = manifests.read(registry.resolve(adapter).path)
     rows = pick_rows(run, count)
     args = ServeArgs(
-        base_model=base_model or champion.base_model, registry=registry.location, adapters=(adapter,), port=0
-    )
+        base_model=base_model or champion.base_model, registry=registry.location, adapters=(adapter,), port=0,
+        merged=(adapter,) if champion.merged else (),
+    )  # fmt: skip
     started = time.monotonic()
     with served(args, log=log) as endpoint:
         seconds = time.monotonic() - started

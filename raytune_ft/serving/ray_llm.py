@@ -1,7 +1,7 @@
-"""Ray Serve LLM, taught to serve adapters from a local registry. Read against ray 2.60.0.
+"""Ray Serve LLM's ingress, taught what a registry's versions are. Read against ray 2.60.0.
 
-The only file that touches `ray.llm._internal`. Ray's own adapter loader takes cloud URLs alone, its model listing asks
-a bucket, its ingress knows no key, no traffic rule and no record; each of these is replaced here, the rest is Ray's.
+With `ray_engine`, the only file that touches `ray.llm._internal`. Ray's model listing asks a bucket, its ingress knows
+no key, no traffic rule and no record; each of these is replaced here, the rest is Ray's.
 """
 
 from __future__ import annotations
@@ -10,16 +10,13 @@ import asyncio
 import json
 import logging
 import time
-from collections import defaultdict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from fastapi import Request
 from ray import serve
-from ray.llm._internal.common.models import global_id_manager
-from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
 from ray.llm._internal.serve.core.configs.openai_api_models import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -29,15 +26,12 @@ from ray.llm._internal.serve.core.configs.openai_api_models import (
 from ray.llm._internal.serve.core.ingress.ingress import OpenAiIngress, make_fastapi_ingress
 from ray.llm._internal.serve.core.ingress.utils import _sanitize_chat_completion_request
 from ray.llm._internal.serve.core.protocol import RawRequestInfo
-from ray.llm._internal.serve.core.server.llm_server import LLMServer
-from ray.llm._internal.serve.utils.lora_serve_utils import LoraModelLoader
 from ray.serve import Application
 from ray.serve._private.http_util import session_id_from_headers
-from ray.serve.llm import LLMConfig, build_llm_deployment
+from ray.serve.llm import LLMConfig
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from raytune_ft.execution.loopback import keep_replica_on_loopback
-from raytune_ft.serving.batches import batches
 from raytune_ft.serving.bodies import for_engine, shows_usage, user_of, words_of
 from raytune_ft.serving.catalog import Catalog, ListedModel, UnknownModelError
 from raytune_ft.serving.failures import EngineGoneError, as_request_error, is_engine_gone, unavailable
@@ -47,6 +41,7 @@ from raytune_ft.serving.limits import check_request
 from raytune_ft.serving.listener import DONE, Listener
 from raytune_ft.serving.measure import EXCHANGE, Exchange, recorder_of
 from raytune_ft.serving.openai_errors import RequestError
+from raytune_ft.serving.ray_engine import bind_engine
 from raytune_ft.serving.records import utc_now
 from raytune_ft.serving.routing import Route, Router
 from raytune_ft.serving.settings import ServeArgs
@@ -67,50 +62,6 @@ _log = logging.getLogger(__name__)
 Body = CompletionRequest | ChatCompletionRequest
 
 
-class RegistryLoader(LoraModelLoader):
-    """Gives vLLM the registry's own directory of a version, after its manifest was verified."""
-
-    def __init__(self, catalog: Catalog, **options: Any) -> None:
-        super().__init__(**options)
-        self._catalog = catalog
-
-    async def load_model_from_config(self, lora_model_id: str, llm_config: LLMConfig) -> DiskMultiplexConfig:
-        path = await asyncio.to_thread(self._catalog.load_path, lora_model_id)
-        return DiskMultiplexConfig(
-            model_id=lora_model_id,
-            max_total_tokens=None,
-            local_path=str(path),
-            lora_assigned_int_id=global_id_manager.next(),
-        )
-
-
-class RegistryServer(LLMServer):
-    """The replica that holds the engine."""
-
-    async def __init__(self, llm_config: LLMConfig, *, catalog: Catalog) -> None:  # type: ignore[misc]  # Serve awaits it
-        keep_replica_on_loopback()
-        self._catalog = catalog
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        await super().__init__(llm_config)
-
-    async def can_answer(self) -> bool:
-        """Goes into the engine's own loop and back: a process that merely lives does not count."""
-        await self.check_health()
-        return not await self.is_sleeping()
-
-    async def _maybe_resolve_lora_from_multiplex(self) -> None:
-        # Ray asks whether a version is loaded and then loads it: of requests that meet at its first use all but one
-        # would fail with "has already been loaded".
-        async with self._turns[serve.get_multiplexed_model_id()]:
-            await super()._maybe_resolve_lora_from_multiplex()
-
-    def _init_multiplex_loader(self, model_downloader_cls: Any = None) -> None:
-        super()._init_multiplex_loader(cast(Any, partial(RegistryLoader, self._catalog)))
-
-    def _batch_output_stream(self, generator: AsyncGenerator[Any, None]) -> AsyncGenerator[list[Any], None]:
-        return batches(generator, _BATCH_PAUSE_S)
-
-
 class RegistryIngress(OpenAiIngress):
     """The replica that speaks OpenAI's protocol: finds the version that a model id means, and asks the engine."""
 
@@ -120,7 +71,7 @@ class RegistryIngress(OpenAiIngress):
         check_exposure(args)  # a replica without the key must not start
         self._catalog, self._args, self._created = catalog, args, int(time.time())
         self._router = Router(catalog)
-        self._health = Health(self._probe)
+        self._health = {model: Health(partial(self._probe, model)) for model in catalog.engines}
         self._shadow = Shadow(recorder_of(args.log_dir, args.log_prompts))
 
     async def completions(self, body: CompletionRequest, request: Request) -> Response:
@@ -148,8 +99,8 @@ class RegistryIngress(OpenAiIngress):
         raise UnknownModelError(f"the model {model[:200]!a} does not exist")
 
     async def health(self) -> Response:
-        """200 where the engine can answer, 503 where not; open to all, and says nothing else."""
-        well = await self._health.answers()
+        """200 where each engine can answer, 503 where not; open to all, and says nothing else."""
+        well = all(await asyncio.gather(*(health.answers() for health in self._health.values())))
         return JSONResponse({"status": "ok" if well else "unavailable"}, 200 if well else 503)
 
     async def _answer(self, body: Body, request: Request) -> Response:
@@ -158,7 +109,8 @@ class RegistryIngress(OpenAiIngress):
         check_request(body, self._args.limits, self._args.max_model_len)
         route = await self._route(exchange.asked, user_of(body) or exchange.key)
         exchange.routed(route)
-        if self._health.down:
+        health = self._health_of(route.model)
+        if health.down:
             raise unavailable()
         words = exchange.recorder.keeps_words or route.shadow is not None
         listener = Listener(words=words, show_usage=shows_usage(body))
@@ -168,8 +120,8 @@ class RegistryIngress(OpenAiIngress):
                 first = await anext(answers)
         except Exception as error:
             answers.cancel()
-            raise self._failure(error) from error
-        self._health.heard()
+            raise self._failure(error, health) from error
+        health.heard()
         opening = first[0] if isinstance(first, list) else first
         if isinstance(opening, ErrorResponse):
             raise _told(opening)
@@ -204,7 +156,7 @@ class RegistryIngress(OpenAiIngress):
                 raise EngineGoneError
         except Exception as error:  # the answer has begun: its end has to say that it is none
             ended = True
-            exchange.failure = self._failure(error)
+            exchange.failure = self._failure(error, self._health_of(route.model))
             yield f"data: {json.dumps(exchange.failure.body())}\n\n{DONE}"
         finally:
             if not ended:
@@ -226,11 +178,12 @@ class RegistryIngress(OpenAiIngress):
     def _ended(self, exchange: Exchange, body: Body, route: Route, listener: Listener) -> None:
         """The champion has answered in full: keep what is wanted, and ask the challenger besides."""
         exchange.heard(listener)
+        health = self._health_of(route.model)
         if exchange.failure is not None:
             if exchange.failure.status >= 500:
-                self._health.suspect()  # vLLM tells a stream of its engine's death in words
+                health.suspect()  # vLLM tells a stream of its engine's death in words
             return
-        self._health.heard()
+        health.heard()
         recorder = exchange.recorder
         if recorder.log is not None and recorder.keeps_words:
             recorder.log.write_prompt(exchange.request, route.model, words_of(body), (listener.texts or [""])[0])
@@ -255,19 +208,29 @@ class RegistryIngress(OpenAiIngress):
         try:
             answer = await anext(self._ask(body))
         except Exception as error:
-            raise self._failure(error) from error
+            raise self._failure(error, self._health_of(str(body.model))) from error
         if isinstance(answer, ErrorResponse):
             raise _told(answer)
         listener.whole(answer.model_dump())
         return listener
 
-    def _failure(self, error: Exception) -> RequestError:
+    def _failure(self, error: Exception, health: Health) -> RequestError:
         if is_engine_gone(error):
-            self._health.suspect()
+            health.suspect()
         return as_request_error(error)
 
-    async def _probe(self) -> bool:
-        return bool(await self._default_serve_handles[self._catalog.base].can_answer.remote())
+    def _health_of(self, model: str) -> Health:
+        """Of the engine that answers for it."""
+        return self._health.get(model) or self._health[self._catalog.base]
+
+    async def _probe(self, model: str) -> bool:
+        return bool(await self._default_serve_handles[model].can_answer.remote())
+
+    def _get_configured_serve_handle(self, model_id: str) -> Any:
+        # Ray takes what stands behind the colon for an adapter of the base's engine.
+        if model_id in self._catalog.engines and model_id not in self._configured_serve_handles:
+            self._configured_serve_handles[model_id] = self._default_serve_handles[model_id].options(stream=True)
+        return super()._get_configured_serve_handle(model_id)
 
     def _shown(self, model: ListedModel) -> dict[str, Any]:
         shown = {"id": model.id, "object": "model", "created": self._created, "owned_by": "raytune-ft"}
@@ -280,18 +243,22 @@ def _told(answer: ErrorResponse) -> RequestError:
     return RequestError(int(error.code), str(error.message), str(error.type), error.param)
 
 
-def bind(args: ServeArgs, catalog: Catalog, config: LLMConfig) -> Application:
-    """The Serve application: one ingress before one engine deployment."""
-    engine = build_llm_deployment(config, deployment_cls=cast(Any, RegistryServer), bind_kwargs={"catalog": catalog})
+def bind(args: ServeArgs, catalog: Catalog, configs: Sequence[LLMConfig]) -> Application:
+    """The Serve application: one ingress before one engine deployment for each config, one for each of the catalog's
+    engines."""
+    engines = {config.model_id: bind_engine(config, catalog) for config in configs}
     ingress = make_fastapi_ingress(RegistryIngress, endpoint_map=_ROUTES, app=web_app(args))
-    options = RegistryIngress.get_deployment_options([config])
+    options = RegistryIngress.get_deployment_options(list(configs))
     options["ray_actor_options"] = {"num_cpus": 0}  # else it waits for ever where the engine took the last core
     deployment: Any = serve.deployment(ingress, **options)
-    card = ModelCard(id=catalog.base, object="model", owned_by="raytune-ft", permission=[], metadata={})
+    cards = {
+        model: ModelCard(id=model, object="model", owned_by="raytune-ft", permission=[], metadata={})
+        for model in engines
+    }
     application: Application = deployment.bind(
         catalog=catalog,
         args=args,
-        llm_deployments={catalog.base: engine},
-        model_cards={catalog.base: card},
+        llm_deployments=engines,
+        model_cards=cards,
     )
     return application

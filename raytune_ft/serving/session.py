@@ -75,7 +75,9 @@ def served(
     if api_key is None and args.api_keys_file is not None:  # it holds hashes: this process needs a key to ask with
         api_key = new_token()
         own = {API_KEY_VARIABLE: api_key}
-    build_catalog(args)  # refuses what can't be served before anything is started
+    catalog = build_catalog(args)  # refuses what can't be served before anything is started
+    for reference in catalog.without_engine():
+        log(f"{reference} is a merged model; --merged {reference} starts an engine for it")
     port = _free_port(args.host, args.port)
     metrics_port = _free_port(_METRICS_HOST, metrics_port)
     log_dir = str(Path(args.log_dir).resolve()) if args.log_dir else None  # replicas run elsewhere
@@ -107,7 +109,7 @@ def _start(ray: Any, args: ServeArgs, engine_log: bool, metrics_port: int) -> No
 
     ray.init(
         address="local",
-        num_cpus=max(2, os.cpu_count() or 1),
+        num_cpus=max(2, 1 + len(args.merged), os.cpu_count() or 1),
         include_dashboard=False,
         log_to_driver=engine_log,
         logging_level="info" if engine_log else "error",

@@ -60,6 +60,9 @@ class ServeArgs(Strict):
     """Directory of adapters, or s3://bucket/prefix; null serves the base alone."""
     adapters: tuple[str, ...] = ()
     """Names of the adapters that are served; empty: all of this base, also those that are promoted later."""
+    merged: tuple[str, ...] = ()
+    """Merged versions that get an engine of their own, which takes as much as the base's: `movies` (its champion now),
+    `movies@challenger` or `movies@3`."""
     host: str = "127.0.0.1"
     """Address that is listened on; beyond loopback an API key is needed."""
     port: int = Field(8000, ge=0, le=65535)

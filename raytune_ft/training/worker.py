@@ -159,6 +159,7 @@ def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback) -> Any:
             lora_dropout=method.dropout,
             target_modules=method.target_modules,
             use_rslora=method.use_rslora,
+            use_dora=method.use_dora,
         ),
         callbacks=[callback],
     )

@@ -1,0 +1,85 @@
+"""A replica of Ray Serve LLM that holds an engine, taught to take adapters and models from a registry.
+
+Read against ray 2.60.0. With `ray_llm`, the only file that touches `ray.llm._internal`. Ray's own adapter loader takes
+cloud URLs alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import defaultdict
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import Any, cast
+
+from ray import serve
+from ray.llm._internal.common.models import global_id_manager
+from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
+from ray.llm._internal.serve.core.server.llm_server import LLMServer
+from ray.llm._internal.serve.utils.lora_serve_utils import LoraModelLoader
+from ray.serve import Application
+from ray.serve.llm import LLMConfig, build_llm_deployment
+
+from raytune_ft.execution.loopback import keep_replica_on_loopback
+from raytune_ft.serving.batches import batches
+from raytune_ft.serving.catalog import Catalog
+
+_BATCH_PAUSE_S = 0.05
+
+
+class RegistryLoader(LoraModelLoader):
+    """Gives vLLM the registry's own directory of a version, after its manifest was verified."""
+
+    def __init__(self, catalog: Catalog, **options: Any) -> None:
+        super().__init__(**options)
+        self._catalog = catalog
+
+    async def load_model_from_config(self, lora_model_id: str, llm_config: LLMConfig) -> DiskMultiplexConfig:
+        path = await asyncio.to_thread(self._catalog.load_path, lora_model_id)
+        return DiskMultiplexConfig(
+            model_id=lora_model_id,
+            max_total_tokens=None,
+            local_path=str(path),
+            lora_assigned_int_id=global_id_manager.next(),
+        )
+
+
+class RegistryServer(LLMServer):
+    """The replica that holds the engine."""
+
+    async def __init__(self, llm_config: LLMConfig, *, catalog: Catalog) -> None:  # type: ignore[misc]  # Serve awaits it
+        keep_replica_on_loopback()
+        self._catalog = catalog
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        loading: Any = llm_config.model_loading_config
+        if loading.model_id != catalog.base:  # a merged version: here, on this node, proved to be what was promoted
+            path = await asyncio.to_thread(catalog.load_path, loading.model_id)
+            loading.model_source = str(path.resolve())
+        await super().__init__(llm_config)
+
+    async def can_answer(self) -> bool:
+        """Goes into the engine's own loop and back: a process that merely lives does not count."""
+        await self.check_health()
+        return not await self.is_sleeping()
+
+    async def _maybe_resolve_lora_from_multiplex(self) -> None:
+        # Ray asks whether a version is loaded and then loads it: of requests that meet at its first use all but one
+        # would fail with "has already been loaded".
+        async with self._turns[serve.get_multiplexed_model_id()]:
+            await super()._maybe_resolve_lora_from_multiplex()
+
+    def _init_multiplex_loader(self, model_downloader_cls: Any = None) -> None:
+        super()._init_multiplex_loader(cast(Any, partial(RegistryLoader, self._catalog)))
+
+    def _batch_output_stream(self, generator: AsyncGenerator[Any, None]) -> AsyncGenerator[list[Any], None]:
+        return batches(generator, _BATCH_PAUSE_S)
+
+
+def bind_engine(config: LLMConfig, catalog: Catalog) -> Application:
+    """The deployment of one engine: the base's with all adapters, or a merged version's."""
+    options: dict[str, Any] = {"deployment_cls": cast(Any, RegistryServer), "bind_kwargs": {"catalog": catalog}}
+    if config.model_id != catalog.base:  # Serve's names know neither colon nor @
+        options["override_serve_options"] = {"name": f"Merged:{re.sub('[:@.]', '--', config.model_id)}"}
+    engine: Application = build_llm_deployment(config, **options)
+    return engine
