@@ -1,22 +1,19 @@
-"""SIGKILL of the driver at chosen moments of one sweep, and Ctrl-C twice, by the real command (faults 4 and 5)."""
+"""SIGKILL of the driver, and Ctrl-C, at chosen moments of one sweep, by the real command (faults 4 and 5)."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
-import psutil
 import pytest
 
 TRIALS = 3
-COMMAND = [sys.executable, "-m", "raytune_ft", "sweep"]
 DIES_AT_THE_LEADERBOARD = """
 import os, signal, sys
 real = os.replace
@@ -31,46 +28,6 @@ main()
 """
 
 
-def start(command: list[str], experiment: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*command, str(experiment), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for(process: subprocess.Popen[str], words: str) -> None:
-    """Reads the command's log until a line has these words."""
-    assert process.stderr is not None
-    seen = []
-    for line in process.stderr:
-        seen.append(line)
-        if words in line:
-            return
-    raise AssertionError(f"never said {words!r}: {''.join(seen)}")
-
-
-def kill(process: subprocess.Popen[str], left: list[psutil.Process]) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        left.extend(psutil.Process(process.pid).children(recursive=True))
-    process.kill()
-    process.wait(timeout=60)
-
-
-@pytest.fixture
-def left() -> Iterator[list[psutil.Process]]:
-    """Processes of killed drivers' Rays; they end with them, but for agents that look for theirs for a minute."""
-    found: list[psutil.Process] = []
-    yield found
-    _, alive = psutil.wait_procs(found, timeout=30)
-    for process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            assert "Agent" in process.name() or process.status() == psutil.STATUS_ZOMBIE, process
-            process.kill()
-
-
 @pytest.fixture
 def experiment(toy_experiment: Callable[..., Path]) -> Path:
     search = {
@@ -81,41 +38,56 @@ def experiment(toy_experiment: Callable[..., Path]) -> Path:
     return toy_experiment(search=search, train={"per_device_train_batch_size": 8, "max_steps": 400, "bf16": False})
 
 
-def test_fault_4_a_sweep_killed_at_every_kind_of_moment_ends_with_the_asked_trials(
-    experiment: Path, tmp_path: Path, left: list[psutil.Process]
+def trials_of(run: Path) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name="toy", storage=f"sqlite:///{run / 'study.db'}").trials
+
+
+def test_fault_4_a_sweep_stopped_and_killed_at_every_kind_of_moment_ends_with_the_asked_trials(
+    sweep_command: Any, experiment: Path, tmp_path: Path
 ) -> None:
+    """And fault 5: one of the moments is a single Ctrl-C."""
     run = tmp_path / "runs" / "toy"
-    before_the_first_report = start(COMMAND, experiment)
-    wait_for(before_the_first_report, "trial 0000 [1/3] started")
-    kill(before_the_first_report, left)
+    before_the_first_report = sweep_command.start(experiment)
+    sweep_command.wait_for(before_the_first_report, "trial 0000 [1/3] started")
+    sweep_command.kill(before_the_first_report)
 
-    between_two_reports = start(COMMAND, experiment, "--resume")
-    wait_for(between_two_reports, "trial 0000: step 200")
+    between_two_reports = sweep_command.start(experiment, "--resume")
+    sweep_command.wait_for(between_two_reports, "trial 0000: step 200")
     time.sleep(0.2)  # into the next steps
-    kill(between_two_reports, left)
+    sweep_command.kill(between_two_reports)
+    assert not [trial for trial in trials_of(run) if trial.state.is_finished()]
 
-    between_two_trials = start(COMMAND, experiment, "--resume")
-    wait_for(between_two_trials, "trial 0000 completed")
-    kill(between_two_trials, left)
-    first = (run / "trials/0000/outcome.json").read_bytes()
+    stopped = sweep_command.start(experiment, "--resume")
+    sweep_command.wait_for(stopped, "trial 0000 completed")
+    stopped.send_signal(signal.SIGINT)
+    _, log = stopped.communicate(timeout=90)
+    assert stopped.returncode == 130, log
+    assert f"raytune-ft sweep --resume {experiment}" in log
+    first, board = (run / "trials/0000/outcome.json").read_bytes(), (run / "leaderboard.json").read_bytes()
 
-    at_the_leaderboard = start([sys.executable, "-c", DIES_AT_THE_LEADERBOARD, "sweep"], experiment, "--resume")
+    between_two_trials = sweep_command.start(experiment, "--resume")
+    sweep_command.wait_for(between_two_trials, "trial 0001 completed", "trial 0001 pruned")
+    sweep_command.kill(between_two_trials)
+    assert 0 < sum(trial.state.is_finished() for trial in trials_of(run)) < TRIALS
+
+    dies = [sys.executable, "-c", DIES_AT_THE_LEADERBOARD, "sweep"]
+    at_the_leaderboard = sweep_command.start(experiment, "--resume", command=dies)
     _, log = at_the_leaderboard.communicate(timeout=300)
     assert at_the_leaderboard.returncode == -signal.SIGKILL, log
-    assert not (run / "leaderboard.json").exists() and list(run.glob(".leaderboard.json.*"))
+    assert (run / "leaderboard.json").read_bytes() == board and list(run.glob(".leaderboard.json.*"))
 
-    resumed = start(COMMAND, experiment, "--resume", "--json")
+    resumed = sweep_command.start(experiment, "--resume", "--json")
     out, log = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, log
     assert sorted(row["trial"] for row in json.loads(out)["rows"]) == [f"{number:04d}" for number in range(TRIALS)]
-    study = optuna.load_study(study_name="toy", storage=f"sqlite:///{run / 'study.db'}")
-    assert [trial.number for trial in study.trials] == list(range(TRIALS))
-    assert {trial.state.name for trial in study.trials} <= {"COMPLETE", "PRUNED"}
-    assert len({trial.params["train.learning_rate"] for trial in study.trials}) == TRIALS
-    assert sorted(study.trials[0].intermediate_values) == [200, 400]
+    trials = trials_of(run)
+    assert [trial.number for trial in trials] == list(range(TRIALS))
+    assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
+    assert len({trial.params["train.learning_rate"] for trial in trials}) == TRIALS
+    assert sorted(trials[0].intermediate_values) == [200, 400]
     assert (run / "trials/0000/outcome.json").read_bytes() == first
 
-    extended = start(COMMAND, experiment, "--extend", "1", "--json")
+    extended = sweep_command.start(experiment, "--extend", "1", "--json")
     out, log = extended.communicate(timeout=300)
     assert extended.returncode == 0, log
     assert len(json.loads(out)["rows"]) == TRIALS + 1
@@ -124,11 +96,11 @@ def test_fault_4_a_sweep_killed_at_every_kind_of_moment_ends_with_the_asked_tria
 
 
 def test_fault_5_a_second_ctrl_c_stops_at_once_and_nothing_is_lost(
-    experiment: Path, tmp_path: Path, left: list[psutil.Process]
+    sweep_command: Any, experiment: Path, tmp_path: Path
 ) -> None:
-    sweep = start(COMMAND, experiment)
-    wait_for(sweep, "trial 0000 [1/3] started")
-    left.extend(psutil.Process(sweep.pid).children(recursive=True))
+    sweep = sweep_command.start(experiment)
+    sweep_command.wait_for(sweep, "trial 0000 [1/3] started")
+    sweep_command.watch(sweep)
     sweep.send_signal(signal.SIGINT)
     time.sleep(0.3)
     sweep.send_signal(signal.SIGINT)
@@ -137,5 +109,5 @@ def test_fault_5_a_second_ctrl_c_stops_at_once_and_nothing_is_lost(
     assert time.monotonic() - began < 20.0
     assert sweep.returncode == 130, log
     assert f"raytune-ft sweep --resume {experiment}" in log
-    study = optuna.load_study(study_name="toy", storage=f"sqlite:///{tmp_path / 'runs/toy/study.db'}")
-    assert [trial.number for trial in study.trials if trial.state.is_finished()] == []
+    trials = trials_of(tmp_path / "runs" / "toy")
+    assert [trial.number for trial in trials if trial.state.is_finished()] == []

@@ -14,16 +14,13 @@ SHOWN_BY = {
         "unit/search/test_killed_driver.py": [
             "test_fault_4_wherever_a_driver_dies_the_study_ends_with_the_asked_trials"
         ],
-        "integration/test_killed_sweep.py": ["test_fault_4_a_sweep_killed_at_every_kind_of_moment"],
-        "integration/test_interrupted_sweep.py": [
-            "test_a_stopped_and_a_killed_sweep_end_with_exactly_the_asked_trials"
-        ],
+        "integration/test_killed_sweep.py": ["test_fault_4_a_sweep_stopped_and_killed_at_every_kind_of_moment"],
     },
     5: {  # Ctrl-C once, twice
-        "integration/test_interrupted_sweep.py": [
-            "test_a_stopped_and_a_killed_sweep_end_with_exactly_the_asked_trials"
+        "integration/test_killed_sweep.py": [
+            "test_fault_4_a_sweep_stopped_and_killed_at_every_kind_of_moment",
+            "test_fault_5_a_second_ctrl_c_stops_at_once",
         ],
-        "integration/test_killed_sweep.py": ["test_fault_5_a_second_ctrl_c_stops_at_once"],
     },
     9: {  # a flipped byte, a truncated adapter
         "unit/registry/test_registry_store.py": ["test_a_flipped_byte_is_found"],
