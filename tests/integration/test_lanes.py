@@ -20,14 +20,10 @@ from raytune_ft import api
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
 from raytune_ft.data.prepare import prepare
-from raytune_ft.execution.cluster import ray_cluster
 from raytune_ft.execution.entries import Ended, Event, Report
 from raytune_ft.execution.lanes import lanes
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.search import sweep
-from raytune_ft.search.accounts import Accounts
-from raytune_ft.search.study import open_study
-from raytune_ft.search.trials import on_lanes
 from raytune_ft.training.lane.orders import Start
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
@@ -85,24 +81,10 @@ def processes(title: str) -> list[psutil.Process]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with ray_cluster():
-        yield
-
-
-@pytest.fixture(scope="module")
-def dispatcher(cluster: None, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def dispatcher(cluster: None, lane_experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Of two warm lanes, which the tests share as trials do."""
-    experiment = Experiment.model_validate(
-        {
-            "name": "toy",
-            "base_model": str(tiny_llama),
-            "data": {"train": "not-read", "max_length": 64},
-            "train": {"bf16": False},
-        }
-    )
     run = RunDirectory(tmp_path_factory.mktemp("lanes"))
-    with lanes(experiment, Lane(packed=1), run, 2) as dispatcher:
+    with lanes(lane_experiment, Lane(packed=1), run, 2) as dispatcher:
         yield dispatcher
     left = processes(WORKER)
     _, alive = psutil.wait_procs(left, timeout=10)
@@ -130,18 +112,17 @@ def make(toy_experiment: Callable[..., Path]) -> Callable[..., Experiment]:
     return write
 
 
-def search_on(dispatcher: Any, experiment: Experiment, watcher: Recorder) -> RunDirectory:
-    """A sweep on lanes that are there already."""
-    search = experiment.search
-    assert search is not None
-    run = RunDirectory(Path(experiment.output_dir) / experiment.name)
-    prepare(experiment, run.data, in_use=False)
-    study = open_study(experiment, search, run)
-    trials = on_lanes(experiment, run, dispatcher, 2)
-    accounts = Accounts(experiment, search, run)
-    sweep._tune(experiment, search, run, study, search.trials, [], [], trials, accounts, watcher)
-    assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.COMPLETE] * search.trials
-    return run
+@pytest.fixture
+def search_on(dispatcher: Any, tune_on: Callable[..., Any]) -> Callable[[Experiment, Recorder], RunDirectory]:
+    """A sweep on the two lanes, whose trials all complete."""
+
+    def search(experiment: Experiment, watcher: Recorder) -> RunDirectory:
+        run, study = tune_on(dispatcher, 2, experiment, watcher)
+        assert {trial.state for trial in study.trials} == {optuna.trial.TrialState.COMPLETE}
+        assert experiment.search is not None and len(study.trials) == experiment.search.trials
+        return run
+
+    return search
 
 
 def curves(run: RunDirectory) -> list[list[tuple[int, float]]]:
@@ -167,7 +148,7 @@ def test_lanes_that_can_not_start_end_their_trials_with_the_error(cluster: None,
     assert event.outcome.reason == "no lane could be kept running; ValueError: the base has no layers"
 
 
-def test_a_killed_worker_and_a_killed_proxy_cost_no_trial_and_no_step(dispatcher: Any, make) -> None:
+def test_a_killed_worker_and_a_killed_proxy_cost_no_trial_and_no_step(search_on, make) -> None:
     before: list[psutil.Process] = []
 
     def kill_one_worker() -> None:
@@ -176,26 +157,26 @@ def test_a_killed_worker_and_a_killed_proxy_cost_no_trial_and_no_step(dispatcher
 
     watcher = Recorder(kill_one_worker, at=("0001", 50))
     experiment = make("killed-worker", LONG, trials=3, max_concurrent=2, eval_steps=50)
-    run = search_on(dispatcher, experiment, watcher)
+    run = search_on(experiment, watcher)
     assert watcher.ends == {f"{n:04d}": "completed" for n in range(3)}
     assert set(map(tuple, watcher.steps.values())) == {(50, 100, 150, 200)}
     assert all([step for step, _ in curve] == [50, 100, 150, 200] for curve in curves(run))
     assert len(before) == 2 and before[1].is_running()  # the other lane never noticed
 
     watcher = Recorder(lambda: processes(PROXY)[0].kill(), at=("0000", 50))
-    run = search_on(dispatcher, make("killed-proxy", LONG, trials=2, eval_steps=50), watcher)
+    run = search_on(make("killed-proxy", LONG, trials=2, eval_steps=50), watcher)
     assert watcher.ends == {"0000": "completed", "0001": "completed"}
     assert all([step for step, _ in curve] == [50, 100, 150, 200] for curve in curves(run))
 
 
 def test_trials_that_are_paused_and_share_two_lanes_train_as_if_they_had_not_been(
-    dispatcher: Any, make, monkeypatch: pytest.MonkeyPatch
+    search_on, make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    straight = search_on(dispatcher, make("straight", 12, trials=4, eval_steps=6), Recorder())
+    straight = search_on(make("straight", 12, trials=4, eval_steps=6), Recorder())
     watcher, scheduler = Recorder(), PauseAtEachRung()
     monkeypatch.setattr(sweep, "make_scheduler", lambda *_: scheduler)
     experiment = make("paused", 12, trials=4, max_concurrent=4, eval_steps=6)
-    paused = search_on(dispatcher, experiment, watcher)
+    paused = search_on(experiment, watcher)
     assert len(scheduler.paused) == 4
     assert set(map(tuple, watcher.steps.values())) == {(6, 12)}
     for one, other in zip(curves(straight), curves(paused), strict=True):

@@ -23,6 +23,8 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers can't
 
 EXPERIMENT = Experiment.model_validate({"name": "e", "base_model": "b", "data": {"train": "t"}})
 STEPS = 60
+NOTICED_SOON = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500}
+"""A lost node is declared dead after five checks that it does not answer, by default 3 s apart."""
 
 
 def slow_loop(experiment: Experiment, desk: Desk, *, report_ready: Callable[[], None]) -> None:
@@ -61,7 +63,7 @@ def slow_loop(experiment: Experiment, desk: Desk, *, report_ready: Callable[[], 
 
 def test_trials_of_a_lost_node_go_on_elsewhere_and_others_do_not_notice(tmp_path: Path) -> None:
     read_token_anew()  # the cluster reads it too, whatever other tests gave this process
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "_system_config": NOTICED_SOON})
     second = cluster.add_node(num_cpus=1)
     try:
         ray.init(address=cluster.address, log_to_driver=False)

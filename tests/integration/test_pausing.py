@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 import pytest
 import ray
 
 from raytune_ft import api
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
-from raytune_ft.data.prepare import prepare
-from raytune_ft.execution.cluster import ray_cluster
 from raytune_ft.execution.lanes import lanes
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.reporting.read import read_trials
-from raytune_ft.search import sweep
-from raytune_ft.search.accounts import Accounts
 from raytune_ft.search.leaderboard import build_leaderboard
-from raytune_ft.search.portfolio import enqueue_first
 from raytune_ft.search.progress import Silent
 from raytune_ft.search.searcher import COPIES_ATTRIBUTE
-from raytune_ft.search.study import open_study
-from raytune_ft.search.trials import on_lanes
 from raytune_ft.training.metrics_log import read_metrics
 
 RATE, DECAY = "train.learning_rate", "train.weight_decay"
@@ -42,23 +30,17 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers can't
 
 
 @pytest.fixture(scope="module")
-def dispatcher(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def dispatcher(cluster: None, lane_experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Of one warm lane."""
-    experiment = Experiment.model_validate(
-        {
-            "name": "toy",
-            "base_model": str(tiny_llama),
-            "data": {"train": "not-read", "max_length": 64},
-            "train": {"bf16": False},
-        }
-    )
     run = RunDirectory(tmp_path_factory.mktemp("lanes"))
-    with ray_cluster(), lanes(experiment, Lane(packed=1), run, 1) as dispatcher:
+    with lanes(lane_experiment, Lane(packed=1), run, 1) as dispatcher:
         yield dispatcher
 
 
 @pytest.fixture
-def search_on(dispatcher: Any, toy_experiment: Callable[..., Path]) -> Callable[..., tuple[RunDirectory, optuna.Study]]:
+def search_on(
+    dispatcher: Any, tune_on: Callable[..., Any], toy_experiment: Callable[..., Path]
+) -> Callable[..., tuple[RunDirectory, optuna.Study]]:
     """A sweep on the lane, over the learning rates and no others."""
 
     def search(
@@ -72,14 +54,7 @@ def search_on(dispatcher: Any, toy_experiment: Callable[..., Path]) -> Callable[
         }
         train = {"per_device_train_batch_size": 8, "max_steps": 12, "bf16": False, **train}
         experiment = api.load_experiment(toy_experiment(name=name, search=settings, train=train))
-        assert experiment.search is not None
-        run = RunDirectory(Path(experiment.output_dir) / name)
-        prepare(experiment, run.data, in_use=False)
-        study = open_study(experiment, experiment.search, run)
-        enqueue_first(study, experiment)
-        accounts = Accounts(experiment, experiment.search, run)
-        trials = on_lanes(experiment, run, dispatcher, 1)
-        sweep._tune(experiment, experiment.search, run, study, len(rates), [], [], trials, accounts, Silent())
+        run, study = tune_on(dispatcher, 1, experiment, Silent())
         build_leaderboard(experiment, run)
         return run, study
 
@@ -151,33 +126,25 @@ def test_pb2_chooses_the_copies_settings_with_a_model(search_on) -> None:
 
 
 def test_a_killed_hyperband_sweep_goes_on_and_ends_with_exactly_the_asked_trials(
-    toy_experiment: Callable[..., Path], tmp_path: Path
+    sweep_command: Any, toy_experiment: Callable[..., Path], tmp_path: Path
 ) -> None:
     scheduler = {"type": "hyperband", "grace_period": 100, "reduction_factor": 3}
     search = {"space": {"parameters": RANGE}, "scheduler": scheduler, "trials": 5}
     train = {"per_device_train_batch_size": 8, "max_steps": 300, "bf16": False}
     experiment = toy_experiment(name="killed", search=search, train=train)
     run = RunDirectory(tmp_path / "runs/killed")
-    command = [sys.executable, "-m", "raytune_ft", "sweep", str(experiment)]
-    killed = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    for _ in range(1200):  # until two trials wait at the rung for the third
-        if run.trial("0001").metrics.exists() and read_metrics(run.trial("0001").metrics):
-            break
-        time.sleep(0.1)
-    rays = psutil.Process(killed.pid).children(recursive=True)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate(timeout=30)
+    killed = sweep_command.start(experiment)
+    sweep_command.wait_for(killed, "trial 0001: step 100")  # two trials wait at the rung for the third
+    sweep_command.kill(killed)
     before = {name: read_metrics(run.trial(name).metrics) for name in ("0000", "0001")}
+    assert all(before.values())
 
-    resumed = subprocess.run([*command, "--resume", "--json"], capture_output=True, text=True, timeout=240)
-    assert resumed.returncode == 0, resumed.stderr
-    board = json.loads(resumed.stdout)["rows"]
+    resumed = sweep_command.start(experiment, "--resume", "--json")
+    out, log = resumed.communicate(timeout=240)
+    assert resumed.returncode == 0, log
+    board = json.loads(out)["rows"]
     assert sorted(row["trial"] for row in board) == [f"{number:04d}" for number in range(5)]
     study = optuna.load_study(study_name="killed", storage=f"sqlite:///{run.study}")
     assert sorted(trial.state.name for trial in study.trials) == ["COMPLETE"] * 3 + ["PRUNED"] * 2
     for name, lines in before.items():
         assert read_metrics(run.trial(name).metrics)[: len(lines)] == lines  # what was trained is not trained again
-    for process in rays:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            assert "Agent" in process.name() or process.status() == psutil.STATUS_ZOMBIE, process
-            process.kill()  # Ray's agents look for a control store that is gone for a minute
