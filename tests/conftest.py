@@ -1,4 +1,4 @@
-"""What tests share: a tiny Llama and a toy task made on the spot, and a guard against processes left behind."""
+"""What tests share: a tiny Llama and a toy task made on the spot, a Ray head, a guard against what is left behind."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import contextlib
 import json
 import os
 import random
+import secrets
+import socket
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +152,97 @@ def toy_experiment(tiny_llama: Path, tmp_path: Path) -> ToyExperiment:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def free_ports() -> Callable[[int], list[int]]:
+    """Finds so many ports of loopback that nobody listens on."""
+
+    def find(count: int) -> list[int]:
+        with contextlib.ExitStack() as open_together:
+            probes = [open_together.enter_context(socket.socket()) for _ in range(count)]
+            for probe in probes:
+                probe.bind(("127.0.0.1", 0))
+            return [probe.getsockname()[1] for probe in probes]
+
+    return find
+
+
+@dataclass(frozen=True)
+class Head:
+    """A Ray head with 2 CPUs on loopback that answers only to its token."""
+
+    address: str
+    """Of its dashboard."""
+    gcs: str
+    token_path: Path
+    environment: dict[str, str]
+    """Its own, and so one with the token."""
+    port: int
+    """Free, for what is served there."""
+
+
+@pytest.fixture(scope="module")
+def head_environment() -> dict[str, str]:
+    """What a file's head has in its environment besides; files that need some have a fixture of this name."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def head(
+    tmp_path_factory: pytest.TempPathFactory, head_environment: dict[str, str], free_ports: Callable[[int], list[int]]
+) -> Iterator[Head]:
+    home, ray = tmp_path_factory.mktemp("home"), Path(sys.executable).with_name("ray")
+    token_path, log = home / ".ray" / "auth_token", home / "head.log"
+    token_path.parent.mkdir()
+    token_path.write_text(secrets.token_hex(32))
+    token_path.chmod(0o600)
+    environment = {
+        **os.environ, "HOME": str(home), "PATH": f"{ray.parent}:{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_path), **head_environment,
+    }  # fmt: skip
+    gcs, dashboard, agent, port = free_ports(4)
+    command = [str(ray), "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"]
+    command += [f"--port={gcs}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
+    command += [f"--dashboard-agent-listen-port={agent}", "--object-store-memory=200000000"]
+    with log.open("w") as writer:
+        process = subprocess.Popen(command, env=environment, stdout=writer, stderr=writer)
+    try:
+        deadline = time.monotonic() + 60
+        while not _listens(dashboard):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield Head(f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{gcs}", token_path, environment, port)
+    finally:
+        _end(process)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _end(head: subprocess.Popen[bytes]) -> None:
+    """Ends this head alone, where `ray stop` would end every Ray of this user."""
+    processes = [psutil.Process(head.pid)]
+    processes += processes[0].children(recursive=True)
+    for process in reversed(processes):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    deadline = time.monotonic() + 2  # a worker that waits for its head would take a minute
+    while (left := [each for each in processes if _runs(each)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for process in left:
+        process.kill()
+    head.wait(10)
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Unlike psutil's wait, which waits for zombies too, and some of another parent's stay that."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _ray_processes() -> set[psutil.Process]:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import secrets
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 
@@ -28,11 +22,10 @@ from raytune_ft.serving.app import engine_settings
 from raytune_ft.serving.catalog import build_catalog
 from raytune_ft.serving.settings import ServeArgs, parse_serve_args
 
-BIN = Path(sys.executable).parent
 SERVE_FILES = sorted((Path(__file__).parents[2] / "serve").glob("*.yaml"))
-# What runs on the cluster: applications without an engine, and one whose replicas load adapters and are routed to.
+# What runs on the cluster: applications without an engine.
 APPS = """
-import os, time
+import os
 from ray import serve
 from raytune_ft.serving.settings import parse_serve_args
 
@@ -51,6 +44,11 @@ def endpoint(args):
 
 def other(args):
     return Says.bind("other")
+"""
+# One whose replicas load adapters and are routed to; apart, because the router imports vLLM.
+ROUTED = """
+import os
+from ray import serve
 
 class Body:
     def __init__(self, prompt, seconds):
@@ -93,72 +91,22 @@ def routed(args):
 """
 
 
-@dataclass(frozen=True)
-class Head:
-    address: str
-    port: int
-    gcs: str
-    environment: dict[str, str]
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+@pytest.fixture(scope="module")
+def head_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    modules = tmp_path_factory.mktemp("modules")
+    (modules / "apps_of_test_deploy.py").write_text(APPS)
+    (modules / "routed_of_test_deploy.py").write_text(ROUTED)
+    return {"PYTHONPATH": str(modules)}
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    """A Ray head with 2 CPUs on loopback that answers only to its token, which this process has."""
-    home = tmp_path_factory.mktemp("home")
-    token_path = home / "token"
-    token_path.write_text(secrets.token_hex(32))
-    token_path.chmod(0o600)
-    (home / "apps_of_test_deploy.py").write_text(APPS)
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_path)}
-    environment = {
-        **os.environ, **token, "HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(home)
-    }  # fmt: skip
-    gcs, dashboard, agent, port = _free_ports(4)
-    command = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"]
-    command += [f"--port={gcs}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
-    command += [f"--dashboard-agent-listen-port={agent}", "--object-store-memory=200000000"]
-    with (home / "head.log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+def head(head: Any) -> Iterator[Any]:
+    """Its token is this process's too, which asks it often."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in token.items():
-            patch.setenv(name, value)
-        try:
-            _wait_for(dashboard, process, home / "head.log")
-            yield Head(f"http://127.0.0.1:{dashboard}", port, f"127.0.0.1:{gcs}", environment)
-        finally:
-            _end(psutil.Process(process.pid))
-
-
-def _end(head: psutil.Process) -> None:
-    """Ends this head alone, where `ray stop` would end every Ray of this user."""
-    processes = [head, *head.children(recursive=True)]
-    for process in reversed(processes):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-    for process in psutil.wait_procs(processes, timeout=10)[1]:
-        process.kill()
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.3)
-    pytest.fail(f"the head did not answer: {log.read_text()}")
+        for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
+            patch.setenv(name, head.environment[name])
+        patch.setattr("raytune_ft.cluster.deploy.POLL_S", 0.1)
+        yield head
 
 
 def _file(name: str, app: str, **application: Any) -> ServeFile:
@@ -166,11 +114,11 @@ def _file(name: str, app: str, **application: Any) -> ServeFile:
     return ServeFile({}, name=name, route_prefix=f"/{name}", application=fields)
 
 
-def _args(head: Head, **changes: Any) -> ServeArgs:
+def _args(head: Any, **changes: Any) -> ServeArgs:
     return ServeArgs.model_validate({"base_model": "org/base", "registry": None, "port": head.port, **changes})
 
 
-def _ask(head: Head, name: str, body: Any = None) -> Any:
+def _ask(head: Any, name: str, body: Any = None) -> Any:
     request = urllib.request.Request(
         f"http://127.0.0.1:{head.port}/{name}", data=None if body is None else json.dumps(body).encode()
     )
@@ -178,7 +126,7 @@ def _ask(head: Head, name: str, body: Any = None) -> Any:
         return json.load(response)
 
 
-def test_ours_comes_and_goes_beside_others_that_notice_nothing(head: Head) -> None:
+def test_ours_comes_and_goes_beside_others_that_notice_nothing(head: Any) -> None:
     told: list[str] = []
     secret = {"env_vars": {"OTHERS_SECRET": "kept", "PYTHONPATH": head.environment["PYTHONPATH"]}}
     deploy(_args(head), _file("other", "other", runtime_env=secret), address=head.address)
@@ -212,7 +160,7 @@ def test_ours_comes_and_goes_beside_others_that_notice_nothing(head: Head) -> No
     assert [_ask(head, name) for name in ("other", "program")] == before, "the same processes answer as before"
 
 
-def test_the_command_is_refused_in_one_line(head: Head) -> None:
+def test_the_command_is_refused_in_one_line(head: Any) -> None:
     command = [sys.executable, "-m", "raytune_ft", "serve", "--base-model", "org/base", "--address", head.address]
     wrong = {**head.environment, "RAY_AUTH_TOKEN_PATH": "", "RAY_AUTH_TOKEN": "0" * 64}
     open_to_all = [*command, "--deploy", "--host", "0.0.0.0"]
@@ -226,8 +174,8 @@ def test_the_command_is_refused_in_one_line(head: Head) -> None:
         assert says in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_an_adapters_requests_meet_the_replica_that_has_it_until_that_is_too_busy(head: Head) -> None:
-    deploy(_args(head), _file("routed", "routed"), address=head.address)
+def test_an_adapters_requests_meet_the_replica_that_has_it_until_that_is_too_busy(head: Any) -> None:
+    deploy(_args(head), _file("routed", "", import_path="routed_of_test_deploy:routed"), address=head.address)
     try:
         prompt = "one and the same beginning, and then "
 
