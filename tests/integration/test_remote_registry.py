@@ -7,7 +7,6 @@ import logging
 import multiprocessing
 import os
 import pickle
-import socket
 import subprocess
 import sys
 import threading
@@ -46,9 +45,9 @@ MODULE = "model.layers.0.self_attn.q_proj"
 class Server:
     """One SeaweedFS on loopback, which can be stopped and started again where it was."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, free_ports: Callable[[int], list[int]]) -> None:
         self._directory = directory
-        ports = iter(_free_ports(2 * len(PORTS)))
+        ports = iter(free_ports(2 * len(PORTS)))
         self._ports = {name: next(ports) for name in (*PORTS, *(f"{each}.grpc" for each in PORTS))}
         self.url = f"http://127.0.0.1:{self._ports['s3.port']}"
 
@@ -77,26 +76,15 @@ class Server:
         return True
 
 
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, free_ports: Callable[[int], list[int]]) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("s3")
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
         for name, value in CREDENTIALS.items():
             patch.setenv(name, value)
-        server = Server(directory)
+        server = Server(directory, free_ports)
         patch.setenv("AWS_ENDPOINT_URL", server.url)
         server.start()
         try:
