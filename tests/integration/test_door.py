@@ -95,20 +95,16 @@ def tls(tmp_path: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def test_the_door_of_a_real_serve(tmp_path: Path, tls: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_door_of_a_real_serve(
+    tmp_path: Path, tls: tuple[Path, Path], free_ports: Callable[[int], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fault 32."""
     monkeypatch.delenv(API_KEY_VARIABLE, raising=False)
     keys = tmp_path / "keys.json"
     alice, bob = create_key(keys, "alice"), create_key(keys, "bob")
     args = ServeArgs(
         base_model="stub",
-        port=free_port(),
+        port=free_ports(1)[0],
         api_keys_file=str(keys),
         log_dir=str(tmp_path / "log"),
         limits=Limits(max_concurrent_per_key=2, body_timeout_s=1.0),

@@ -16,6 +16,7 @@ import pytest
 from raytune_ft import api
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import InputError, RaytuneError
+from raytune_ft.execution.cluster import ray_cluster
 from raytune_ft.paths import RunDirectory
 from raytune_ft.search.searcher import StudySearcher
 from raytune_ft.search.storage import open_storage, storage_answers
@@ -151,15 +152,16 @@ def test_a_sweep_keeps_its_study_on_the_server_and_no_password_in_its_files(
 ) -> None:
     """Fault 32."""
     experiment = make("kept")
-    result = api.run_sweep(experiment)
-    storage = open_storage(server.url, result.run)
-    trials = optuna.load_study(study_name="kept", storage=storage).trials
-    assert len(trials) == 2 and all(trial.state.is_finished() for trial in trials)
-    assert not result.run.study.exists()
-    for path in result.run.root.rglob("*"):
-        if path.is_file():
-            assert SECRET.encode() not in path.read_bytes(), path
-    extended = api.run_sweep(experiment, extend=1)
+    with ray_cluster():  # one for both, and gone before another test forks
+        result = api.run_sweep(experiment)
+        storage = open_storage(server.url, result.run)
+        trials = optuna.load_study(study_name="kept", storage=storage).trials
+        assert len(trials) == 2 and all(trial.state.is_finished() for trial in trials)
+        assert not result.run.study.exists()
+        for path in result.run.root.rglob("*"):
+            if path.is_file():
+                assert SECRET.encode() not in path.read_bytes(), path
+        extended = api.run_sweep(experiment, extend=1)
     assert len(extended.board) == 3
     elsewhere = experiment.model_copy(update={"output_dir": f"{experiment.output_dir}-elsewhere"})
     with pytest.raises(InputError, match="study kept: belongs to the run "):
