@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import optuna
 import pytest
 
 from raytune_ft import api
-from raytune_ft.execution.cluster import ray_cluster
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.reporting.html import write_report
 from raytune_ft.search.study import learning_curve
@@ -19,12 +18,6 @@ from raytune_ft.training.metrics_log import read_metrics
 
 LEARNING_RATE, RANK = "train.learning_rate", "method.r"
 TOLERANCE = 19.0  # such a small model has learnt its task after a few steps, and then losses are far apart
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with ray_cluster():
-        yield
 
 
 def search(**changes: Any) -> dict[str, Any]:
@@ -49,7 +42,7 @@ def winners_file(run: RunDirectory) -> Path:
 
 @pytest.mark.parametrize("algorithm", [{"type": "tpe"}, {"type": "nsga2", "population_size": 4}])
 def test_the_smallest_of_the_nearly_best_wins(
-    cluster: None, toy_experiment: Callable[..., Path], algorithm: dict[str, Any]
+    warm_lanes: None, toy_experiment: Callable[..., Path], algorithm: dict[str, Any]
 ) -> None:
     wanted = search(
         algorithm=algorithm,
