@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from raytune_ft.evaluation.scoring import Scores
 
 _GATE = "no_worse"
-_DECIDING = ("r", "lora_alpha", "use_rslora", "target_modules", "fan_in_fan_out")
+_DECIDING = ("r", "lora_alpha", "use_rslora", "use_dora", "target_modules", "fan_in_fan_out")
 
 
 @dataclass(frozen=True)

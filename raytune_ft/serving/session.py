@@ -78,6 +78,8 @@ def served(
     catalog = build_catalog(args)  # refuses what can't be served before anything is started
     for reference in catalog.without_engine():
         log(f"{reference} is a merged model; --merged {reference} starts an engine for it")
+    for reference in catalog.merged:
+        catalog.load_path(f"{catalog.base}:{reference}")  # proves its files
     port = _free_port(args.host, args.port)
     metrics_port = _free_port(_METRICS_HOST, metrics_port)
     log_dir = str(Path(args.log_dir).resolve()) if args.log_dir else None  # replicas run elsewhere

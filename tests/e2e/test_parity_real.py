@@ -13,14 +13,11 @@ from typing import Any
 import pytest
 
 from raytune_ft.config.load import load_experiment
-from raytune_ft.config.resolve import resolved_yaml
-from raytune_ft.data.prepare import prepare
-from raytune_ft.paths import RunDirectory, read_json, sha256_file, write_json, write_text
+from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.promotion import child
 from raytune_ft.promotion.gates import GateRefusedError
 from raytune_ft.promotion.promote import promote
 from raytune_ft.registry import staging
-from raytune_ft.registry.base import base_sha256
 from raytune_ft.registry.manifest import verify
 from raytune_ft.registry.store import Registry
 
@@ -35,49 +32,8 @@ def scaled(config: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def run(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    """A run whose adapter was never trained, but answers otherwise than the base."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    root = tmp_path_factory.mktemp("parity")
-    overrides = [
-        "name=parity", f"output_dir={root}/runs", f"registry.path={root}/registry", f"promotion.parity.rows={ROWS}",
-        "data.max_train_rows=32", "data.max_validation_rows=16", "data.max_test_rows=64",
-    ]  # fmt: skip
-    experiment = load_experiment("experiments/quickstart.yaml", overrides)
-    run = RunDirectory(root / "runs" / "parity")
-    prepared = prepare(experiment, run.data)
-    write_text(run.experiment, resolved_yaml(experiment))
-    adapter = run.root / "trials/0000/checkpoints/step-000001"
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.bfloat16)
-    config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
-    tuned = get_peft_model(model, config)
-    for name, parameter in tuned.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.04)
-    tuned.save_pretrained(adapter)
-    weights = base_sha256(str(base_model))
-    winner = {"trial": "0000", "step": 1, "base_sha256": weights}
-    write_json(
-        run.winner,
-        {
-            **winner, "schema": 1, "experiment": "parity", "parameters": {}, "metric": "eval_loss", "value": 1.0,
-            "adapter": str(adapter.relative_to(run.root)), "base_model": experiment.base_model,
-            "data_fingerprint": prepared.fingerprint,
-        },
-    )  # fmt: skip
-    write_json(
-        run.evaluation,
-        {
-            "schema": 1, "rows": 64, "metrics": ["loss"], "systems": {},
-            "winner": {**winner, "adapter_sha256": sha256_file(adapter / "adapter_model.safetensors")},
-            "difference": {"loss": {"mean": -1.0, "low": -1.1, "high": -0.9, "level": 0.95}},
-        },
-    )  # fmt: skip
-    return run
+def run(untrained_run: Callable[..., RunDirectory]) -> RunDirectory:
+    return untrained_run("parity", f"promotion.parity.rows={ROWS}")
 
 
 class AskedOnce:

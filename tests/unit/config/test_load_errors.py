@@ -166,3 +166,16 @@ def test_overrides_replace_add_and_take_the_last_word(load) -> None:
     experiment = load(overrides=(*overrides[:-2], "train.learning_rate=2e-4"))
     assert (experiment.train.max_steps, experiment.train.eval_steps) == (25, 10)
     assert experiment.train.learning_rate == 2e-4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("method: {type: lora, r: 8}", "method: {type: lora, r: 8, use_dora: true}"),
+        ("  space: space.yaml\n", "  space: {parameters: {method.use_dora: {choice: [false, true]}}}\n"),
+    ],
+)
+def test_an_adapter_that_could_not_be_served_is_refused_unless_it_is_merged(problem, load, change) -> None:
+    message = problem(change)
+    assert "vLLM can't load; set promotion.merge: needed" in message and "\n" not in message
+    assert load(change, ("name: movies\n", "name: movies\npromotion: {merge: needed}\n")).promotion.merge == "needed"

@@ -141,3 +141,12 @@ def test_a_base_that_is_not_there_is_an_input_error(experiment, tmp_path: Path) 
 def test_a_pattern_that_is_none_is_refused_by_the_settings(experiment) -> None:
     with pytest.raises(ValidationError, match=r"is not a regular expression"):
         experiment(method={"type": "lora", "target_modules": "model.["})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"method": {"use_dora": True}}, {"space": {"method.use_dora": {"choice": [False, True]}}}],
+)
+def test_dora_is_trained_isolated(experiment, changes: dict[str, Any]) -> None:
+    chosen = choose_runner(experiment(**changes, promotion={"merge": "needed"}))
+    assert chosen.runner == Isolated() and "use_dora" in chosen.reason

@@ -142,6 +142,10 @@ class Engines:
         self, module: str, spec: dict[str, Any], timeout_s: float, say: Any, name: str, *_: str
     ) -> dict[str, Any]:
         self.asked.append((name, spec))
+        if name == "merging":
+            write_safetensors(Path(spec["target"]) / "model.safetensors", {f"{MODULE}.weight": (6, 4)}, fill=7)
+            (Path(spec["target"]) / "config.json").write_text("{}")
+            return {}
         if name == "vLLM":
             self.meanwhile()
             answer = {"question": [-3.0], "answer": [-0.1 - self.drift, -0.2], "tokens": self.tokens}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from raytune_ft.registry.add import Provenance, add_version
+from raytune_ft.registry.adapter import check_adapter
+from raytune_ft.registry.add import Provenance, add_staged, add_version
+from raytune_ft.registry.base import base_sha256
+from raytune_ft.registry.staging import staged_model
 from raytune_ft.registry.store import Registry
 
 MODULE = "model.layers.0.self_attn.q_proj"
@@ -41,7 +45,9 @@ def write_base(tmp_path: Path) -> Callable[..., Path]:
 def add(tmp_path: Path) -> Callable[..., Registry]:
     """Adds a version of an adapter to the registry under `tmp_path`, as champion if asked."""
 
-    def add_one(base: Path, name: str = "movies", *, rank: int = 2, champion: bool = False) -> Registry:
+    def add_one(
+        base: Path, name: str = "movies", *, rank: int = 2, champion: bool = False, merged: bool = False
+    ) -> Registry:
         source = tmp_path / "source"
         stem = f"base_model.model.{MODULE}"
         shapes = {f"{stem}.lora_A.weight": (rank, 4), f"{stem}.lora_B.weight": (6, rank)}
@@ -50,7 +56,14 @@ def add(tmp_path: Path) -> Callable[..., Registry]:
         (source / "adapter_config.json").write_text(json.dumps({**config, "init_lora_weights": True}))
         registry = Registry(tmp_path / "registry")
         provenance = Provenance(str(base), "f" * 64, "prompt_completion", "study", "0001", "a test")
-        version = add_version(registry, name, source, provenance)
+        if merged:
+            facts = check_adapter(source, str(base))
+            with staged_model(
+                registry, name, facts, lambda path: shutil.copytree(base, path, dirs_exist_ok=True)
+            ) as copy:
+                version = add_staged(registry, name, copy, provenance, base_sha256(str(base)))
+        else:
+            version = add_version(registry, name, source, provenance)
         if champion:
             registry.set_alias(name, "champion", version)
         return registry
