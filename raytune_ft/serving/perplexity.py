@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.data.tokenize import IGNORED
+from raytune_ft.registry.adapter import CONFIG_NAME
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,21 +51,25 @@ class TokenRow:
 
 
 class Surprise:
-    """The base with one adapter, loaded once.
+    """The base with one adapter, or a merged version, loaded once.
 
     Args:
         experiment: Names the base and its precision.
-        adapter: PEFT's directory.
+        directory: PEFT's, or the merged model's.
         tokenizer: The base's.
     """
 
-    def __init__(self, experiment: Experiment, adapter: Path, tokenizer: Any) -> None:
+    def __init__(self, experiment: Experiment, directory: Path, tokenizer: Any) -> None:
         import torch
         from peft import PeftModel
 
         from raytune_ft.training.base_model import load_base
 
-        self._model: Any = PeftModel.from_pretrained(load_base(experiment), adapter, use_safetensors=True)
+        self._model: Any
+        if (directory / CONFIG_NAME).is_file():
+            self._model = PeftModel.from_pretrained(load_base(experiment), directory, use_safetensors=True)
+        else:
+            self._model = load_base(experiment.model_copy(update={"base_model": str(directory)}))
         if torch.cuda.is_available():
             self._model.to("cuda")
         self._batch_size, self._tokenizer = experiment.evaluate.batch_size, tokenizer
