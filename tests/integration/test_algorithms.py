@@ -1,8 +1,8 @@
-"""Sweeps of a tiny Llama by each algorithm, the later ones with the trials of the first as a warm start."""
+"""Sweeps of a tiny Llama by each algorithm, the later ones with what the first found: its trials, or a portfolio."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,14 @@ import optuna
 import pytest
 
 from raytune_ft import api
-from raytune_ft.execution.cluster import ray_cluster
+from raytune_ft.config.portfolio import read_portfolio
 from raytune_ft.paths import read_json
+from raytune_ft.search.portfolio_build import build_portfolio, write_portfolio
 
 RATE, RANK = "train.learning_rate", "method.r"
 SPACE = {"parameters": {RATE: {"loguniform": [1e-3, 2e-2]}, RANK: {"randint": [2, 8]}}}
+CHOICES = {"parameters": {RATE: SPACE["parameters"][RATE], RANK: {"choice": [4, 8]}}}
 TRAIN = {"per_device_train_batch_size": 4, "max_steps": 2, "bf16": False}
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with ray_cluster():
-        yield
 
 
 def sweep(path: Path) -> tuple[Any, list[optuna.trial.FrozenTrial], list[str]]:
@@ -44,7 +40,7 @@ def sweep(path: Path) -> tuple[Any, list[optuna.trial.FrozenTrial], list[str]]:
     ids=lambda each: each["type"],
 )
 def test_a_sweep_by_each_algorithm_and_one_that_goes_on_from_its_trials(
-    cluster: None, toy_experiment: Callable[..., Path], algorithm: dict[str, Any]
+    warm_lanes: None, toy_experiment: Callable[..., Path], algorithm: dict[str, Any]
 ) -> None:
     search = {"space": SPACE, "scheduler": {"type": "none"}, "trials": 4, "algorithm": algorithm}
     result, trials, said = sweep(toy_experiment(search=search, train=TRAIN))
@@ -61,3 +57,26 @@ def test_a_sweep_by_each_algorithm_and_one_that_goes_on_from_its_trials(
     assert [trial.number for trial in trials] == [0, 1, 2] and len(warm.board) == 3
     assert trials[0].params == result.winner.parameters, "the best is tried first"
     assert read_json(warm.run.warm_start)["taken"][0]["trials"][0]["parameters"] == result.winner.parameters
+
+
+def test_the_next_sweep_begins_with_what_the_first_one_found(
+    warm_lanes: None, toy_experiment: Callable[..., Path], tmp_path: Path
+) -> None:
+    search = {"space": CHOICES, "scheduler": {"type": "none"}, "trials": 3, "algorithm": {"type": "random"}}
+    first = api.run_sweep(api.load_experiment(toy_experiment(search=search)))
+    built = build_portfolio([first.run.root], 2)
+    to = tmp_path / "portfolio.yaml"
+    write_portfolio(built.portfolio, to)
+    best = read_portfolio(to).configurations[0].parameters
+    assert {key: best[key] for key in (RATE, RANK)} == {
+        RATE: pytest.approx(first.winner.parameters[RATE], rel=1e-3),
+        RANK: first.winner.parameters[RANK],
+    }
+
+    search |= {"algorithm": {"type": "portfolio", "file": str(to), "first": 2}}
+    second = api.run_sweep(api.load_experiment(toy_experiment(name="second", search=search)))
+    tried = [read_json(second.run.trial(name).config)["parameters"] for name in ("0000", "0001", "0002")]
+    wanted = [{key: entry.parameters[key] for key in (RATE, RANK)} for entry in built.portfolio.configurations]
+    assert len(wanted) == 1  # of three trials, the other two are the median and worse
+    assert tried[0] == wanted[0]
+    assert tried[1] not in wanted and tried[2] not in wanted

@@ -46,7 +46,7 @@ class Server:
     """One SeaweedFS on loopback, which can be stopped and started again where it was."""
 
     def __init__(self, directory: Path, free_ports: Callable[[int], list[int]]) -> None:
-        self._directory = directory
+        self._directory, self._seen = directory, list[str]()
         ports = iter(free_ports(2 * len(PORTS)))
         self._ports = {name: next(ports) for name in (*PORTS, *(f"{each}.grpc" for each in PORTS))}
         self.url = f"http://127.0.0.1:{self._ports['s3.port']}"
@@ -68,12 +68,16 @@ class Server:
         self._process.wait(20)
 
     def _answers(self) -> bool:
-        """Whether it takes objects; it opens its port long before."""
+        """Whether it takes objects, and has those from before a stop; it opens its port long before."""
+        name = uuid.uuid4().hex
         try:
-            Bucket(f"s3://tests/ready-{uuid.uuid4().hex}").put("x", b"", over=None)
+            bucket = Bucket("s3://tests/ready")
+            bucket.put(name, b"an empty one would need none of its volumes", over=None)
+            known = all(bucket.get(each) for each in self._seen)
         except RaytuneError:
             return False
-        return True
+        self._seen.append(name)
+        return known
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import pytest
 
 from raytune_ft import api
 from raytune_ft.errors import InputError
-from raytune_ft.execution.cluster import ray_cluster
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.search.causes import NothingWon
 from raytune_ft.search.single import train_once
@@ -38,12 +37,6 @@ class Recorder:
 
     def ended(self, trial: str, outcome: str, reason: str, value: float | None) -> None:
         self.events.append(("ended", trial, outcome))
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with ray_cluster():
-        yield
 
 
 def states(run: RunDirectory, name: str = "toy") -> dict[int, str]:
@@ -111,7 +104,7 @@ def test_when_every_trial_fails_the_causes_are_listed_and_there_is_no_winner(
 ) -> None:
     """Fault 12, and fault 10 with the isolated runner."""
     overflowing = {ALPHA: {"choice": [OVERFLOWING, 2 * OVERFLOWING]}}
-    search = {"space": {"parameters": overflowing}, "scheduler": {"type": "none"}, "trials": 2}
+    search = {"space": {"parameters": overflowing}, "scheduler": {"type": "none"}, "trials": 2, "max_concurrent": 2}
     train = {"per_device_train_batch_size": 8, "max_steps": 4, "bf16": False}
     experiment = api.load_experiment(toy_experiment(search=search, train=train, runner={"type": "isolated"}))
     with pytest.raises(NothingWon, match=r"none of 2 trials ended with an adapter.* \(trial 0000 diverged: ") as caught:
