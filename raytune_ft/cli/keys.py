@@ -34,9 +34,10 @@ def list_keys(file: File = DEFAULT_FILE, as_json: AsJson = False) -> None:
     keys = read_keys(file)
 
     def text() -> None:
+        from rich import box
         from rich.table import Table
 
-        table = Table("name", "created", "revoked")
+        table = Table("name", "created", "revoked", box=box.SIMPLE_HEAD)
         for key in keys:
             table.add_row(key.name, key.created, key.revoked or "-")
         console.print(table)

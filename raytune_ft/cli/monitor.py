@@ -37,9 +37,10 @@ def monitor(
     )
 
     def text() -> None:
+        from rich import box
         from rich.table import Table
 
-        table = Table("measure", "requests", "training", "limit", "chance", "verdict")
+        table = Table("measure", "requests", "training", "limit", "chance", "verdict", box=box.SIMPLE_HEAD)
         for each in report.measures:
             limit = f"x{each.limit:g}" if each.name.endswith("perplexity") else f"+{each.limit:g}"
             verdict = "drift" if each.drift else "as trained"
