@@ -117,12 +117,24 @@ def _start(ray: Any, args: ServeArgs, engine_log: bool, metrics_port: int) -> No
         logging_level="info" if engine_log else "error",
         _metrics_export_port=metrics_port,
     )
+    check_gpus(args, int(ray.cluster_resources().get("GPU", 0)))
     quiet = {"log_level": "INFO" if engine_log else "ERROR"}
     serve.start(
         proxy_location="HeadOnly", http_options={"host": args.host, "port": args.port}, logging_config={**quiet}
     )
     target = serve.RunTarget(target=build_app(args), name=_APP, route_prefix="/")
     serve.run_many([target], wait_for_applications_running=False, wait_for_ingress_deployment_creation=False)
+
+
+def check_gpus(args: ServeArgs, there: int) -> None:
+    """Raises InputError where this machine has too few GPUs for the engines: Ray would wait for more without end."""
+    engines = args.replicas * (1 + len(set(args.merged)))
+    needed = engines * (args.gpus if args.gpus is not None else min(there, 1))
+    if needed > there:
+        remedy = "lower gpus or replicas"
+        if args.merged:
+            remedy = "serve the merged version alone: --base-model REGISTRY/ADAPTER/VERSION"
+        raise InputError("serve", f"{engines} engines need {needed} GPUs, and this machine has {there}", remedy)
 
 
 def _wait_until_running(deadline: float) -> None:

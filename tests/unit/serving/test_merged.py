@@ -13,6 +13,7 @@ from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.registry.store import Registry
 from raytune_ft.serving.app import engine_settings
 from raytune_ft.serving.catalog import Catalog, UnknownModelError, build_catalog
+from raytune_ft.serving.session import check_gpus
 from raytune_ft.serving.settings import ServeArgs
 
 Write = Callable[..., Path]
@@ -114,3 +115,26 @@ def test_one_of_another_base_is_refused(base: Path, registry: Registry, write_ba
 def test_a_cluster_is_told_the_number_so_that_a_new_champion_is_news(base: Path, registry: Registry) -> None:
     args, _ = for_cluster(args_of(base, registry, merged=("movies",)))
     assert args.merged == ("movies@2",)
+
+
+@pytest.mark.parametrize(
+    ("options", "there", "needed"),
+    [
+        ({"merged": ("movies",)}, 1, 2),
+        ({"merged": ("movies", "news@2"), "replicas": 2}, 5, 6),
+        ({"merged": ("movies",), "gpus": 2}, 3, 4),
+        ({"gpus": 1}, 0, 1),
+    ],
+)
+def test_engines_that_would_wait_for_gpus_without_end_are_refused(
+    options: dict[str, Any], there: int, needed: int
+) -> None:
+    args = ServeArgs(base_model="base", **options)
+    check_gpus(args, needed)
+    with pytest.raises(InputError, match=f"need {needed} GPUs, and this machine has {there}"):
+        check_gpus(args, there)
+
+
+@pytest.mark.parametrize("options", [{}, {"merged": ("movies",)}])
+def test_without_a_gpu_engines_run_on_the_cpu(options: dict[str, Any]) -> None:
+    check_gpus(ServeArgs(base_model="base", **options), 0)
