@@ -131,6 +131,14 @@ def engine() -> StubEngine:
 
 
 @pytest.fixture
+def merged_engine(registry: Registry) -> StubEngine:
+    """The challenger, version 2, is a merged model, and this is its engine."""
+    path = registry.path("movies", 2) / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "merged": True}))
+    return StubEngine()
+
+
+@pytest.fixture
 def log_dir(tmp_path: Path) -> Path:
     return tmp_path / "log"
 
@@ -146,14 +154,15 @@ def serve(
     recorder_of.cache_clear()
     clients: list[TestClient] = []
 
-    def start(**options: Any) -> TestClient:
+    def start(merged_engine: StubEngine | None = None, **options: Any) -> TestClient:
         args = ServeArgs(base_model="base", registry=str(registry.root), log_dir=str(log_dir), **options)
         card = ray_llm.ModelCard(id="base", object="model", owned_by="", permission=[], metadata={})
+        engines = {"base": engine, **({"base:movies@2": merged_engine} if merged_engine else {})}
         ingress = ray_llm.RegistryIngress(
-            catalog=Catalog("base", "same", str(registry.root), (), 8),
+            catalog=Catalog("base", "same", str(registry.root), (), 8, ("movies@2",) if merged_engine else ()),
             args=args,
-            llm_deployments={"base": engine},
-            model_cards={"base": card},
+            llm_deployments=engines,
+            model_cards=dict.fromkeys(engines, card),
         )
         app = ray_llm.web_app(args)
         for name, route in ray_llm._ROUTES.items():
@@ -393,3 +402,35 @@ def test_many_at_once_while_the_alias_moves(serve: Any, registry: Registry) -> N
             return list(await asyncio.gather(*(one(number) for number in range(100))))
 
     assert set(asyncio.run(run())) == {"base:movies@1", "base:movies@2"}
+
+
+def test_a_merged_version_is_asked_of_its_own_engine(
+    serve: Any, engine: StubEngine, merged_engine: StubEngine, log_dir: Path
+) -> None:
+    client = serve(merged_engine)
+    for model in ("base", "base:movies", "base:movies@challenger"):
+        assert ask(client, model).status_code == 200
+    assert [body.model for body in engine.asked] == ["base", "base:movies@1"]
+    assert [body.model for body in merged_engine.asked] == ["base:movies@2"]
+    assert merged_engine.options_given == [{"stream": True}], "it has no adapters to be routed by"
+    assert [record.answered for record in records(log_dir)] == ["base", "base:movies@1", "base:movies@2"]
+
+
+def test_a_dead_engine_turns_only_its_own_requests_away(
+    serve: Any, engine: StubEngine, merged_engine: StubEngine
+) -> None:
+    client = serve(merged_engine)
+    assert client.get("/health").status_code == 200
+    merged_engine.fails, merged_engine.well = lambda: ActorDiedError("gone"), False
+    assert ask(client, "base:movies@2").status_code == 503
+    wait_for(lambda: client.get("/health").status_code == 503)
+    asked = len(merged_engine.asked)
+    assert ask(client, "base:movies@2").status_code == 503
+    assert len(merged_engine.asked) == asked, "an engine that is down is not waited for"
+    assert ask(client, "base:movies").status_code == ask(client, "base").status_code == 200
+
+
+def test_a_merged_version_without_an_engine_is_told_to_be_one(serve: Any, merged_engine: StubEngine) -> None:
+    answer = ask(serve(), "base:movies@challenger")
+    assert answer.status_code == 404
+    assert "is a merged model without an engine here" in answer.json()["error"]["message"]
