@@ -74,6 +74,7 @@ def staged_model(
         write(path)
         files = {}
         for entry in sorted(path.iterdir()):
+            entry.chmod(0o644)  # safetensors lets only their writer read what it writes
             _flush(entry)
             files[entry.name] = sha256_file(entry)
         yield StagedAdapter(path, facts, files, merged=True)
@@ -127,7 +128,6 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    path.chmod(0o644)  # safetensors lets only their writer read what it writes
     with path.open("rb") as written:
         os.fsync(written.fileno())
 

@@ -228,7 +228,7 @@ class RegistryIngress(OpenAiIngress):
 
     def _get_configured_serve_handle(self, model_id: str) -> Any:
         # Ray takes what stands behind the colon for an adapter of the base's engine.
-        if model_id in self._catalog.engines and model_id not in self._configured_serve_handles:
+        if model_id in self._default_serve_handles and model_id not in self._configured_serve_handles:
             self._configured_serve_handles[model_id] = self._default_serve_handles[model_id].options(stream=True)
         return super()._get_configured_serve_handle(model_id)
 

@@ -42,6 +42,11 @@ def write_base(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def base(write_base: Callable[..., Path]) -> Path:
+    return write_base()
+
+
+@pytest.fixture
 def add(tmp_path: Path) -> Callable[..., Registry]:
     """Adds a version of an adapter to the registry under `tmp_path`, as champion if asked."""
 

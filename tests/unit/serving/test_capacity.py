@@ -16,13 +16,7 @@ from raytune_ft.serving.capacity import Capacity
 from raytune_ft.serving.catalog import build_catalog
 from raytune_ft.serving.settings import ServeArgs
 
-Write = Callable[..., Path]
 Add = Callable[..., Registry]
-
-
-@pytest.fixture
-def base(write_base: Write) -> Path:
-    return write_base()
 
 
 def grow(registry: Registry, numbers: range) -> None:

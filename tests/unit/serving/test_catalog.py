@@ -18,11 +18,6 @@ LISTED = ["base", "base:movies", "base:movies@champion", "base:movies@1", "base:
 
 
 @pytest.fixture
-def base(write_base: Write) -> Path:
-    return write_base()
-
-
-@pytest.fixture
 def registry(base: Path, add: Add) -> Registry:
     """Two versions of `movies`, the first champion, and one of `news` without an alias."""
     add(base, champion=True)

@@ -21,11 +21,6 @@ Add = Callable[..., Registry]
 
 
 @pytest.fixture
-def base(write_base: Write) -> Path:
-    return write_base()
-
-
-@pytest.fixture
 def registry(base: Path, add: Add) -> Registry:
     """`movies`: an adapter, and a merged champion."""
     add(base, rank=8)

@@ -15,13 +15,7 @@ from raytune_ft.serving.catalog import Catalog, UnknownModelError, build_catalog
 from raytune_ft.serving.routing import Route, Router
 from raytune_ft.serving.settings import ServeArgs
 
-Write = Callable[..., Path]
 Add = Callable[..., Registry]
-
-
-@pytest.fixture
-def base(write_base: Write) -> Path:
-    return write_base()
 
 
 @pytest.fixture
