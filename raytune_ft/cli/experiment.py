@@ -22,11 +22,12 @@ def init(
     test: Annotated[Path | None, typer.Option("--test", help="JSONL file of rows to prove the winner on.")] = None,
     to: Annotated[Path, typer.Option("--to", help="File to write.")] = Path("experiment.yaml"),
     name: Annotated[str | None, typer.Option("--name", help="Name of the experiment.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Let all weights move, instead of LoRA.")] = False,
 ) -> None:
     """Write a commented experiment file for your own model and data."""
     from raytune_ft.config.starter import write_starter
 
-    write_starter(to, name=name, base_model=base_model, train=train, test=test)
+    write_starter(to, name=name, base_model=base_model, train=train, test=test, full=full)
     say(f"wrote {to}")
     if test is None:
         say("warning: without data.test the winner can't be evaluated or promoted; add rows that no trial sees")

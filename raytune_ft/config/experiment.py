@@ -13,7 +13,7 @@ from raytune_ft.config.promotion import PromotionConfig
 from raytune_ft.config.rungs import rungs
 from raytune_ft.config.schedulers import NoScheduler, Population
 from raytune_ft.config.search import Search
-from raytune_ft.config.training import Lora, Resources, Runner, Sft, Train
+from raytune_ft.config.training import Lora, Method, Resources, Runner, Sft, Train
 from raytune_ft.names import check_name
 from raytune_ft.paths import RunDirectory
 
@@ -90,8 +90,8 @@ class Experiment(Strict):
     """Training, validation and test rows."""
     objective: Sft = Sft()
     """What the loss is."""
-    method: Lora = Lora()
-    """Which weights move."""
+    method: Method = Lora()
+    """Which weights move: `lora` or `full`."""
     train: Train = Train()
     """How they move."""
     resources: Resources = Resources()
@@ -131,7 +131,7 @@ class Experiment(Strict):
 
     @model_validator(mode="after")
     def _the_winner_can_be_served(self) -> Experiment:
-        if self.method.use_dora and self.promotion.merge == "never":
+        if isinstance(self.method, Lora) and self.method.use_dora and self.promotion.merge == "never":
             raise ValueError(
                 "method.use_dora true makes an adapter that vLLM can't load; set promotion.merge: needed, which serves "
                 "such a winner as a model of its own, or leave it out"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,7 @@ def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Place
         for key, parameter in space.parameters.items()
         for value in parameter.extremes()
     ]
+    candidates += _of_each_method(space, values)
     candidates += [(("search", "space", "start_from", index), start) for index, start in enumerate(space.start_from)]
     for path, settings in candidates:
         try:
@@ -100,6 +101,15 @@ def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Place
             raise InputError(f"{place(path)}: {error.where}", error.what, error.remedy) from None
         except ValidationError as error:
             raise input_error(error, Experiment, always(place(path))) from None
+
+
+def _of_each_method(space: SearchSpace, values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
+    """For each method that the space chooses from, each setting that it would be given beside it."""
+    method = "method.type"
+    for value in space.parameters[method].extremes() if method in space.parameters else ():
+        for key, parameter in space.parameters.items():
+            if key.startswith("method.") and key != method and space.applies(key, {method: value}, values):
+                yield ("search", "space", "parameters", key), {method: value, key: parameter.extremes()[0]}
 
 
 class _Places:

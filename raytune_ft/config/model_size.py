@@ -1,4 +1,4 @@
-"""How large a base model is, as far as its files or its name tell, and which shipped space is made for it."""
+"""How large a base model is, as far as its files or its name tell, and which shipped spaces are made for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 _SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])")
-_SPACES = ((1.0, "lora_sft_small"), (5.5, "lora_sft_1b_4b"), (10.5, "lora_sft_7b_8b"), (80.0, "lora_sft_13b_70b"))
+_SIZES = ((1.0, "small"), (5.5, "1b_4b"), (10.5, "7b_8b"), (80.0, "13b_70b"))
 
 
 def billions(base_model: str) -> float | None:
@@ -20,10 +20,10 @@ def billions(base_model: str) -> float | None:
     return sizes[0] if sizes else None
 
 
-def space_for(base_model: str) -> str | None:
-    """The name of the shipped space for models of that size, or None where the size is unknown or beyond them."""
+def size_of(base_model: str) -> str | None:
+    """How the shipped spaces call models of that size, as in `lora_sft_small`; None where it is unknown or beyond."""
     size = billions(base_model)
-    return None if size is None else next((name for below, name in _SPACES if size < below), None)
+    return None if size is None else next((name for below, name in _SIZES if size < below), None)
 
 
 def _bytes_per_weight(directory: Path) -> int:

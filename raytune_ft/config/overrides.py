@@ -9,6 +9,8 @@ from typing import Any
 from raytune_ft.config.yaml import parse_yaml
 from raytune_ft.errors import InputError
 
+_METHOD = "method.type"
+
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     """`["train.max_steps=20"]` -> `{"train.max_steps": 20}`; values are read as YAML."""
@@ -22,8 +24,11 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def with_settings(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of nested `values` in which each dotted key of `settings` has its value."""
+    """A copy of nested `values` in which each dotted key of `settings` has its value; another `method.type` begins the
+    section anew, as the settings of one method mean nothing to the other."""
     result: dict[str, Any] = copy.deepcopy(dict(values))
+    if _METHOD in settings and settings[_METHOD] != (value_at(result, _METHOD) or "lora"):
+        result["method"] = {}
     for dotted, value in settings.items():
         at: Any = result
         *parents, last = dotted.split(".")

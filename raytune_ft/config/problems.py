@@ -48,6 +48,11 @@ def _line(problem: Any, model: type[BaseModel], place: Place) -> tuple[str, str,
     match problem["type"]:
         case "extra_forbidden":
             near, known = _meant(problem, model), ", ".join(known_keys(model, path[:-1]))
+            if near and near[-1] == path[-1]:
+                others = [tag for each in _at(model, path[:-1]) if (tag := _has(each, path[-1]))]
+                section = ".".join(str(part) for part in path[:-1])
+                remedy = f"remove it; in a space, add when: {{{section}.type: {others[0]}}}"
+                return where, f"no setting of type {problem['loc'][-2]}", remedy
             return where, "unknown key", f"did you mean {near[-1]}?" if near else f"known keys: {known}"
         case "missing":
             return where, "missing", "add it"
@@ -144,6 +149,11 @@ def _members(annotation: Any) -> list[Any]:
 
 def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _has(model: Any, key: str | int) -> Any:
+    """The type's name, where it has that key."""
+    return _tag(model) if _is_model(model) and key in model.model_fields else None
 
 
 def _tag(model: Any) -> Any:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from raytune_ft.config.data import DataFormat
-from raytune_ft.config.model_size import space_for
+from raytune_ft.config.model_size import size_of
 from raytune_ft.config.yaml import dump_text
 from raytune_ft.errors import InputError
 from raytune_ft.names import check_name
@@ -24,7 +24,7 @@ data:
   format: {format}               # prompt_completion: {{"prompt", "completion"}}; messages: {{"messages": [...]}}
   max_length: 1024               # tokens in a row at most
 objective: {{type: sft, loss_on: completion}}
-method: {{type: lora, r: 16, alpha: {alpha}, target_modules: all-linear}}
+{method}
 train:
   per_device_train_batch_size: 8
   max_steps: 200                 # of a trial that is never stopped
@@ -67,13 +67,25 @@ _SMALL = """\
   algorithm: {type: portfolio, file: search_spaces/portfolios/lora_sft_small.yaml, first: 4}   # then tpe
 """
 _SHIPPED = """\
-  space: search_spaces/%s.yaml   # its ranges are for models of this size; or write one here
+  space: search_spaces/%s_sft_%s.yaml   # its ranges are for models of this size; or write one here
   algorithm: {type: tpe, seed: 0}
 """
-_SEARCHES = {None: _INLINE, "lora_sft_small": _SMALL}
+_FULL = "method: {type: full}           # all weights move; the winner is a model of its own"
+_INLINE_FULL = """\
+  space:                         # inline, or a file of search_spaces/; keys are paths into this file
+    parameters:
+      train.learning_rate: {loguniform: [2.0e-6, 2.0e-4]}   # a tenth of LoRA's
+      train.per_device_train_batch_size: {choice: [4, 8, 16]}
+    start_from:
+      - {train.learning_rate: 2.0e-5, train.per_device_train_batch_size: 8}
+  algorithm: {type: tpe, seed: 0}
+"""
+_SEARCHES = {("lora", None): _INLINE, ("full", None): _INLINE_FULL, ("lora", "small"): _SMALL}
 
 
-def write_starter(to: Path, *, name: str | None, base_model: str, train: Path, test: Path | None) -> None:
+def write_starter(
+    to: Path, *, name: str | None, base_model: str, train: Path, test: Path | None, full: bool = False
+) -> None:
     """Writes a commented experiment file that `load_experiment` reads.
 
     Raises:
@@ -85,7 +97,9 @@ def write_starter(to: Path, *, name: str | None, base_model: str, train: Path, t
         if path is not None and not path.is_file():
             raise InputError(str(path), "no such file", "give a JSONL file")
     name = check_name("--name", name) if name else _name_of(train)
-    space = space_for(base_model)
+    method, size = "full" if full else "lora", size_of(base_model)
+    alpha = 16 if size == "small" else 32  # what the portfolio's studies had
+    lora = f"method: {{type: lora, r: 16, alpha: {alpha}, target_modules: all-linear}}"
     held_out = f"  test: {dump_text(str(test))}" if test else "  # test: test.jsonl          # rows no trial ever sees"
     write_text(
         to,
@@ -96,8 +110,8 @@ def write_starter(to: Path, *, name: str | None, base_model: str, train: Path, t
             train=dump_text(str(train)),
             test=held_out,
             format=_format_of(train),
-            search=_SEARCHES.get(space, _SHIPPED % space),
-            alpha=16 if space == "lora_sft_small" else 32,  # what the portfolio's studies had
+            method=_FULL if full else lora,
+            search=_SEARCHES.get((method, size), _SHIPPED % (method, size)),
         ),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictFloat, StrictInt, field_validator
+from pydantic import BeforeValidator, Field, StrictFloat, StrictInt, field_validator
 
 from raytune_ft.config.model import Strict
 
@@ -49,6 +49,21 @@ class Lora(Strict):
         return value
 
 
+class Full(Strict):
+    """All weights move. The winner is a model of its own, with an engine of its own at the endpoint."""
+
+    type: Literal["full"] = "full"
+
+
+def _lora_unless_said(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError(f"{value!r} is not a section; write method: {{type: {value}}}")
+    return {"type": "lora", **value} if isinstance(value, dict) else value
+
+
+Method = Annotated[Annotated[Lora | Full, Field(discriminator="type")], BeforeValidator(_lora_unless_said)]
+
+
 class Train(Strict):
     """Optimisation, by the names that transformers' TrainingArguments give."""
 
@@ -76,7 +91,7 @@ class Train(Strict):
     max_grad_norm: StrictFloat = Field(1.0, gt=0.0)
     """Gradients are clipped to this norm."""
     bf16: bool = True
-    """Base weights and matrix products in bfloat16; adapters and optimizer stay float32."""
+    """Base weights and matrix products in bfloat16; what moves, and its optimizer, stays float32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"

@@ -33,7 +33,8 @@ def check_base_model(experiment: Experiment) -> None:
     """Checks that the model has a config, a tokenizer, safe weights and, for conversations, a chat template.
 
     Raises:
-        InputError: One of them is missing, the model asks for code of its own, or it is found nowhere.
+        InputError: One of them is missing, the model asks for code of its own, its weights can't move as they are
+            asked to, or it is found nowhere.
     """
     name = experiment.base_model
     if experiment.trust_remote_code:
@@ -55,6 +56,9 @@ def check_base_model(experiment: Experiment) -> None:
                     "read that code and set trust_remote_code: true, or remove auto_map if transformers has the model"
                 )
                 raise InputError("base_model", f"{name} asks to run its own Python code (auto_map in {file})", remedy)
+    if "quantization_config" in config and _may_be_full(experiment):
+        remedy = "use method: {type: lora}, or the model before it was quantized"
+        raise InputError("method.type", f"full can't move the weights of {name}, which are quantized", remedy)
     if not any(file in files for file in _VOCABULARIES):
         raise InputError(
             "base_model", f"{name} has no tokenizer", f"copy {_VOCABULARIES[0]} and its config beside the weights"
@@ -69,6 +73,11 @@ def check_base_model(experiment: Experiment) -> None:
         raise InputError(
             "base_model", f"{name} has {what}", "save the model with save_pretrained, which writes safetensors"
         )
+
+
+def _may_be_full(experiment: Experiment) -> bool:
+    searched = experiment.search.space.parameters.get("method.type") if experiment.search else None
+    return "full" in (searched.extremes() if searched else [experiment.method.type])
 
 
 def model_config(base_model: str) -> dict[str, Any]:

@@ -18,9 +18,10 @@ from raytune_ft.evaluation.metrics import metric_values
 from raytune_ft.evaluation.recorded import write_scores
 from raytune_ft.evaluation.retention import GeneralText, general_text, perplexity, tokenised
 from raytune_ft.evaluation.scoring import Scores, label_tokens, score
-from raytune_ft.paths import RunDirectory, read_json, sha256_file, write_json
-from raytune_ft.training.base_model import load_base
+from raytune_ft.paths import RunDirectory, read_json, write_json
+from raytune_ft.training.base_model import load_base, placed
 from raytune_ft.training.base_weights import recorded_base_sha256
+from raytune_ft.training.tuned import is_adapter, load_tuned, tuned_sha256
 
 EXAMPLES = 20
 
@@ -48,38 +49,34 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
     retention = experiment.promotion.retention
     text = general_text(retention.text) if retention else None
     import numpy as np
-    import torch
     from datasets import load_from_disk
-    from peft import PeftModel
 
     tokenizer = load_tokenizer(experiment.base_model, experiment.trust_remote_code)
     candidates = label_tokens(tokenizer, experiment.evaluate.labels)
     adapter = run.root / winner["adapter"]
-    model = PeftModel.from_pretrained(load_base(experiment), adapter, use_safetensors=True)
-    if torch.cuda.is_available():
-        model.to("cuda")
     rows = load_from_disk(data.split("test"))
+    fluency: dict[str, float] = {}
 
-    def scored(name: str) -> tuple[Scores, float]:
+    def scored(name: str, model: Any) -> tuple[Scores, float]:
         started = time.monotonic()
         scores = score(
             model, rows, tokenizer.pad_token_id, candidates, experiment.evaluate.batch_size, _every(log, name)
         )
-        return scores, round(time.monotonic() - started, 2)
-
-    fluency: dict[str, float] = {}
-
-    def read(name: str) -> None:
+        seconds = round(time.monotonic() - started, 2)
         if text is not None:
             fluency[name], fluency["tokens"] = perplexity(model, tokenised(text, tokenizer), tokenizer.pad_token_id)
+        return scores, seconds
 
-    with model.disable_adapter():
-        base, base_seconds = scored("base")
-        read("base")
-    tuned, tuned_seconds = scored("winner")
-    read("winner")
+    if is_adapter(adapter):
+        model = placed(load_tuned(experiment, adapter))
+        with model.disable_adapter():
+            base, base_seconds = scored("base", model)
+        tuned, tuned_seconds = scored("winner", model)
+    else:  # the base is gone when the other one comes
+        base, base_seconds = scored("base", placed(load_base(experiment)))
+        tuned, tuned_seconds = scored("winner", placed(load_tuned(experiment, adapter)))
 
-    adapter_sha256 = sha256_file(adapter / "adapter_model.safetensors")
+    adapter_sha256 = tuned_sha256(adapter)
     settings, whole = experiment.evaluate, np.arange(len(rows))[None, :]
     result = {
         "schema": 1,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.schedulers import PAUSING
 from raytune_ft.config.target_modules import names
-from raytune_ft.config.training import DeepSpeed, Isolated, Lane
+from raytune_ft.config.training import DeepSpeed, Full, Isolated, Lane
 from raytune_ft.data.base_model import model_config
 from raytune_ft.errors import InputError
 from raytune_ft.training.lane.adapter import ALIGN
@@ -82,6 +82,8 @@ def _obstacle(experiment: Experiment) -> str | None:
     for key in space:
         if any(f"{key}.".startswith(f"{fixed}.") or fixed.startswith(f"{key}.") for fixed in _OF_A_LANE):
             return f"the space searches {key}, which is the same for all trials of a lane"
+    if isinstance(experiment.method, Full):
+        return "method full moves the base's own weights, which the trials of a lane share"
     searched = space["method.use_dora"].choice if "method.use_dora" in space else None
     if True in (searched or [experiment.method.use_dora]):
         return "method.use_dora scales whole columns of the weights, which a lane's step does not"

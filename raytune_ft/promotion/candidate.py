@@ -10,10 +10,12 @@ from typing import Any
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import load_experiment
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
-from raytune_ft.paths import RunDirectory, read_json, sha256_file
+from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.promotion.gates import Verdict
-from raytune_ft.registry.adapter import WEIGHTS_NAME, AdapterFacts, check_adapter, check_mergeable
+from raytune_ft.registry.adapter import AdapterFacts, check_adapter, check_mergeable
 from raytune_ft.registry.base import base_id, base_sha256
+from raytune_ft.registry.whole_model import check_model
+from raytune_ft.training.tuned import is_adapter, tuned_files, tuned_sha256
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,9 @@ class Candidate:
         winner: winner.json.
         evaluation: evaluation.json.
         data: data/manifest.json.
-        source: Directory of the winner's adapter.
+        source: Directory of the winner's adapter, or of its whole model.
         facts: What was read of it.
-        merge: Whether it is written into the base's weights.
+        merge: Whether it becomes a model of its own.
         adapter_sha256: Of its weights.
     """
 
@@ -63,14 +65,14 @@ def read_candidate(run: RunDirectory, merge: bool = False) -> tuple[Candidate, l
     experiment = load_experiment(run.experiment)
     source = _winner_directory(run, winner)
     how = "always" if merge else experiment.promotion.merge
-    facts = (check_adapter if how == "never" else check_mergeable)(source, experiment.base_model)
-    merged = how == "always" or facts.unserved is not None
+    facts = _check(source, experiment.base_model, may_be_merged=how != "never")
+    merged = how == "always" or facts.unserved is not None or facts.full
     if base_id(str(winner["base_model"])) != base_id(experiment.base_model):
         raise RaytuneError(
             f"{run.winner}: base_model {winner['base_model']!r} is not {experiment.base_model!r} of {run.experiment}"
         )
     evaluation = _mapping(run.evaluation, f"run: raytune-ft evaluate {run.root}")
-    digest = sha256_file(source / WEIGHTS_NAME)
+    digest = tuned_sha256(source)
     _check_same_winner(run, winner, evaluation, source, digest)
     data = _mapping(run.data / "manifest.json", "run the sweep again")
     verdicts = [
@@ -80,7 +82,15 @@ def read_candidate(run: RunDirectory, merge: bool = False) -> tuple[Candidate, l
     return Candidate(run, experiment, winner, evaluation, data, source, facts, merged, digest), verdicts
 
 
+def _check(source: Path, base_model: str, *, may_be_merged: bool) -> AdapterFacts:
+    if not is_adapter(source) and tuned_files(source):
+        return check_model(source, base_model)
+    return (check_mergeable if may_be_merged else check_adapter)(source, base_model)
+
+
 def _format(facts: AdapterFacts, merged: bool) -> str:
+    if facts.full:
+        return "a whole model in safetensors, with the base's tensors"
     shown = f"LoRA of rank {facts.lora_rank} in safetensors"
     if not merged:
         return f"{shown}, with nothing that vLLM can't load"
@@ -136,4 +146,4 @@ def _check_same_winner(
             f"the winner is trial {winner['trial']} at step {winner['step']}; {again}"
         )
     if evaluated.get("adapter_sha256") != digest:
-        raise IntegrityError(f"{run.evaluation}: was made for other weights than {source / WEIGHTS_NAME}; {again}")
+        raise IntegrityError(f"{run.evaluation}: was made for other weights than those in {source}; {again}")

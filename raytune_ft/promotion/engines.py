@@ -77,7 +77,6 @@ class Engines:
             "run": str(self.candidate.run.root),
             "winner": str(self.candidate.source),
             "champion": str(champion.path) if champion else None,
-            "champion_is_merged": champion is not None and champion.manifest.merged,
             "rows": gate.rows if gate else 0,
             "greedy": GREEDY_TOKENS,
         }

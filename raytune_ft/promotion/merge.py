@@ -13,44 +13,46 @@ from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.promotion import child
 from raytune_ft.promotion.candidate import Candidate
 from raytune_ft.registry.base import base_directory
-from raytune_ft.training.base_model import load_base
+from raytune_ft.training.tuned import is_adapter, load_tuned
 
 _TIMEOUT_S = 6 * 3600.0  # the base is read and written once; storage may be slow
 _KEPT = (*TOKENIZER_FILES, "generation_config.json")
 
 
 def merge_into(target: Path, candidate: Candidate, say: Callable[[str], None]) -> None:
-    """Writes the base with the candidate's adapter in its weights into the directory `target`.
+    """Writes the base with the candidate's adapter in its weights, or the winner's own, into the directory `target`.
 
     Raises:
-        RaytuneError: PEFT can't merge it.
+        RaytuneError: PEFT can't merge it, or a weight is not finite.
     """
-    say("merging the adapter into the base's weights")
+    say("writing the winner's weights" if candidate.facts.full else "merging the adapter into the base's weights")
     spec = {"run": str(candidate.run.root), "winner": str(candidate.source), "target": str(target)}
-    child.run_child("raytune_ft.promotion.merge", spec, _TIMEOUT_S, say, "merging")
+    child.run_child("raytune_ft.promotion.merge", spec, _TIMEOUT_S, say, "writing the model")
 
 
 def work(spec: dict[str, Any]) -> Mapping[str, Any]:
     """Spec: `run`, `winner` and `target` (directories).
 
-    The weights have the type that the run was trained in. Tokenizer and chat template are the base's, byte for byte.
+    The weights have the type that the run computed in. Tokenizer and chat template are the base's, byte for byte.
 
     Raises:
-        ValueError: A merged weight is not finite.
+        ValueError: A weight is not finite.
     """
-    from peft import PeftModel
+    from transformers import AutoConfig
 
     run, target = RunDirectory(Path(spec["run"])), Path(spec["target"])
     experiment = with_parameters(load_experiment(run.experiment), read_json(run.winner)["parameters"])
-    base = load_base(experiment)
-    cached = base.generation_config.use_cache if base.generation_config else True
-    model = PeftModel.from_pretrained(base, spec["winner"]).merge_and_unload(safe_merge=True)
-    model.config.use_cache = cached  # training's setting, and none of the model's
+    source, trusted = base_directory(experiment.base_model), experiment.trust_remote_code
+    model = load_tuned(experiment, Path(spec["winner"]))
+    if is_adapter(Path(spec["winner"])):
+        model = model.merge_and_unload(safe_merge=True)
+    elif bad := [name for name, weight in model.named_parameters() if not weight.isfinite().all()]:
+        raise ValueError(f"{bad[0]} is not finite")
+    model.config = AutoConfig.from_pretrained(source, trust_remote_code=trusted)  # without what training set
     model.config.name_or_path = ""  # a directory of this machine
     model.save_pretrained(target)
-    source = base_directory(experiment.base_model)
     kept = [source / name for name in _KEPT if (source / name).is_file()]
-    kept += source.glob("*.py") if experiment.trust_remote_code else []
+    kept += source.glob("*.py") if trusted else []
     for path in kept:
         shutil.copyfile(path, target / path.name)  # a link of the hub's cache becomes a file
     return {}

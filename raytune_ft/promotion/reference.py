@@ -1,7 +1,7 @@
 """The transformers side: `python -m raytune_ft.promotion.reference SPEC RESULT`.
 
-Loads the base once, scores the champion on the test split where one is given, and answers the rows that vLLM is asked
-too with the run's adapter.
+Scores the champion on the test split where one is given, and answers the rows that vLLM is asked too with the run's
+winner.
 """
 
 from __future__ import annotations
@@ -19,20 +19,19 @@ from raytune_ft.evaluation.scoring import Scores, answer_logprobs, label_tokens,
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.promotion.asked import Asked, choose_rows
 from raytune_ft.promotion.child import child_main, tell
-from raytune_ft.training.base_model import load_base
+from raytune_ft.training.base_model import placed
+from raytune_ft.training.tuned import load_tuned
 
 BATCH = 4  # rows; their logits over the whole vocabulary are held at once
 
 
 def work(spec: dict[str, Any]) -> Mapping[str, Any]:
-    """Spec: `run`, `winner` (directory), `champion` (directory or null), `champion_is_merged`, `rows` (how many),
-    `greedy` (tokens).
+    """Spec: `run`, `winner` (directory), `champion` (directory or null), `rows` (how many), `greedy` (tokens).
 
     Returns:
         `champion`: its scores, or null; `rows`: those that were asked; `answers`: one for each, see `parity.Answer`.
     """
     from datasets import load_from_disk
-    from peft import PeftModel
 
     run = RunDirectory(Path(spec["run"]))
     experiment = with_parameters(load_experiment(run.experiment), read_json(run.winner)["parameters"])
@@ -46,15 +45,9 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
         batch = experiment.evaluate.batch_size
         return score(model, rows, tokenizer.pad_token_id, candidates, batch, lambda done, rows: None)
 
-    champion = None
-    if spec["champion"] and spec["champion_is_merged"]:  # gone before the base comes
-        champion = scored(_placed(load_base(experiment.model_copy(update={"base_model": spec["champion"]}))))
-    model = _placed(PeftModel.from_pretrained(load_base(experiment), spec["winner"], adapter_name="winner"))
-    if spec["champion"] and not spec["champion_is_merged"]:
-        model.load_adapter(spec["champion"], "champion")
-        model.set_adapter("champion")
-        champion = scored(model)
-        model.set_adapter("winner")
+    # The one is gone before the other comes.
+    champion = scored(placed(load_tuned(experiment, Path(spec["champion"])))) if spec["champion"] else None
+    model = placed(load_tuned(experiment, Path(spec["winner"])))
     model.eval()
     asked = choose_rows(rows, data.test_rows, tokenizer, spec["rows"]) if spec["rows"] else []
     return {
@@ -62,12 +55,6 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
         "rows": [row.to_json() for row in asked],
         "answers": answers(model, asked, spec["greedy"], tokenizer.pad_token_id, tokenizer.eos_token_id),
     }
-
-
-def _placed(model: Any) -> Any:
-    import torch
-
-    return model.to("cuda") if torch.cuda.is_available() else model
 
 
 def answers(

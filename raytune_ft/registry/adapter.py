@@ -33,7 +33,7 @@ class AdapterFacts:
     """What serving has to know of an adapter.
 
     Attributes:
-        lora_rank: PEFT's `r`.
+        lora_rank: PEFT's `r`; 0 where it is no adapter, as all weights moved.
         config: adapter_config.json.
         unserved: Why vLLM can't load it; None where it can.
     """
@@ -41,6 +41,10 @@ class AdapterFacts:
     lora_rank: int
     config: dict[str, Any]
     unserved: str | None = None
+
+    @property
+    def full(self) -> bool:
+        return self.lora_rank == 0
 
 
 def check_adapter(directory: Path, base_model: str) -> AdapterFacts:

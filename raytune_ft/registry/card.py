@@ -37,11 +37,14 @@ def render_card(manifest: Manifest, peft_config: Mapping[str, Any], facts: CardF
         "base_model": shown_base,
         "library_name": "transformers" if manifest.merged else "peft",
         "pipeline_tag": "text-generation",
-        "tags": ["lora", "raytune-ft", f"base_model:{kind}:{shown_base}"],
+        "tags": ["full-fine-tuning" if manifest.full else "lora", "raytune-ft", f"base_model:{kind}:{shown_base}"],
     }
-    what = (
-        f"`{shown_base}` with a LoRA adapter in its weights" if manifest.merged else f"A LoRA adapter of `{shown_base}`"
-    )
+    if manifest.full:
+        what = f"`{shown_base}`, all its weights fine-tuned"
+    elif manifest.merged:
+        what = f"`{shown_base}` with a LoRA adapter in its weights"
+    else:
+        what = f"A LoRA adapter of `{shown_base}`"
     asked = "plain completion" if manifest.form == "prompt_completion" else "chat, with the base's template"
     lines = [
         "---", yaml.safe_dump(front, sort_keys=False).strip(), "---", "",
@@ -49,20 +52,26 @@ def render_card(manifest: Manifest, peft_config: Mapping[str, Any], facts: CardF
         f"{what}, the winner (trial {manifest.trial}) of the study `{manifest.study}`.",
         f"Ask it in the form it was trained on: {asked}.", "",
         *([_forced(manifest), ""] if manifest.forced else []),
-        "## Base against this adapter", "", *_metrics(manifest.metrics, facts.test_rows), "",
+        f"## Base against this {'model' if manifest.merged else 'adapter'}", "",
+        *_metrics(manifest.metrics, facts.test_rows), "",
         *(["## Gates", "", *_gates(manifest.gates), ""] if manifest.gates else []),
         "## Data", "", f"Fingerprint `{manifest.data_fingerprint}`.", "",
         *[f"- {split}: {count} rows" for split, count in facts.rows.items()],
         *[f"- {count} rows of {pair} are the same" for pair, count in facts.duplicates.items()], "",
         "## Configuration", "",
         *[f"- `{key}`: {value}" for key, value in facts.parameters.items()],
-        f"- LoRA: r {manifest.lora_rank}, alpha {peft_config.get('lora_alpha')}, "
-        f"dropout {peft_config.get('lora_dropout', 0)}, rsLoRA {bool(peft_config.get('use_rslora'))}, "
-        f"DoRA {bool(peft_config.get('use_dora'))}", "",
+        "- all weights were trained" if manifest.full else _lora(manifest.lora_rank, peft_config), "",
         "## Made by", "", "```", manifest.command, "```", "",
         f"{manifest.created}. Base weights sha256 `{manifest.base_sha256}`.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _lora(rank: int, peft_config: Mapping[str, Any]) -> str:
+    return (
+        f"- LoRA: r {rank}, alpha {peft_config.get('lora_alpha')}, dropout {peft_config.get('lora_dropout', 0)}, "
+        f"rsLoRA {bool(peft_config.get('use_rslora'))}, DoRA {bool(peft_config.get('use_dora'))}"
+    )
 
 
 def _forced(manifest: Manifest) -> str:
@@ -81,7 +90,7 @@ def _metrics(metrics: Mapping[str, Any], test_rows: int | None) -> list[str]:
     if not difference:
         return ["Not evaluated."]
     over = f"On {test_rows} held-out rows that no trial saw:" if test_rows else "On held-out rows that no trial saw:"
-    table = [over, "", "| metric | base | adapter | difference | interval |", "|---|---|---|---|---|"]
+    table = [over, "", "| metric | base | winner | difference | interval |", "|---|---|---|---|---|"]
     for name, gain in difference.items():
         base, winner = systems.get("base", {}).get(name), systems.get("winner", {}).get(name)
         level = f"{gain.get('level', 0.95):.0%}"

@@ -27,10 +27,10 @@ class Manifest(Strict):
     """The base as the experiment named it: a directory or a hub id."""
     base_sha256: str
     """Hash of the base's weights, see `base.base_sha256`."""
-    lora_rank: int = Field(ge=1)
-    """PEFT's `r`."""
+    lora_rank: int = Field(ge=0)
+    """PEFT's `r`; 0 of a full fine-tune."""
     merged: bool = False
-    """The files are a whole model, with the adapter in the base's weights, and not the adapter."""
+    """The files are a whole model: the adapter is in the base's weights, or all of them moved."""
     data_fingerprint: str
     """Fingerprint of the rows it was trained on."""
     form: Literal["prompt_completion", "messages"]
@@ -53,6 +53,11 @@ class Manifest(Strict):
     """Gate -> {"passed": true, false or null (not run), "reason", and what it measured}."""
     files: dict[str, str]
     """File name -> hex sha256, for every file but this one."""
+
+    @property
+    def full(self) -> bool:
+        """Whether all weights moved, and no adapter was trained."""
+        return self.lora_rank == 0
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as it is written."""

@@ -61,7 +61,13 @@ def likeness(earlier: EarlierStudy, experiment: Experiment, search: Search, base
         factors[f"{steps[0]} steps instead of {steps[1]}"] = (
             max(_OTHER, min(steps) / max(steps)) if all(steps) else _OTHER
         )
-    changed = sorted(key for key in _changed(earlier.experiment, own) if key not in searched and key not in _ASIDE)
+    another = (value_at(earlier.experiment, "method.type") or "lora") != own["method"]["type"]
+    if another := another and "method.type" not in searched:  # whose best learning rate is another, by ten times
+        factors["another method"] = _OTHER
+    aside = ("method.", *_ASIDE) if another else _ASIDE
+    changed = sorted(
+        key for key in _changed(earlier.experiment, own) if key not in searched and not key.startswith(aside)
+    )
     if changed:
         shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         factors[f"other {shown}"] = _SETTINGS

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.data.tokenize import IGNORED
-from raytune_ft.registry.adapter import CONFIG_NAME
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,18 +59,10 @@ class Surprise:
     """
 
     def __init__(self, experiment: Experiment, directory: Path, tokenizer: Any) -> None:
-        import torch
-        from peft import PeftModel
+        from raytune_ft.training.base_model import placed
+        from raytune_ft.training.tuned import load_tuned
 
-        from raytune_ft.training.base_model import load_base
-
-        self._model: Any
-        if (directory / CONFIG_NAME).is_file():
-            self._model = PeftModel.from_pretrained(load_base(experiment), directory, use_safetensors=True)
-        else:
-            self._model = load_base(experiment.model_copy(update={"base_model": str(directory)}))
-        if torch.cuda.is_available():
-            self._model.to("cuda")
+        self._model: Any = placed(load_tuned(experiment, directory))
         self._batch_size, self._tokenizer = experiment.evaluate.batch_size, tokenizer
 
     def losses(

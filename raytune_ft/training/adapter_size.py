@@ -5,15 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from math import prod
-from pathlib import Path
 
 MIB = 2**20
 FLOAT32_BYTES = 4
-
-
-def file_mib(path: Path) -> float | None:
-    """MiB of a file that is there."""
-    return round(path.stat().st_size / MIB, 6) if path.is_file() else None
 
 
 def safetensors_mib(shapes: Mapping[str, tuple[int, ...]]) -> float:

@@ -1,4 +1,4 @@
-"""Loading the frozen base."""
+"""Loading the base."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from typing import Any
 from raytune_ft.config.experiment import Experiment
 
 
-def load_base(experiment: Experiment, attn_implementation: str | None = None) -> Any:
-    """The base from safetensors, in bfloat16 with `train.bf16`, else float32; its cache is off."""
+def load_base(experiment: Experiment, attn_implementation: str | None = None, *, moves: bool = False) -> Any:
+    """The base from safetensors, in bfloat16 with `train.bf16`, else float32; its cache is off.
+
+    Args:
+        experiment: Names the base, its precision and attention.
+        attn_implementation: Instead of the experiment's.
+        moves: The weights are what an optimizer steps on, so they are float32 in any case.
+    """
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -16,10 +22,17 @@ def load_base(experiment: Experiment, attn_implementation: str | None = None) ->
     logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(
         experiment.base_model,
-        dtype=torch.bfloat16 if experiment.train.bf16 else torch.float32,
+        dtype=torch.bfloat16 if experiment.train.bf16 and not moves else torch.float32,
         attn_implementation=attn_implementation or experiment.train.attn_implementation,
         trust_remote_code=experiment.trust_remote_code,
         use_safetensors=True,
     )
     model.config.use_cache = False
     return model
+
+
+def placed(model: Any) -> Any:
+    """The model on the GPU, where there is one."""
+    import torch
+
+    return model.to("cuda") if torch.cuda.is_available() else model

@@ -11,13 +11,12 @@ import torch.distributed as dist
 from transformers import TrainerCallback
 
 from raytune_ft.paths import checkpoint_name
-from raytune_ft.training.adapter_size import file_mib
 from raytune_ft.training.guards import DivergenceGuard, finite
-from raytune_ft.training.lane.checkpoint import WEIGHTS
 from raytune_ft.training.metrics_log import append_metrics
 from raytune_ft.training.peak_memory import peak_memory_mib
 from raytune_ft.training.spec import TrialSpec
 from raytune_ft.training.steady_clock import steady_stamp
+from raytune_ft.training.tuned import tuned_mib
 
 
 class ReportingCallback(TrainerCallback):
@@ -63,7 +62,7 @@ class ReportingCallback(TrainerCallback):
             dist.barrier()
         saved = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         checkpoint = ray.train.Checkpoint.from_directory(saved) if context.get_local_rank() == 0 else None
-        report = self._report(state.global_step, context.get_world_size(), file_mib(saved / WEIGHTS))
+        report = self._report(state.global_step, context.get_world_size(), tuned_mib(saved))
         if self.diverged is None:
             ray.train.report(
                 report,

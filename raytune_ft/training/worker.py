@@ -9,21 +9,21 @@ from typing import Any
 
 import ray.train
 
+from raytune_ft.config.training import Full, Lora
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.paths import checkpoint_name, read_json
-from raytune_ft.training.adapter_size import file_mib
 from raytune_ft.training.base_model import load_base
 from raytune_ft.training.deepspeed import deepspeed_settings
 from raytune_ft.training.guards import finite, out_of_memory_reason
 from raytune_ft.training.kernel_cache import keep_few_kernels
-from raytune_ft.training.lane.checkpoint import WEIGHTS
 from raytune_ft.training.lane.optimizer import decay_steps
 from raytune_ft.training.metrics_log import read_metrics, write_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.reporting_callback import ReportingCallback
 from raytune_ft.training.scratch import scratch_directory
 from raytune_ft.training.spec import TrialSpec
+from raytune_ft.training.tuned import tuned_mib
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -99,13 +99,12 @@ def _unwritten(saved: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
     step = saved["global_step"]
     logged = {key: value for entry in saved["log_history"] for key, value in entry.items()}
     report = {"step": step, "eval_loss": finite(logged.get("eval_loss")), "checkpoint": checkpoint_name(step)}
-    further = {"tokens": logged.get("num_tokens"), "adapter_mib": file_mib(checkpoint / WEIGHTS)}
+    further = {"tokens": logged.get("num_tokens"), "adapter_mib": tuned_mib(checkpoint)}
     return report | {key: value for key, value in further.items() if value is not None}
 
 
 def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback) -> Any:
     from datasets import load_from_disk
-    from peft import LoraConfig
     from transformers import PrinterCallback, ProgressCallback, set_seed
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
@@ -147,22 +146,28 @@ def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback) -> Any:
     )
     data = open_prepared(spec.data)
     trainer = SFTTrainer(
-        model=load_base(experiment),
+        model=load_base(experiment, moves=isinstance(method, Full)),
         args=arguments,
         train_dataset=load_from_disk(data.split("train")),
         eval_dataset=load_from_disk(data.split("validation")),
         processing_class=load_tokenizer(experiment.base_model, experiment.trust_remote_code),
-        peft_config=LoraConfig(
-            task_type="CAUSAL_LM",
-            r=method.r,
-            lora_alpha=method.alpha,
-            lora_dropout=method.dropout,
-            target_modules=method.target_modules,
-            use_rslora=method.use_rslora,
-            use_dora=method.use_dora,
-        ),
+        peft_config=None if isinstance(method, Full) else _peft_config(method),
         callbacks=[callback],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     return trainer
+
+
+def _peft_config(method: Lora) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=method.r,
+        lora_alpha=method.alpha,
+        lora_dropout=method.dropout,
+        target_modules=method.target_modules,
+        use_rslora=method.use_rslora,
+        use_dora=method.use_dora,
+    )

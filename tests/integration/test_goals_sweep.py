@@ -13,8 +13,8 @@ from raytune_ft import api
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.reporting.html import write_report
 from raytune_ft.search.study import learning_curve
-from raytune_ft.training.adapter_size import file_mib
 from raytune_ft.training.metrics_log import read_metrics
+from raytune_ft.training.tuned import tuned_mib
 
 LEARNING_RATE, RANK = "train.learning_rate", "method.r"
 TOLERANCE = 19.0  # such a small model has learnt its task after a few steps, and then losses are far apart
@@ -36,8 +36,8 @@ def search(**changes: Any) -> dict[str, Any]:
     }
 
 
-def winners_file(run: RunDirectory) -> Path:
-    return run.root / read_json(run.winner)["adapter"] / "adapter_model.safetensors"
+def winners_adapter(run: RunDirectory) -> Path:
+    return Path(run.root / read_json(run.winner)["adapter"])
 
 
 @pytest.mark.parametrize("algorithm", [{"type": "tpe"}, {"type": "nsga2", "population_size": 4}])
@@ -60,7 +60,7 @@ def test_the_smallest_of_the_nearly_best_wins(
     best = min((row for row in near if row.values["adapter_mib"] == smallest), key=lambda row: row.values["eval_loss"])
     assert result.winner.trial == best.trial and result.winner.front
     assert smallest < max(row.values["adapter_mib"] for row in near)  # the rule had something to decide
-    assert file_mib(winners_file(result.run)) == pytest.approx(smallest, rel=0.01)
+    assert tuned_mib(winners_adapter(result.run)) == pytest.approx(smallest, rel=0.01)
 
     study = optuna.load_study(study_name="toy", storage=f"sqlite:///{result.run.study}")
     assert len(study.directions) == 2
@@ -84,7 +84,7 @@ def test_isolated_trials_report_every_goal_too(cluster: None, toy_experiment: Ca
     experiment = api.load_experiment(toy_experiment(search=wanted, runner={"type": "isolated"}))
     result = api.run_sweep(experiment)
     (row,) = result.board
-    assert row.values["adapter_mib"] == pytest.approx(file_mib(winners_file(result.run)), rel=0.01)
+    assert row.values["adapter_mib"] == pytest.approx(tuned_mib(winners_adapter(result.run)), rel=0.01)
     assert row.values["train_seconds"] > 0 and row.values["tokens"] > 0
     (trial,) = optuna.load_study(study_name="toy", storage=f"sqlite:///{result.run.study}").trials
     assert trial.values == list(row.values.values())

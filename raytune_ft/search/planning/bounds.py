@@ -33,3 +33,9 @@ def bounds(experiment: Experiment, key: str) -> Bounds:
     """Least and most of a whole number."""
     values = [int(value) for value in choices(experiment, key)]
     return Bounds(min(values), max(values))
+
+
+def ranks(experiment: Experiment) -> Bounds:
+    """Of the adapters; 1 where there are none."""
+    values = [int(value) for value in choices(experiment, "method.r") if value is not None]
+    return Bounds(min(values, default=1), max(values, default=1))

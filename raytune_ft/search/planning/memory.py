@@ -29,13 +29,15 @@ class WorkerMemory:
     """Bytes of one worker that trains one trial; the largest that the space may bring. Activations come on top.
 
     Attributes:
-        base_bytes: The frozen weights.
+        base_bytes: The model's weights.
         base_shared: Whether the lanes of a node hold them once together.
-        adapter_parameters: Weights of the adapter; None where the files do not tell.
-        adapter_bytes: The adapter, with the copy in bfloat16 that lanes multiply with.
-        gradient_bytes: Its gradient; a lane's workers sum it whole.
+        adapter_parameters: Weights that move; None where the files do not tell.
+        adapter_bytes: The adapter, with the copy in bfloat16 that lanes multiply with; that copy alone of weights that
+            all move.
+        gradient_bytes: Theirs; a lane's workers sum it whole.
         optimizer_bytes: AdamW's state, and the copy of the weights that it steps on.
         optimizer_on_host: Whether that is offloaded.
+        full: Whether the model's own weights move, or may, and no adapter.
     """
 
     base_bytes: int
@@ -45,6 +47,7 @@ class WorkerMemory:
     gradient_bytes: int | None
     optimizer_bytes: int | None
     optimizer_on_host: bool
+    full: bool = False
 
 
 def worker_memory(experiment: Experiment, runner: Lane | Isolated) -> WorkerMemory | None:
@@ -75,6 +78,8 @@ def worker_memory(experiment: Experiment, runner: Lane | Isolated) -> WorkerMemo
     counted = not quantized and not any(
         config.get(key) for key in _EXPERTS
     )  # else the files' shapes are not the model's
+    if "full" in choices(experiment, "method.type"):
+        return _of_a_full_one(experiment, sum(math.prod(info.shape) for info in tensors.values()))
     weights = _largest_adapter(experiment, tensors) if counted else None
     lane = isinstance(runner, Lane)
     mapped = isinstance(runner, Lane) and runner.share_base and not experiment.resources.gpus_per_worker
@@ -87,6 +92,24 @@ def worker_memory(experiment: Experiment, runner: Lane | Isolated) -> WorkerMemo
         adapter_bytes=None if weights is None else (4 + copy) * weights,
         gradient_bytes=None if weights is None else -(-4 * weights // (workers if zero >= 2 and not lane else 1)),
         optimizer_bytes=None if weights is None else -(-state * weights // (workers if zero else 1)),
+        optimizer_on_host=isinstance(strategy, DeepSpeed) and strategy.offload_optimizer,
+    )
+
+
+def _of_a_full_one(experiment: Experiment, weights: int) -> WorkerMemory:
+    """Of isolated workers: with DDP the weights are float32 and cast for each product, DeepSpeed steps on a copy."""
+    strategy, workers = experiment.resources.strategy, experiment.resources.workers
+    zero = strategy.zero_stage if isinstance(strategy, DeepSpeed) else 0
+    half = experiment.train.bf16
+    held = (2 if half and zero else 4) * weights
+    return WorkerMemory(
+        base_bytes=-(-held // workers) if zero == 3 else held,
+        base_shared=False,
+        full=True,
+        adapter_parameters=weights,
+        adapter_bytes=2 * weights if half and not zero else 0,
+        gradient_bytes=-(-held // (workers if zero >= 2 else 1)),
+        optimizer_bytes=-(-(ADAM_BYTES + (OWN_COPY_BYTES if zero else 0)) * weights // (workers if zero else 1)),
         optimizer_on_host=isinstance(strategy, DeepSpeed) and strategy.offload_optimizer,
     )
 

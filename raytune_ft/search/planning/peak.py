@@ -15,7 +15,7 @@ from raytune_ft.search.planning.activations import (
     lane_training_bytes,
     trl_training_bytes,
 )
-from raytune_ft.search.planning.bounds import bounds
+from raytune_ft.search.planning.bounds import bounds, ranks
 from raytune_ft.search.planning.memory import WorkerMemory
 from raytune_ft.search.planning.row_lengths import RowLengths
 from raytune_ft.search.planning.span import Span
@@ -91,7 +91,7 @@ def peak_memory(
     if memory is None or memory.adapter_bytes is None or rows is None or shape is None:
         return None
     batch = bounds(experiment, "train.per_device_train_batch_size")
-    rank = bounds(experiment, "method.r")
+    rank = ranks(experiment)
     first, most = packs(experiment, runner, rows, groups)
     known = _Known(experiment, runner, memory, rows, shape)
     own = groups if isinstance(runner, Lane) else work.trials
@@ -157,7 +157,7 @@ def _parts(known: _Known, batch: int, rank_share: float, packed: int, steps: flo
         tokens=packed * rows.of_batch(batch) * CELLS if lane else batch * max(width, rows.mean),
         width=width,
         answers=packed * batch * rows.answers,
-        rank=round(rank_share * bounds(known.experiment, "method.r").most),
+        rank=round(rank_share * ranks(known.experiment).most),
         dtype_bytes=2 if train.bf16 else 4,
         checkpointing=train.gradient_checkpointing,
         math=not on_gpu if lane else train.attn_implementation == "eager",
@@ -170,7 +170,8 @@ def _parts(known: _Known, batch: int, rank_share: float, packed: int, steps: flo
     state = (memory.adapter_bytes or 0) + (memory.gradient_bytes or 0)
     if not (memory.optimizer_on_host and on_gpu):
         state += memory.optimizer_bytes or 0
-    saving = 0 if on_gpu else 12 * (memory.adapter_parameters or 0)  # a checkpoint's copies
+    copies = 4 if memory.full else 12  # bytes a weight: a checkpoint's, of the model alone or the optimizer's too
+    saving = 0 if on_gpu else copies * (memory.adapter_parameters or 0)
     largest_mib = of.tokens * known.shape.intermediate * of.dtype_bytes / MIB
     heap = 1.0 if on_gpu or largest_mib > HEAP_TENSOR_MIB else 1.0 + HEAP_GROWTH * (1 - math.exp(-steps / HEAP_STEPS))
     kernels = min(KERNELS, KERNELS_PER_STEP * steps) * KERNEL_MIB

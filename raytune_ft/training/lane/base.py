@@ -11,7 +11,7 @@ from torch import nn
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.target_modules import names
-from raytune_ft.config.training import LaneStep
+from raytune_ft.config.training import LaneStep, Lora
 from raytune_ft.training.base_model import load_base
 from raytune_ft.training.lane import attention
 from raytune_ft.training.lane.adapter import Adapter, Projection
@@ -86,8 +86,9 @@ class Base:
 
     def adapter(self, experiment: Experiment) -> Adapter:
         """A fresh adapter from the experiment's seed."""
-        targets = self.targets(experiment.method.target_modules)
-        return Adapter(targets, experiment.method, experiment.seed, self.dtype, self.device)
+        method = experiment.method
+        assert isinstance(method, Lora)  # others get no lane
+        return Adapter(self.targets(method.target_modules), method, experiment.seed, self.dtype, self.device)
 
 
 def load_lane_base(experiment: Experiment, step: LaneStep, *, share: bool, device: str = "cpu") -> Base:

@@ -69,7 +69,10 @@ def test_a_missing_key_is_named_with_the_line_of_its_section(problem, change, li
             ("zero_stage: 2", "zero_stage: 4"),
             "experiment.yaml:12: resources.strategy.zero_stage: 4: input should be 1",
         ),
-        (("method: {type: lora, r: 8}", "method: lora"), "experiment.yaml:7: method: 'lora': input should be"),
+        (
+            ("method: {type: lora, r: 8}", "method: lora"),
+            "experiment.yaml:7: method: 'lora' is not a section; write method: {type: lora}",
+        ),
     ],
 )
 def test_a_value_of_the_wrong_type_is_shown_with_what_it_should_be(problem, change, line) -> None:

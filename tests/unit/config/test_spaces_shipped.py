@@ -22,16 +22,18 @@ def name(path: Path) -> str:
 
 
 def test_there_is_a_space_for_every_size_and_a_portfolio() -> None:
-    sizes = {"lora_sft_small", "lora_sft_1b_4b", "lora_sft_7b_8b", "lora_sft_13b_70b"}
-    assert sizes <= {path.stem for path in SPACES}
+    sizes = ("small", "1b_4b", "7b_8b", "13b_70b")
+    assert {f"{method}_sft_{size}" for method in ("lora", "full") for size in sizes} <= {path.stem for path in SPACES}
     assert {path.stem for path in PORTFOLIOS} <= {path.stem for path in SPACES} and PORTFOLIOS
 
 
 @pytest.mark.parametrize("path", SPACES, ids=name)
 def test_a_shipped_space_loads_begins_somewhere_and_can_be_served(load, path: Path) -> None:
-    space = load(("space: space.yaml", f"space: {path}")).search.space
+    method = path.stem.split("_")[0]
+    changes = [("space: space.yaml", f"space: {path}"), ("method: {type: lora, r: 8}", f"method: {{type: {method}}}")]
+    space = load(*changes).search.space
     assert space.start_from and all(set(start) == set(space.parameters) for start in space.start_from)
-    ranks = space.parameters["method.r"].extremes()
+    ranks = space.parameters["method.r"].extremes() if method == "lora" else [0]
     assert max(ranks) <= MAX_SERVED_LORA_RANK
 
 

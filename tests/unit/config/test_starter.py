@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from raytune_ft.config.load import load_experiment
-from raytune_ft.config.model_size import billions, space_for
+from raytune_ft.config.model_size import billions, size_of
 from raytune_ft.config.portfolio import portfolio_warnings
 from raytune_ft.config.starter import write_starter
+from raytune_ft.config.training import Full
 from raytune_ft.errors import InputError
 
 PAIR = {"prompt": "2 + 2 =", "completion": " 4"}
@@ -114,31 +115,39 @@ def test_missing_data_and_a_bad_name_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("base", "space"),
+    ("base", "size"),
     [
-        ("HuggingFaceTB/SmolLM2-135M-Instruct", "lora_sft_small"),
-        ("Qwen/Qwen2.5-0.5B", "lora_sft_small"),
-        ("meta-llama/Llama-3.2-1B", "lora_sft_1b_4b"),
-        ("Qwen/Qwen3-4B-Instruct-2507", "lora_sft_1b_4b"),
-        ("mistralai/Mistral-7B-v0.3", "lora_sft_7b_8b"),
-        ("meta-llama/Llama-3.1-8B", "lora_sft_7b_8b"),
-        ("meta-llama/Llama-3.3-70B-Instruct", "lora_sft_13b_70b"),
-        ("Qwen/Qwen3-30B-A3B", "lora_sft_13b_70b"),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "small"),
+        ("Qwen/Qwen2.5-0.5B", "small"),
+        ("meta-llama/Llama-3.2-1B", "1b_4b"),
+        ("Qwen/Qwen3-4B-Instruct-2507", "1b_4b"),
+        ("mistralai/Mistral-7B-v0.3", "7b_8b"),
+        ("meta-llama/Llama-3.1-8B", "7b_8b"),
+        ("meta-llama/Llama-3.3-70B-Instruct", "13b_70b"),
+        ("Qwen/Qwen3-30B-A3B", "13b_70b"),
         ("Qwen/Qwen3-235B-A22B", None),
         ("mistralai/Mixtral-8x7B-v0.1", None),
         ("models/base", None),
     ],
 )
 def test_a_model_gets_the_space_of_its_size_where_its_name_tells_it(
-    base: str, space: str | None, tmp_path: Path
+    base: str, size: str | None, tmp_path: Path
 ) -> None:
-    assert space_for(base) == space
+    assert size_of(base) == size
     train = rows(tmp_path / "t.jsonl", PAIR)
     write_starter(tmp_path / "e.yaml", name=None, base_model=base, train=train, test=None)
     search = load_experiment(tmp_path / "e.yaml").search
-    small = space == "lora_sft_small"
-    assert search.algorithm.type == ("portfolio" if small else "tpe")
-    assert bool(search.space.start_from) != small  # a small model's portfolio comes first
+    assert search.algorithm.type == ("portfolio" if size == "small" else "tpe")
+    assert bool(search.space.start_from) != (size == "small")  # a small model's portfolio comes first
+
+    write_starter(tmp_path / "full.yaml", name=None, base_model=base, train=train, test=None, full=True)
+    full = load_experiment(tmp_path / "full.yaml")
+    assert full.method == Full() and full.search.algorithm.type == "tpe"
+    highest = [
+        each.search.space.parameters["train.learning_rate"].bounds[1]
+        for each in (full, load_experiment(tmp_path / "e.yaml"))
+    ]
+    assert 0.05 < highest[0] / highest[1] <= 0.1, "the rule of ten"
 
 
 def test_the_size_of_a_model_directory_is_that_of_its_weights(tmp_path: Path) -> None:

@@ -102,6 +102,19 @@ def test_remote_code_needs_its_flag_and_is_logged(
     assert "will run on this machine" in caplog.text
 
 
+@pytest.mark.parametrize("searched", [False, True])
+def test_weights_that_are_quantized_can_carry_adapters_and_not_move_themselves(
+    check, model: Path, searched: bool
+) -> None:
+    content = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**content, "quantization_config": {"quant_method": "gptq"}}))
+    check(model)
+    space = {"parameters": {"method.type": {"choice": ["lora", "full"]}}}
+    full: dict[str, object] = {"search": {"space": space}} if searched else {"method": {"type": "full"}}
+    with pytest.raises(InputError, match=r"method.type: full can't move the weights of .*quantized; use method"):
+        check(model, **full)
+
+
 def test_a_damaged_config_is_named(check, model: Path) -> None:
     (model / "config.json").write_text("{")
     with pytest.raises(InputError, match=r"config\.json is not JSON"):

@@ -150,3 +150,10 @@ def test_a_pattern_that_is_none_is_refused_by_the_settings(experiment) -> None:
 def test_dora_is_trained_isolated(experiment, changes: dict[str, Any]) -> None:
     chosen = choose_runner(experiment(**changes, promotion={"merge": "needed"}))
     assert chosen.runner == Isolated() and "use_dora" in chosen.reason
+
+
+@pytest.mark.parametrize("changes", [{"method": {"type": "full"}}, {"space": {"method.type": {"choice": ["full"]}}}])
+def test_a_full_fine_tune_is_trained_isolated(experiment, changes: dict[str, Any]) -> None:
+    chosen = choose_runner(experiment(**changes))
+    assert chosen.runner == Isolated()
+    assert "moves the base's own weights" in chosen.reason or "searches method.type" in chosen.reason

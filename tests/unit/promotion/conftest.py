@@ -14,10 +14,11 @@ import yaml
 
 from raytune_ft.evaluation.recorded import scores_to_json, write_scores
 from raytune_ft.evaluation.scoring import Scores
-from raytune_ft.paths import RunDirectory, sha256_file, write_json
+from raytune_ft.paths import RunDirectory, write_json
 from raytune_ft.promotion import child
 from raytune_ft.registry.base import base_sha256
 from raytune_ft.registry.store import Registry
+from raytune_ft.training.tuned import tuned_sha256
 
 MODULE = "model.layers.0.self_attn.q_proj"
 ROWS = 400
@@ -74,7 +75,7 @@ def evaluate(tmp_path: Path, base_model: Path) -> Callable[..., None]:
 
     def write(right: int = 352, **changes: Any) -> None:
         run = RunDirectory(tmp_path / "runs" / "movies")
-        digest = sha256_file(run.root / "trials/0003/checkpoints/10/adapter_model.safetensors")
+        digest = tuned_sha256(run.root / "trials/0003/checkpoints/10")
         values = {
             "schema": 1, "rows": ROWS, "metrics": ["loss", "accuracy"],
             "winner": {
@@ -142,7 +143,7 @@ class Engines:
         self, module: str, spec: dict[str, Any], timeout_s: float, say: Any, name: str, *_: str
     ) -> dict[str, Any]:
         self.asked.append((name, spec))
-        if name == "merging":
+        if name == "writing the model":
             write_safetensors(Path(spec["target"]) / "model.safetensors", {f"{MODULE}.weight": (6, 4)}, fill=7)
             (Path(spec["target"]) / "config.json").write_text("{}")
             return {}

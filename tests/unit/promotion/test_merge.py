@@ -55,10 +55,10 @@ def test_parity_asks_vllm_for_the_merged_model_and_no_adapter(
     run: RunDirectory, registry: Registry, engines: Any
 ) -> None:
     promote(run, registry, merge=True)
-    assert engines.names == ["merging", "transformers", "vLLM"]
+    assert engines.names == ["writing the model", "transformers", "vLLM"]
     spec = dict(engines.asked)["vLLM"]
     assert spec["adapters"] == {"candidate": None}
-    assert STAGING in spec["base_model"] and dict(engines.asked)["merging"]["target"] == spec["base_model"]
+    assert STAGING in spec["base_model"] and dict(engines.asked)["writing the model"]["target"] == spec["base_model"]
 
 
 def test_a_merged_model_that_drifts_is_refused_and_nothing_stays(
@@ -87,8 +87,7 @@ def test_needed_leaves_a_winner_that_vllm_loads_an_adapter(run: RunDirectory, re
     assert verify(promote(run, registry).path).merged
     # The champion is the same adapter, so nothing has to be scored; against a merged one everything is.
     again = promote(run, registry)
-    scored = [spec for name, spec in engines.asked if name == "transformers"][-1]
-    assert (scored["champion_is_merged"], again.gates["no_worse"]["rows"]) == (True, 400)
+    assert again.gates["no_worse"]["rows"] == 400
 
 
 @pytest.mark.parametrize(

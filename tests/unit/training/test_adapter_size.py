@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from raytune_ft.training.adapter_size import file_mib, safetensors_mib
+from raytune_ft.training.adapter_size import safetensors_mib
 from raytune_ft.training.metrics_log import read_metrics
+from raytune_ft.training.tuned import tuned_mib
 
 
 @pytest.mark.parametrize(("rank", "layers"), [(1, 1), (8, 3), (64, 12)])
@@ -21,11 +22,11 @@ def test_the_size_of_a_file_is_known_before_it_is_written(tmp_path: Path, rank: 
         for name in "qkvo"
         for side, shape in (("A", (rank, 64)), ("B", (96, rank)))
     }
-    save_file(tensors, tmp_path / "adapter.safetensors", metadata={"format": "pt"})
+    save_file(tensors, tmp_path / "adapter_model.safetensors", metadata={"format": "pt"})
     known = safetensors_mib({name: tuple(tensor.shape) for name, tensor in tensors.items()})
-    assert known == file_mib(tmp_path / "adapter.safetensors")
+    assert known == tuned_mib(tmp_path)
     assert known > 0
-    assert file_mib(tmp_path / "nothing") is None
+    assert tuned_mib(tmp_path / "nothing") is None
 
 
 def test_a_lanes_report_tells_the_size_of_the_adapter_that_it_saved(lane_world) -> None:
@@ -34,7 +35,7 @@ def test_a_lanes_report_tells_the_size_of_the_adapter_that_it_saved(lane_world) 
     sizes = {}
     for name in ("0000", "0001"):
         (report,) = read_metrics(world.run.trial(name).metrics)
-        saved = world.run.trial(name).checkpoints / report["checkpoint"] / "adapter_model.safetensors"
-        assert report["adapter_mib"] == file_mib(saved)
+        saved = world.run.trial(name).checkpoints / report["checkpoint"]
+        assert report["adapter_mib"] == tuned_mib(saved)
         sizes[name] = report["adapter_mib"]
     assert sizes["0001"] > 1.5 * sizes["0000"]

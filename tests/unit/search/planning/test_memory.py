@@ -79,6 +79,31 @@ def test_the_largest_adapter_of_the_space_counts(memory) -> None:
     assert memory(search=search).adapter_parameters == 4 * R8
 
 
+def test_a_full_fine_tune_moves_float32_weights_with_their_gradient_and_two_moments(memory) -> None:
+    full, frozen = memory(method={"type": "full"}), memory()
+    weights = frozen.base_bytes // 4
+    assert full == WorkerMemory(
+        base_bytes=4 * weights,
+        base_shared=False,
+        full=True,
+        adapter_parameters=weights,
+        adapter_bytes=0,
+        gradient_bytes=4 * weights,
+        optimizer_bytes=8 * weights,
+        optimizer_on_host=False,
+    )
+    half = memory(method={"type": "full"}, train={"bf16": True, "max_steps": 4})
+    assert (half.base_bytes, half.adapter_bytes, half.gradient_bytes) == (4 * weights, 2 * weights, 4 * weights)
+    sharded = {"workers": 2, "strategy": {"type": "deepspeed", "zero_stage": 3}}
+    third = memory(method={"type": "full"}, train={"bf16": True, "max_steps": 4}, resources=sharded)
+    assert (third.base_bytes, third.gradient_bytes, third.optimizer_bytes) == (weights, weights, 6 * weights)
+    searched = {
+        "method.type": {"choice": ["lora", "full"]},
+        "method.r": {"choice": [4, 8], "when": {"method.type": "lora"}},
+    }
+    assert memory(search={"space": {"parameters": searched}, "scheduler": {"type": "none"}}) == full
+
+
 @pytest.mark.parametrize(
     ("runner", "stage", "base", "gradient"),
     [("isolated", 1, 1, 1), ("isolated", 2, 1, 2), ("isolated", 3, 2, 2), ("lane", 1, 1, 1), ("lane", 2, 1, 1)],

@@ -1,0 +1,52 @@
+"""What a trial leaves as weights: a PEFT adapter, or a whole model."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.errors import IntegrityError
+from raytune_ft.paths import sha256_file
+from raytune_ft.training.adapter_size import MIB
+from raytune_ft.training.base_model import load_base
+from raytune_ft.training.lane.checkpoint import CONFIG, WEIGHTS
+
+
+def is_adapter(directory: Path) -> bool:
+    """Whether the files there are PEFT's, and not a whole model's."""
+    return (directory / CONFIG).is_file() or (directory / WEIGHTS).is_file()
+
+
+def tuned_files(directory: Path) -> list[Path]:
+    """The files of the weights, sorted by name; those that are there."""
+    return sorted(directory.glob(WEIGHTS if is_adapter(directory) else "model*.safetensors"))
+
+
+def tuned_mib(directory: Path) -> float | None:
+    """MiB of the weights that were left there, if any were."""
+    sizes = [path.stat().st_size for path in tuned_files(directory)]
+    return round(sum(sizes) / MIB, 6) if sizes else None
+
+
+def tuned_sha256(directory: Path) -> str:
+    """sha256 of the weights' file; of several, over the lines of theirs, in the order of their names.
+
+    Raises:
+        IntegrityError: There are none.
+    """
+    digests = [sha256_file(path) for path in tuned_files(directory)]
+    if not digests:
+        raise IntegrityError(f"{directory}: holds no weights as safetensors; make the checkpoint again")
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def load_tuned(experiment: Experiment, directory: Path) -> Any:
+    """The base with the adapter in `directory` as PEFT's model, or the whole model there; in main memory, and in the
+    type that the experiment computes in."""
+    if not is_adapter(directory):
+        return load_base(experiment.model_copy(update={"base_model": str(directory)}))
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(load_base(experiment), directory, use_safetensors=True)

@@ -1,0 +1,72 @@
+"""A model directory is served instead of its base only if it has the base's tensors, and all of them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from raytune_ft.errors import IntegrityError, RaytuneError
+from raytune_ft.registry.whole_model import check_model
+from raytune_ft.training.tuned import tuned_mib, tuned_sha256
+
+DOWN = "model.layers.0.mlp.down_proj.weight"
+
+
+@pytest.fixture
+def model(tiny_llama: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_llama, tmp_path / "model"))
+
+
+def test_a_copy_of_the_base_is_a_model_without_a_rank(model: Path, tiny_llama: Path) -> None:
+    facts = check_model(model, str(tiny_llama))
+    assert (facts.full, facts.lora_rank, facts.unserved) == (True, 0, None)
+
+
+def test_weights_in_several_files_are_checked_and_hashed_together(model: Path, tiny_llama: Path) -> None:
+    whole, tensors = model / "model.safetensors", load_file(model / "model.safetensors")
+    alone, size = tuned_sha256(model), tuned_mib(model)
+    whole.unlink()
+    for number, names in enumerate((sorted(tensors)[::2], sorted(tensors)[1::2]), 1):
+        save_file({name: tensors[name] for name in names}, model / f"model-0000{number}-of-00002.safetensors")
+    check_model(model, str(tiny_llama))
+    assert tuned_mib(model) == pytest.approx(size, rel=0.01)
+    both = tuned_sha256(model)
+    part = model / "model-00002-of-00002.safetensors"
+    part.write_bytes(part.read_bytes()[:-1] + b"\x7f")
+    assert len({alone, both, tuned_sha256(model)}) == 3
+    part.unlink()
+    with pytest.raises(IntegrityError, match="is missing; make the checkpoint again"):
+        check_model(model, str(tiny_llama))
+
+
+def test_a_tied_head_may_stand_in_either(model: Path, tiny_llama: Path) -> None:
+    tensors = load_file(model / "model.safetensors")
+    tied = {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}
+    save_file(tensors | tied, model / "model.safetensors")
+    check_model(model, str(tiny_llama))
+    check_model(tiny_llama, str(model))
+
+
+def test_a_model_of_another_shape_or_without_its_parts_is_refused(model: Path, tiny_llama: Path) -> None:
+    whole = model / "model.safetensors"
+    tensors = load_file(whole)
+    save_file(tensors | {DOWN: tensors[DOWN][:, :8].clone()}, whole)
+    with pytest.raises(RaytuneError, match=f"{DOWN} is .64, 8., in .*it is of another base"):
+        check_model(model, str(tiny_llama))
+    save_file(tensors | {"extra.weight": tensors[DOWN].clone()}, whole)
+    with pytest.raises(RaytuneError, match=r"extra.weight is .*not there"):
+        check_model(model, str(tiny_llama))
+    whole.write_bytes(whole.read_bytes()[:-4])
+    with pytest.raises(IntegrityError, match="truncated"):
+        check_model(model, str(tiny_llama))
+    (model / "config.json").unlink()
+    with pytest.raises(IntegrityError, match=r"no config\.json"):
+        check_model(model, str(tiny_llama))
+    whole.unlink()
+    with pytest.raises(IntegrityError, match="no adapter and no model"):
+        check_model(model, str(tiny_llama))
+    with pytest.raises(IntegrityError, match="holds no weights"):
+        tuned_sha256(model)
