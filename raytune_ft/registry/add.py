@@ -11,6 +11,7 @@ from typing import Any, Literal
 from raytune_ft.paths import sha256_file, write_text
 from raytune_ft.registry.base import base_sha256
 from raytune_ft.registry.card import CARD_NAME, CardFacts, render_card
+from raytune_ft.registry.journal import last_moved
 from raytune_ft.registry.manifest import MANIFEST_NAME, Manifest
 from raytune_ft.registry.staging import StagedAdapter, publish, staged
 from raytune_ft.registry.store import Registry
@@ -63,7 +64,8 @@ def add_staged(
     directory = registry.directory(adapter)
     directory.mkdir(parents=True, exist_ok=True)
     with registry.lock(adapter):
-        version = max((int(entry.name) for entry in directory.iterdir() if entry.name.isdecimal()), default=0) + 1
+        there = (int(entry.name) for entry in directory.iterdir() if entry.name.isdecimal())
+        version = max([last_moved(registry, adapter), *there]) + 1  # a number never means other weights again
         manifest = Manifest(
             schema=1, adapter=adapter, version=version, base_sha256=base_sha256, lora_rank=copy.facts.lora_rank,
             merged=copy.merged,

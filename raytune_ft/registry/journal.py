@@ -83,6 +83,13 @@ def read_journal(registry: Registry, adapter: str) -> list[Move]:
     return moves
 
 
+def last_moved(registry: Registry, adapter: str) -> int:
+    """The greatest version that an alias ever pointed to, whether its files are still there or not; 0 without one."""
+    path = registry.file(adapter, JOURNAL_NAME)
+    moves = map(_parse, path.read_bytes().split(b"\n")) if path.is_file() else ()
+    return max((to for move in moves if move and isinstance(to := move.after, int)), default=0)
+
+
 def record(registry: Registry, adapter: str, move: Move) -> None:
     """Appends `move` before it is made; the caller holds the adapter's lock.
 

@@ -33,6 +33,15 @@ def test_versions_count_up_from_one(registry: Registry) -> None:
     assert (registry.adapters(), registry.versions("movies")) == (["movies"], [1, 2, 3])
 
 
+def test_the_number_of_a_version_that_was_removed_by_hand_is_not_given_again(
+    registry: Registry, base_model: Path, write_adapter: Callable[..., Path]
+) -> None:
+    registry.set_alias("movies", "champion", 3)
+    registry.set_alias("movies", "champion", 2)
+    shutil.rmtree(registry.path("movies", 3))
+    assert add_version(registry, "movies", write_adapter("again"), provenance(base_model)) == 4
+
+
 def test_a_registry_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert Registry(tmp_path / "none").adapters() == []
 
