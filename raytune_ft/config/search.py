@@ -74,6 +74,15 @@ class Parameter(Strict):
             return min(max(low * (high / low) ** u, low), high)
         return min(low + u * (high - low), high)
 
+    def distance(self, one: Any, other: Any) -> float:
+        """From 0 to 1: of two numbers of a range its part between them, in its own scale; of two choices 0 or 1."""
+        if self.bounds is None or self.bounds[0] == self.bounds[1]:
+            return float(one != other)
+        low, high = self.bounds
+        if self.loguniform:
+            return abs(math.log(one / other)) / math.log(high / low)
+        return float(abs(one - other)) / (high - low)
+
 
 class SearchSpace(Strict):
     """What is searched: keys are paths into the experiment, e.g. `train.learning_rate`."""

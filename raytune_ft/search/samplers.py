@@ -41,6 +41,7 @@ def make_sampler(search: Search, experiment: Experiment, known: int, earlier: Se
 
     from raytune_ft.search.seen import Seen, Sight
     from raytune_ft.search.sequence import SequenceSampler
+    from raytune_ft.search.untried import Untried
     from raytune_ft.search.view import ViewingSampler
 
     algorithm = search.proposer
@@ -58,7 +59,8 @@ def make_sampler(search: Search, experiment: Experiment, known: int, earlier: Se
             tpe = samplers.TPESampler(
                 seed=seed, n_startup_trials=startup, group=grouped, multivariate=True if grouped else None
             )
-            return ViewingSampler(tpe, Seen(search.goals, Sight(stopped=True, constraints=True), earlier))
+            viewing = ViewingSampler(tpe, Seen(search.goals, Sight(stopped=True, constraints=True), earlier))
+            return Untried(viewing, search.space, experiment.model_dump(mode="json"), seed)
         case Gp(n_startup_trials=startup, deterministic=exact):
             gp = samplers.GPSampler(seed=seed, n_startup_trials=startup, deterministic_objective=exact)
             return ViewingSampler(gp, Seen(search.goals, Sight(), earlier))

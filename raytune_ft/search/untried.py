@@ -1,0 +1,117 @@
+"""A sampler that tries nothing twice: training is deterministic, so a configuration's second trial teaches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from raytune_ft.config.search import SearchSpace
+from raytune_ft.search.space import suggest
+
+NEAR = 0.1
+"""Two numbers closer than this share of their range, in its own scale, are as good as equal: a factor of 1.5 from 1e-4
+to 5e-3. Once there are more than `MANY` trials the share shrinks with their number."""
+MANY = 32
+DRAWS = 16
+"""So often the sampler is asked, and then chance, which is quicker; then a repetition is taken, as there may be nothing
+else."""
+AT_RANDOM = 64
+_FIXED = "fixed_params"  # Optuna's name for what an enqueued trial was given
+
+
+class Untried(BaseSampler):
+    """Draws whole configurations of another sampler until one is none that the study holds.
+
+    Args:
+        sampler: Who proposes.
+        space: What is searched.
+        defaults: The experiment's values, for conditions.
+        seed: Of what is drawn at random.
+    """
+
+    def __init__(self, sampler: BaseSampler, space: SearchSpace, defaults: Mapping[str, Any], seed: int) -> None:
+        self._sampler, self._space, self._defaults = sampler, space, defaults
+        self._random = RandomSampler(seed=seed)
+        self._drawn: tuple[int, dict[str, Any]] | None = None
+
+    def reseed_rng(self) -> None:
+        self._sampler.reseed_rng()
+        self._random.reseed_rng()
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Nothing: each setting is looked up when it is asked for."""
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """The setting's value in the configuration that was drawn for the trial."""
+        if self._drawn is None or self._drawn[0] != trial.number:
+            self._drawn = trial.number, self._draw(study, trial)
+        return self._drawn[1][param_name]
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._sampler.before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self._sampler.after_trial(study, trial, state, values)
+
+    def _draw(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
+        others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
+        tried = [each.params or each.system_attrs.get(_FIXED, {}) for each in others]
+        near = NEAR * min(1.0, MANY / max(1, len(tried)))
+        drawn: dict[str, Any] = {}
+        for sampler in [self._sampler] * DRAWS + [self._random] * AT_RANDOM:
+            draw: Any = _Draw(sampler, study, trial)
+            drawn = suggest(draw, self._space, self._defaults)
+            if not any(self._as_good_as(drawn, each, near) for each in tried):
+                break
+        return drawn
+
+    def _as_good_as(self, one: Mapping[str, Any], other: Mapping[str, Any], near: float) -> bool:
+        return one.keys() == other.keys() and all(
+            self._space.parameters[key].distance(one[key], other[key]) <= near for key in one
+        )
+
+
+class _Draw:
+    """What Optuna's trial does when it is asked for a value, without writing it down."""
+
+    def __init__(self, sampler: BaseSampler, study: Study, trial: FrozenTrial) -> None:
+        self._sampler, self._study, self._trial = sampler, study, trial
+        space = sampler.infer_relative_search_space(study, trial)
+        self._known = sampler.sample_relative(study, trial, space) | trial.system_attrs.get(_FIXED, {})
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> Any:
+        return self._value(name, FloatDistribution(low, high, log=log))
+
+    def suggest_int(self, name: str, low: int, high: int) -> Any:
+        return self._value(name, IntDistribution(low, high))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._value(name, CategoricalDistribution(choices))
+
+    def _value(self, name: str, distribution: BaseDistribution) -> Any:
+        if name in self._known:
+            return self._known[name]
+        if distribution.single():  # samplers are not asked for these
+            return _only(distribution)
+        return self._sampler.sample_independent(self._study, self._trial, name, distribution)
+
+
+def _only(distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[0]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return distribution.low
