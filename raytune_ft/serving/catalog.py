@@ -180,7 +180,7 @@ class Catalog:
         if found.merged:
             if f"{found.adapter}@{found.version}" in self.merged:
                 return None
-            return f"it is a merged model without an engine here; start the endpoint with merged {found.adapter}"
+            return f"it is a model of its own without an engine here; start the endpoint with merged {found.adapter}"
         if found.lora_rank > self.max_lora_rank:
             return f"its rank {found.lora_rank} is above max_lora_rank {self.max_lora_rank}; start the endpoint anew"
         return None

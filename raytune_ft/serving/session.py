@@ -77,7 +77,7 @@ def served(
         own = {API_KEY_VARIABLE: api_key}
     catalog = build_catalog(args)  # refuses what can't be served before anything is started
     for reference in catalog.without_engine():
-        log(f"{reference} is a merged model; --merged {reference} starts an engine for it")
+        log(f"{reference} is a model of its own; --merged {reference} starts an engine for it")
     for reference in catalog.merged:
         catalog.load_path(f"{catalog.base}:{reference}")  # proves its files
     port = _free_port(args.host, args.port)

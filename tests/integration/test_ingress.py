@@ -433,4 +433,4 @@ def test_a_dead_engine_turns_only_its_own_requests_away(
 def test_a_merged_version_without_an_engine_is_told_to_be_one(serve: Any, merged_engine: StubEngine) -> None:
     answer = ask(serve(), "base:movies@challenger")
     assert answer.status_code == 404
-    assert "is a merged model without an engine here" in answer.json()["error"]["message"]
+    assert "is a model of its own without an engine here" in answer.json()["error"]["message"]

@@ -39,7 +39,7 @@ def test_without_an_engine_it_is_not_served_and_the_reason_is_told(base: Path, r
     catalog = catalog_of(base, registry)
     assert [model.id for model in catalog.listed()] == ["base", "base:movies@1"]
     for model in ("base:movies", "base:movies@2"):
-        with pytest.raises(UnknownModelError, match="is a merged model without an engine here"):
+        with pytest.raises(UnknownModelError, match="is a model of its own without an engine here"):
             catalog.concrete(model)
     assert catalog.without_engine() == ["movies@2"]
     assert catalog.max_lora_rank == 8, "what is merged needs no slot"
