@@ -144,8 +144,7 @@ class Catalog:
             f"{adapter}@{number}"
             for adapter, versions in (self.view.whole_versions() if self.registry else {}).items()
             for number in sorted(set(self._aliases(adapter).values()) & versions.keys())
-            if versions[number].merged and versions[number].base_sha256 == self.base_sha256
-            if f"{adapter}@{number}" not in self.merged and (not self.adapters or adapter in self.adapters)
+            if not self._foreign(versions[number]) and self._lacks_engine(versions[number])
         ]
 
     def load_path(self, concrete: str) -> Path:
@@ -172,16 +171,22 @@ class Catalog:
         except IntegrityError:
             return {}  # logged where it was read; the versions are still served by number
 
-    def _refusal(self, found: Manifest) -> str | None:
+    def _foreign(self, found: Manifest) -> str | None:
         if self.adapters and found.adapter not in self.adapters:
             return "its adapter is not among those that were asked for"
         if found.base_sha256 != self.base_sha256:
             return f"it was trained on another base ({base_id(found.base_model)})"
-        if found.merged:
-            if f"{found.adapter}@{found.version}" in self.merged:
-                return None
+        return None
+
+    def _lacks_engine(self, found: Manifest) -> bool:
+        return found.merged and f"{found.adapter}@{found.version}" not in self.merged
+
+    def _refusal(self, found: Manifest) -> str | None:
+        if reason := self._foreign(found):
+            return reason
+        if self._lacks_engine(found):
             return f"it is a model of its own without an engine here; start the endpoint with merged {found.adapter}"
-        if found.lora_rank > self.max_lora_rank:
+        if not found.merged and found.lora_rank > self.max_lora_rank:
             return f"its rank {found.lora_rank} is above max_lora_rank {self.max_lora_rank}; start the endpoint anew"
         return None
 
