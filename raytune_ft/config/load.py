@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from raytune_ft.config.shipped import find
 from raytune_ft.config.yaml import Document, read_yaml
 from raytune_ft.errors import InputError
 
+_METHOD = "method.type"
 PER_TRIAL = ("train", "method", "resources", "seed")
 """What each trial reads anew; data is tokenised once per study, and the rest belongs to the study."""
 
@@ -73,6 +74,7 @@ def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Place
     if experiment.search is None:
         return
     space = experiment.search.space
+    _check_methods(space, place)
     path: KeyPath
     for key in space.parameters:
         if key.partition(".")[0] in Experiment.model_fields and key.partition(".")[0] not in PER_TRIAL:
@@ -92,7 +94,6 @@ def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Place
         for key, parameter in space.parameters.items()
         for value in parameter.extremes()
     ]
-    candidates += _of_each_method(space, values)
     candidates += [(("search", "space", "start_from", index), start) for index, start in enumerate(space.start_from)]
     for path, settings in candidates:
         try:
@@ -103,13 +104,16 @@ def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Place
             raise input_error(error, Experiment, always(place(path))) from None
 
 
-def _of_each_method(space: SearchSpace, values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
-    """For each method that the space chooses from, each setting that it would be given beside it."""
-    method = "method.type"
-    for value in space.parameters[method].extremes() if method in space.parameters else ():
-        for key, parameter in space.parameters.items():
-            if key.startswith("method.") and key != method and space.applies(key, {method: value}, values):
-                yield ("search", "space", "parameters", key), {method: value, key: parameter.extremes()[0]}
+def _check_methods(space: SearchSpace, place: _Places) -> None:
+    """Where the method is searched, its settings have to say which one they belong to."""
+    for key, parameter in space.parameters.items():
+        path: KeyPath = ("search", "space", "parameters", key)
+        if key in PER_TRIAL and key != "seed":
+            raise InputError(place(path), f"{key} is a section, which can't be searched", "search its settings")
+        searched = _METHOD in space.parameters and key.startswith("method.") and key != _METHOD
+        if searched and _METHOD not in (parameter.when or {}):
+            what = f"{key} belongs to one method, and {_METHOD} is searched"
+            raise InputError(place(path), what, f"add when: {{{_METHOD}: lora}}")
 
 
 class _Places:

@@ -165,6 +165,11 @@ def check_portfolio(experiment: Experiment, values: Mapping[str, Any], place: Pl
     if not known & search.space.parameters.keys():
         what = f"the portfolio knows {', '.join(sorted(known))}, none of which the space searches"
         raise InputError(where, what, "give another portfolio, or search those settings")
+    own, space = experiment.model_dump(mode="json"), search.space.parameters
+    foreign = {key for key in known if key.startswith("method.") and value_at(own, key) is None}
+    if foreign and not foreign & space.keys():
+        what = f"the portfolio sets {', '.join(sorted(foreign))}, which method {experiment.method.type} does not have"
+        raise InputError(where, what, "its rates are for another method; leave it out, or build one of your own")
     for configuration in first_configurations(search, values)[len(search.space.start_from) :]:
         try:
             Experiment.model_validate(with_settings(values, configuration))

@@ -43,16 +43,18 @@ def input_error(error: ValidationError, model: type[BaseModel], place: Place) ->
 
 def _line(problem: Any, model: type[BaseModel], place: Place) -> tuple[str, str, str]:
     path = _key_path(model, problem["loc"])
+    if problem["type"] == "extra_forbidden" and path[-1:] != problem["loc"][-1:]:  # it is called like a type
+        path = (*path, problem["loc"][-1])
     dotted = ".".join(str(part) for part in path)
     where = ": ".join(part for part in (place(path), dotted) if part)
     match problem["type"]:
         case "extra_forbidden":
             near, known = _meant(problem, model), ", ".join(known_keys(model, path[:-1]))
-            if near and near[-1] == path[-1]:
-                others = [tag for each in _at(model, path[:-1]) if (tag := _has(each, path[-1]))]
-                section = ".".join(str(part) for part in path[:-1])
-                remedy = f"remove it; in a space, add when: {{{section}.type: {others[0]}}}"
-                return where, f"no setting of type {problem['loc'][-2]}", remedy
+            others = [tag for each in _at(model, path[:-1]) if (tag := _has(each, path[-1]))]
+            if others:
+                in_space = f", or in a space give it when: {{method.type: {others[0]}}}" if path[0] == "method" else ""
+                remedy = f"remove it{in_space}"
+                return where, f"is no setting of type {problem['loc'][-2]} but of {others[0]}", remedy
             return where, "unknown key", f"did you mean {near[-1]}?" if near else f"known keys: {known}"
         case "missing":
             return where, "missing", "add it"
@@ -80,7 +82,7 @@ def _line(problem: Any, model: type[BaseModel], place: Place) -> tuple[str, str,
 
 def _meant(problem: Any, model: type[BaseModel]) -> KeyPath | None:
     """The known key that an unknown one resembles."""
-    *parent, key = _key_path(model, problem["loc"])
+    *parent, key = *_key_path(model, problem["loc"][:-1]), problem["loc"][-1]
     near = difflib.get_close_matches(str(key), known_keys(model, tuple(parent)), n=1, cutoff=0.5)
     return (*parent, near[0]) if near else None
 

@@ -35,7 +35,7 @@ resources:
   workers: 1                     # Ray Train workers of one trial
   cpus_per_worker: 1
   gpus_per_worker: 0             # 1 on a GPU machine
-  strategy: {{type: ddp}}          # or {{type: deepspeed, zero_stage: 2}}
+  strategy: {strategy}
 search:
 {search}  scheduler: {{type: asha, grace_period: 40, reduction_factor: 3}}
   trials: 16
@@ -70,11 +70,13 @@ _SHIPPED = """\
   space: search_spaces/%s_sft_%s.yaml   # its ranges are for models of this size; or write one here
   algorithm: {type: tpe, seed: 0}
 """
+_WHOLE = "{type: ddp}          # or {type: deepspeed, zero_stage: %d}, which shards what each worker holds"
+_SHARDED = "{type: deepspeed, zero_stage: 3}   # the workers share weights, gradients and optimizer; take several"
 _FULL = "method: {type: full}           # all weights move; the winner is a model of its own"
 _INLINE_FULL = """\
   space:                         # inline, or a file of search_spaces/; keys are paths into this file
     parameters:
-      train.learning_rate: {loguniform: [2.0e-6, 2.0e-4]}   # a tenth of LoRA's
+      train.learning_rate: {loguniform: [5.0e-6, 2.0e-4]}   # a tenth of LoRA's
       train.per_device_train_batch_size: {choice: [4, 8, 16]}
     start_from:
       - {train.learning_rate: 2.0e-5, train.per_device_train_batch_size: 8}
@@ -110,6 +112,7 @@ def write_starter(
             train=dump_text(str(train)),
             test=held_out,
             format=_format_of(train),
+            strategy=_SHARDED if full and size in ("7b_8b", "13b_70b") else _WHOLE % (3 if full else 2),
             method=_FULL if full else lora,
             search=_SEARCHES.get((method, size), _SHIPPED % (method, size)),
         ),

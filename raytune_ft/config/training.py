@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Literal
 
@@ -56,9 +57,11 @@ class Full(Strict):
 
 
 def _lora_unless_said(value: Any) -> Any:
-    if isinstance(value, str):
-        raise ValueError(f"{value!r} is not a section; write method: {{type: {value}}}")
-    return {"type": "lora", **value} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {"type": "lora", **value}
+    if isinstance(value, Lora | Full):
+        return value
+    raise ValueError(f"{json.dumps(value)} is not a section; write method: {{type: lora}}, or full")
 
 
 Method = Annotated[Annotated[Lora | Full, Field(discriminator="type")], BeforeValidator(_lora_unless_said)]
@@ -68,7 +71,7 @@ class Train(Strict):
     """Optimisation, by the names that transformers' TrainingArguments give."""
 
     learning_rate: StrictFloat = Field(2e-4, gt=0.0, le=10.0)
-    """Peak learning rate of AdamW."""
+    """Peak learning rate of AdamW; with `method: {type: full}` 2e-5 by default."""
     per_device_train_batch_size: StrictInt = Field(8, ge=1)
     """Rows of one worker's forward pass."""
     gradient_accumulation_steps: StrictInt = Field(1, ge=1)
@@ -91,7 +94,7 @@ class Train(Strict):
     max_grad_norm: StrictFloat = Field(1.0, gt=0.0)
     """Gradients are clipped to this norm."""
     bf16: bool = True
-    """Base weights and matrix products in bfloat16; what moves, and its optimizer, stays float32."""
+    """Base weights and matrix products in bfloat16; what moves, or DeepSpeed's copy of it, stays float32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"

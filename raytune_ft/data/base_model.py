@@ -56,7 +56,7 @@ def check_base_model(experiment: Experiment) -> None:
                     "read that code and set trust_remote_code: true, or remove auto_map if transformers has the model"
                 )
                 raise InputError("base_model", f"{name} asks to run its own Python code (auto_map in {file})", remedy)
-    if "quantization_config" in config and _may_be_full(experiment):
+    if config.get("quantization_config") and _may_be_full(experiment):
         remedy = "use method: {type: lora}, or the model before it was quantized"
         raise InputError("method.type", f"full can't move the weights of {name}, which are quantized", remedy)
     if not any(file in files for file in _VOCABULARIES):

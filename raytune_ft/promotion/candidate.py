@@ -15,7 +15,7 @@ from raytune_ft.promotion.gates import Verdict
 from raytune_ft.registry.adapter import AdapterFacts, check_adapter, check_mergeable
 from raytune_ft.registry.base import base_id, base_sha256
 from raytune_ft.registry.whole_model import check_model
-from raytune_ft.training.tuned import is_adapter, tuned_files, tuned_sha256
+from raytune_ft.training.tuned import tuned_sha256
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def read_candidate(run: RunDirectory, merge: bool = False) -> tuple[Candidate, l
     experiment = load_experiment(run.experiment)
     source = _winner_directory(run, winner)
     how = "always" if merge else experiment.promotion.merge
-    facts = _check(source, experiment.base_model, may_be_merged=how != "never")
+    method = winner.get("parameters", {}).get("method.type") or experiment.method.type
+    facts = _check(source, experiment.base_model, method, may_be_merged=how != "never")
     merged = how == "always" or facts.unserved is not None or facts.full
     if base_id(str(winner["base_model"])) != base_id(experiment.base_model):
         raise RaytuneError(
@@ -82,8 +83,8 @@ def read_candidate(run: RunDirectory, merge: bool = False) -> tuple[Candidate, l
     return Candidate(run, experiment, winner, evaluation, data, source, facts, merged, digest), verdicts
 
 
-def _check(source: Path, base_model: str, *, may_be_merged: bool) -> AdapterFacts:
-    if not is_adapter(source) and tuned_files(source):
+def _check(source: Path, base_model: str, method: str, *, may_be_merged: bool) -> AdapterFacts:
+    if method == "full":
         return check_model(source, base_model)
     return (check_mergeable if may_be_merged else check_adapter)(source, base_model)
 

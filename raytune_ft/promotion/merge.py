@@ -36,23 +36,21 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
     The weights have the type that the run computed in. Tokenizer and chat template are the base's, byte for byte.
 
     Raises:
-        ValueError: A weight is not finite.
+        ValueError: A weight is missing or not finite.
     """
-    from transformers import AutoConfig
-
     run, target = RunDirectory(Path(spec["run"])), Path(spec["target"])
     experiment = with_parameters(load_experiment(run.experiment), read_json(run.winner)["parameters"])
-    source, trusted = base_directory(experiment.base_model), experiment.trust_remote_code
+    source = base_directory(experiment.base_model)
     model = load_tuned(experiment, Path(spec["winner"]))
     if is_adapter(Path(spec["winner"])):
         model = model.merge_and_unload(safe_merge=True)
     elif bad := [name for name, weight in model.named_parameters() if not weight.isfinite().all()]:
         raise ValueError(f"{bad[0]} is not finite")
-    model.config = AutoConfig.from_pretrained(source, trust_remote_code=trusted)  # without what training set
+    model.config.use_cache = True  # off was training's setting, and none of the model's
     model.config.name_or_path = ""  # a directory of this machine
     model.save_pretrained(target)
     kept = [source / name for name in _KEPT if (source / name).is_file()]
-    kept += source.glob("*.py") if trusted else []
+    kept += source.glob("*.py") if experiment.trust_remote_code else []
     for path in kept:
         shutil.copyfile(path, target / path.name)  # a link of the hub's cache becomes a file
     return {}

@@ -15,15 +15,17 @@ _TIED = "lm_head.weight"  # saved or not, where it is the embeddings' own tensor
 
 
 def check_model(directory: Path, base_model: str) -> AdapterFacts:
-    """Proves that `directory` can be served instead of `base_model`, from JSON and safetensors headers alone.
+    """Proves that `directory` holds tensors of the shapes of `base_model`, from JSON and safetensors headers alone.
+
+    Whether it has all that the model needs shows when it is loaded (`load_base`): a base's files may hold more.
 
     Raises:
         IntegrityError: A file is missing, truncated or not safetensors.
-        RaytuneError: Its tensors are not those of the base.
+        RaytuneError: Its tensors are not the base's.
     """
     files = tuned_files(directory)
     if not files:
-        raise IntegrityError(f"{directory}: holds no adapter and no model as safetensors; make the checkpoint again")
+        raise IntegrityError(f"{directory}: holds no model.safetensors; make the checkpoint again")
     if not (directory / "config.json").is_file():
         raise IntegrityError(f"{directory}: holds no config.json; make the checkpoint again")
     _check_tensors(directory, base_model, _tensors(files), _tensors(weight_files(base_directory(base_model))))
@@ -37,12 +39,12 @@ def _tensors(files: list[Path]) -> dict[str, TensorInfo]:
 def _check_tensors(
     directory: Path, base_model: str, tensors: Mapping[str, TensorInfo], base: Mapping[str, TensorInfo]
 ) -> None:
-    if not tensors.keys() & base.keys():
-        return  # transformers renames all of them on loading
-    if missing := sorted(base.keys() - tensors.keys() - {_TIED}):
-        raise IntegrityError(f"{directory}: {missing[0]} is missing; make the checkpoint again")
-    for name in sorted(tensors.keys() - {_TIED}):
-        if name not in base or tensors[name].shape != base[name].shape:
-            own = list(tensors[name].shape)
-            theirs = list(base[name].shape) if name in base else "not there"
+    if not tensors:
+        raise IntegrityError(f"{directory}: holds no tensors; make the checkpoint again")
+    known = tensors.keys() & base.keys()  # none where transformers renames all of them on loading
+    for name in sorted(known):
+        if tensors[name].shape != base[name].shape:
+            own, theirs = list(tensors[name].shape), list(base[name].shape)
             raise RaytuneError(f"{directory}: {name} is {own}, in {base_model} {theirs}; it is of another base")
+    if known and (others := sorted(tensors.keys() - known - {_TIED})):
+        raise RaytuneError(f"{directory}: {base_model} has no {others[0]}; it is of another base")

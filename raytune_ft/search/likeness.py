@@ -12,8 +12,9 @@ from raytune_ft.config.overrides import value_at
 from raytune_ft.config.search import Search
 from raytune_ft.search.earlier import EarlierStudy
 
-_STEPS = "train.max_steps"
+_METHOD, _STEPS = "method.type", "train.max_steps"
 _OTHER = 0.5
+_NOTHING = 0.0  # its settings are others, and its best learning rate too, by ten times
 _SETTINGS = 0.75
 _ASIDE = (_STEPS, "train.eval_steps")
 
@@ -37,8 +38,9 @@ class Likeness:
 
 
 def likeness(earlier: EarlierStudy, experiment: Experiment, search: Search, base: str, fingerprint: str) -> Likeness:
-    """Half for another base model, for other data and for another objective; for another length of trials what is short
-    in the long one, but half at least; three quarters where other settings that are not searched differ.
+    """Nothing for another method; half for another base model, for other data and for another objective; for another
+    length of trials what is short in the long one, but half at least; three quarters where other settings that are not
+    searched differ.
 
     Args:
         earlier: The study to learn from.
@@ -61,13 +63,10 @@ def likeness(earlier: EarlierStudy, experiment: Experiment, search: Search, base
         factors[f"{steps[0]} steps instead of {steps[1]}"] = (
             max(_OTHER, min(steps) / max(steps)) if all(steps) else _OTHER
         )
-    another = (value_at(earlier.experiment, "method.type") or "lora") != own["method"]["type"]
-    if another := another and "method.type" not in searched:  # whose best learning rate is another, by ten times
-        factors["another method"] = _OTHER
-    aside = ("method.", *_ASIDE) if another else _ASIDE
-    changed = sorted(
-        key for key in _changed(earlier.experiment, own) if key not in searched and not key.startswith(aside)
-    )
+    method = value_at(earlier.experiment, _METHOD)
+    if _METHOD not in searched and method not in (None, own["method"]["type"]):
+        factors["another method"] = _NOTHING
+    changed = sorted(key for key in _changed(earlier.experiment, own) if key not in searched and key not in _ASIDE)
     if changed:
         shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         factors[f"other {shown}"] = _SETTINGS

@@ -21,6 +21,7 @@ from raytune_ft.search.progress import Progress
 from raytune_ft.search.resume import check_same_experiment, only_driver
 from raytune_ft.search.study import trial_name
 from raytune_ft.search.sweep import SweepResult
+from raytune_ft.training.ended import drop_optimizer
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.spec import TrialSpec
 
@@ -70,6 +71,7 @@ def _train(experiment: Experiment, run: RunDirectory, progress: Progress, resume
                 outcome = run_on_lane(spec, runner, run, partial(progress.reported, spec.trial_id))
             else:
                 outcome = run_isolated(spec, [_forward_to(progress, spec.trial_id)])
+                drop_optimizer(trial)
             progress.ended(spec.trial_id, str(outcome.kind), outcome.reason, outcome.value)
     if outcome.kind is not OutcomeKind.completed:
         raise RaytuneError(f"{trial.root}: {outcome.kind}: {outcome.reason}")

@@ -1,4 +1,5 @@
-"""A sampler that tries nothing twice: training is deterministic, so a configuration's second trial teaches nothing."""
+"""A sampler that tries nothing twice: training is deterministic, so a configuration's second trial teaches nothing, and
+that of nearly the same one little."""
 
 from __future__ import annotations
 
@@ -11,16 +12,19 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from raytune_ft.config.search import SearchSpace
+from raytune_ft.search.attributes import OUTCOME_ATTRIBUTE
 from raytune_ft.search.space import suggest
+from raytune_ft.training.outcome import OutcomeKind
 
-NEAR = 0.1
-"""Two numbers closer than this share of their range, in its own scale, are as good as equal: a factor of 1.5 from 1e-4
-to 5e-3. Once there are more than `MANY` trials the share shrinks with their number."""
-MANY = 32
+NEAR = 0.02
+"""Two numbers closer than this share of their range, in its own scale, are nearly the same: a factor of 1.08 from 1e-4
+to 5e-3. A larger one would keep a search of one or two settings from where it is best."""
+MANY = 16
+"""Beyond so many trials the share shrinks with their number."""
 DRAWS = 16
-"""So often the sampler is asked, and then chance, which is quicker; then a repetition is taken, as there may be nothing
-else."""
+"""So often the sampler is asked."""
 AT_RANDOM = 64
+"""So often chance is, where all that the sampler proposed is what the study holds; then there may be nothing else."""
 _FIXED = "fixed_params"  # Optuna's name for what an enqueued trial was given
 
 
@@ -36,7 +40,7 @@ class Untried(BaseSampler):
 
     def __init__(self, sampler: BaseSampler, space: SearchSpace, defaults: Mapping[str, Any], seed: int) -> None:
         self._sampler, self._space, self._defaults = sampler, space, defaults
-        self._random = RandomSampler(seed=seed)
+        self._random = RandomSampler(seed=seed + 1)  # by its own seed TPE begins with the same draws
         self._drawn: tuple[int, dict[str, Any]] | None = None
 
     def reseed_rng(self) -> None:
@@ -68,21 +72,31 @@ class Untried(BaseSampler):
         self._sampler.after_trial(study, trial, state, values)
 
     def _draw(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
-        others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
-        tried = [each.params or each.system_attrs.get(_FIXED, {}) for each in others]
+        tried = [_tried(each) for each in study.get_trials(deepcopy=False) if each.number != trial.number]
         near = NEAR * min(1.0, MANY / max(1, len(tried)))
-        drawn: dict[str, Any] = {}
+        new = drawn = None
         for sampler in [self._sampler] * DRAWS + [self._random] * AT_RANDOM:
+            if sampler is self._random and new is not None:
+                return new
             draw: Any = _Draw(sampler, study, trial)
             drawn = suggest(draw, self._space, self._defaults)
-            if not any(self._as_good_as(drawn, each, near) for each in tried):
-                break
-        return drawn
+            if not any(self._like(drawn, each, near) for each in tried):
+                return drawn
+            new = new or (None if drawn in tried else drawn)
+        return new or drawn or {}
 
-    def _as_good_as(self, one: Mapping[str, Any], other: Mapping[str, Any], near: float) -> bool:
+    def _like(self, one: Mapping[str, Any], other: Mapping[str, Any], near: float) -> bool:
         return one.keys() == other.keys() and all(
-            self._space.parameters[key].distance(one[key], other[key]) <= near for key in one
+            one[key] == other[key] or self._space.parameters[key].distance(one[key], other[key]) < near for key in one
         )
+
+
+def _tried(trial: FrozenTrial) -> Mapping[str, Any]:
+    """Its configuration, nothing where it failed for a reason of its own."""
+    if trial.user_attrs.get(OUTCOME_ATTRIBUTE) == OutcomeKind.failed:
+        return {}
+    given: dict[str, Any] = trial.system_attrs.get(_FIXED, {})
+    return trial.params or given
 
 
 class _Draw:
@@ -91,7 +105,8 @@ class _Draw:
     def __init__(self, sampler: BaseSampler, study: Study, trial: FrozenTrial) -> None:
         self._sampler, self._study, self._trial = sampler, study, trial
         space = sampler.infer_relative_search_space(study, trial)
-        self._known = sampler.sample_relative(study, trial, space) | trial.system_attrs.get(_FIXED, {})
+        relative = sampler.sample_relative(study, trial, space)
+        self._known = relative | trial.system_attrs.get(_FIXED, {}) | trial.params  # begun by a driver that was killed
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> Any:
         return self._value(name, FloatDistribution(low, high, log=log))

@@ -14,19 +14,27 @@ def load_base(experiment: Experiment, attn_implementation: str | None = None, *,
         experiment: Names the base, its precision and attention.
         attn_implementation: Instead of the experiment's.
         moves: The weights are what an optimizer steps on, so they are float32 in any case.
+
+    Raises:
+        ValueError: The files lack weights of the model, which transformers would draw at random.
     """
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(
+    load: Any = AutoModelForCausalLM.from_pretrained  # typed for a model alone
+    model, loaded = load(
         experiment.base_model,
         dtype=torch.bfloat16 if experiment.train.bf16 and not moves else torch.float32,
         attn_implementation=attn_implementation or experiment.train.attn_implementation,
         trust_remote_code=experiment.trust_remote_code,
         use_safetensors=True,
+        output_loading_info=True,
     )
+    if missing := sorted(loaded["missing_keys"]):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ValueError(f"{experiment.base_model}: the files lack {missing[0]}{more}; copy them again")
     model.config.use_cache = False
     return model
 

@@ -21,7 +21,8 @@ def is_adapter(directory: Path) -> bool:
 
 def tuned_files(directory: Path) -> list[Path]:
     """The files of the weights, sorted by name; those that are there."""
-    return sorted(directory.glob(WEIGHTS if is_adapter(directory) else "model*.safetensors"))
+    found = directory.glob(WEIGHTS if is_adapter(directory) else "model*.safetensors")
+    return sorted(path for path in found if path.is_file())
 
 
 def tuned_mib(directory: Path) -> float | None:

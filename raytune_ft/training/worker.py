@@ -9,7 +9,7 @@ from typing import Any
 
 import ray.train
 
-from raytune_ft.config.training import Full, Lora
+from raytune_ft.config.training import DeepSpeed, Full, Lora
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.paths import checkpoint_name, read_json
@@ -110,7 +110,7 @@ def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback) -> Any:
     from trl.trainer.sft_trainer import SFTTrainer
 
     experiment = spec.experiment
-    train, method = experiment.train, experiment.method
+    train, method, strategy = experiment.train, experiment.method, experiment.resources.strategy
     wsd = {"num_decay_steps": decay_steps(train)} if train.lr_scheduler_type == "warmup_stable_decay" else {}
     set_seed(experiment.seed)  # TRL makes the adapter before its trainer takes the seed
     arguments = SFTConfig(
@@ -146,7 +146,7 @@ def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback) -> Any:
     )
     data = open_prepared(spec.data)
     trainer = SFTTrainer(
-        model=load_base(experiment, moves=isinstance(method, Full)),
+        model=load_base(experiment, moves=isinstance(method, Full) and not isinstance(strategy, DeepSpeed)),
         args=arguments,
         train_dataset=load_from_disk(data.split("train")),
         eval_dataset=load_from_disk(data.split("validation")),

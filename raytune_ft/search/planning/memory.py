@@ -10,7 +10,7 @@ from pathlib import Path
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.target_modules import names
-from raytune_ft.config.training import DeepSpeed, Isolated, Lane
+from raytune_ft.config.training import DeepSpeed, Isolated, Lane, Lora
 from raytune_ft.data.base_model import local_files, model_config
 from raytune_ft.data.safetensors_header import TensorInfo, read_header
 from raytune_ft.errors import InputError, IntegrityError
@@ -97,18 +97,20 @@ def worker_memory(experiment: Experiment, runner: Lane | Isolated) -> WorkerMemo
 
 
 def _of_a_full_one(experiment: Experiment, weights: int) -> WorkerMemory:
-    """Of isolated workers: with DDP the weights are float32 and cast for each product, DeepSpeed steps on a copy."""
+    """Of isolated workers: with DDP the weights are float32 and cast for each product, and buckets hold their gradients
+    once more; DeepSpeed steps on a copy."""
     strategy, workers = experiment.resources.strategy, experiment.resources.workers
     zero = strategy.zero_stage if isinstance(strategy, DeepSpeed) else 0
     half = experiment.train.bf16
     held = (2 if half and zero else 4) * weights
+    gradients = 2 * held if not zero and workers > 1 else held
     return WorkerMemory(
         base_bytes=-(-held // workers) if zero == 3 else held,
         base_shared=False,
         full=True,
         adapter_parameters=weights,
         adapter_bytes=2 * weights if half and not zero else 0,
-        gradient_bytes=-(-held // (workers if zero >= 2 else 1)),
+        gradient_bytes=-(-gradients // (workers if zero >= 2 else 1)),
         optimizer_bytes=-(-(ADAM_BYTES + (OWN_COPY_BYTES if zero else 0)) * weights // (workers if zero else 1)),
         optimizer_on_host=isinstance(strategy, DeepSpeed) and strategy.offload_optimizer,
     )
@@ -137,8 +139,9 @@ def _meant(module: str, target_modules: str | Collection[str]) -> bool:
 
 
 def _largest_adapter(experiment: Experiment, tensors: Mapping[str, TensorInfo]) -> int:
-    rank = max(choices(experiment, "method.r"))
-    return max(lora_parameters(tensors, rank, targets) for targets in choices(experiment, "method.target_modules"))
+    rank = max(each or Lora().r for each in choices(experiment, "method.r"))
+    targets = [each or Lora().target_modules for each in choices(experiment, "method.target_modules")]
+    return max(lora_parameters(tensors, rank, each) for each in targets)
 
 
 def _weight_files(directory: Path) -> list[Path]:
@@ -149,4 +152,4 @@ def _weight_files(directory: Path) -> list[Path]:
     if index.is_file():
         shards = [directory / name for name in sorted(set(read_json(index)["weight_map"].values()))]
         return shards if all(shard.is_file() for shard in shards) else []
-    return sorted(directory.glob("*.safetensors"))
+    return sorted(path for path in directory.glob("*.safetensors") if path.is_file())

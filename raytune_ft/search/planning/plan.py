@@ -117,6 +117,7 @@ def plan_sweep(experiment: Experiment) -> Plan:
     speed = expected_speed(experiment, choice.runner, shape, gpu, pass_tokens) if shape else None
     start_s = SECONDS_PER_ISOLATED_START if isinstance(choice.runner, Isolated) else None
     whole = hours(work, expected_paces(speed, at_a_time, start_s)) if speed else None
+    peak = peak_memory(experiment, choice.runner, memory, rows, work, at_a_time)
     held = device_hours(whole, at_a_time, devices_of_group(experiment.resources)) if whole else None
     return Plan(
         experiment=experiment.name,
@@ -137,14 +138,14 @@ def plan_sweep(experiment: Experiment) -> Plan:
         memory=memory,
         work=work,
         groups=at_a_time,
-        peak=peak_memory(experiment, choice.runner, memory, rows, work, at_a_time),
+        peak=peak,
         room=room,
         speed=speed,
         hours=whole,
         device_hours=held,
         cost=cost_of(experiment, held) if held else None,
         budget=_closing(experiment, work.tokens, whole, held),
-        warnings=_warnings(experiment),
+        warnings=(*_warnings(experiment), *_too_large(peak, room)),
     )
 
 
@@ -192,6 +193,16 @@ def _warnings(experiment: Experiment) -> tuple[str, ...]:
     what = f"{decay} to the last step, and trials are compared before it, when those with a high rate still look worse"
     remedy = "use constant_with_warmup or warmup_stable_decay"
     return (f"train.lr_scheduler_type: {' and '.join(decaying)} {what} than they end; {remedy}",)
+
+
+def _too_large(peak: Peak | None, room: Room | None) -> tuple[str, ...]:
+    if peak is None or room is None or peak.whole.low <= room.total:
+        return ()
+    what = f"a worker takes {peak.whole.low:,.0f} MiB at its peak, {room.device} has {room.total:,.0f} MiB"
+    remedy = (
+        "lower train.per_device_train_batch_size, or shard with resources.strategy: {type: deepspeed, zero_stage: 3}"
+    )
+    return (f"memory: {what}; {remedy}, or run it where there is more",)
 
 
 def _samples_per_step(experiment: Experiment) -> Bounds:

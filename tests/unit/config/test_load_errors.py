@@ -71,7 +71,7 @@ def test_a_missing_key_is_named_with_the_line_of_its_section(problem, change, li
         ),
         (
             ("method: {type: lora, r: 8}", "method: lora"),
-            "experiment.yaml:7: method: 'lora' is not a section; write method: {type: lora}",
+            'experiment.yaml:7: method: "lora" is not a section; write method: {type: lora}',
         ),
     ],
 )

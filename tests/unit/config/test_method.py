@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import with_parameters
 from raytune_ft.config.training import Full, Lora
 
@@ -36,13 +37,52 @@ def test_a_space_over_methods_gives_each_trial_the_settings_of_its_own(load) -> 
     )
 
 
-@pytest.mark.parametrize(
-    ("changes", "parameters"),
-    [((), (TYPES, f"{RANKS}}}")), (((METHOD, "method: {type: full}"),), (RATE, f"{RANKS}}}"))],
-)
-def test_a_setting_that_a_trials_method_would_not_have_is_refused_with_what_to_add(
-    problem, changes: tuple[tuple[str, str], ...], parameters: tuple[str, str]
-) -> None:
-    assert problem(*changes, space=space(*parameters)) == (
-        "space.yaml:3: method.r: no setting of type full; remove it; in a space, add when: {method.type: lora}"
+def test_a_setting_of_another_method_is_refused_with_what_to_do(problem) -> None:
+    wrong = problem((METHOD, "method: {type: full}"), space=space(RATE, f"{RANKS}}}"))
+    assert wrong == (
+        "space.yaml:3: method.r: is no setting of type full but of lora; "
+        "remove it, or in a space give it when: {method.type: lora}"
     )
+
+
+@pytest.mark.parametrize("condition", ["", ", when: {train.bf16: true}", ", when: {method.alpha: 16}"])
+def test_where_the_method_is_searched_its_settings_say_whose_they_are(problem, condition: str) -> None:
+    wrong = problem(space=space(TYPES, f"{RANKS}{condition}}}"))
+    assert wrong == (
+        "space.yaml:3: method.r belongs to one method, and method.type is searched; add when: {method.type: lora}"
+    )
+
+
+def test_a_section_cant_be_searched(problem) -> None:
+    wrong = problem(space=space("method: {choice: [{type: lora}, {type: full}]}"))
+    assert wrong == "space.yaml:2: method is a section, which can't be searched; search its settings"
+
+
+@pytest.mark.parametrize(
+    ("method", "line"),
+    [
+        ("method: full", 'method: "full" is not a section; write method: {type: lora}, or full'),
+        ("method: [full]", 'method: ["full"] is not a section; write method: {type: lora}, or full'),
+        ("method: null", "method: null is not a section; write method: {type: lora}, or full"),
+        ("method: {lora: {r: 8}}", "method.lora: unknown key; "),
+        ("method: {type: full, full: 3}", "method.full: unknown key; "),
+    ],
+)
+def test_what_is_no_method_is_told_in_one_line(problem, method: str, line: str) -> None:
+    assert problem((METHOD, method)).startswith(f"experiment.yaml:7: {line}")
+
+
+def test_a_full_fine_tune_has_a_tenth_of_loras_rate_where_none_is_given() -> None:
+    def rate(**changes: object) -> float:
+        values = {"name": "e", "base_model": "b", "data": {"train": "t"}, **changes}
+        return Experiment.model_validate(values).train.learning_rate
+
+    assert rate(method={"type": "full"}) == pytest.approx(rate() / 10)
+    assert rate(method={"type": "full"}, train={"bf16": False}) == pytest.approx(rate() / 10)
+    assert rate(method={"type": "full"}, train={"learning_rate": 3e-4}) == 3e-4
+
+
+def test_a_portfolio_of_lora_says_nothing_about_full_fine_tuning(problem) -> None:
+    algorithm = "algorithm: {type: portfolio, file: search_spaces/portfolios/lora_sft_small.yaml}"
+    wrong = problem((METHOD, "method: {type: full}"), ("algorithm: {type: tpe, seed: 0}", algorithm), space=space(RATE))
+    assert "which method full does not have; its rates are for another method" in wrong

@@ -52,7 +52,7 @@ def test_a_wrong_distribution_is_placed_in_the_space_file(problem, parameter, li
             "method.use_rslora: {choice: [true], when: {method.typ: lora}}",
             "method.typ: unknown key; did you mean type?",
         ),
-        ("method.use_rslora: {choice: [true], when: {method.type: full}}", "no setting of type full"),
+        ("method.use_rslora: {choice: [true], when: {method.type: full}}", "is no setting of type full but of lora"),
     ],
 )
 def test_a_value_that_no_trial_could_run_is_refused_with_its_key(problem, parameter, line) -> None:

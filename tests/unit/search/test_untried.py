@@ -11,6 +11,7 @@ import optuna
 import pytest
 
 from raytune_ft.config.search import Parameter, SearchSpace
+from raytune_ft.search.attributes import OUTCOME_ATTRIBUTE
 from raytune_ft.search.space import suggest
 from raytune_ft.search.untried import NEAR, Untried
 
@@ -63,6 +64,41 @@ def test_rates_keep_a_distance_in_their_own_scale() -> None:
     searched = space({RATE: {"loguniform": [1e-4, 1e-2]}})
     rates = sorted(each[RATE] for each in run(study(searched), searched, 5))
     assert all(high / low > 100**NEAR for low, high in itertools.pairwise(rates))
+
+
+def test_a_search_of_one_setting_still_closes_in_on_the_best() -> None:
+    searched = space({RATE: {"loguniform": [1e-4, 1e-2]}})
+    found = [each[RATE] for each in run(study(searched), searched, 30)]
+    assert min(found) < 1.1e-4
+    late = sorted(found[15:])
+    assert late[len(late) // 2] < 3e-4, "the model proposes, not chance"
+
+
+def test_what_a_node_that_died_had_may_be_tried_again_and_what_diverged_not() -> None:
+    searched = space({RANK: {"choice": [4, 8]}})
+    again: dict[str, set[int]] = {"failed": set(), "diverged": set()}
+    for outcome, found in again.items():
+        for seed in range(6):
+            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=2)
+            of = optuna.create_study(sampler=Untried(sampler, searched, {}, seed))
+            of.enqueue_trial({RANK: 4})
+            trial = of.ask()
+            suggest(trial, searched, {})
+            trial.set_user_attr(OUTCOME_ATTRIBUTE, outcome)
+            of.tell(trial, state=optuna.trial.TrialState.FAIL)
+            found.add(suggest(of.ask(), searched, {})[RANK])
+    assert again == {"failed": {4, 8}, "diverged": {8}}
+
+
+def test_a_trial_that_was_begun_before_the_driver_was_killed_keeps_what_it_has() -> None:
+    searched = space({KIND: {"choice": ["lora", "full"]}, RANK: {"choice": [4, 8], "when": {KIND: "lora"}}})
+    kinds = optuna.distributions.CategoricalDistribution(["lora", "full"])
+    for seed in range(8):
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=2)
+        of = optuna.create_study(sampler=Untried(sampler, searched, {}, seed))
+        trial = of.ask()
+        trial.storage.set_trial_param(trial._trial_id, KIND, 0, kinds)
+        assert suggest(optuna.Trial(of, trial._trial_id), searched, {})[RANK] in (4, 8)
 
 
 def test_many_trials_may_come_closer_and_are_still_no_repetitions() -> None:

@@ -104,7 +104,7 @@ def test_of_the_same_study_all_trials_are_taken_at_their_own_values(make_experim
         ("same", {"train__max_steps": 15}, 0.5, "15 steps instead of 45"),
         ("same", {"train__max_steps": 60}, 0.75, "60 steps instead of 45"),
         ("same", {"objective": {"type": "sft", "loss_on": "all"}}, 0.5, "another objective"),
-        ("same", {"method__type": "full"}, 0.5, "another method"),
+        ("same", {"method__type": "full"}, 0.0, "another method"),
         ("same", {"train__weight_decay": 0.3, "method__alpha": 99}, 0.75, "other method.alpha, train.weight_decay"),
         ("other", {"base_model": "other", "train__max_steps": 15}, 0.125, "other data"),
         ("same", {"seed": 7, "search__trials": 30}, 1.0, None),
@@ -126,6 +126,8 @@ def test_the_less_alike_a_study_is_the_fewer_of_its_trials_are_taken(
     assert (difference in taken.differences) if difference else not taken.differences
     assert len(taken.trials) == (20 if weight == 1.0 else math.ceil(16 * weight)), "own trials outvote them in the end"
     costs = [trial.costs for trial in taken.trials]
+    if not weight:
+        return
     assert costs == sorted(costs) and costs[0] == (min(valley(each[0][RATE]) for each in twenty()),)
     assert len(costs) == 2 or costs[-1] == (max(valley(each[0][RATE]) for each in twenty()),), "evenly over the ranks"
 

@@ -97,6 +97,10 @@ def test_a_full_fine_tune_moves_float32_weights_with_their_gradient_and_two_mome
     sharded = {"workers": 2, "strategy": {"type": "deepspeed", "zero_stage": 3}}
     third = memory(method={"type": "full"}, train={"bf16": True, "max_steps": 4}, resources=sharded)
     assert (third.base_bytes, third.gradient_bytes, third.optimizer_bytes) == (weights, weights, 6 * weights)
+    pair = memory(method={"type": "full"}, resources={"workers": 2})
+    assert pair.gradient_bytes == 8 * weights  # once more in DDP's buckets
+    back = {"space": {"parameters": {"method.type": {"choice": ["lora"]}}}, "scheduler": {"type": "none"}}
+    assert memory(method={"type": "full"}, search=back).adapter_parameters == 2 * R8  # LoRA's own rank is 16
     searched = {
         "method.type": {"choice": ["lora", "full"]},
         "method.r": {"choice": [4, 8], "when": {"method.type": "lora"}},
