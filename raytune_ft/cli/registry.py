@@ -174,9 +174,9 @@ def _promote_from_canary(adapter: str, registry: Path, as_json: bool) -> None:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    gain = row["gain"]
+    gain, kind = row["gain"], " full" if row["full"] else " merged" if row["merged"] else ""
     return [
-        row["adapter"], f"{row['version']}{' merged' if row['merged'] else ''}", " ".join(row["aliases"]), _share(row),
+        row["adapter"], f"{row['version']}{kind}", " ".join(row["aliases"]), _share(row),
         row["base_model"],
         f"{row['metric']} {gain['mean']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]" if gain else "-",
         _minute(row["created"]),

@@ -124,7 +124,8 @@ class _Places:
 
     def __call__(self, path: KeyPath) -> str:
         dotted = ".".join(str(part) for part in path)
-        if any(dotted == key or dotted.startswith(f"{key}.") for key in self._overridden):
+        # What is wrong with a type is told of its section.
+        if any(key in (dotted, f"{dotted}.type") or dotted.startswith(f"{key}.") for key in self._overridden):
             return "--set"
         if self._space is not None and path[:2] == ("search", "space"):
             return self._space.place(path[2:])

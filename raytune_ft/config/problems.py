@@ -59,8 +59,10 @@ def _line(problem: Any, model: type[BaseModel], place: Place) -> tuple[str, str,
         case "missing":
             return where, "missing", "add it"
         case "union_tag_invalid":
-            expected = problem["ctx"]["expected_tags"].replace("'", "")
-            return where, f"type {problem['ctx']['tag']!r} is unknown", f"use one of: {expected}"
+            expected, tag = problem["ctx"]["expected_tags"].replace("'", ""), str(problem["ctx"]["tag"])
+            meant = difflib.get_close_matches(tag.lower(), expected.split(", "), n=1)
+            remedy = f"use one of: {expected}"
+            return where, f"type {tag!r} is unknown", f"did you mean {meant[0]}? {remedy}" if meant else remedy
         case "union_tag_not_found":
             tags = [str(tag) for each in _at(model, path) if (tag := _tag(each))]
             return where, "has no type", f"add type: {' or '.join(tags)}"

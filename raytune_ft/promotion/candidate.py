@@ -62,6 +62,8 @@ def read_candidate(run: RunDirectory, merge: bool = False) -> tuple[Candidate, l
         RaytuneError: The adapter is of another base, or can't be served.
     """
     winner = _mapping(run.winner, "run the sweep first; a sweep whose trials all failed leaves no winner")
+    if lacks := sorted({"adapter", "base_model", "trial", "step", "data_fingerprint"} - winner.keys()):
+        raise IntegrityError(f"{run.winner}: lacks {lacks[0]}; run the sweep again")
     experiment = load_experiment(run.experiment)
     source = _winner_directory(run, winner)
     how = "always" if merge else experiment.promotion.merge

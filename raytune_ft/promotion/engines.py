@@ -81,7 +81,7 @@ class Engines:
             "greedy": GREEDY_TOKENS,
         }
         ours = self._own_scores() if champion else None  # before an engine starts for them
-        asked = f"asking {gate.rows} held-out rows of transformers, with the run's adapter" if gate else None
+        asked = f"asking {gate.rows} held-out rows of transformers, with the run's winner" if gate else None
         self.say(asked or "starting transformers")
         found = child.run_child(_REFERENCE, spec, _REFERENCE_TIMEOUT_S, self.say, "transformers")
         if champion is not None and ours is not None:

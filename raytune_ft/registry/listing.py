@@ -18,6 +18,7 @@ class ListedVersion:
 
     Attributes:
         merged: A model of its own, which an endpoint gives an engine of its own.
+        full: And of that one all weights were trained.
         traffic: Percent of the requests to the adapter's plain name that it answers.
         by: Whether those are drawn by `request` or by `user`; None where there is no rule.
         shadow: Percent that it is asked besides, out of the clients' sight.
@@ -32,6 +33,7 @@ class ListedVersion:
     created: str
     forced: bool
     merged: bool
+    full: bool
     traffic: int
     by: str | None
     shadow: int
@@ -59,6 +61,7 @@ def list_versions(registry: Registry) -> list[ListedVersion]:
                     created=found.created,
                     forced=found.forced,
                     merged=found.merged,
+                    full=found.full,
                     traffic=sum(map(split.answers, names)),
                     by=rule.by if rule else None,
                     shadow=sum(map(split.is_asked_besides, names)),

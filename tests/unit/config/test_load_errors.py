@@ -84,9 +84,12 @@ def test_a_value_of_the_wrong_type_is_shown_with_what_it_should_be(problem, chan
     [
         (
             ("type: asha", "type: ahsa"),
-            "experiment.yaml:16: search.scheduler: type 'ahsa' is unknown; use one of: ",
+            "experiment.yaml:16: search.scheduler: type 'ahsa' is unknown; did you mean asha? use one of: ",
         ),
-        (("type: tpe", "type: cma"), "experiment.yaml:15: search.algorithm: type 'cma' is unknown; use one of: random"),
+        (
+            ("type: tpe", "type: cma"),
+            "experiment.yaml:15: search.algorithm: type 'cma' is unknown; did you mean cmaes? use one of: random",
+        ),
         (
             ("type: deepspeed", "type: fsdp"),
             "experiment.yaml:12: resources.strategy: type 'fsdp' is unknown; use one",

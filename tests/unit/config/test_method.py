@@ -72,6 +72,13 @@ def test_what_is_no_method_is_told_in_one_line(problem, method: str, line: str) 
     assert problem((METHOD, method)).startswith(f"experiment.yaml:7: {line}")
 
 
+def test_a_misspelled_type_is_told_where_it_was_set(problem) -> None:
+    assert (
+        problem(overrides=("method.type=Full",))
+        == "--set: method: type 'Full' is unknown; did you mean full? use one of: lora, full"
+    )
+
+
 def test_a_full_fine_tune_has_a_tenth_of_loras_rate_where_none_is_given() -> None:
     def rate(**changes: object) -> float:
         values = {"name": "e", "base_model": "b", "data": {"train": "t"}, **changes}

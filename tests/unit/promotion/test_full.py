@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from raytune_ft.cli.app import app
 from raytune_ft.errors import IntegrityError
 from raytune_ft.paths import RunDirectory
 from raytune_ft.promotion.promote import promote
+from raytune_ft.registry.listing import list_versions
 from raytune_ft.registry.manifest import verify
 from raytune_ft.registry.store import Registry
 
@@ -46,6 +49,8 @@ def test_it_is_written_as_a_model_passes_all_gates_and_its_card_says_what_it_is(
     card = (done.path / "README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
     assert front["library_name"] == "transformers" and "base_model:finetune:base-model" in front["tags"]
+    assert [(row.merged, row.full) for row in list_versions(registry)] == [(True, True)]
+    assert "1 full" in CliRunner().invoke(app, ["adapters", "--registry", str(registry.root)]).output
     assert "all its weights fine-tuned" in card and "LoRA" not in card and "alpha" not in card
 
 
@@ -66,3 +71,12 @@ def test_weights_that_were_not_evaluated_are_refused(full: RunDirectory, registr
         promote(full, registry)
     evaluation = json.loads(full.evaluation.read_text())
     assert evaluation["winner"]["adapter_sha256"] and registry.adapters() == []
+
+
+@pytest.mark.parametrize("key", ["adapter", "base_model", "trial"])
+def test_a_winner_file_that_lacks_something_is_told_so(run: RunDirectory, registry: Registry, key: str) -> None:
+    winner = json.loads(run.winner.read_text())
+    del winner[key]
+    run.winner.write_text(json.dumps(winner))
+    with pytest.raises(IntegrityError, match=f"lacks {key}; run the sweep again"):
+        promote(run, registry)
