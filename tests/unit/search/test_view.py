@@ -17,6 +17,7 @@ from raytune_ft.search.samplers import make_sampler
 from raytune_ft.search.seen import Point, Seen, Sight, Source
 from raytune_ft.search.space import suggest
 from raytune_ft.search.study import open_study, record, tell
+from raytune_ft.search.untried import Untried
 from raytune_ft.search.view import ViewingSampler
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -50,8 +51,9 @@ def bad_share(
     """The share of `count` proposals that fail, after eight trials that failed and four that did not."""
     experiment = make_experiment(space=SPACE, algorithm={**algorithm, "seed": seed})
     sampler = make_sampler(experiment.search, experiment, 0)
-    assert isinstance(sampler, ViewingSampler)
-    study = optuna.create_study(sampler=sampler if view else sampler._sampler)
+    viewing = sampler._sampler if isinstance(sampler, Untried) else sampler
+    assert isinstance(viewing, ViewingSampler)
+    study = optuna.create_study(sampler=viewing if view else viewing._sampler)
     draw = random.Random(seed)
     known: list[dict[str, Any]] = []
     while len(known) < 12:
