@@ -109,12 +109,12 @@ def _memory(memory: WorkerMemory | None) -> str:
     if memory is None:
         return "unknown, the base's weights are not on this machine"
     weights = f"({memory.adapter_parameters:,} weights)" if memory.adapter_parameters is not None else ""
-    parts = [f"base {_bytes(memory.base_bytes)}{' (once for the lanes of a node)' if memory.base_shared else ''}"]
     if memory.full:
         parts = [f"model {_bytes(memory.base_bytes)} {weights}"]
         parts += [f"copy in bfloat16 {_bytes(memory.adapter_bytes)}"] if memory.adapter_bytes else []
-    elif weights:
-        parts.append(f"adapter {_bytes(memory.adapter_bytes)} {weights}")
+    else:
+        parts = [f"base {_bytes(memory.base_bytes)}{' (once for the lanes of a node)' if memory.base_shared else ''}"]
+        parts += [f"adapter {_bytes(memory.adapter_bytes)} {weights}"] if weights else []
     if weights:
         parts.append(f"gradient {_bytes(memory.gradient_bytes)}")
         where = " on the host" if memory.optimizer_on_host else ""

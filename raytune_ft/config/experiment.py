@@ -157,6 +157,12 @@ class Experiment(Strict):
         return self
 
     @property
+    def methods(self) -> list[str]:
+        """The methods that its trials may have."""
+        searched = self.search.space.parameters.get("method.type") if self.search else None
+        return searched.extremes() if searched else [self.method.type]
+
+    @property
     def adapter_name(self) -> str:
         return self.registry.adapter or self.name
 

@@ -74,13 +74,16 @@ def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Place
     if experiment.search is None:
         return
     space = experiment.search.space
-    _check_methods(space, place)
     path: KeyPath
     for key in space.parameters:
+        if key in PER_TRIAL and key != "seed":
+            path = ("search", "space", "parameters", key)
+            raise InputError(place(path), f"{key} is a section, which can't be searched", "search its settings")
         if key.partition(".")[0] in Experiment.model_fields and key.partition(".")[0] not in PER_TRIAL:
             path = ("search", "space", "parameters", key)
             what = f"{key} is the same for all trials of a study, so it can't be searched"
             raise InputError(place(path), what, f"search settings of {', '.join(PER_TRIAL)}")
+    _check_methods(space, place)
     for index, start in enumerate(space.start_from):
         for key, value in start.items():
             path = ("search", "space", "start_from", index, key)
@@ -106,12 +109,9 @@ def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Place
 
 def _check_methods(space: SearchSpace, place: _Places) -> None:
     """Where the method is searched, its settings have to say which one they belong to."""
-    for key, parameter in space.parameters.items():
-        path: KeyPath = ("search", "space", "parameters", key)
-        if key in PER_TRIAL and key != "seed":
-            raise InputError(place(path), f"{key} is a section, which can't be searched", "search its settings")
-        searched = _METHOD in space.parameters and key.startswith("method.") and key != _METHOD
-        if searched and _METHOD not in (parameter.when or {}):
+    for key, parameter in space.parameters.items() if _METHOD in space.parameters else ():
+        if key.startswith("method.") and key != _METHOD and _METHOD not in (parameter.when or {}):
+            path: KeyPath = ("search", "space", "parameters", key)
             what = f"{key} belongs to one method, and {_METHOD} is searched"
             raise InputError(place(path), what, f"add when: {{{_METHOD}: lora}}")
 

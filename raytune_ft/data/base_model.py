@@ -56,7 +56,7 @@ def check_base_model(experiment: Experiment) -> None:
                     "read that code and set trust_remote_code: true, or remove auto_map if transformers has the model"
                 )
                 raise InputError("base_model", f"{name} asks to run its own Python code (auto_map in {file})", remedy)
-    if config.get("quantization_config") and _may_be_full(experiment):
+    if config.get("quantization_config") and "full" in experiment.methods:
         remedy = "use method: {type: lora}, or the model before it was quantized"
         raise InputError("method.type", f"full can't move the weights of {name}, which are quantized", remedy)
     if not any(file in files for file in _VOCABULARIES):
@@ -73,11 +73,6 @@ def check_base_model(experiment: Experiment) -> None:
         raise InputError(
             "base_model", f"{name} has {what}", "save the model with save_pretrained, which writes safetensors"
         )
-
-
-def _may_be_full(experiment: Experiment) -> bool:
-    searched = experiment.search.space.parameters.get("method.type") if experiment.search else None
-    return "full" in (searched.extremes() if searched else [experiment.method.type])
 
 
 def model_config(base_model: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,3 +45,8 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     if size != 8 + length + end:
         raise IntegrityError(f"{path}: holds {size} bytes, its header promises {8 + length + end}; it is truncated")
     return tensors
+
+
+def read_headers(paths: Iterable[Path]) -> dict[str, TensorInfo]:
+    """The tensors of all the files; raises IntegrityError as `read_header` does."""
+    return {name: info for path in paths for name, info in read_header(path).items()}

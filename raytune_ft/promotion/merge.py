@@ -40,7 +40,6 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
     """
     run, target = RunDirectory(Path(spec["run"])), Path(spec["target"])
     experiment = with_parameters(load_experiment(run.experiment), read_json(run.winner)["parameters"])
-    source = base_directory(experiment.base_model)
     model = load_tuned(experiment, Path(spec["winner"]))
     if is_adapter(Path(spec["winner"])):
         model = model.merge_and_unload(safe_merge=True)
@@ -49,6 +48,7 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
     model.config.use_cache = True  # off was training's setting, and none of the model's
     model.config.name_or_path = ""  # a directory of this machine
     model.save_pretrained(target)
+    source = base_directory(experiment.base_model)
     kept = [source / name for name in _KEPT if (source / name).is_file()]
     kept += source.glob("*.py") if experiment.trust_remote_code else []
     for path in kept:

@@ -20,7 +20,7 @@ from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.promotion.asked import Asked, choose_rows
 from raytune_ft.promotion.child import child_main, tell
 from raytune_ft.training.base_model import placed
-from raytune_ft.training.tuned import load_tuned
+from raytune_ft.training.tuned import is_adapter, load_tuned
 
 BATCH = 4  # rows; their logits over the whole vocabulary are held at once
 
@@ -45,13 +45,20 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
         batch = experiment.evaluate.batch_size
         return score(model, rows, tokenizer.pad_token_id, candidates, batch, lambda done, rows: None)
 
-    # The one is gone before the other comes.
-    champion = scored(placed(load_tuned(experiment, Path(spec["champion"])))) if spec["champion"] else None
-    model = placed(load_tuned(experiment, Path(spec["winner"])))
+    winner, champion = Path(spec["winner"]), Path(spec["champion"]) if spec["champion"] else None
+    theirs, on_one_base = None, champion is not None and is_adapter(winner) and is_adapter(champion)
+    if champion is not None and not on_one_base:  # the one is gone before the other comes
+        theirs = scored(placed(load_tuned(experiment, champion)))
+    model = placed(load_tuned(experiment, winner))
+    if on_one_base:
+        model.load_adapter(str(champion), "champion")
+        model.set_adapter("champion")
+        theirs = scored(model)
+        model.set_adapter("default")
     model.eval()
     asked = choose_rows(rows, data.test_rows, tokenizer, spec["rows"]) if spec["rows"] else []
     return {
-        "champion": scores_to_json(champion) if champion else None,
+        "champion": scores_to_json(theirs) if theirs else None,
         "rows": [row.to_json() for row in asked],
         "answers": answers(model, asked, spec["greedy"], tokenizer.pad_token_id, tokenizer.eos_token_id),
     }

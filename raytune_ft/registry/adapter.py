@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.training import MAX_SERVED_LORA_RANK
-from raytune_ft.data.safetensors_header import TensorInfo, read_header
+from raytune_ft.data.safetensors_header import TensorInfo, read_header, read_headers
 from raytune_ft.errors import IntegrityError, RaytuneError
 from raytune_ft.paths import read_json
 from raytune_ft.registry.base import base_directory, base_id, weight_files
@@ -133,9 +133,7 @@ def _check_tensors(
     where: Path, tensors: Mapping[str, TensorInfo], rank: int, base_model: str, transposed: bool
 ) -> None:
     """Each pair (A: [rank, in], B: [out, rank]) must fit the base's weight [out, in] of that module."""
-    base: dict[str, TensorInfo] = {}
-    for path in weight_files(base_directory(base_model)):
-        base.update(read_header(path))
+    base = read_headers(weight_files(base_directory(base_model)))
     modules: dict[str, dict[str, TensorInfo]] = {}
     for name, info in tensors.items():
         module, _, side = name.removesuffix(".weight").rpartition(".")

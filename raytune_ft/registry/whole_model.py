@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from raytune_ft.data.safetensors_header import TensorInfo, read_header
+from raytune_ft.data.safetensors_header import TensorInfo, read_headers
 from raytune_ft.errors import IntegrityError, RaytuneError
 from raytune_ft.registry.adapter import AdapterFacts
 from raytune_ft.registry.base import base_directory, weight_files
@@ -28,12 +28,8 @@ def check_model(directory: Path, base_model: str) -> AdapterFacts:
         raise IntegrityError(f"{directory}: holds no model.safetensors; make the checkpoint again")
     if not (directory / "config.json").is_file():
         raise IntegrityError(f"{directory}: holds no config.json; make the checkpoint again")
-    _check_tensors(directory, base_model, _tensors(files), _tensors(weight_files(base_directory(base_model))))
+    _check_tensors(directory, base_model, read_headers(files), read_headers(weight_files(base_directory(base_model))))
     return AdapterFacts(0, {})
-
-
-def _tensors(files: list[Path]) -> dict[str, TensorInfo]:
-    return {name: info for path in files for name, info in read_header(path).items()}
 
 
 def _check_tensors(

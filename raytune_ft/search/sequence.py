@@ -6,15 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from raytune_ft.search.looked_up import ENQUEUED, LookedUp
+
 POSITION = "sequence:position"
-_ENQUEUED = "fixed_params"
 
 
-class SequenceSampler(BaseSampler):
+class SequenceSampler(LookedUp):
     """Gives each trial the next position of a sequence, also after a restart.
 
     A trial that was enqueued takes no position; what its configuration leaves open is drawn at random.
@@ -30,23 +31,13 @@ class SequenceSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Notes the trial's position where a restarted driver finds it."""
-        if _ENQUEUED in trial.system_attrs or POSITION in trial.system_attrs:
+        if ENQUEUED in trial.system_attrs or POSITION in trial.system_attrs:
             return
         if self._next is None:  # asked once: a study has one driver
             taken = [each.system_attrs.get(POSITION, -1) for each in study.get_trials(deepcopy=False)]
             self._next = max(taken, default=-1) + 1
         study._storage.set_trial_system_attr(trial._trial_id, POSITION, self._next)
         self._next += 1
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Nothing: each setting is looked up when it is asked for."""
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Nothing."""
-        return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from raytune_ft.config.search import SearchSpace
 from raytune_ft.search.attributes import OUTCOME_ATTRIBUTE
+from raytune_ft.search.looked_up import ENQUEUED, LookedUp
 from raytune_ft.search.space import suggest
 from raytune_ft.training.outcome import OutcomeKind
 
@@ -25,10 +26,9 @@ DRAWS = 16
 """So often the sampler is asked."""
 AT_RANDOM = 64
 """So often chance is, where all that the sampler proposed is what the study holds; then there may be nothing else."""
-_FIXED = "fixed_params"  # Optuna's name for what an enqueued trial was given
 
 
-class Untried(BaseSampler):
+class Untried(LookedUp):
     """Draws whole configurations of another sampler until one is none that the study holds.
 
     Args:
@@ -47,16 +47,6 @@ class Untried(BaseSampler):
         self._sampler.reseed_rng()
         self._random.reseed_rng()
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Nothing: each setting is looked up when it is asked for."""
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
@@ -74,16 +64,22 @@ class Untried(BaseSampler):
     def _draw(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
         tried = [_tried(each) for each in study.get_trials(deepcopy=False) if each.number != trial.number]
         near = NEAR * min(1.0, MANY / max(1, len(tried)))
-        new = drawn = None
-        for sampler in [self._sampler] * DRAWS + [self._random] * AT_RANDOM:
-            if sampler is self._random and new is not None:
-                return new
-            draw: Any = _Draw(sampler, study, trial)
-            drawn = suggest(draw, self._space, self._defaults)
+        first_new = None
+        for _ in range(DRAWS):
+            drawn = self._propose(self._sampler, study, trial)
             if not any(self._like(drawn, each, near) for each in tried):
                 return drawn
-            new = new or (None if drawn in tried else drawn)
-        return new or drawn or {}
+            if first_new is None and drawn not in tried:
+                first_new = drawn
+        for _ in range(AT_RANDOM if first_new is None else 0):
+            drawn = self._propose(self._random, study, trial)
+            if drawn not in tried:
+                return drawn
+        return first_new or drawn
+
+    def _propose(self, sampler: BaseSampler, study: Study, trial: FrozenTrial) -> dict[str, Any]:
+        draw: Any = _Draw(sampler, study, trial)
+        return suggest(draw, self._space, self._defaults)
 
     def _like(self, one: Mapping[str, Any], other: Mapping[str, Any], near: float) -> bool:
         return one.keys() == other.keys() and all(
@@ -95,7 +91,7 @@ def _tried(trial: FrozenTrial) -> Mapping[str, Any]:
     """Its configuration, nothing where it failed for a reason of its own."""
     if trial.user_attrs.get(OUTCOME_ATTRIBUTE) == OutcomeKind.failed:
         return {}
-    given: dict[str, Any] = trial.system_attrs.get(_FIXED, {})
+    given: dict[str, Any] = trial.system_attrs.get(ENQUEUED, {})
     return trial.params or given
 
 
@@ -106,7 +102,9 @@ class _Draw:
         self._sampler, self._study, self._trial = sampler, study, trial
         space = sampler.infer_relative_search_space(study, trial)
         relative = sampler.sample_relative(study, trial, space)
-        self._known = relative | trial.system_attrs.get(_FIXED, {}) | trial.params  # begun by a driver that was killed
+        self._known = (
+            relative | trial.system_attrs.get(ENQUEUED, {}) | trial.params
+        )  # begun by a driver that was killed
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> Any:
         return self._value(name, FloatDistribution(low, high, log=log))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from raytune_ft.errors import InputError
@@ -43,8 +44,12 @@ def weight_files(directory: Path) -> list[Path]:
 
 def base_sha256(base_model: str) -> str:
     """sha256 over the sorted sha256 of each safetensors file: equal weights under any path hash equally."""
-    digests = sorted(sha256_file(path) for path in weight_files(base_directory(base_model)))
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return joint_sha256(weight_files(base_directory(base_model)))
+
+
+def joint_sha256(files: Iterable[Path]) -> str:
+    """sha256 over the sorted sha256 of each file."""
+    return hashlib.sha256("\n".join(sorted(map(sha256_file, files))).encode()).hexdigest()
 
 
 def recorded_base_sha256(base_model: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from raytune_ft.errors import IntegrityError
 from raytune_ft.paths import sha256_file
 from raytune_ft.training.adapter_size import MIB
 from raytune_ft.training.base_model import load_base
+from raytune_ft.training.base_weights import joint_sha256
 from raytune_ft.training.lane.checkpoint import CONFIG, WEIGHTS
 
 
@@ -32,15 +32,15 @@ def tuned_mib(directory: Path) -> float | None:
 
 
 def tuned_sha256(directory: Path) -> str:
-    """sha256 of the weights' file; of several, over the lines of theirs, in the order of their names.
+    """sha256 of the weights' file; of several, their `joint_sha256`.
 
     Raises:
         IntegrityError: There are none.
     """
-    digests = [sha256_file(path) for path in tuned_files(directory)]
-    if not digests:
+    files = tuned_files(directory)
+    if not files:
         raise IntegrityError(f"{directory}: holds no weights as safetensors; make the checkpoint again")
-    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return sha256_file(files[0]) if len(files) == 1 else joint_sha256(files)
 
 
 def load_tuned(experiment: Experiment, directory: Path) -> Any:

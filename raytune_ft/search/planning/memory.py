@@ -12,7 +12,7 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.target_modules import names
 from raytune_ft.config.training import DeepSpeed, Isolated, Lane, Lora
 from raytune_ft.data.base_model import local_files, model_config
-from raytune_ft.data.safetensors_header import TensorInfo, read_header
+from raytune_ft.data.safetensors_header import TensorInfo, read_headers
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.paths import read_json
 from raytune_ft.search.planning.bounds import choices
@@ -60,12 +60,10 @@ def worker_memory(experiment: Experiment, runner: Lane | Isolated) -> WorkerMemo
     files = _weight_files(local_files(experiment.base_model))
     if not files:
         return None
-    tensors: dict[str, TensorInfo] = {}
-    for file in files:
-        try:
-            tensors.update(read_header(file))
-        except IntegrityError as error:
-            raise InputError("base_model", str(error), "copy the model's files again") from None
+    try:
+        tensors = read_headers(files)
+    except IntegrityError as error:
+        raise InputError("base_model", str(error), "copy the model's files again") from None
     if config.get("tie_word_embeddings") and "lm_head.weight" in tensors and len(tensors) > 1:
         del tensors["lm_head.weight"]
     quantized = bool(config.get("quantization_config"))
@@ -78,7 +76,7 @@ def worker_memory(experiment: Experiment, runner: Lane | Isolated) -> WorkerMemo
     counted = not quantized and not any(
         config.get(key) for key in _EXPERTS
     )  # else the files' shapes are not the model's
-    if "full" in choices(experiment, "method.type"):
+    if "full" in experiment.methods:
         return _of_a_full_one(experiment, sum(math.prod(info.shape) for info in tensors.values()))
     weights = _largest_adapter(experiment, tensors) if counted else None
     lane = isinstance(runner, Lane)

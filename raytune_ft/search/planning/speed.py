@@ -9,7 +9,6 @@ from pathlib import Path
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.search.planning.activations import Shape
-from raytune_ft.search.planning.bounds import choices
 
 TRAINING_FLOPS = {"lora": 4, "full": 6}
 """Of a weight and token: 2 forward, 2 for the gradient by the activations, and 2 for that of a weight that moves."""
@@ -87,7 +86,7 @@ def expected_speed(
         rate = gflops * 1e9 * use * resources.workers * resources.cpus_per_worker
         device = f"CPU cores with {flag} at {use:.0%} of {gflops:g} GFLOP/s"
     again = 1.35 if experiment.train.gradient_checkpointing else 1.0
-    flops = max(TRAINING_FLOPS[method] for method in choices(experiment, "method.type"))
+    flops = max(TRAINING_FLOPS[method] for method in experiment.methods)
     train_s = max(flops * weights / rate, least_s) * again
     return Speed(train_s, train_s / again * EVALUATION_FLOPS / flops, device)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import optuna
@@ -19,12 +17,7 @@ RANK, BATCH, RATE, DROPOUT, KIND = "method.r", "train.batch", "train.learning_ra
 DISCRETE = {RANK: {"choice": [4, 8, 16]}, BATCH: {"choice": [2, 4]}}
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def space(parameters: dict[str, dict[str, Any]]) -> SearchSpace:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import optuna
@@ -29,12 +28,7 @@ DIVERGES, TOO_LARGE = 1e-3, 32  # the upper half of the space, by rate or by ran
 LOSS = (Metric(name="eval_loss"),)
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def outcome(kind: OutcomeKind, parameters: dict[str, Any]) -> Outcome:

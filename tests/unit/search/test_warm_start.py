@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,7 @@ Trial = tuple[dict[str, Any], str, dict[int, float]]
 MakeExperiment = Callable[..., Experiment]
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def change(experiment: Experiment, **settings: Any) -> Experiment:
