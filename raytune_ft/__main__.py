@@ -1,6 +1,36 @@
-"""`python -m raytune_ft`."""
+"""`python -m raytune_ft`, and the console script: the command, and a quick way out."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from typing import Any
 
 from raytune_ft.cli.app import main
 
+
+def run() -> None:
+    """As an interpreter ends, but for tearing down what was imported: with torch and Ray that takes a second."""
+    python: Any = (threading, atexit)  # what the interpreter calls at its end has no public name
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+        if code is not None and not isinstance(code, int):
+            raise
+    else:
+        code = None
+    try:
+        python[0]._shutdown()
+        python[1]._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:  # nobody reads on
+        code = code or 141
+    os._exit(code or 0)
+
+
 if __name__ == "__main__":
-    main()
+    run()

@@ -33,7 +33,6 @@ WORKER = "workers"
 KINDS = {  # of the processes that a lane consists of, by the titles that Ray gives them
     WORKER: re.compile(r"^ray::_?RayTrainWorker"),
     "controllers": re.compile(r"^ray::TrainController"),
-    "host": re.compile(r"^ray::LaneHost"),
     "dispatcher": re.compile(r"^ray::Dispatcher"),
 }
 _TIMEOUT_S = 540.0
@@ -134,7 +133,7 @@ def rows(result: dict[str, Any]) -> list[Row]:
         what = f"memory of 4 lanes on a node / of one (proportional set size), base of {result[f'{kind}base']}"
         lines += [
             Row(
-                f"{what}: workers, controllers, host and dispatcher",
+                f"{what}: workers, controllers and dispatcher",
                 f"at most {GOAL}",
                 f"{everything:.2f} ({sum(four.values()):.0f} MiB / {sum(one.values()):.0f} MiB)",
                 everything <= GOAL,

@@ -162,7 +162,7 @@ class LaneStep(Strict):
     attention: Literal["auto", "math", "sdpa"] = "auto"
     """`math` multiplies plain matrices, `sdpa` is PyTorch's kernel; `auto` is `math` on CPUs, `sdpa` on GPUs."""
     fused: bool = True
-    """Norms, rotary embeddings and gates with a backward pass of their own, where the model's family allows."""
+    """Norms and gates with a backward pass of their own, where the model's family allows."""
     round_tokens: StrictInt = Field(32, ge=1)
     """Tokens of a step are rounded up to a multiple, so that kernels made for one step serve the next; 1 is off."""
     compile: bool = False

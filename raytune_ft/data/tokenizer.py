@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from raytune_ft.data.base_model import local_files
 from raytune_ft.errors import InputError
+from raytune_ft.lean_imports import import_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -18,6 +19,7 @@ def load_tokenizer(base_model: str, trust_remote_code: bool = False) -> PreTrain
     Raises:
         InputError: It can't be loaded, or has no end token.
     """
+    import_transformers()
     from transformers import AutoTokenizer
 
     directory = local_files(base_model)

@@ -105,7 +105,7 @@ class Book:
         if this.here:
             self._release(this, Death("its workers were started anew"))
         this.session += 1
-        this.here, this.ready, this.silent = True, False, False
+        this.here, this.ready, this.silent, this.left = True, False, False, False
         this.credit = this.handed = 0
         this.heard_s = self._clock()
         this.outbox = [Quit()] if self._closing or this.gone else []
@@ -123,6 +123,7 @@ class Book:
         """The lane will take that many trials in this session, those included that it had or was sent."""
         if this := self._current(lane, session):
             this.credit = starts
+            this.most = max(this.most, len(this.trials) + starts - this.handed)
             self._assign()
 
     def heard(self, lane: int, session: int) -> None:
@@ -163,6 +164,21 @@ class Book:
             known.lane = None
             known.events.append(Ended(outcome))
             self._assign()
+
+    def bye(self, lane: int, session: int) -> None:
+        """The lane does nothing more, but its processes are still there."""
+        if this := self._current(lane, session):
+            this.left = True
+
+    # What others ask.
+
+    def room(self, unheard: int) -> int:
+        """Trials that the lanes want at once; one that has not said so yet is taken to want `unheard`."""
+        return sum(lane.most or unheard for lane in self._lanes.values() if not lane.gone)
+
+    def all_left(self) -> bool:
+        """Whether no lane does anything more."""
+        return all(lane.left or not lane.here for lane in self._lanes.values())
 
     # What the dispatcher sees for itself.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +19,9 @@ from raytune_ft.execution.token import read_token_anew
 STARTUP = {"RAY_worker_maximum_startup_concurrency": "8"}
 """Processes that a private Ray starts at once: by default one a CPU, and most of ours only wait."""
 
-_private = threading.Event()
-
 
 @contextmanager
-def ray_cluster(*, state_api: bool = True) -> Iterator[None]:
+def ray_cluster(*, state_api: bool = True) -> Iterator[bool]:
     """Connects to Ray for the length of the block.
 
     With RAY_ADDRESS set (Ray sets it in submitted jobs) that cluster is used and left running; otherwise a private one
@@ -33,20 +30,23 @@ def ray_cluster(*, state_api: bool = True) -> Iterator[None]:
     Args:
         state_api: Whether a private cluster gets Ray's dashboard, whose API Ray Train asks when an isolated trial is
             stopped. Its ten processes take a tenth of two cores.
+
+    Yields:
+        Whether it is this block's own, and so ends with it.
     """
     import logging
 
     import ray
 
     if ray.is_initialized():
-        yield
+        yield False
         return
     shown = logging.INFO if os.environ.get("RAYTUNE_FT_DEBUG") else logging.ERROR
     if address := os.environ.get("RAY_ADDRESS"):
         read_token_anew()
         ray.init(logging_level=shown, runtime_env={"env_vars": {"RAY_ADDRESS": address}})
         try:
-            yield
+            yield False
         finally:
             ray.shutdown()
         return
@@ -65,11 +65,9 @@ def ray_cluster(*, state_api: bool = True) -> Iterator[None]:
         token = Path.home() / ".ray" / "auth_token"  # Ray writes it with the umask's permissions
         if token.exists():
             token.chmod(0o600)
-        _private.set()
         try:
-            yield
+            yield True
         finally:
-            _private.clear()
             with workers_end():
                 ray.shutdown()
 
@@ -121,11 +119,6 @@ def _per_worker(experiment: Experiment) -> dict[str, float]:
 def joining_s() -> float:
     """How long to wait for nodes: a cluster that is already up may still grow, a private one will not."""
     return 300.0 if os.environ.get("RAY_ADDRESS") else 0.0
-
-
-def is_private() -> bool:
-    """Whether `ray_cluster` started the cluster, which then ends with the command."""
-    return _private.is_set()
 
 
 def _free_port() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -78,6 +79,11 @@ class RayDesk:
     def ended(self, trial: str, outcome: Outcome) -> None:
         """The trial ended, and `outcome.json` says so; its last report, if any, was given before."""
         self._outbox.put((self._dispatcher.ended, trial, outcome))
+
+    def bye(self) -> None:
+        """The loop has ended. Returns when the dispatcher knows, or is no more."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.get(self._dispatcher.bye.remote(self._lane, self._session))
 
     def _talk(self) -> None:
         """Says one thing after the other: an async actor may take up calls in another order than they were made."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from raytune_ft.execution.book import Book
 from raytune_ft.execution.entries import Death, Event
+from raytune_ft.execution.lane_host import LaneHost
 from raytune_ft.training.lane.orders import Order, Start
 from raytune_ft.training.outcome import Outcome
 
@@ -69,30 +70,39 @@ class Dispatcher:
     async def ended(self, lane: int, session: int, trial: str, outcome: Outcome) -> None:
         await self._tell(lambda: self._book.ended(lane, session, trial, outcome))
 
-    async def open(self, host: Any) -> None:
-        """Starts the lanes, and keeps them running.
+    async def bye(self, lane: int, session: int) -> None:
+        await self._tell(lambda: self._book.bye(lane, session))
 
-        Args:
-            host: Handle of the LaneHost.
-        """
+    async def room(self, unheard: int) -> int:
+        return self._book.room(unheard)
+
+    async def open(self, host: LaneHost) -> None:
+        """Starts the lanes on `host`, and keeps them running."""
         self._tasks = [asyncio.create_task(self._keep(host, lane)) for lane in range(self._lanes)]
         self._tasks.append(asyncio.create_task(self._tick()))
 
-    async def close(self, wait_s: float) -> None:
-        """Tells lanes and proxies that it is over, and waits until the lanes have ended."""
+    async def close(self, wait_s: float, *, processes: bool = True) -> None:
+        """Tells lanes and proxies that it is over, and waits until the lanes have ended.
+
+        Args:
+            wait_s: At most so long.
+            processes: Wait for the end of their processes too, which Ray Train looks after about once a second.
+        """
         await self._tell(self._book.close)
-        if lanes := self._tasks[:-1]:
+        if not processes:
+            await self._wait(self._book.all_left, wait_s)
+        elif lanes := self._tasks[:-1]:
             await asyncio.wait(lanes, timeout=wait_s)
 
-    async def _keep(self, host: Any, lane: int) -> None:
+    async def _keep(self, host: LaneHost, lane: int) -> None:
         """Starts worker group after worker group, as long as the book wants one."""
         again = True
         while again:
             for_good = False
             try:
-                death = await host.run.remote(lane)
-            except Exception as error:  # the host is no more, and with it every lane
-                death, for_good = Death(f"the lanes' host ended: {error}".splitlines()[0]), True
+                death = await host.run(lane)
+            except Exception as error:  # not its workers': another group would fare no better
+                death, for_good = Death(f"Ray Train ended: {error}".splitlines()[0]), True
             again = await self._tell(partial(self._book.fell, lane, death, for_good=for_good))
 
     async def _tick(self) -> None:

@@ -92,11 +92,13 @@ class LaneEntry:
         here: That group said hello, and has not fallen since.
         ready: It has loaded the base.
         silent: It was not heard for long, so its trials were given away.
+        left: Its loop has ended, as it was told.
         gone: No group will be started any more.
         failures: Groups in a row that fell before they were ready.
         death: Why the last group fell.
         credit: Trials that it will take in this session, all in all.
         handed: Trials that it was given in this session.
+        most: Trials that it ever wanted at once, 0 until it said so.
         heard_s: When it was last heard.
         trials: Which it has.
         outbox: What it has yet to hear.
@@ -106,11 +108,13 @@ class LaneEntry:
     here: bool = False
     ready: bool = False
     silent: bool = False
+    left: bool = False
     gone: bool = False
     failures: int = 0
     death: Death | None = None
     credit: int = 0
     handed: int = 0
+    most: int = 0
     heard_s: float = 0.0
     trials: list[str] = field(default_factory=list)
     outbox: list[Order] = field(default_factory=list)

@@ -1,19 +1,14 @@
-"""What every worker of a lane runs. Imports nothing heavy, so that a lane starts soon."""
+"""What every worker of a lane runs. Whoever sends it there imports this file too, so nothing heavy is at its top."""
 
 from __future__ import annotations
 
 from typing import Any
-
-import ray.train
-import ray.train.torch
-import torch
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
 from raytune_ft.execution.cores import claim_cores, pin_to
 from raytune_ft.execution.desk import RayDesk
 from raytune_ft.execution.lane_host import RunLane
-from raytune_ft.training.kernel_cache import keep_few_kernels
 
 
 def lane_worker(config: dict[str, Any]) -> None:
@@ -22,6 +17,11 @@ def lane_worker(config: dict[str, Any]) -> None:
     Args:
         config: `{"experiment": Experiment, "dispatcher": handle, "lane": number, "run_lane": RunLane | None}`.
     """
+    import ray.train.torch
+    import torch
+
+    from raytune_ft.training.kernel_cache import keep_few_kernels
+
     experiment: Experiment = config["experiment"]
     first = ray.train.get_context().get_world_rank() == 0
     # Before this thread is pinned: the desk's thread is not to share the cores of the training loop.
@@ -35,6 +35,8 @@ def lane_worker(config: dict[str, Any]) -> None:
         torch.cuda.set_device(ray.train.torch.get_device())  # a worker may see all GPUs of its node
     run_lane: RunLane = config["run_lane"] or _real_loop()
     run_lane(experiment, desk, report_ready=desk.ready if desk else _nothing)
+    if desk:
+        desk.bye()
 
 
 def _real_loop() -> RunLane:

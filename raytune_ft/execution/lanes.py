@@ -9,7 +9,7 @@ from typing import Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
-from raytune_ft.execution.cluster import groups_that_fit, is_private
+from raytune_ft.execution.cluster import groups_that_fit
 from raytune_ft.execution.lane_host import LaneHost, RunLane
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.spec import TrialSpec
@@ -20,7 +20,13 @@ CLOSE_S = 8.0
 
 @contextmanager
 def lanes(
-    experiment: Experiment, runner: Lane, run: RunDirectory, count: int, run_lane: RunLane | None = None
+    experiment: Experiment,
+    runner: Lane,
+    run: RunDirectory,
+    count: int,
+    run_lane: RunLane | None = None,
+    *,
+    own: bool = False,
 ) -> Iterator[Any]:
     """Keeps `count` lanes running for the length of the block; nothing of them is left after it.
 
@@ -30,6 +36,7 @@ def lanes(
         run: Ray Train keeps its records in it.
         count: How many lanes.
         run_lane: The training loop, if not the real one.
+        own: Ray was started for this block, and ends after it.
 
     Yields:
         Handle of the Dispatcher.
@@ -45,19 +52,15 @@ def lanes(
     resolved = TrialSpec.of("", {}, experiment, run).experiment.model_copy(update={"runner": runner})
     dispatcher: Any = ray.remote(Dispatcher)
     dispatcher = dispatcher.options(num_cpus=0, scheduling_strategy=here).remote(count, resources.max_failures)
-    host: Any = ray.remote(LaneHost)
-    host = host.options(num_cpus=0, max_concurrency=count + 1, scheduling_strategy=here).remote(
-        resolved, run.root / "lanes", dispatcher, run_lane, is_private()
-    )
+    host = LaneHost(resolved, run.root / "lanes", dispatcher, run_lane, own)
     try:
         ray.get(dispatcher.open.remote(host))
         yield dispatcher
     finally:
         try:
-            _close(dispatcher)
+            _close(dispatcher, own)
         finally:
-            for actor in (host, dispatcher):  # with the host go Ray Train's controllers, with these the workers
-                ray.kill(actor)
+            ray.kill(dispatcher)  # with it go Ray Train's controllers, with these the workers
 
 
 def lane_count(experiment: Experiment, runner: Lane) -> int:
@@ -67,8 +70,9 @@ def lane_count(experiment: Experiment, runner: Lane) -> int:
     return max(1, min(groups_that_fit(experiment), experiment.search.max_concurrent if experiment.search else 1))
 
 
-def _close(dispatcher: Any) -> None:
+def _close(dispatcher: Any, own: bool) -> None:
     import ray
 
     with contextlib.suppress(ray.exceptions.RayError):  # what does not end by itself is killed
-        ray.get(dispatcher.close.remote(CLOSE_S), timeout=CLOSE_S + 5.0)
+        # All processes of a Ray of one's own end next, and by themselves they would take a second.
+        ray.get(dispatcher.close.remote(CLOSE_S, processes=not own), timeout=CLOSE_S + 5.0)

@@ -1,28 +1,54 @@
-"""The processes of a private Ray, ended for good: a worker that hangs at its exit outlives its raylet."""
+"""The processes of a private Ray, ended at once and for good: left to themselves, workers take a second to notice that
+their raylet is gone, and one that hangs at its exit outlives it."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import importlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psutil
 
-GRACE_S = 5.0
-"""How long workers may take to end after their raylet."""
+from raytune_ft.execution.alive import wait_for_end
+
+GONE_S = 5.0
+"""How long killed processes may take to be gone."""
 
 
 @contextmanager
 def workers_end() -> Iterator[None]:
-    """Ray is shut down in this block; what its raylet had started and is still there some seconds later is killed."""
-    workers = [child for raylet in _raylets() for child in raylet.children(recursive=True)]
+    """Ray, which nobody uses any more, is shut down in this block; what its raylet had started ends with it.
+
+    Read against ray 2.60.0, which leaves its processes before it ends them: killed earlier, they would be missed.
+    """
+    started = _started()
+    node = getattr(importlib.import_module("ray._private.worker"), "_global_node", None)
+    if node is not None:
+        end = node.kill_all_processes
+
+        def end_all(**_: Any) -> None:
+            started.extend(_started())  # some may have been on their way
+            end(check_alive=False)  # without the second that a raylet takes to part with its workers
+
+        node.kill_all_processes = end_all
     try:
         yield
     finally:
-        _, left = psutil.wait_procs(workers, timeout=GRACE_S)
-        for process in left:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        _kill(started)
+        wait_for_end(set(started), GONE_S)
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _started() -> list[psutil.Process]:
+    """What Ray's processes that this one has started have started themselves."""
+    return [child for each in _raylets() for child in each.children(recursive=True)]
 
 
 def _raylets() -> list[psutil.Process]:

@@ -17,7 +17,12 @@ WAIT_S = 60.0
 
 
 def run_on_lane(
-    spec: TrialSpec, runner: Lane, run: RunDirectory, reported: Callable[[dict[str, Any]], None]
+    spec: TrialSpec,
+    runner: Lane,
+    run: RunDirectory,
+    reported: Callable[[dict[str, Any]], None],
+    *,
+    own: bool = False,
 ) -> Outcome:
     """Trains `spec` on a lane of its own and returns how it ended; never raises for the trial's own failure.
 
@@ -26,10 +31,11 @@ def run_on_lane(
         runner: The lane's settings.
         run: The run directory.
         reported: Told of each report.
+        own: Ray was started for this trial, and ends after it.
     """
     import ray
 
-    with lanes(spec.experiment, runner, run, 1) as dispatcher:
+    with lanes(spec.experiment, runner, run, 1, own=own) as dispatcher:
         ray.get(dispatcher.submit.remote(Start(spec), "driver", 0))
         while True:
             event: Event | None = ray.get(dispatcher.next_event.remote(spec.trial_id, WAIT_S))

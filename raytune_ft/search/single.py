@@ -64,11 +64,11 @@ def _train(experiment: Experiment, run: RunDirectory, progress: Progress, resume
         outcome = None
     if outcome is None:
         spec = TrialSpec.of(trial_name(0), {}, experiment, run)
-        with ray_cluster():
+        with ray_cluster() as own:
             check_resources(experiment, joining_s())
             progress.started(spec.trial_id, {})
             if isinstance(runner, Lane):
-                outcome = run_on_lane(spec, runner, run, partial(progress.reported, spec.trial_id))
+                outcome = run_on_lane(spec, runner, run, partial(progress.reported, spec.trial_id), own=own)
             else:
                 outcome = run_isolated(spec, [_forward_to(progress, spec.trial_id)])
                 drop_optimizer(trial)

@@ -170,9 +170,9 @@ def _cluster(
     runner: Lane | Isolated, experiment: Experiment, run: RunDirectory, accounts: Accounts
 ) -> Iterator[Trials]:
     """Ray, and what trains there."""
-    with ray_cluster(state_api=isinstance(runner, Isolated)):
+    with ray_cluster(state_api=isinstance(runner, Isolated)) as own:
         accounts.price()
-        with trials_on(runner, experiment, run) as trials, accounts.groups(trials.groups):
+        with trials_on(runner, experiment, run, own=own) as trials, accounts.groups(trials.groups):
             yield trials
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,8 +20,6 @@ from raytune_ft.training.ended import drop_optimizer
 
 PROXY_RETRIES = 2
 """A lane's proxy that dies is started again; its trial goes on meanwhile."""
-PROXY_CORE_S = 4.0
-"""Core-seconds that the start of a proxy gets: many at once would take the cores from the lane."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,12 @@ class Trials:
 
 @contextmanager
 def trials_on(
-    runner: Lane | Isolated, experiment: Experiment, run: RunDirectory, run_lane: RunLane | None = None
+    runner: Lane | Isolated,
+    experiment: Experiment,
+    run: RunDirectory,
+    run_lane: RunLane | None = None,
+    *,
+    own: bool = False,
 ) -> Iterator[Trials]:
     """What Tune runs; lanes are there for the length of the block.
 
@@ -60,6 +61,7 @@ def trials_on(
         experiment: With a `search` section.
         run: The run directory.
         run_lane: The lanes' training loop, if not the real one.
+        own: Ray was started for this block, and ends after it.
 
     Raises:
         InputError: The cluster has no room.
@@ -70,7 +72,7 @@ def trials_on(
         return
     check_resources(experiment, joining_s(), lanes=runner.lanes or 1)
     count = lane_count(experiment, runner)
-    with lanes(_plain(experiment), runner, run, count, run_lane) as dispatcher:
+    with lanes(_plain(experiment), runner, run, count, run_lane, own=own) as dispatcher:
         yield on_lanes(experiment, run, dispatcher, count)
 
 
@@ -90,31 +92,18 @@ def on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any, count: 
 
     from raytune_ft.search.interrupt import ReleaseProxies
     from raytune_ft.search.lane_trial import LaneTrial, Study
+    from raytune_ft.search.room import Room
 
     study = Study(_plain(experiment).model_dump(mode="json"), run, str(Path.cwd()), dispatcher)
     return Trials(
         tune.with_parameters(LaneTrial, study=study),
         dispatcher.drop.remote,
-        one_after_another(count),
+        Room(dispatcher, count, experiment),
         {"reuse_actors": True},
         (ReleaseProxies(dispatcher),),
         PROXY_RETRIES,
         count,
     )
-
-
-def one_after_another(
-    at_once: int, cores: int | None = None, clock: Callable[[], float] = time.monotonic
-) -> Callable[[], int]:
-    """How many proxies may have been started: `at_once`, and then one more each time the node can bear it.
-
-    Args:
-        at_once: The first ones, for lanes that would wait for them.
-        cores: Of the node; by default this one's.
-        clock: Seconds that only grow.
-    """
-    began, rate = clock(), (cores or os.cpu_count() or 1) / PROXY_CORE_S
-    return lambda: at_once + int((clock() - began) * rate)
 
 
 def _plain(experiment: Experiment) -> Experiment:

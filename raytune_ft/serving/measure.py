@@ -1,4 +1,4 @@
-"""How each request ended, what it cost, and how long it took: one record, written when its answer has left.
+"""How each request ended, what it cost, how long it took: one record, written before the last of its answer leaves.
 
 `Measure` stands behind the door, around the app: whatever way a request ends there, it is seen. `CountRefused` stands
 before the door and only counts what did not come through; the door leaves those records itself.
@@ -125,10 +125,6 @@ class Measure:
             raise
         finally:
             watch.ended()
-            if exchange.answered is not None:
-                self._recorder.metrics.ended(exchange.answered)
-            ttft_ms = watch.ttft_ms if exchange.stream and watch.status < 400 else None
-            self._recorder.write(exchange.record(watch.status, watch.code, ttft_ms, watch.total_ms))
 
 
 class CountRefused:
@@ -157,44 +153,51 @@ def recorder_of(log_dir: str | None, log_prompts: bool) -> Recorder:
 
 
 class _Watch:
-    """Watches what is sent: its status, an error's code, when the first and the last of it left."""
+    """Watches what is sent: its status, an error's code, when the first and the last of it left; and records it."""
 
     def __init__(self, send: Send, exchange: Exchange) -> None:
         self._send, self._exchange, self._started = send, exchange, time.perf_counter()
-        self._complete = False
+        self._complete = self._recorded = False
         self._error = b""
-        self.status = 0
-        self.code: str | None = None
-        self.ttft_ms: float | None = None
-        self.total_ms = 0.0
+        self._status = 0
+        self._code: str | None = None
+        self._ttft_ms: float | None = None
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = int(message["status"])
+            self._status = int(message["status"])
         elif message["type"] == "http.response.body":
-            if message.get("body") and self.ttft_ms is None:
-                self.ttft_ms = self._passed_ms()
+            if message.get("body") and self._ttft_ms is None:
+                self._ttft_ms = self._passed_ms()
             self._complete = not message.get("more_body", False)
-            if self.status >= 400 and len(self._error) < _ERROR_BYTES:
+            if self._status >= 400 and len(self._error) < _ERROR_BYTES:
                 self._error += message.get("body", b"")
+            if self._complete or self._exchange.complete:  # before it leaves: whoever has read it may ask for it
+                self.ended()
         await self._send(message)
 
     def gone(self) -> None:
         """The client went away, and the work for it was ended."""
         if not self._complete and not self._exchange.complete:
-            self.status, self.code, self._complete = GONE, "client_gone", True
+            self._status, self._code, self._complete = GONE, "client_gone", True
 
     def broke(self) -> None:
         """The app raised; whoever stands around it answers."""
         if not self._complete:
-            self.status, self.code, self._complete = 500, "server_error", True
+            self._status, self._code, self._complete = 500, "server_error", True
 
     def ended(self) -> None:
-        """The app has returned: an answer that lacks its end was for a client that is gone."""
-        self.total_ms = self._passed_ms()
+        """The answer has its end, or the app has returned without one: then it was for a client that is gone."""
+        if self._recorded:
+            return
+        self._recorded = True
         self.gone()
         if self._error:
-            self.code = _code(self._error)
+            self._code = _code(self._error)
+        if self._exchange.answered is not None:
+            self._exchange.recorder.metrics.ended(self._exchange.answered)
+        ttft_ms = self._ttft_ms if self._exchange.stream and self._status < 400 else None
+        self._exchange.recorder.write(self._exchange.record(self._status, self._code, ttft_ms, self._passed_ms()))
 
     def _passed_ms(self) -> float:
         return round((time.perf_counter() - self._started) * 1000, 1)

@@ -35,6 +35,7 @@ from raytune_ft.execution.loopback import keep_replica_on_loopback
 from raytune_ft.serving.bodies import for_engine, shows_usage, user_of, words_of
 from raytune_ft.serving.catalog import Catalog, ListedModel, UnknownModelError
 from raytune_ft.serving.failures import EngineGoneError, as_request_error, is_engine_gone, unavailable
+from raytune_ft.serving.front_door import listen_again
 from raytune_ft.serving.health import Health
 from raytune_ft.serving.key_ring import check_exposure
 from raytune_ft.serving.limits import check_request
@@ -67,6 +68,7 @@ class RegistryIngress(OpenAiIngress):
 
     def __init__(self, *, catalog: Catalog, args: ServeArgs, **options: Any) -> None:
         keep_replica_on_loopback()
+        listen_again()
         super().__init__(**options)
         check_exposure(args)  # a replica without the key must not start
         self._catalog, self._args, self._created = catalog, args, int(time.time())

@@ -18,10 +18,11 @@ from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.execution.loopback import environment, ray_on_loopback
 from raytune_ft.serving.app import ENGINE_ENVIRONMENT, build_app
 from raytune_ft.serving.catalog import build_catalog
+from raytune_ft.serving.front_door import direct_environment
 from raytune_ft.serving.key_ring import check_exposure
 from raytune_ft.serving.keys import new_token
 from raytune_ft.serving.processes import children, end
-from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs, read_api_key
+from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs, is_loopback, read_api_key
 
 _APP = "raytune-ft"
 _METRICS_HOST = "127.0.0.1"  # where such a Ray exports them, as all else
@@ -87,11 +88,15 @@ def served(
     ray: Any = importlib.import_module("ray")
     if ray.is_initialized():
         raise RaytuneError("serve: this process already uses a Ray; call ray.shutdown() first")
+    # Serve's proxy is there in any case; where others could reach it, it has the port, and the ingress no other.
+    direct = is_loopback(args.host)
+    door = direct_environment(port) if direct else {}
+    proxy_port = _free_port(args.host, 0) if direct else port
     started, before = time.monotonic(), children()
-    with environment({**_RAY_ENVIRONMENT, **own}), ray_on_loopback(), _quiet(not engine_log):
+    with environment({**_RAY_ENVIRONMENT, **door, **own}), ray_on_loopback(), _quiet(not engine_log):
         try:
             log(f"starting Ray and vLLM for {args.base_model}")
-            _start(ray, args, engine_log, metrics_port)
+            _start(ray, args, engine_log, proxy_port, metrics_port)
             base_url = f"http://{reachable(args.host)}:{port}/v1"
             _wait_until_running(started + start_timeout_s)
             models = _list_models(base_url, api_key)
@@ -106,7 +111,7 @@ def served(
                     log(f"ended {left} processes that Ray left behind")
 
 
-def _start(ray: Any, args: ServeArgs, engine_log: bool, metrics_port: int) -> None:
+def _start(ray: Any, args: ServeArgs, engine_log: bool, proxy_port: int, metrics_port: int) -> None:
     from ray import serve
 
     ray.init(
@@ -120,7 +125,7 @@ def _start(ray: Any, args: ServeArgs, engine_log: bool, metrics_port: int) -> No
     check_gpus(args, int(ray.cluster_resources().get("GPU", 0)))
     quiet = {"log_level": "INFO" if engine_log else "ERROR"}
     serve.start(
-        proxy_location="HeadOnly", http_options={"host": args.host, "port": args.port}, logging_config={**quiet}
+        proxy_location="HeadOnly", http_options={"host": args.host, "port": proxy_port}, logging_config={**quiet}
     )
     target = serve.RunTarget(target=build_app(args), name=_APP, route_prefix="/")
     serve.run_many([target], wait_for_applications_running=False, wait_for_ingress_deployment_creation=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.lean_imports import import_transformers
 
 
 def load_base(experiment: Experiment, attn_implementation: str | None = None, *, moves: bool = False) -> Any:
@@ -19,6 +20,8 @@ def load_base(experiment: Experiment, attn_implementation: str | None = None, *,
         ValueError: The files lack weights of the model, which transformers would draw at random.
     """
     import torch
+
+    import_transformers()
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 

@@ -19,11 +19,11 @@ import openai
 import psutil
 import pytest
 
+from raytune_ft.execution.alive import alive
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import canary, set_traffic
 from raytune_ft.serving.ask import client
 from raytune_ft.serving.metrics import ENGINE_METRICS, METRICS
-from raytune_ft.serving.processes import alive
 from raytune_ft.serving.records import read_records
 from raytune_ft.serving.session import Endpoint, served
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs

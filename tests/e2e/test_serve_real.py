@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,9 @@ import openai
 import psutil
 import pytest
 
+from raytune_ft.execution.alive import alive
 from raytune_ft.registry.store import Registry
 from raytune_ft.serving.ask import ask, client, forms, stream
-from raytune_ft.serving.processes import alive
 from raytune_ft.serving.records import read_records
 from raytune_ft.serving.session import Endpoint, served
 from raytune_ft.serving.settings import API_KEY_VARIABLE, Limits, ServeArgs
@@ -57,6 +59,7 @@ def test_base_and_adapters_are_served_by_name_and_nothing_stays_behind(
         wrong_requests_are_refused_in_openai_shape(endpoint)
         every_request_left_a_record(endpoint, tmp_path / "log")
         no_secret_in_command_lines(started)
+        a_killed_ingress_comes_back_to_its_port(endpoint, started)
         assert ask(endpoint, BASE, PROMPT, "prompt_completion", max_tokens=2).text
     assert not [each for each in started if alive(each)]
 
@@ -151,6 +154,20 @@ def every_request_left_a_record(endpoint: Endpoint, log: Path) -> None:
     assert {400, 401, 404, 413, 500} <= {record.status for record in known.values()}
     written = "".join(path.read_text() for path in log.iterdir())
     assert PROMPT.splitlines()[0] not in written and KEY not in written
+
+
+def a_killed_ingress_comes_back_to_its_port(endpoint: Endpoint, started: set[Any]) -> None:
+    with client(endpoint) as connected:  # the kernel remembers its connection, and would keep the port for a minute
+        assert connected.models.list().data
+        [ingress] = [each for each in started if "RegistryIngress" in " ".join(each.cmdline())]
+        ingress.kill()
+        deadline = time.monotonic() + 60.0
+        while time.monotonic() < deadline:
+            with contextlib.suppress(openai.APIError):
+                assert client(endpoint, retries=0).models.list().data
+                return
+            time.sleep(0.2)
+    raise AssertionError("nobody listens there any more")
 
 
 def httpx_post(endpoint: Endpoint, body: bytes) -> Any:

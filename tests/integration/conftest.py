@@ -35,7 +35,7 @@ def warm_lanes(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with contextlib.ExitStack() as until_the_end, pytest.MonkeyPatch.context() as patch:
 
         @contextlib.contextmanager
-        def lanes(experiment: Any, runner: Any, run: Any, count: int, run_lane: Any = None) -> Iterator[Any]:
+        def lanes(experiment: Any, runner: Any, run: Any, count: int, run_lane: Any = None, **_: Any) -> Iterator[Any]:
             shape = (experiment.base_model, experiment.method.type, str(experiment.resources), str(runner), count)
             if not started:
                 run = RunDirectory(tmp_path_factory.mktemp("lanes"))

@@ -338,7 +338,7 @@ def test_a_peer_that_serves_is_ended_with_all_that_it_started_and_one_that_ends_
 
     import psutil
 
-    from raytune_ft.serving.processes import alive
+    from raytune_ft.execution.alive import alive
 
     def serves(code: str, directory: Path) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", SERVES, code, str(directory)]

@@ -6,17 +6,20 @@ the right of all its tokens. Read against transformers 5.19, whose models hand t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from raytune_ft.training.lane.layout import Layout
+from raytune_ft.lean_imports import import_transformers
+from raytune_ft.training.lane.layout import AttentionGroup, Layout
 
 NAME = "rows"
 
 
 def register() -> None:
     """Makes `attn_implementation="rows"` known; a second call does nothing more."""
+    import_transformers()
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
@@ -55,56 +58,99 @@ def rows_attention(
     Returns:
         [1, T, heads, d], and no weights.
     """
-    heads, size = query.shape[1], query.shape[3]
-    kv_heads = key.shape[1]
-    scaling = size**-0.5 if scaling is None else scaling
-    attend = _math if kernel == "math" else _sdpa
-    # Heads together in one gather: [T, heads + 2 * kv heads, d].
-    joined = torch.cat((query[0], key[0], value[0])).transpose(0, 1)
+    scaling = query.shape[3] ** -0.5 if scaling is None else scaling
+    by_token = [each[0].transpose(0, 1) for each in (query, key, value)]  # [T, heads, d], as the projections made them
+    attend: Callable[..., torch.Tensor] = _math if kernel == "math" else _sdpa
+    return attend(*by_token, scaling, layout)[None], None
+
+
+def _sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float, layout: Layout) -> torch.Tensor:
+    """PyTorch's kernel on each group's rectangle."""
+    joined = torch.cat((q, k, v), dim=1)  # one gather
     cells = []
     for group in layout.groups:
-        rectangle: Any = joined.index_select(0, group.index).view(group.rows, group.width, -1, size).transpose(1, 2)
-        q, k, v = rectangle.split((heads, kv_heads, kv_heads), dim=1)
-        out = attend(q, k, v, scaling)  # [rows, heads, width, d]
-        cells.append(out.transpose(1, 2).reshape(-1, heads, size))
-    whole = cells[0] if len(cells) == 1 else torch.cat(cells)
-    return whole.index_select(0, layout.back)[None], None
+        rectangle = joined.index_select(0, group.index).view(group.rows, group.width, *joined.shape[1:])
+        sizes: Any = (q.shape[1], k.shape[1], k.shape[1])
+        qs, ks, vs = torch.split(rectangle.transpose(1, 2), sizes, dim=1)
+        out = torch.nn.functional.scaled_dot_product_attention(
+            qs, ks, vs, is_causal=True, scale=scaling, enable_gqa=True
+        )
+        cells.append(out.transpose(1, 2).reshape(-1, *q.shape[1:]))
+    return _line(cells, layout, len(q))
 
 
-def _sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float) -> torch.Tensor:
-    return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
-
-
-def _math(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float) -> torch.Tensor:
-    rows, heads, width, size = q.shape
-    grouped = q.reshape(rows * k.shape[1], -1, size)  # the queries that share a key head, below one another
-    flat = (rows * k.shape[1], width, size)
-    apply: Any = _MathAttention.apply
-    out: torch.Tensor = apply(grouped, k.reshape(flat), v.reshape(flat), scaling)
-    return out.view(rows, heads, width, size)
+def _line(cells: list[torch.Tensor], layout: Layout, tokens: int) -> torch.Tensor:
+    """The groups' cells as a line of tokens again, [tokens, ...]; those behind the rows are zero."""
+    line = (cells[0] if len(cells) == 1 else torch.cat(cells)).index_select(0, layout.back)
+    behind = tokens - layout.used
+    return torch.cat((line, line.new_zeros(behind, *line.shape[1:]))) if behind else line
 
 
 class _MathAttention(torch.autograd.Function):
-    """Plain matrix products forward and backward: on a CPU the flash kernel's backward is slow for short rows."""
+    """Plain matrix products forward and backward: on a CPU the flash kernel's backward is slow for short rows.
+
+    Queries of heads that share a key head lie below one another: n = kv heads * rows of a group, g = heads / kv heads.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float
-    ) -> torch.Tensor:  # q [n, g * w, d], k and v [n, w, d]
-        width = k.shape[1]
-        future = torch.ones(width, width, dtype=torch.bool, device=q.device).triu_(1)
-        scores = torch.bmm(q, k.transpose(1, 2)).float().mul_(scaling).view(-1, width, width)
-        weights = torch.softmax(scores.masked_fill_(future, -torch.inf), -1).to(q.dtype).view(len(q), -1, width)
-        ctx.save_for_backward(q, k, v, weights)
-        ctx.scaling = scaling
-        return torch.bmm(weights, v)
+        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float, layout: Layout
+    ) -> torch.Tensor:
+        kept, cells = [], []
+        for group in layout.groups:
+            qs, ks, vs = (_rectangles(each, k.shape[1], group) for each in (q, k, v))  # [n, g * w, d], [n, w, d] twice
+            future = torch.ones(group.width, group.width, dtype=torch.bool, device=q.device).triu_(1)
+            scores = torch.baddbmm(qs.new_empty(()), qs, ks.transpose(1, 2), beta=0, alpha=scaling)
+            scores.view(-1, group.width, group.width).masked_fill_(future, -torch.inf)
+            weights = torch.softmax(scores, -1)
+            cells.append(_cells(torch.bmm(weights, vs), k.shape[1], group))
+            if any(ctx.needs_input_grad):
+                kept += [qs, ks, vs, weights]
+        ctx.save_for_backward(*kept)
+        ctx.scaling, ctx.layout = scaling, layout
+        return _line(cells, layout, len(q))
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (dout,) = grads
-        q, k, v, weights = ctx.saved_tensors
-        dv = torch.bmm(weights.transpose(1, 2), dout)
-        dweights = torch.bmm(dout, v.transpose(1, 2)).float()
-        dscores = torch._softmax_backward_data(dweights, weights.float(), -1, torch.float32)
-        dscores = dscores.mul_(ctx.scaling).to(q.dtype)
-        return torch.bmm(dscores, k), torch.bmm(dscores.transpose(1, 2), q), dv, None
+        kept, layout, scaling = ctx.saved_tensors, ctx.layout, ctx.scaling
+        kv_heads = kept[1].shape[0] // layout.groups[0].rows
+        size = sum(len(group.index) for group in layout.groups)
+        dcells = dout.new_zeros(size, *dout.shape[1:]).index_copy_(0, layout.back, dout[: layout.used])
+        found: list[tuple[torch.Tensor, ...]] = []
+        start = 0
+        for number, group in enumerate(layout.groups):
+            qs, ks, vs, weights = kept[4 * number : 4 * number + 4]
+            douts = _heads(dcells[start : start + len(group.index)], kv_heads, group)
+            start += len(group.index)
+            dvs = torch.bmm(weights.transpose(1, 2), douts)
+            dweights = torch.bmm(douts, vs.transpose(1, 2))
+            dscores = torch._softmax_backward_data(dweights, weights, -1, weights.dtype)
+            none = qs.new_empty(())
+            dqs = torch.baddbmm(none, dscores, ks, beta=0, alpha=scaling)
+            dks = torch.baddbmm(none, dscores.transpose(1, 2), qs, beta=0, alpha=scaling)
+            found.append(tuple(_cells(each, kv_heads, group) for each in (dqs, dks, dvs)))
+        dq, dk, dv = (_line(list(each), layout, len(dout)) for each in zip(*found, strict=True))
+        return dq, dk, dv, None, None
+
+
+def _rectangles(tokens: torch.Tensor, kv_heads: int, group: AttentionGroup) -> torch.Tensor:
+    """[T, heads, d] -> [n, g * w, d]."""
+    return _heads(tokens.index_select(0, group.index), kv_heads, group)
+
+
+def _heads(cells: torch.Tensor, kv_heads: int, group: AttentionGroup) -> torch.Tensor:
+    """[rows * w, heads, d] -> [n, g * w, d]."""
+    size = cells.shape[2]
+    apart = cells.view(group.rows, group.width, kv_heads, -1, size).permute(2, 0, 3, 1, 4)
+    return apart.reshape(kv_heads * group.rows, -1, size)
+
+
+def _cells(heads: torch.Tensor, kv_heads: int, group: AttentionGroup) -> torch.Tensor:
+    """[n, g * w, d] -> [rows * w, heads, d]."""
+    size = heads.shape[2]
+    apart = heads.view(kv_heads, group.rows, -1, group.width, size).permute(1, 3, 0, 2, 4)
+    return apart.reshape(group.rows * group.width, -1, size)
+
+
+_math: Callable[..., torch.Tensor] = _MathAttention.apply

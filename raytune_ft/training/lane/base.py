@@ -17,7 +17,8 @@ from raytune_ft.training.lane import attention
 from raytune_ft.training.lane.adapter import Adapter, Projection
 from raytune_ft.training.lane.fused import fuse
 from raytune_ft.training.lane.layout import Layout
-from raytune_ft.training.lane.lora import Current, LoraLinear, Pack
+from raytune_ft.training.lane.lora import LoraLinear, join_siblings
+from raytune_ft.training.lane.pack import Current, Pack
 
 
 @dataclass
@@ -110,9 +111,12 @@ def load_lane_base(experiment: Experiment, step: LaneStep, *, share: bool, devic
     current = Current()
     head = model.get_output_embeddings()
     linears = [(name, each) for name, each in model.named_modules() if isinstance(each, nn.Linear) and each is not head]
-    for name, linear in linears:
+    adaptable = {name: LoraLinear(linear, name, current) for name, linear in linears}
+    for name, layer in adaptable.items():
         parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, LoraLinear(linear, name, current))
+        setattr(model.get_submodule(parent), child, layer)
+    if not step.compile:  # which would break its graph at each of them
+        join_siblings(adaptable)
     if step.fused:
         fuse(model)
     if experiment.train.gradient_checkpointing:

@@ -44,9 +44,10 @@ class Layout:
         positions: Each token's place in its row, int64 [T].
         targets: The next token where it carries loss, else -100, int64 [T].
         groups: The rows as rectangles, for attention.
-        back: Cell of each token, in the groups' cells one after the other, int64 [T].
+        back: Cell of each of the first `used` tokens, in the groups' cells one after the other, int64 [used].
         segments: [start, end) of each trial's tokens, in the order of the trials.
-        tokens: Tokens of rows; T is greater where it was rounded up.
+        tokens: Tokens of rows.
+        used: Tokens of rows with what pads them; T is greater where it was rounded up.
     """
 
     input_ids: torch.Tensor
@@ -56,6 +57,7 @@ class Layout:
     back: torch.Tensor
     segments: tuple[tuple[int, int], ...]
     tokens: int
+    used: int
 
 
 def lay_out(
@@ -78,18 +80,18 @@ def lay_out(
     starts = np.cumsum([0, *slots])
     total = -(-int(starts[-1]) // round_to) * round_to
     input_ids, positions = np.zeros(total, np.int64), np.zeros(total, np.int64)
-    targets, back = np.full(total, IGNORED, np.int64), np.zeros(total, np.int64)
+    targets, back = np.full(total, IGNORED, np.int64), np.zeros(int(starts[-1]), np.int64)
     for (ids, labels), start, length in zip(rows, starts, lengths, strict=False):
         input_ids[start : start + length] = ids
         positions[start : start + length] = np.arange(length)
         targets[start : start + length - 1] = labels[1:]
     groups, cells = [], 0
-    for members in _similar(lengths):
-        width = _rounded(max(lengths[i] for i in members))
+    for members in _similar(slots):
+        width = _rounded(max(slots[i] for i in members))
         index = np.zeros((len(members), width), np.int64)
         for line, i in enumerate(members):
-            index[line, : lengths[i]] = starts[i] + np.arange(lengths[i])
-            back[starts[i] : starts[i] + lengths[i]] = cells + line * width + np.arange(lengths[i])
+            index[line, : slots[i]] = starts[i] + np.arange(slots[i])
+            back[starts[i] : starts[i] + slots[i]] = cells + line * width + np.arange(slots[i])
         cells += index.size
         groups.append(AttentionGroup(torch.from_numpy(index.reshape(-1)).to(device), len(members), width))
     bounds = np.cumsum([0, *(len(trial) for trial in trials)])
@@ -101,6 +103,7 @@ def lay_out(
         back=torch.from_numpy(back).to(device),
         segments=tuple((int(starts[a]), int(starts[b])) for a, b in pairwise(bounds)),
         tokens=sum(lengths),
+        used=int(starts[-1]),
     )
 
 

@@ -12,6 +12,8 @@ SMALL = 768
 """Tokens; trials with smaller passes are packed from the start, as such passes leave even two cores waiting."""
 STEPS = 4
 """Steps by which a size is judged; the first makes kernels for its shapes, and is not counted."""
+PATIENCE_S = 20.0
+"""On a CPU a size trains at least so long before it doubles: a further trial's process takes seconds of its cores."""
 MOST = 64
 
 
@@ -35,7 +37,8 @@ class PackSize:
         self._settled = isinstance(packed, int)
         self._most, self._device, self._ranks = min(most, MOST), device, ranks
         self._begun = False
-        self._seen = 0
+        self._seen, self._until = 0, STEPS
+        self._spent_s = 0.0
         self._rate = 0.0  # of the best step at this limit, tokens per second
         self._half_rate = 0.0  # of the size before
 
@@ -54,9 +57,12 @@ class PackSize:
         if self._settled or trials != self.limit:
             return
         self._seen += 1
+        self._spent_s += seconds
         if self._seen > 1:
             self._rate = max(self._rate, tokens / seconds)
         if self._seen == STEPS:
+            self._until += self._ranks.share(self._steps_of_patience())
+        if self._seen == self._until:
             self._decide()
 
     def does_not_fit(self) -> None:
@@ -68,11 +74,18 @@ class PackSize:
         grow = faster and self.limit * 2 <= self._most and has_room(self._device)
         faster, grow = self._ranks.share((faster, grow))
         if grow:
-            self._half_rate, self._rate, self._seen = self._rate, 0.0, 0
+            self._half_rate, self._rate, self._spent_s = self._rate, 0.0, 0.0
+            self._seen, self._until = 0, STEPS
             self.limit *= 2
         else:
             self.limit = self.limit if faster else self.limit // 2
             self._settled = True
+
+    def _steps_of_patience(self) -> int:
+        """Further steps of this size before it is judged; one that must be given up again is judged soon."""
+        if self._device != "cpu" or self._rate < GAIN * self._half_rate or self.limit * 2 > self._most:
+            return 0
+        return int(max(0.0, PATIENCE_S - self._spent_s) * self._seen / self._spent_s)
 
 
 def has_room(device: str) -> bool:

@@ -12,8 +12,8 @@ from raytune_ft.config.training import LaneStep
 from raytune_ft.training.lane.adapter import Adapter
 from raytune_ft.training.lane.base import Base
 from raytune_ft.training.lane.layout import Layout, lay_out
-from raytune_ft.training.lane.lora import Pack
 from raytune_ft.training.lane.loss import token_losses
+from raytune_ft.training.lane.pack import Pack
 
 if TYPE_CHECKING:
     from raytune_ft.training.lane.layout import Row

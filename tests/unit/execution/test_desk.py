@@ -21,12 +21,14 @@ class Dispatcher:
         self.answer = threading.Event()
         self.asked = threading.Event()
         self.stopped = False
+        self.heard: list[tuple[Any, ...]] = []
 
     def __getattr__(self, name: str) -> Any:
         return type("Method", (), {"remote": staticmethod(lambda *args: (name, args))})
 
     def get(self, call: tuple[str, tuple[Any, ...]]) -> Any:
-        name, _ = call
+        name, args = call
+        self.heard.append((name, *args))
         if name == "hello":
             return 1
         if name != "orders":
@@ -75,3 +77,8 @@ def test_answers_keep_a_lane_in_touch(dispatcher: Dispatcher, monkeypatch: pytes
         dispatcher.answer.set()
         assert dispatcher.asked.wait(5.0)
         assert desk.orders(0, 5.0) == [GoOn("0000")]
+
+
+def test_a_lane_says_goodbye_in_its_session(dispatcher: Dispatcher) -> None:
+    RayDesk(dispatcher, 3).bye()
+    assert ("bye", 3, 1) in dispatcher.heard

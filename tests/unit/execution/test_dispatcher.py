@@ -23,11 +23,10 @@ LONG_S = 30.0
 
 
 class Host:
-    """Stands for the LaneHost's handle; `life` is a worker group's."""
+    """Stands for the LaneHost; `life` is a worker group's."""
 
     def __init__(self, life: Callable[[int], Awaitable[Death]]) -> None:
-        self.run = self
-        self.remote = life
+        self.run = life
 
 
 async def lane_of(dispatcher: Dispatcher, number: int) -> int:
@@ -93,7 +92,7 @@ def test_worker_groups_are_started_until_one_is_told_to_quit() -> None:
     assert lives == [0, 0, 0]
 
 
-def test_when_the_host_dies_its_trials_end_instead_of_waiting_for_ever() -> None:
+def test_where_ray_train_itself_fails_trials_end_instead_of_waiting_for_ever() -> None:
     async def story() -> Any:
         dispatcher = Dispatcher(2, 2)
 
@@ -106,4 +105,45 @@ def test_when_the_host_dies_its_trials_end_instead_of_waiting_for_ever() -> None
 
     event = asyncio.run(story())
     assert isinstance(event, Ended)
-    assert event.outcome.reason.endswith("the lanes' host ended: The actor died unexpectedly")
+    assert event.outcome.reason.endswith("Ray Train ended: The actor died unexpectedly")
+
+
+def test_who_does_not_wait_for_processes_waits_for_the_lanes_to_say_goodbye() -> None:
+    async def story() -> list[str]:
+        dispatcher = Dispatcher(2, 0)
+        ended: list[str] = []
+
+        async def life(lane: int) -> Death:
+            session = await dispatcher.hello(lane)
+            if lane == 1:
+                return Death("it was killed")  # and is not waited for
+            assert await dispatcher.orders(lane, session, LONG_S) == [Quit()]
+            await asyncio.sleep(0.05)  # its last step
+            ended.append("loop")
+            await dispatcher.bye(lane, session)
+            await asyncio.sleep(LONG_S)
+            return Death("its workers ended by themselves")
+
+        await dispatcher.open(Host(life))
+        await asyncio.sleep(0.01)
+        await dispatcher.close(LONG_S, processes=False)
+        ended.append("close")
+        return ended
+
+    assert asyncio.run(story()) == ["loop", "close"]
+
+
+def test_the_trials_that_lanes_want_are_what_they_said_or_a_guess() -> None:
+    async def story() -> list[int]:
+        dispatcher = Dispatcher(2, 0)
+        wanted = [await dispatcher.room(4)]
+        session = await dispatcher.hello(0)
+        await dispatcher.ready(0, session)
+        await dispatcher.credit(0, session, 3)
+        wanted.append(await dispatcher.room(4))
+        await dispatcher.submit(START, "proxy", 0)
+        await dispatcher.ended(0, session, "0000", DONE)  # the lane has yet to say that it has room again
+        wanted.append(await dispatcher.room(4))
+        return wanted
+
+    assert asyncio.run(story()) == [8, 7, 7]

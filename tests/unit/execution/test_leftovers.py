@@ -23,7 +23,6 @@ def test_a_worker_that_outlives_its_raylet_is_killed_and_others_are_not(monkeypa
             pass
         worker = handle.children()[0]
         monkeypatch.setattr(leftovers, "_raylets", lambda: [handle])
-        monkeypatch.setattr(leftovers, "GRACE_S", 0.5)
         with workers_end():
             raylet.terminate()
         worker.wait(5)

@@ -14,8 +14,8 @@ from raytune_ft.config.training import LaneStep
 from raytune_ft.training.lane.base import load_lane_base
 from raytune_ft.training.lane.families import MODEL_TYPES, refusal
 from raytune_ft.training.lane.layout import lay_out
-from raytune_ft.training.lane.lora import Pack
 from raytune_ft.training.lane.loss import token_losses
+from raytune_ft.training.lane.pack import Pack
 
 SIZES: dict[str, Any] = {
     "vocab_size": 96,

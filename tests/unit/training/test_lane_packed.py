@@ -90,7 +90,7 @@ def test_the_adapter_loads_in_peft_to_the_same_logits(lane_world) -> None:
     from transformers import AutoModelForCausalLM
 
     from raytune_ft.data.arrow_rows import ArrowRows
-    from raytune_ft.training.lane.lora import Pack
+    from raytune_ft.training.lane.pack import Pack
     from raytune_ft.training.lane.ranks import Ranks
     from raytune_ft.training.lane.trial import RunningTrial, Splits
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raytune_ft.training.lane import pack_size
-from raytune_ft.training.lane.pack_size import STEPS, PackSize
+from raytune_ft.training.lane.pack_size import PATIENCE_S, STEPS, PackSize
 from raytune_ft.training.lane.ranks import Ranks
 
 
@@ -73,3 +73,27 @@ def test_a_given_size_does_not_grow_with_small_passes(room: None) -> None:
     size = PackSize(2, 64, "cpu", Ranks())
     size.begins(1.0)
     assert size.limit == 2
+
+
+def test_on_a_cpu_a_size_has_to_last_before_it_doubles(room: None) -> None:
+    def passes(device: str, seconds: float) -> int:
+        size = PackSize("auto", 64, device, Ranks())
+        taken = 0
+        while size.limit == 1:
+            size.measured(1, 1000, seconds)
+            taken += 1
+        return taken
+
+    assert passes("cpu", 1.0) == PATIENCE_S
+    assert passes("cpu", 2 * PATIENCE_S) == STEPS
+    assert passes("cuda", 1.0) == STEPS
+
+
+def test_a_size_that_lost_is_given_up_without_patience(room: None) -> None:
+    size = PackSize("auto", 64, "cpu", Ranks())
+    for _ in range(STEPS):
+        size.measured(1, 1000, PATIENCE_S)
+    assert size.limit == 2
+    for _ in range(STEPS):
+        size.measured(2, 1000, 1000.0)
+    assert size.limit == 1

@@ -47,7 +47,7 @@ def test_a_lane_keeps_what_it_is_thought_to_keep(toy_experiment, tiny_llama: Pat
     from raytune_ft.config.load import load_experiment
     from raytune_ft.config.training import LaneStep
     from raytune_ft.training.lane.base import load_lane_base
-    from raytune_ft.training.lane.lora import Pack
+    from raytune_ft.training.lane.pack import Pack
     from raytune_ft.training.lane.step import Stepper
 
     experiment = load_experiment(toy_experiment(method={"type": "lora", "r": rank, "alpha": 16}))

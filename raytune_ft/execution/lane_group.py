@@ -1,0 +1,99 @@
+"""A lane's worker group: Ray Train's, without what lanes have no use for, so that it is there soon.
+
+Each process that a group waits for starts an interpreter, and torch alone takes a second to import; so only workers
+import it. Read against ray 2.60.0; tests/unit/execution/test_lane_group.py fails where another names things otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.train._internal.utils import get_address_and_port
+from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+NEEDLESS = {"DatasetsCallback"}
+"""Callbacks of Ray Train's: this one starts a process for Ray's datasets, which lanes have none of."""
+NEEDLESS_IN_OWN = {"PlacementGroupCleanerCallback"}
+"""This one's process gives reserved resources back if all others die: a Ray of the study's own ends with them."""
+LEAVE_S = 30.0
+"""How long workers may take to leave their process group."""
+
+
+class LaneTrainer(DataParallelTrainer):
+    """Ray Train's trainer, less some helpers.
+
+    Args:
+        own: Ray is the study's own and ends with it: nodes neither join nor leave it.
+        train_loop_per_worker: What each worker runs.
+        more: DataParallelTrainer's.
+    """
+
+    def __init__(self, train_loop_per_worker: Any, *, own: bool, **more: Any) -> None:
+        self._own = own
+        super().__init__(train_loop_per_worker, **more)
+
+    def _create_default_callbacks(self) -> list[Any]:
+        needless = NEEDLESS | (NEEDLESS_IN_OWN if self._own else set())
+        return [each for each in super()._create_default_callbacks() if type(each).__name__ not in needless]
+
+    def _initialize_and_run_controller(self, **settings: Any) -> Any:
+        if self._own:
+            scaling: Any = self.scaling_config  # Ray's types say version 1 of it
+            settings["scaling_policy"] = AsksNobody(scaling)
+        return super()._initialize_and_run_controller(**settings)
+
+
+class AsksNobody(FixedScalingPolicy):
+    """Does without the actor that collects what an autoscaler is to start."""
+
+    def _maybe_send_resource_request(self) -> None: ...
+
+    def _send_resource_request(self) -> None: ...
+
+    def _cancel_resource_request(self) -> None: ...
+
+
+@dataclass
+class ProcessGroup(BackendConfig):
+    """torch's process group over a lane's workers, as `ray.train.torch.TorchConfig` sets it up.
+
+    Attributes:
+        backend: torch.distributed's, such as `gloo` or `cpu:gloo,cuda:nccl`.
+    """
+
+    backend: str = "gloo"
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        return _ProcessGroup
+
+
+class _ProcessGroup(Backend):
+    share_cuda_visible_devices = True  # as torch's own: workers of a node reach one another's GPUs
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        address, port = worker_group.execute_single(0, get_address_and_port)
+        worker_group.execute(_join, backend_config.backend, address, port)
+
+    def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
+        ray.wait(worker_group.execute_async(_leave), num_returns=len(worker_group), timeout=LEAVE_S)
+
+
+def _join(backend: str, address: str, port: int) -> None:
+    from ray.train.torch import config
+
+    os.environ |= {"MASTER_ADDR": address, "MASTER_PORT": str(port)}
+    config._set_torch_distributed_env_vars()
+    context = ray.train.get_context()
+    config._setup_torch_process_group(backend, context.get_world_rank(), context.get_world_size(), "env://")
+
+
+def _leave() -> None:
+    from ray.train.torch import config
+
+    config._shutdown_torch(destroy_process_group=ray.train.get_context().get_world_size() > 1)

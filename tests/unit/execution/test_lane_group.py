@@ -1,0 +1,59 @@
+"""A lane's worker group is Ray Train's, less what is named here; a Ray that names it otherwise would start it again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from raytune_ft.execution.lane_group import NEEDLESS, NEEDLESS_IN_OWN, AsksNobody, LaneTrainer, ProcessGroup
+
+
+@pytest.fixture
+def trainer(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("RAY_TRAIN_V2_ENABLED", "1")
+    from ray.train import ScalingConfig
+
+    def make(own: bool) -> LaneTrainer:
+        scaling: Any = ScalingConfig(num_workers=2)
+        return LaneTrainer(print, own=own, scaling_config=scaling, backend_config=ProcessGroup("gloo"))
+
+    return make
+
+
+def names(callbacks: list[Any]) -> set[str]:
+    return {type(each).__name__ for each in callbacks}
+
+
+def test_only_a_ray_of_ones_own_does_without_the_cleaner(trainer: Any) -> None:
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    everything = names(DataParallelTrainer._create_default_callbacks(trainer(False)))
+    assert everything >= NEEDLESS | NEEDLESS_IN_OWN
+    assert names(trainer(False)._create_default_callbacks()) == everything - NEEDLESS
+    assert names(trainer(True)._create_default_callbacks()) == everything - NEEDLESS - NEEDLESS_IN_OWN
+
+
+def test_only_there_nobody_is_asked_for_more_nodes(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    given: list[Any] = []
+    monkeypatch.setattr(
+        DataParallelTrainer, "_initialize_and_run_controller", lambda _, **settings: given.append(settings)
+    )
+    trainer(False)._initialize_and_run_controller(scaling_policy="Ray's")
+    trainer(True)._initialize_and_run_controller(scaling_policy="Ray's")
+    assert given[0] == {"scaling_policy": "Ray's"}
+    policy = given[1]["scaling_policy"]
+    assert isinstance(policy, AsksNobody)
+    policy._maybe_send_resource_request()  # without a Ray
+    assert policy.make_decision_for_non_running_worker_group().num_workers == 2
+
+
+def test_the_process_group_is_set_up_by_what_ray_has_for_torch() -> None:
+    """Named there as here; and the workers of a node see one another's GPUs, as with Ray's own."""
+    from ray.train.torch import config
+
+    for name in ("_set_torch_distributed_env_vars", "_setup_torch_process_group", "_shutdown_torch"):
+        assert callable(getattr(config, name))
+    assert ProcessGroup().backend_cls.share_cuda_visible_devices is config._TorchBackend.share_cuda_visible_devices
