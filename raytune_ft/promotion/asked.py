@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from raytune_ft.data.tokenize import IGNORED
 from raytune_ft.data.tokenizer import encode
 
 _MAX_ANSWER = 32  # tokens; vLLM is asked once for each
-_PLACES, _WINDOW = 4, 128  # tokens of the question that count too, spread over its last so many
+_PLACES, _WINDOW = 4, 128  # tokens of the question that count too, at most, spread over its last so many
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class Asked:
             tokens are the same question.
         length: Tokens that the question, as a client sends it, and the answer take.
         places: Positions in `prompt` whose tokens are scored too: a model that is sure of its answers gives nearly the
-            same log-probabilities with twice the adapter, of the question's words it does not.
+            same log-probabilities with twice the adapter, of the question's words it does not. None of them follows
+            what an earlier row begins with as well: rows that share a template would ask the same thing again and
+            again, and its drift would be the mean's.
     """
 
     prompt: list[int]
@@ -52,7 +54,12 @@ def choose_rows(tokenised: Any, raw: Path, tokenizer: Any, count: int) -> list[A
     total = len(tokenised)
     wanted = [at * total // min(count, total) for at in range(min(count, total))]
     lines = [line for line in raw.read_text(encoding="utf-8").split("\n") if line]  # an answer may hold U+2028
-    return [_row(tokenised[at], json.loads(lines[at]), tokenizer) for at in wanted]
+    rows: list[Asked] = []
+    for at in wanted:
+        row = _row(tokenised[at], json.loads(lines[at]), tokenizer)
+        shared = max((_alike(row.prompt, earlier.prompt) for earlier in rows), default=0)
+        rows.append(replace(row, places=_places(shared, len(row.prompt))))
+    return rows
 
 
 def _row(tokens: Mapping[str, Any], raw: Mapping[str, Any], tokenizer: Any) -> Asked:
@@ -69,12 +76,18 @@ def _row(tokens: Mapping[str, Any], raw: Mapping[str, Any], tokenizer: Any) -> A
     read = _read(question, tokenizer) if question is not None else prompt
     if len(read) > len(prompt):  # cut to length
         question, read = None, prompt
-    return Asked(prompt, answer, question, max(len(read), len(prompt)) + len(answer), _places(len(prompt)))
+    return Asked(prompt, answer, question, max(len(read), len(prompt)) + len(answer))
 
 
-def _places(length: int) -> list[int]:
-    first = max(1, length - _WINDOW)  # the first token is predicted from nothing
-    count = min(_PLACES, length - first)
+def _alike(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    pairs = zip(one, other, strict=False)
+    return next((at for at, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
+
+
+def _places(shared: int, length: int) -> list[int]:
+    first = max(shared + 1, length - _WINDOW)  # the first token is predicted from nothing
+    count = max(0, min(_PLACES, length - first))
     return [first + at * (length - first) // count for at in range(count)]
 
 

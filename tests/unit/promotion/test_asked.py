@@ -43,11 +43,30 @@ def test_rows_are_spread_over_the_split_and_asked_as_a_client_asks(tokenizer: An
     assert len(choose_rows(rows, tmp_path / "rows.jsonl", tokenizer, 99)) == 10
 
 
-@pytest.mark.parametrize(("length", "first", "count"), [(1, None, 0), (2, 1, 1), (5, 1, 4), (60, 1, 4), (500, 372, 4)])
-def test_tokens_of_the_question_count_too(length: int, first: int | None, count: int) -> None:
-    places = _places(length)
+@pytest.mark.parametrize(
+    ("shared", "length", "first", "count"),
+    [
+        (0, 1, None, 0), (0, 2, 1, 1), (0, 5, 1, 4), (0, 60, 1, 4), (0, 500, 372, 4),
+        (7, 60, 8, 4), (58, 60, 59, 1), (60, 60, None, 0), (300, 500, 372, 4),
+    ],
+)  # fmt: skip
+def test_tokens_of_the_question_count_too(shared: int, length: int, first: int | None, count: int) -> None:
+    places = _places(shared, length)
     assert len(places) == len(set(places)) == count and all(0 < place < length for place in places)
     assert (places[0] if places else None) == first
+
+
+def test_what_rows_of_one_template_share_is_asked_once(tokenizer: Any, tmp_path: Path) -> None:
+    raw = [
+        {"prompt": f"Note: the harbour is {weather}.\nSwim:", "completion": " yes"}
+        for weather in ("sunny", "foggy", "empty", "foggy")
+    ]
+    rows = [tokenised(tokenizer, row["prompt"], row["completion"]) for row in raw]
+    chosen = choose_rows(rows, write_rows(tmp_path / "rows.jsonl", raw), tokenizer, 4)
+    asked = [tuple(row.prompt[:place]) for row in chosen for place in row.places]
+    assert len(asked) == len(set(asked))
+    assert chosen[0].places[0] == 1 and chosen[1].places[0] > 5
+    assert chosen[3].places == [], "the second row asks all of it"
 
 
 def test_of_a_conversation_the_last_answer_counts(tokenizer: Any, tmp_path: Path) -> None:
