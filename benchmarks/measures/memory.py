@@ -32,8 +32,8 @@ GOAL = 2.0
 WORKER = "workers"
 KINDS = {  # of the processes that a lane consists of, by the titles that Ray gives them
     WORKER: re.compile(r"^ray::_?RayTrainWorker"),
-    "controllers": re.compile(r"^ray::TrainController"),
     "dispatcher": re.compile(r"^ray::Dispatcher"),
+    "fork server": re.compile(r"raytune_ft\.execution\.forked\.server"),
 }
 _TIMEOUT_S = 540.0
 _PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
@@ -109,7 +109,7 @@ def sizes_mib(root: int) -> dict[str, float]:
     for process in psutil.Process(root).children(recursive=True):
         try:
             title = " ".join(process.cmdline())
-            kind = next((kind for kind, pattern in KINDS.items() if pattern.match(title)), None)
+            kind = next((kind for kind, pattern in KINDS.items() if pattern.search(title)), None)
             if kind:
                 sizes[kind] += _pss_mib(process.pid)
         except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):  # it ended meanwhile
@@ -133,7 +133,7 @@ def rows(result: dict[str, Any]) -> list[Row]:
         what = f"memory of 4 lanes on a node / of one (proportional set size), base of {result[f'{kind}base']}"
         lines += [
             Row(
-                f"{what}: workers, controllers and dispatcher",
+                f"{what}: workers, dispatcher and fork server",
                 f"at most {GOAL}",
                 f"{everything:.2f} ({sum(four.values()):.0f} MiB / {sum(one.values()):.0f} MiB)",
                 everything <= GOAL,

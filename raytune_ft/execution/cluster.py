@@ -6,11 +6,12 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import InputError
+from raytune_ft.execution.forked.started import Forked, forked_workers
 from raytune_ft.execution.give_way import giving_way
 from raytune_ft.execution.leftovers import workers_end
 from raytune_ft.execution.loopback import environment, ray_on_loopback
@@ -21,7 +22,7 @@ STARTUP = {"RAY_worker_maximum_startup_concurrency": "8"}
 
 
 @contextmanager
-def ray_cluster(*, state_api: bool = True) -> Iterator[bool]:
+def ray_cluster(*, state_api: bool = True, forked: tuple[str, str] | None = None) -> Iterator[bool]:
     """Connects to Ray for the length of the block.
 
     With RAY_ADDRESS set (Ray sets it in submitted jobs) that cluster is used and left running; otherwise a private one
@@ -30,6 +31,8 @@ def ray_cluster(*, state_api: bool = True) -> Iterator[bool]:
     Args:
         state_api: Whether a private cluster gets Ray's dashboard, whose API Ray Train asks when an isolated trial is
             stopped. Its ten processes take a tenth of two cores.
+        forked: Modules that the workers of a private cluster share, as copies of a process that imported them: one
+            that does not import Ray, one that does. Without, each worker is a new process.
 
     Yields:
         Whether it is this block's own, and so ends with it.
@@ -53,7 +56,7 @@ def ray_cluster(*, state_api: bool = True) -> Iterator[bool]:
     port = _free_port()
     # Ray Train asks the state API when a trial is stopped; told the address, it does not look for other instances.
     started_with = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}", **STARTUP}
-    with ray_on_loopback(), environment(started_with), giving_way():
+    with ray_on_loopback(), environment(started_with), giving_way(), _workers(forked) as copied:
         ray.init(
             address="local",
             dashboard_host="127.0.0.1",
@@ -65,11 +68,17 @@ def ray_cluster(*, state_api: bool = True) -> Iterator[bool]:
         token = Path.home() / ".ray" / "auth_token"  # Ray writes it with the umask's permissions
         if token.exists():
             token.chmod(0o600)
+        if copied:
+            copied.get_ready()
         try:
             yield True
         finally:
-            with workers_end():
+            with workers_end(copied.process if copied else None):
                 ray.shutdown()
+
+
+def _workers(forked: tuple[str, str] | None) -> AbstractContextManager[Forked | None]:
+    return forked_workers(forked) if forked else nullcontext()
 
 
 def check_resources(experiment: Experiment, wait_s: float = 0.0, lanes: int | None = None) -> None:

@@ -6,6 +6,7 @@ import it. Read against ray 2.60.0; tests/unit/execution/test_lane_group.py fail
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import ray
 from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
@@ -42,10 +44,13 @@ class LaneTrainer(DataParallelTrainer):
         return [each for each in super()._create_default_callbacks() if type(each).__name__ not in needless]
 
     def _initialize_and_run_controller(self, **settings: Any) -> Any:
+        """In this process: an actor for each lane would be one more process of Ray's to wait for, and to hold."""
         if self._own:
             scaling: Any = self.scaling_config  # Ray's types say version 1 of it
             settings["scaling_policy"] = AsksNobody(scaling)
-        return super()._initialize_and_run_controller(**settings)
+        controller = TrainController(**settings)
+        asyncio.run(controller.run())
+        return controller.get_result()
 
 
 class AsksNobody(FixedScalingPolicy):

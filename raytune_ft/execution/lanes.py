@@ -14,6 +14,8 @@ from raytune_ft.execution.lane_host import LaneHost, RunLane
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.spec import TrialSpec
 
+IMPORTS = ("raytune_ft.execution.forked.lanes_first", "raytune_ft.execution.forked.lanes_ray")
+"""Modules that import what lanes need."""
 CLOSE_S = 8.0
 """How long lanes may take to end by themselves; they look for orders between two steps."""
 

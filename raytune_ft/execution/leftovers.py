@@ -18,18 +18,21 @@ GONE_S = 5.0
 
 
 @contextmanager
-def workers_end() -> Iterator[None]:
+def workers_end(server: psutil.Process | None = None) -> Iterator[None]:
     """Ray, which nobody uses any more, is shut down in this block; what its raylet had started ends with it.
+
+    Args:
+        server: What had started workers for it, if anything.
 
     Read against ray 2.60.0, which leaves its processes before it ends them: killed earlier, they would be missed.
     """
-    started = _started()
+    started = _started(server)
     node = getattr(importlib.import_module("ray._private.worker"), "_global_node", None)
     if node is not None:
         end = node.kill_all_processes
 
         def end_all(**_: Any) -> None:
-            started.extend(_started())  # some may have been on their way
+            started.extend(_started(server))  # some may have been on their way
             end(check_alive=False)  # without the second that a raylet takes to part with its workers
 
         node.kill_all_processes = end_all
@@ -46,9 +49,17 @@ def _kill(processes: Iterable[psutil.Process]) -> None:
             process.kill()
 
 
-def _started() -> list[psutil.Process]:
-    """What Ray's processes that this one has started have started themselves."""
-    return [child for each in _raylets() for child in each.children(recursive=True)]
+def _started(server: psutil.Process | None) -> list[psutil.Process]:
+    """What Ray's processes that this one has started have started themselves, or had the server start."""
+    parents = [*_raylets(), *([server] if server else [])]
+    return [child for each in parents for child in _children(each)]
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _raylets() -> list[psutil.Process]:

@@ -12,6 +12,7 @@ from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.execution.cluster import check_resources, joining_s, ray_cluster
 from raytune_ft.execution.isolated import run_isolated
+from raytune_ft.execution.lanes import IMPORTS
 from raytune_ft.execution.on_lane import run_on_lane
 from raytune_ft.execution.runner import choose_runner
 from raytune_ft.ownership import check_own
@@ -64,7 +65,7 @@ def _train(experiment: Experiment, run: RunDirectory, progress: Progress, resume
         outcome = None
     if outcome is None:
         spec = TrialSpec.of(trial_name(0), {}, experiment, run)
-        with ray_cluster() as own:
+        with ray_cluster(forked=IMPORTS if isinstance(runner, Lane) else None) as own:
             check_resources(experiment, joining_s())
             progress.started(spec.trial_id, {})
             if isinstance(runner, Lane):

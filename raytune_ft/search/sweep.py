@@ -19,6 +19,7 @@ from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError
 from raytune_ft.execution.cluster import ray_cluster
 from raytune_ft.execution.early import Early
+from raytune_ft.execution.lanes import IMPORTS
 from raytune_ft.execution.runner import choose_runner
 from raytune_ft.ownership import check_own
 from raytune_ft.paths import RunDirectory, TrialDirectory, read_json, write_text
@@ -170,7 +171,8 @@ def _cluster(
     runner: Lane | Isolated, experiment: Experiment, run: RunDirectory, accounts: Accounts
 ) -> Iterator[Trials]:
     """Ray, and what trains there."""
-    with ray_cluster(state_api=isinstance(runner, Isolated)) as own:
+    isolated = isinstance(runner, Isolated)
+    with ray_cluster(state_api=isolated, forked=None if isolated else IMPORTS) as own:
         accounts.price()
         with trials_on(runner, experiment, run, own=own) as trials, accounts.groups(trials.groups):
             yield trials

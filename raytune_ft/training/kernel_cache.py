@@ -6,7 +6,7 @@ import os
 
 KERNELS_PER_STEP = 25
 """oneDNN compiles a kernel for each shape of a product; a step of a Llama on a lane has about as many shapes."""
-KERNELS = 256
+KERNELS = 96
 """oneDNN would keep 1,024, about 0.45 MiB each. No two steps have passes of the same tokens, so what is kept beyond a
 few steps is memory that grows with them."""
 _VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"

@@ -1,0 +1,182 @@
+"""The process that workers are copies of: `python -m raytune_ft.execution.forked.server SOCKET MODULE MODULE NAME...`.
+
+Ray is imported when its raylet and its job are known, which it reads then. The server ends when its standard input
+does, which its starter holds open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest import mock
+
+from raytune_ft.execution.forked.setup_worker import FORKED, SERVER
+from raytune_ft.execution.forked.worker import become_worker
+
+READ_AT_USE = ("RAY_", "TUNE_", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PYTHONBREAKPOINT", "PL_DISABLE_FORK",
+               "SPT_NOENV", SERVER)  # fmt: skip
+"""Environment variables, by their beginnings, that what was imported reads when it needs them: only in these a worker's
+may differ from the server's."""
+READ_BY_RAY = ("RAY_JOB_ID", "RAY_RAYLET_PID")
+"""But Ray reads these when it is imported."""
+_LIMIT = 2**20  # bytes of a request
+
+
+@dataclass(frozen=True)
+class Request:
+    """A worker that is wanted.
+
+    Attributes:
+        worker: From `setup_worker.worker_of`; without a `command`, only to get ready for the Ray of its `environment`.
+        files: Its standard input, output and error.
+    """
+
+    worker: dict[str, Any]
+    files: list[int]
+
+
+class Server:
+    """Answers requests one after another.
+
+    Args:
+        address: Path of its socket.
+        modules: To import when a first request has said which Ray it is for.
+    """
+
+    def __init__(self, address: str, modules: list[str]) -> None:
+        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listening.bind(address)
+        self._listening.listen(64)  # who asks before all is imported, waits
+        self._modules = modules
+        self._environment = dict(os.environ)
+        self._ready = self._alike = False
+
+    def serve(self) -> Request | None:
+        """Returns in each copy with its request, and at the end in the server itself with None."""
+        while True:
+            ready, _, _ = select.select([self._listening, sys.stdin], [], [])
+            if sys.stdin in ready:  # nothing is ever written there: it was closed
+                return None
+            connection, _ = self._listening.accept()
+            with connection, contextlib.suppress(OSError, ValueError):
+                connection.settimeout(10.0)
+                request = _receive(connection)
+                try:
+                    if self._may_fork(request.worker["environment"]) and "command" in request.worker:
+                        if os.fork() == 0:
+                            self._listening.close()
+                            return replace(request, files=[os.dup(file) for file in request.files])
+                        connection.sendall(FORKED)  # else it is closed without an answer, and Ray starts the worker
+                finally:
+                    for file in request.files:
+                        os.close(file)
+
+    def _may_fork(self, wanted: Mapping[str, str]) -> bool:
+        """Whether a copy is what a new process would be."""
+        if not as_imported(wanted, self._environment):
+            return False
+        if not self._ready:
+            self._get_ready(wanted)
+        same_ray = all(wanted.get(name) == os.environ.get(name) for name in READ_BY_RAY)
+        torch = sys.modules.get("torch")
+        begun = threading.active_count() > 1 or (torch is not None and torch.cuda.is_initialized())
+        return same_ray and not begun and not self._alike  # threads, and CUDA's state, a copy would lack
+
+    def _get_ready(self, wanted: Mapping[str, str]) -> None:
+        os.environ |= wanted
+        with drawing_no_id():
+            import_all(self._modules)
+        self._alike = draws_alike()
+        gc.collect()
+        gc.freeze()  # a collection would write to each object, and so copy its page
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a copy ended
+        self._ready = True
+
+
+def as_imported(wanted: Mapping[str, str], own: Mapping[str, str]) -> bool:
+    """Whether the environments differ in nothing that is read on import."""
+    differ = {name for name in wanted.keys() | own.keys() if wanted.get(name) != own.get(name)}
+    return all(name.startswith(READ_AT_USE) for name in differ)
+
+
+def import_all(modules: Iterable[str]) -> None:
+    """Those that can be; who needs another says why it can't."""
+    for module in modules:
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
+
+
+@contextlib.contextmanager
+def drawing_no_id() -> Iterator[None]:
+    """Each class that is declared as an actor draws an id, in this block not from Ray's own generator: all copies would
+    have its state, and draw the same ids for their objects."""
+    actor = importlib.import_module("ray.actor")
+    ids = actor.ActorClassID
+
+    class Drawn:
+        @staticmethod
+        def from_random() -> Any:
+            return ids(os.urandom(ids.size()))
+
+    with mock.patch.object(actor, "ActorClassID", Drawn):
+        yield
+
+
+def draws_alike() -> bool:
+    """Whether two copies draw the same id."""
+    ids = importlib.import_module("ray._raylet").ObjectRef
+    drawn = set()
+    for _ in range(2):
+        reading, writing = os.pipe()
+        if (copy := os.fork()) == 0:
+            os.write(writing, ids.from_random().binary())
+            os._exit(0)
+        os.close(writing)
+        with open(reading, "rb") as file:
+            drawn.add(file.read())
+        os.waitpid(copy, 0)
+    return len(drawn) == 1
+
+
+def _receive(connection: socket.socket) -> Request:
+    _, files, _, _ = socket.recv_fds(connection, 1, 3)
+    message = b""
+    while not message.endswith(b"\n") and len(message) < _LIMIT:
+        if not (part := connection.recv(65536)):
+            break
+        message += part
+    return Request(json.loads(message), files)
+
+
+def main(address: str, first: str, then: str, *meant_for_it: str) -> None:
+    """Makes a copy of itself for each request.
+
+    Args:
+        address: Path of the socket.
+        first: Module to import that does not import Ray.
+        then: One that does.
+        meant_for_it: Environment variables that neither copies nor what they start are to have.
+    """
+    for name in meant_for_it:
+        del os.environ[name]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it comes with the driver's, which ends in order
+    server = Server(address, [then])
+    import_all([first])
+    request = server.serve()
+    if request is not None:
+        become_worker(request.worker, request.files)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
