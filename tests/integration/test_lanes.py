@@ -20,8 +20,9 @@ from raytune_ft import api
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
 from raytune_ft.data.prepare import prepare
+from raytune_ft.execution.cluster import ray_cluster
 from raytune_ft.execution.entries import Ended, Event, Report
-from raytune_ft.execution.lanes import lanes
+from raytune_ft.execution.lanes import IMPORTS, lanes
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.search import sweep
 from raytune_ft.training.lane.orders import Start
@@ -78,6 +79,13 @@ def processes(title: str) -> list[psutil.Process]:
             if " ".join(process.cmdline()).startswith(title):
                 found.append(process)
     return found
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """As sweeps on lanes have it: its workers are copies."""
+    with ray_cluster(forked=IMPORTS):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +158,11 @@ def test_lanes_that_can_not_start_end_their_trials_with_the_error(cluster: None,
 
 def test_a_killed_worker_and_a_killed_proxy_cost_no_trial_and_no_step(search_on, make) -> None:
     before: list[psutil.Process] = []
+    parents: list[str] = []
 
     def kill_one_worker() -> None:
         before.extend(processes(WORKER))
+        parents.extend(" ".join(psutil.Process(each.ppid()).cmdline()) for each in before)
         before[0].kill()
 
     watcher = Recorder(kill_one_worker, at=("0001", 50))
@@ -162,6 +172,7 @@ def test_a_killed_worker_and_a_killed_proxy_cost_no_trial_and_no_step(search_on,
     assert set(map(tuple, watcher.steps.values())) == {(50, 100, 150, 200)}
     assert all([step for step, _ in curve] == [50, 100, 150, 200] for curve in curves(run))
     assert len(before) == 2 and before[1].is_running()  # the other lane never noticed
+    assert all("raytune_ft.execution.forked.server" in parent for parent in parents), parents
 
     watcher = Recorder(lambda: processes(PROXY)[0].kill(), at=("0000", 50))
     run = search_on(make("killed-proxy", LONG, trials=2, eval_steps=50), watcher)

@@ -30,6 +30,8 @@ READ_AT_USE = ("RAY_", "TUNE_", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PYTH
 may differ from the server's."""
 READ_BY_RAY = ("RAY_JOB_ID", "RAY_RAYLET_PID")
 """But Ray reads these when it is imported."""
+LOOK_ONLY = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+"""Modules that look for a GPU when they are imported do not wake it: a copy could not use it then."""
 _LIMIT = 2**20  # bytes of a request
 
 
@@ -60,7 +62,7 @@ class Server:
         self._listening.listen(64)  # who asks before all is imported, waits
         self._modules = modules
         self._environment = dict(os.environ)
-        self._ready = self._alike = False
+        self._ready = self._sound = False
 
     def serve(self) -> Request | None:
         """Returns in each copy with its request, and at the end in the server itself with None."""
@@ -91,13 +93,13 @@ class Server:
         same_ray = all(wanted.get(name) == os.environ.get(name) for name in READ_BY_RAY)
         torch = sys.modules.get("torch")
         begun = threading.active_count() > 1 or (torch is not None and torch.cuda.is_initialized())
-        return same_ray and not begun and not self._alike  # threads, and CUDA's state, a copy would lack
+        return same_ray and self._sound and not begun  # a copy would lack threads, and CUDA's state
 
     def _get_ready(self, wanted: Mapping[str, str]) -> None:
         os.environ |= wanted
         with drawing_no_id():
             import_all(self._modules)
-        self._alike = draws_alike()
+        self._sound = copies_are_sound()
         gc.collect()
         gc.freeze()  # a collection would write to each object, and so copy its page
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a copy ended
@@ -133,20 +135,22 @@ def drawing_no_id() -> Iterator[None]:
         yield
 
 
-def draws_alike() -> bool:
-    """Whether two copies draw the same id."""
+def copies_are_sound() -> bool:
+    """Whether two copies draw different ids, and could use a GPU: CUDA can't where it was so much as looked for."""
+    torch = sys.modules.get("torch")
     ids = importlib.import_module("ray._raylet").ObjectRef
     drawn = set()
     for _ in range(2):
         reading, writing = os.pipe()
         if (copy := os.fork()) == 0:
-            os.write(writing, ids.from_random().binary())
+            spoiled = torch is not None and torch.cuda._is_in_bad_fork()
+            os.write(writing, b"" if spoiled else ids.from_random().binary())
             os._exit(0)
         os.close(writing)
         with open(reading, "rb") as file:
             drawn.add(file.read())
         os.waitpid(copy, 0)
-    return len(drawn) == 1
+    return len(drawn) == 2 and b"" not in drawn
 
 
 def _receive(connection: socket.socket) -> Request:
@@ -172,7 +176,8 @@ def main(address: str, first: str, then: str, *meant_for_it: str) -> None:
         del os.environ[name]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it comes with the driver's, which ends in order
     server = Server(address, [then])
-    import_all([first])
+    with mock.patch.dict(os.environ, LOOK_ONLY):
+        import_all([first])
     request = server.serve()
     if request is not None:
         become_worker(request.worker, request.files)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
+from ray.train.v2._internal.execution.controller import TrainController
 
+from raytune_ft.execution import lane_group
 from raytune_ft.execution.lane_group import NEEDLESS, NEEDLESS_IN_OWN, AsksNobody, LaneTrainer, ProcessGroup
 
 
@@ -35,19 +38,31 @@ def test_only_a_ray_of_ones_own_does_without_the_cleaner(trainer: Any) -> None:
 
 
 def test_only_there_nobody_is_asked_for_more_nodes(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-
     given: list[Any] = []
-    monkeypatch.setattr(
-        DataParallelTrainer, "_initialize_and_run_controller", lambda _, **settings: given.append(settings)
-    )
-    trainer(False)._initialize_and_run_controller(scaling_policy="Ray's")
+
+    class Controller:
+        def __init__(self, **settings: Any) -> None:
+            given.append(settings)
+
+        async def run(self) -> None: ...
+
+        def get_result(self) -> str:
+            return "its result"
+
+    monkeypatch.setattr(lane_group, "TrainController", Controller)
+    assert trainer(False)._initialize_and_run_controller(scaling_policy="Ray's") == "its result"
     trainer(True)._initialize_and_run_controller(scaling_policy="Ray's")
     assert given[0] == {"scaling_policy": "Ray's"}
     policy = given[1]["scaling_policy"]
     assert isinstance(policy, AsksNobody)
     policy._maybe_send_resource_request()  # without a Ray
     assert policy.make_decision_for_non_running_worker_group().num_workers == 2
+
+
+def test_rays_controller_is_one_that_runs_in_this_process() -> None:
+    """Ray makes an actor of the class; the class itself is the same thing without."""
+    assert inspect.iscoroutinefunction(TrainController.run) and not hasattr(TrainController, "remote")
+    assert list(inspect.signature(TrainController.get_result).parameters) == ["self"]
 
 
 def test_the_process_group_is_set_up_by_what_ray_has_for_torch() -> None:
