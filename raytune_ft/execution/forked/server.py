@@ -1,4 +1,4 @@
-"""The process that workers are copies of: `python -m raytune_ft.execution.forked.server SOCKET MODULE MODULE NAME...`.
+"""The process that workers are copies of: `python -m raytune_ft.execution.forked.server FILE MODULE MODULE NAME...`.
 
 Ray is imported when its raylet and its job are known, which it reads then. The server ends when its standard input
 does, which its starter holds open.
@@ -52,14 +52,12 @@ class Server:
     """Answers requests one after another.
 
     Args:
-        address: Path of its socket.
+        listening: Its socket.
         modules: To import when a first request has said which Ray it is for.
     """
 
-    def __init__(self, address: str, modules: list[str]) -> None:
-        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listening.bind(address)
-        self._listening.listen(64)  # who asks before all is imported, waits
+    def __init__(self, listening: socket.socket, modules: list[str]) -> None:
+        self._listening = listening
         self._modules = modules
         self._environment = dict(os.environ)
         self._ready = self._sound = False
@@ -163,11 +161,11 @@ def _receive(connection: socket.socket) -> Request:
     return Request(json.loads(message), files)
 
 
-def main(address: str, first: str, then: str, *meant_for_it: str) -> None:
+def main(file: str, first: str, then: str, *meant_for_it: str) -> None:
     """Makes a copy of itself for each request.
 
     Args:
-        address: Path of the socket.
+        file: Number of the listening socket's.
         first: Module to import that does not import Ray.
         then: One that does.
         meant_for_it: Environment variables that neither copies nor what they start are to have.
@@ -175,7 +173,9 @@ def main(address: str, first: str, then: str, *meant_for_it: str) -> None:
     for name in meant_for_it:
         del os.environ[name]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it comes with the driver's, which ends in order
-    server = Server(address, [then])
+    listening = socket.socket(fileno=int(file))
+    listening.set_inheritable(False)
+    server = Server(listening, [then])
     with mock.patch.dict(os.environ, LOOK_ONLY):
         import_all([first])
     request = server.serve()

@@ -29,6 +29,8 @@ from raytune_ft.execution.forked import setup_worker
 from raytune_ft.execution.loopback import environment
 
 END_S = 5.0
+LONGEST = 70
+"""Bytes of the path of the directory for temporary files: a socket's own path has 107 at most."""
 GIVE_BACK = "dirty_decay_ms:100,muzzy_decay_ms:0"
 """To the allocator: keep memory that is not in use for so long."""
 
@@ -69,16 +71,14 @@ def forked_workers(modules: tuple[str, str]) -> Iterator[Forked | None]:
     Args:
         modules: What to import before Ray is there, and then.
     """
-    if not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux") or len(os.fsencode(tempfile.gettempdir())) > LONGEST:
         yield None
         return
     directory = tempfile.mkdtemp(prefix="raytune-ft-")  # only its owner can enter it
     address = str(Path(directory) / "fork-server")
     theirs = allocator(os.environ)
-    command = [sys.executable, "-m", "raytune_ft.execution.forked.server", address, *modules, *theirs]
-    said = None if os.environ.get("RAYTUNE_FT_DEBUG") else subprocess.DEVNULL
     with environment({setup_worker.SERVER: address}):
-        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said, env=os.environ | theirs)
+        server = _start(address, modules, theirs)
         try:
             with _in_place_of_rays():
                 yield Forked(psutil.Process(server.pid), address)
@@ -91,6 +91,19 @@ def forked_workers(modules: tuple[str, str]) -> Iterator[Forked | None]:
                 server.kill()
                 server.wait()
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _start(address: str, modules: tuple[str, str], theirs: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    said = None if os.environ.get("RAYTUNE_FT_DEBUG") else subprocess.DEVNULL
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:  # from now on; who asks early, waits
+        listening.bind(address)
+        listening.listen(64)
+        file = listening.fileno()
+        command = [sys.executable, "-m", "raytune_ft.execution.forked.server", str(file), *modules, *theirs]
+        environment = os.environ | theirs
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=said, stderr=said, env=environment, pass_fds=[file]
+        )
 
 
 def allocator(environment: Mapping[str, str]) -> dict[str, str]:

@@ -26,10 +26,11 @@ found = {
     "parent": os.getppid(), "arguments": sys.argv[1:], "path": sys.path[0], "directory": os.getcwd(),
     "given": os.environ.get("RAY_GIVEN"), "nice": os.getpriority(os.PRIO_PROCESS, 0), "main": __name__,
     "chance": [random.random(), numpy.random.random()], "imported": "wave" in sys.modules,
-    "preload": os.environ.get("LD_PRELOAD"), "looks": os.environ.get("PYTORCH_NVML_BASED_CUDA_CHECK"),
 }
+found |= {name: os.environ.get(name) for name in ("LD_PRELOAD", "MALLOC_CONF", "PYTORCH_NVML_BASED_CUDA_CHECK")}
 print(json.dumps(found), flush=True)
 """
+MEANT_FOR_SERVER = ("LD_PRELOAD", "MALLOC_CONF", "PYTORCH_NVML_BASED_CUDA_CHECK")
 RAYS = "import json; print(json.dumps({'parent': None}))"
 THIS_RAY = {"RAY_JOB_ID": "01000000", "RAY_RAYLET_PID": "7"}
 
@@ -89,7 +90,8 @@ def test_a_copy_is_what_a_new_process_would_be(forked: started.Forked, scripts: 
     assert found["arguments"] == ["--node=1"] and found["main"] == "__main__"
     assert (found["path"], found["directory"]) == (str(scripts), str(scripts))
     assert found["given"] == "yes" and found["nice"] == os.getpriority(os.PRIO_PROCESS, 0)
-    assert found["preload"] is None and found["looks"] is None
+    for variable in MEANT_FOR_SERVER:
+        assert found[variable] == os.environ.get(variable)
     assert not forked.process.children(recursive=True), "its end is seen to"
 
 
@@ -121,6 +123,12 @@ def test_without_a_server_ray_starts_it(scripts: Path, tmp_path: Path) -> None:
         forked.process.send_signal(signal.SIGKILL)
         forked.process.wait(10)
         assert start(scripts, forked.address)["parent"] is None
+
+
+def test_where_a_socket_would_have_too_long_a_path_nothing_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(started.tempfile, "gettempdir", lambda: "/" + 80 * "d")
+    with started.forked_workers(("json", "wave")) as forked:
+        assert forked is None
 
 
 def test_only_plain_python_workers_are_copies() -> None:
