@@ -73,7 +73,7 @@ def _measured(name: str, measure: Measure, options: Options, results: dict[str, 
     """Measures and keeps the result; a side that fails costs its measure, not the hours of the others."""
     say(name)
     try:
-        results["measures"][name] = with_load(lambda: measure.run(options))
+        results["measures"][name] = {"machine": machine(), **with_load(lambda: measure.run(options))}
     except SideFailed as error:
         say(f"error: {name}: {error}")
         return False
@@ -82,10 +82,8 @@ def _measured(name: str, measure: Measure, options: Options, results: dict[str, 
 
 
 def _read_results(path: Path) -> dict[str, Any]:
-    """What was measured before, if it was on this machine."""
-    if path.is_file() and (before := read_json(path))["machine"] == machine():
-        return dict(before)
-    return {"machine": machine(), "measures": {}}
+    """What was measured before. Sides of a measure take turns on one machine; another measure may have had another."""
+    return dict(read_json(path)) if path.is_file() else {"measures": {}}
 
 
 def _print_table(results: dict[str, Any], measures: Measures, markdown: bool) -> None:
@@ -99,11 +97,10 @@ def _print_table(results: dict[str, Any], measures: Measures, markdown: bool) ->
         if number == 0:
             print("|" + "|".join("-" * (width + 2) for width in widths) + "|" if markdown else "-" * (sum(widths) + 6))
     print()
-    print(f"Medians; on {results['machine']}. Rounds, and load before and after, of each:")
+    print("Medians. Rounds, load before and after, and machine of each:")
     for name, result in found.items():
-        print(
-            f"{'- ' if markdown else '  '}{name}: {_rounds(result)}, {result['load_before']} and {result['load_after']}"
-        )
+        load = f"{result['load_before']} and {result['load_after']}"
+        print(f"{'- ' if markdown else '  '}{name}: {_rounds(result)}; {load}; {result['machine']}")
 
 
 def _cells(row: Row) -> tuple[str, str, str, str]:
