@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import ray
 from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
-from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.controller import controller as controllers
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
@@ -22,6 +24,7 @@ NEEDLESS = {"DatasetsCallback"}
 """Callbacks of Ray Train's: this one starts a process for Ray's datasets, which lanes have none of."""
 NEEDLESS_IN_OWN = {"PlacementGroupCleanerCallback"}
 """This one's process gives reserved resources back if all others die: a Ray of the study's own ends with them."""
+_one_at_a_time = threading.Lock()
 LEAVE_S = 30.0
 """How long workers may take to leave their process group."""
 
@@ -48,9 +51,17 @@ class LaneTrainer(DataParallelTrainer):
         if self._own:
             scaling: Any = self.scaling_config  # Ray's types say version 1 of it
             settings["scaling_policy"] = AsksNobody(scaling)
-        controller = TrainController(**settings)
+        with _one_at_a_time, mock.patch.object(controllers, "LoggingManager", LeavesLogging):
+            controller = controllers.TrainController(**settings)
         asyncio.run(controller.run())
         return controller.get_result()
+
+
+class LeavesLogging:
+    """A controller sets up logging for a process of its own; while others log, that would lock them and itself."""
+
+    @staticmethod
+    def configure_controller_logger(context: Any) -> None: ...
 
 
 class AsksNobody(FixedScalingPolicy):

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.controller import controller as controllers
 
-from raytune_ft.execution import lane_group
 from raytune_ft.execution.lane_group import NEEDLESS, NEEDLESS_IN_OWN, AsksNobody, LaneTrainer, ProcessGroup
 
 
@@ -49,7 +49,7 @@ def test_only_there_nobody_is_asked_for_more_nodes(trainer: Any, monkeypatch: py
         def get_result(self) -> str:
             return "its result"
 
-    monkeypatch.setattr(lane_group, "TrainController", Controller)
+    monkeypatch.setattr(controllers, "TrainController", Controller)
     assert trainer(False)._initialize_and_run_controller(scaling_policy="Ray's") == "its result"
     trainer(True)._initialize_and_run_controller(scaling_policy="Ray's")
     assert given[0] == {"scaling_policy": "Ray's"}
@@ -63,6 +63,7 @@ def test_rays_controller_is_one_that_runs_in_this_process() -> None:
     """Ray makes an actor of the class; the class itself is the same thing without."""
     assert inspect.iscoroutinefunction(TrainController.run) and not hasattr(TrainController, "remote")
     assert list(inspect.signature(TrainController.get_result).parameters) == ["self"]
+    assert list(inspect.signature(controllers.LoggingManager.configure_controller_logger).parameters) == ["context"]
 
 
 def test_the_process_group_is_set_up_by_what_ray_has_for_torch() -> None:
