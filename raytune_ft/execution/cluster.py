@@ -13,7 +13,7 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import InputError
 from raytune_ft.execution.forked.started import Forked, forked_workers
 from raytune_ft.execution.give_way import giving_way
-from raytune_ft.execution.leftovers import workers_end
+from raytune_ft.execution.leftovers import uninterrupted, workers_end
 from raytune_ft.execution.loopback import environment, ray_on_loopback
 from raytune_ft.execution.token import read_token_anew
 
@@ -73,7 +73,8 @@ def ray_cluster(*, state_api: bool = True, forked: tuple[str, str] | None = None
         try:
             yield True
         finally:
-            with workers_end(copied.process if copied else None):
+            # Half way out, with its raylet gone, Ray would end this process without a word.
+            with uninterrupted(), workers_end(copied.process if copied else None):
                 ray.shutdown()
 
 
