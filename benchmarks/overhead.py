@@ -22,7 +22,7 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
     from measures.inputs import check_assets
     from measures.overhead import measure
-    from measures.rounds import machine, say, with_load
+    from measures.rounds import say, with_load
 
     from raytune_ft.errors import InputError
     from raytune_ft.paths import write_json
@@ -34,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return error.exit_code
     with TemporaryDirectory(prefix="overhead-", ignore_cleanup_errors=True) as directory:
         measured = with_load(lambda: measure(Path(directory), arguments.trials, say))
-    result = {"machine": machine(), "rounds": 1, **measured}
+    result = {"rounds": 1, **measured}
     write_json(arguments.results, result)
     print(json.dumps(result, indent=2))
     each = result["seconds_per_trial"]

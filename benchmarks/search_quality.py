@@ -44,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _replay(seeds: int, only: Sequence[str] | None) -> dict[str, Any]:
-    from measures.rounds import machine, say, with_load
+    from measures.rounds import say, with_load
     from quality.compare import compare
     from quality.curves import load, names
 
@@ -53,7 +53,7 @@ def _replay(seeds: int, only: Sequence[str] | None) -> dict[str, Any]:
         if curves.whole:
             say(f"{curves.name}:")
             measures[curves.name] = with_load(partial(compare, curves, seeds, only))
-    return {"machine": machine(), "measures": measures}
+    return {"measures": measures}
 
 
 def _print(data: str, measured: dict[str, Any]) -> None:

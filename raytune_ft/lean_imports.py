@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 from unittest import mock
 
 NEEDLESS = ("is_sklearn_available", "is_scipy_available")
 """Asked by transformers' modules when they are imported; each keeps the answer for itself."""
+ASKING = ("transformers.generation.candidate_generator", "transformers.loss.loss_utils")
 
 
 def import_transformers() -> None:
@@ -18,8 +20,8 @@ def import_transformers() -> None:
 
     answers: dict[str, Any] = dict.fromkeys(NEEDLESS, _no)
     with mock.patch.multiple(utils, **answers):
-        import transformers.generation.candidate_generator
-        import transformers.loss.loss_utils  # noqa: F401
+        for module in ASKING:
+            import_module(module)
 
 
 def _no() -> bool:

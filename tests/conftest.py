@@ -224,25 +224,17 @@ def _listens(port: int) -> bool:
 
 def _end(head: subprocess.Popen[bytes]) -> None:
     """Ends this head alone, where `ray stop` would end every Ray of this user."""
+    from raytune_ft.execution.alive import wait_for_end
+
     processes = [psutil.Process(head.pid)]
     processes += processes[0].children(recursive=True)
     for process in reversed(processes):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    deadline = time.monotonic() + 2  # a worker that waits for its head would take a minute
-    while (left := [each for each in processes if _runs(each)]) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    left = wait_for_end(set(processes), 2.0)  # a worker that waits for its head would take a minute
     for process in left:
         process.kill()
     head.wait(10)
-
-
-def _runs(process: psutil.Process) -> bool:
-    """Unlike psutil's wait, which waits for zombies too, and some of another parent's stay that."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _ray_processes() -> set[psutil.Process]:

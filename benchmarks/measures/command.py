@@ -10,7 +10,7 @@ from typing import Any
 from measures.inputs import check_assets
 from measures.options import Measure, Options, Row
 from measures.processes import SideFailed
-from measures.rounds import machine, say, with_load
+from measures.rounds import say, with_load
 from raytune_ft.errors import RaytuneError
 from raytune_ft.paths import read_json, write_json
 
@@ -73,7 +73,7 @@ def _measured(name: str, measure: Measure, options: Options, results: dict[str, 
     """Measures and keeps the result; a side that fails costs its measure, not the hours of the others."""
     say(name)
     try:
-        results["measures"][name] = {"machine": machine(), **with_load(lambda: measure.run(options))}
+        results["measures"][name] = with_load(lambda: measure.run(options))
     except SideFailed as error:
         say(f"error: {name}: {error}")
         return False

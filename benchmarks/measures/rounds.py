@@ -47,10 +47,10 @@ def ratio(values: Mapping[str, float], name: str, to: str) -> float | None:
 
 
 def with_load(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The measure's result between the machine's load before and after it."""
+    """The measure's result, with the machine and its load before and after it."""
     before = round(os.getloadavg()[0], 2)
     result = measure()
-    return {"load_before": before, "load_after": round(os.getloadavg()[0], 2), **result}
+    return {"machine": machine(), "load_before": before, "load_after": round(os.getloadavg()[0], 2), **result}
 
 
 def machine() -> str:

@@ -13,9 +13,10 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import InputError
 from raytune_ft.execution.forked.started import Forked, forked_workers
 from raytune_ft.execution.give_way import giving_way
-from raytune_ft.execution.leftovers import uninterrupted, workers_end
+from raytune_ft.execution.leftovers import workers_end
 from raytune_ft.execution.loopback import environment, ray_on_loopback
 from raytune_ft.execution.token import read_token_anew
+from raytune_ft.execution.uninterrupted import uninterrupted
 
 STARTUP = {"RAY_worker_maximum_startup_concurrency": "8"}
 """Processes that a private Ray starts at once: by default one a CPU, and most of ours only wait."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import signal
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,29 +15,6 @@ from raytune_ft.execution.alive import wait_for_end
 
 GONE_S = 5.0
 """How long killed processes may take to be gone."""
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """A first Ctrl-C in this block counts at its end, a second one at once; of the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-    came: list[int] = []
-
-    def later(number: int, frame: object) -> None:
-        came.append(number)
-        if len(came) > 1:
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, later)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
-        raise KeyboardInterrupt
 
 
 @contextmanager

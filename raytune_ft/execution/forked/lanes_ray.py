@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ray.train.torch
-import ray.tune  # noqa: F401
+from importlib import import_module
 
-import raytune_ft.execution.lane_worker  # noqa: F401
+for name in ("ray.train.torch", "ray.tune", "raytune_ft.execution.lane_worker"):
+    import_module(name)

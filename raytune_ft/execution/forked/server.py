@@ -16,16 +16,16 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
-from raytune_ft.execution.forked.setup_worker import FORKED, SERVER
+from raytune_ft.execution.forked.setup_worker import FORKED
 from raytune_ft.execution.forked.worker import become_worker
 
 READ_AT_USE = ("RAY_", "TUNE_", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PYTHONBREAKPOINT", "PL_DISABLE_FORK",
-               "SPT_NOENV", SERVER)  # fmt: skip
+               "SPT_NOENV")  # fmt: skip
 """Environment variables, by their beginnings, that what was imported reads when it needs them: only in these a worker's
 may differ from the server's."""
 READ_BY_RAY = ("RAY_JOB_ID", "RAY_RAYLET_PID")
@@ -53,14 +53,14 @@ class Server:
 
     Args:
         listening: Its socket.
-        modules: To import when a first request has said which Ray it is for.
+        module: To import when a first request has said which Ray it is for.
     """
 
-    def __init__(self, listening: socket.socket, modules: list[str]) -> None:
+    def __init__(self, listening: socket.socket, module: str) -> None:
         self._listening = listening
-        self._modules = modules
+        self._module = module
         self._environment = dict(os.environ)
-        self._ready = self._sound = False
+        self._sound: bool | None = None  # known when the module is there
 
     def serve(self) -> Request | None:
         """Returns in each copy with its request, and at the end in the server itself with None."""
@@ -86,22 +86,22 @@ class Server:
         """Whether a copy is what a new process would be."""
         if not as_imported(wanted, self._environment):
             return False
-        if not self._ready:
-            self._get_ready(wanted)
+        if self._sound is None:
+            self._sound = self._get_ready(wanted)
         same_ray = all(wanted.get(name) == os.environ.get(name) for name in READ_BY_RAY)
         torch = sys.modules.get("torch")
         begun = threading.active_count() > 1 or (torch is not None and torch.cuda.is_initialized())
         return same_ray and self._sound and not begun  # a copy would lack threads, and CUDA's state
 
-    def _get_ready(self, wanted: Mapping[str, str]) -> None:
+    def _get_ready(self, wanted: Mapping[str, str]) -> bool:
         os.environ |= wanted
         with drawing_no_id():
-            import_all(self._modules)
-        self._sound = copies_are_sound()
+            import_all(self._module)
+        sound = copies_are_sound()
         gc.collect()
         gc.freeze()  # a collection would write to each object, and so copy its page
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a copy ended
-        self._ready = True
+        return sound
 
 
 def as_imported(wanted: Mapping[str, str], own: Mapping[str, str]) -> bool:
@@ -110,7 +110,7 @@ def as_imported(wanted: Mapping[str, str], own: Mapping[str, str]) -> bool:
     return all(name.startswith(READ_AT_USE) for name in differ)
 
 
-def import_all(modules: Iterable[str]) -> None:
+def import_all(*modules: str) -> None:
     """Those that can be; who needs another says why it can't."""
     for module in modules:
         with contextlib.suppress(Exception):
@@ -175,9 +175,9 @@ def main(file: str, first: str, then: str, *meant_for_it: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it comes with the driver's, which ends in order
     listening = socket.socket(fileno=int(file))
     listening.set_inheritable(False)
-    server = Server(listening, [then])
+    server = Server(listening, then)
     with mock.patch.dict(os.environ, LOOK_ONLY):
-        import_all([first])
+        import_all(first)
     request = server.serve()
     if request is not None:
         become_worker(request.worker, request.files)

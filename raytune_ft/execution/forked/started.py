@@ -1,4 +1,4 @@
-"""Workers of a private Ray that start in a tenth of a second: copies of one process that has imported what they need.
+"""Workers of a private Ray that start in 0.3 s: copies of one process that has imported what they need.
 
 Ray starts an interpreter for each worker, twice, and both import Ray; torch and transformers come after. That takes 4
 core-seconds for a worker that trains and 1.3 for one that only waits, and hundreds of MiB for each that imported them.

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from unittest import mock
 import psutil
 import pytest
 
+from raytune_ft.execution.alive import wait_for_end
 from raytune_ft.execution.forked import server, setup_worker, started
 from raytune_ft.execution.forked.setup_worker import worker_of
 
@@ -157,17 +157,14 @@ def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> Non
     forked = psutil.Process(int(process.stdout.readline()))
     process.kill()
     process.wait(10)
-    deadline = time.monotonic() + 10
-    while forked.is_running() and forked.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not forked.is_running() or forked.status() == psutil.STATUS_ZOMBIE
+    assert not wait_for_end({forked}, 10.0)
 
 
 def _sound(setting: str) -> str:
     """What the server finds of its copies when it has imported Ray Train so."""
     code = (
         "import contextlib, sys\nfrom unittest import mock\nfrom raytune_ft.execution.forked import server\n"
-        f"with {setting}:\n    server.import_all(['ray.train', 'torch'])\n    print(server.copies_are_sound())"
+        f"with {setting}:\n    server.import_all('ray.train', 'torch')\n    print(server.copies_are_sound())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
 
 from raytune_ft.execution import leftovers
-from raytune_ft.execution.leftovers import uninterrupted, workers_end
+from raytune_ft.execution.leftovers import workers_end
 
 
 def test_a_worker_that_outlives_its_raylet_is_killed_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,21 +32,3 @@ def test_a_worker_that_outlives_its_raylet_is_killed_and_others_are_not(monkeypa
         for process in (raylet, other):
             process.kill()
             process.wait()
-
-
-def test_a_ctrl_c_waits_for_the_end_of_the_block_and_a_second_one_does_not() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    steps = []
-    with pytest.raises(KeyboardInterrupt), uninterrupted():
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.05)
-        steps.append("ended")
-    with pytest.raises(KeyboardInterrupt), uninterrupted():
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.05)
-        steps.append("not reached")
-    with uninterrupted():
-        steps.append("quiet")
-    assert steps == ["ended", "quiet"]
-    assert signal.getsignal(signal.SIGINT) is before
