@@ -194,7 +194,7 @@ def _tune(
 
     from raytune_ft.search.pace import Pace
     from raytune_ft.search.searcher import StudySearcher
-    from raytune_ft.search.watch import Watch
+    from raytune_ft.search.watch import Quiet, Watch
     from raytune_ft.tracking import tune_callbacks
 
     def outcome_of(name: str, result: dict[str, Any] | None) -> Outcome:
@@ -241,6 +241,7 @@ def _tune(
             callbacks=[
                 *keeping,
                 Watch(progress, experiment.rungs()),
+                Quiet(),
                 *tune_callbacks(experiment, run.root),
                 *trials.callbacks,
             ],

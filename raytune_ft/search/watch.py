@@ -6,6 +6,7 @@ from bisect import bisect_right
 from typing import Any
 
 from ray.tune import Callback
+from ray.tune.progress_reporter import TrialProgressCallback
 
 from raytune_ft.search.progress import Progress
 from raytune_ft.search.searcher import PARAMETERS, TRIAL
@@ -34,3 +35,11 @@ class Watch(Callback):
         if "step" in result:
             rung = bisect_right(self._rungs, result["step"])
             self._progress.reported(trial.config[TRIAL], result | ({"rung": rung} if rung else {}))
+
+
+class Quiet(TrialProgressCallback):
+    """In place of the one that Tune adds of its own, which prints at every verbosity that a trial stopped before its
+    first report is completed: stdout is the leaderboard's."""
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        pass

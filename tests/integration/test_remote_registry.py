@@ -64,8 +64,13 @@ class Server:
             time.sleep(0.2)
 
     def stop(self) -> None:
+        """In order where it can: now and then it waits for a connection of its own for ever."""
         self._process.terminate()
-        self._process.wait(20)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(20)
 
     def _answers(self) -> bool:
         """Whether it takes objects, and has those from before a stop; it opens its port long before."""
