@@ -64,7 +64,7 @@ class Server:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """In order where it can: now and then it waits for a connection of its own for ever."""
+        """In order where it can; once it had not ended 20 s after it was asked to."""
         self._process.terminate()
         try:
             self._process.wait(20)
