@@ -26,7 +26,7 @@ SHOWN_BY = {
         "unit/registry/test_registry_store.py": ["test_a_flipped_byte_is_found"],
         "unit/registry/test_registry_adapter.py": ["test_truncated_weights_are_refused"],
         "unit/serving/test_catalog.py": ["test_a_changed_file_is_never_given_to_the_engine"],
-        "integration/test_remote_registry.py": ["test_a_flipped_byte_in_the_bucket_is_refused"],
+        "integration/bucket/test_remote_registry.py": ["test_a_flipped_byte_in_the_bucket_is_refused"],
         "e2e/test_serve_real.py": ["test_base_and_adapters_are_served_by_name"],
     },
     10: {  # NaN, an explosion
