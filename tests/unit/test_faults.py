@@ -108,7 +108,7 @@ SHOWN_BY = {
     },
     30: {"e2e/test_serve_load.py": ["test_a_killed_replica_is_replaced"]},
     31: {  # promotion under load
-        "integration/test_ingress.py": ["test_many_at_once_while_the_alias_moves"],
+        "integration/ingress/test_traffic.py": ["test_many_at_once_while_the_alias_moves"],
         "e2e/test_serve_load.py": ["test_no_request_fails_while_versions_are_promoted"],
     },
     32: {  # secrets
