@@ -9,7 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from raytune_ft.config.goals import Metric
-from raytune_ft.reporting.read import TrialRecord
+from raytune_ft.reporting.records import TrialRecord
 from raytune_ft.reporting.wording import goals_in_words, one_line
 from raytune_ft.search.goals import on_front, values_in
 

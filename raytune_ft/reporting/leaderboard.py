@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from raytune_ft.reporting.read import Evaluation, Leaderboard
+from raytune_ft.reporting.records import Evaluation, Leaderboard
 from raytune_ft.reporting.wording import (
     difference,
     duration,

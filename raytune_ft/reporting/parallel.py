@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raytune_ft.reporting.plots import ACCENT, MANY_TRIALS, NEUTRAL, Figure
-from raytune_ft.reporting.read import Leaderboard, Row
+from raytune_ft.reporting.records import Leaderboard, Row
 from raytune_ft.reporting.wording import measure, number, parameter_names
 
 _GOOD, _BAD = (13, 148, 136), (234, 148, 40)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from raytune_ft.reporting.plots import ACCENT, NEUTRAL, Figure, axis, escape, finite, hover, wants_log
-from raytune_ft.reporting.read import Goal, Leaderboard, Row
+from raytune_ft.reporting.records import Goal, Leaderboard, Row
 
 MANY_ON_FRONT = 12
 """From here on, trials on the front are named only under the pointer."""

@@ -10,7 +10,8 @@ from typing import Any
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
 from raytune_ft.reporting.plots import ACCENT, OUTCOME_COLOURS, wants_log
-from raytune_ft.reporting.read import Leaderboard, TrialRecord, read_leaderboard, read_trials
+from raytune_ft.reporting.read import read_leaderboard, read_trials
+from raytune_ft.reporting.records import Leaderboard, TrialRecord
 from raytune_ft.reporting.wording import OUTCOMES, measure, outcome_words
 
 _STYLE: Any = {

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from raytune_ft.config.budget import Budget
 from raytune_ft.paths import RunDirectory
-from raytune_ft.reporting.read import Foreseen, Spending, read_plan, read_spending, read_trials
+from raytune_ft.reporting.read import read_plan, read_spending, read_trials
+from raytune_ft.reporting.records import Foreseen, Spending
 from raytune_ft.search.planning.span import Span
 
 WITHIN = 1.005

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raytune_ft.reporting.importance import Importances
-from raytune_ft.reporting.read import Evaluation, Leaderboard, Row, TrialRecord
+from raytune_ft.reporting.records import Evaluation, Leaderboard, Row, TrialRecord
 from raytune_ft.reporting.wording import OUTCOMES, goals_in_words, measure, number, outcome_words, parameter_names
 
 Figure = dict[str, Any]

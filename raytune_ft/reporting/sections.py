@@ -8,7 +8,7 @@ from html import escape
 from raytune_ft.reporting.importance import Importances
 from raytune_ft.reporting.plan_truth import Line, amount, span_words, verdict
 from raytune_ft.reporting.plots import NEUTRAL, OUTCOME_COLOURS
-from raytune_ft.reporting.read import DataFacts, Evaluation, Leaderboard, Winner
+from raytune_ft.reporting.records import DataFacts, Evaluation, Leaderboard, Winner
 from raytune_ft.reporting.wording import (
     OUTCOMES,
     difference,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from raytune_ft.reporting.read import TrialRecord
+from raytune_ft.reporting.records import TrialRecord
 
 FRACTIONS = (0.125, 0.25, 0.5, 0.75, 1.0)
 """Of the smaller study, where the two are compared."""

@@ -18,7 +18,8 @@ from raytune_ft.paths import RunDirectory
 from raytune_ft.reporting.front import Best, bests_of, front_lines, front_of
 from raytune_ft.reporting.leaderboard import outcome_text
 from raytune_ft.reporting.plan_truth import Line, amount, plan_against_truth, span_words, spending_words
-from raytune_ft.reporting.read import Spending, TrialRecord, read_leaderboard, read_spending, read_trials
+from raytune_ft.reporting.read import read_leaderboard, read_spending, read_trials
+from raytune_ft.reporting.records import Spending, TrialRecord
 from raytune_ft.reporting.wording import OUTCOMES, duration, measure, number, one_line, parameter_names
 from raytune_ft.search.goals import goals_of
 

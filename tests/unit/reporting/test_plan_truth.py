@@ -11,7 +11,7 @@ from raytune_ft.config.budget import Budget
 from raytune_ft.paths import RunDirectory, write_json
 from raytune_ft.reporting import sections
 from raytune_ft.reporting.plan_truth import plan_against_truth, span_words, spending_words, verdict
-from raytune_ft.reporting.read import Spending
+from raytune_ft.reporting.records import Spending
 from raytune_ft.reporting.status import run_status, status_view
 from raytune_ft.search.planning.span import Span
 from raytune_ft.training.metrics_log import append_metrics

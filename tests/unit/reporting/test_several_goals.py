@@ -23,7 +23,8 @@ from raytune_ft.reporting.html import write_report
 from raytune_ft.reporting.importance import parameter_importances
 from raytune_ft.reporting.leaderboard import leaderboard_table
 from raytune_ft.reporting.pareto import pareto
-from raytune_ft.reporting.read import Leaderboard, Row, read_leaderboard
+from raytune_ft.reporting.read import read_leaderboard
+from raytune_ft.reporting.records import Leaderboard, Row
 from raytune_ft.reporting.status import run_status, status_view
 from raytune_ft.search.leaderboard import build_leaderboard, choose_winner
 from raytune_ft.search.storage import open_storage
@@ -137,7 +138,7 @@ def test_more_goals_than_two_have_no_line_and_many_on_the_front_no_names() -> No
 
 
 def _goal(values: dict[str, str]) -> Any:
-    from raytune_ft.reporting.read import Goal
+    from raytune_ft.reporting.records import Goal
 
     return Goal(**values)
 

@@ -1,0 +1,200 @@
+"""What a run directory's files say, as typed values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from raytune_ft.search.planning.span import Span
+
+RUNNING = "running"
+"""Stands for the outcome of a trial that has none yet."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial of the leaderboard; `rank` and `value` are None where the trial has no result."""
+
+    rank: int | None
+    trial: str
+    value: float | None
+    outcome: str
+    reason: str = ""
+    step: int | None = None
+    seconds: float | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Of every goal, by its name."""
+    front: bool = False
+    """Whether no other trial is as good in every goal and better in one."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What counts, and whether `min` or `max` of it is wanted."""
+
+    name: str
+    mode: str = "min"
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """All trials, the best first."""
+
+    experiment: str
+    metric: str
+    mode: str
+    rows: tuple[Row, ...]
+    metrics: tuple[Goal, ...] = ()
+    rule: str = ""
+    """By what the first one won, in words."""
+
+    @property
+    def further(self) -> tuple[Goal, ...]:
+        """The goals after the first."""
+        return self.metrics[1:]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One report of a trial."""
+
+    step: int
+    train_loss: float | None = None
+    eval_loss: float | None = None
+    seconds: float | None = None
+    samples: int | None = None
+    tokens: int | None = None
+    time: str | None = None
+    memory_mib: float | None = None
+    adapter_mib: float | None = None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What `outcome.json` says."""
+
+    outcome: str
+    reason: str = ""
+    step: int | None = None
+    value: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial's directory; `ending` is None while it runs."""
+
+    trial: str
+    parameters: Mapping[str, Any]
+    points: tuple[Point, ...]
+    ending: Ending | None
+    started: float
+    """Unix time at which the trial's configuration was written."""
+    touched: float
+    """Unix time of its last sign of life."""
+
+    @property
+    def outcome(self) -> str:
+        return self.ending.outcome if self.ending else RUNNING
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The best trial and where its adapter lies, relative to the run."""
+
+    trial: str
+    parameters: Mapping[str, Any]
+    metric: str
+    value: float
+    adapter: str
+    base_model: str
+    data_fingerprint: str
+    step: int | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
+    rule: str = ""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Winner minus base, with its bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    level: float = 0.95
+
+
+@dataclass(frozen=True)
+class Example:
+    """One test row and what both systems answered."""
+
+    prompt: str
+    expected: str
+    base: str | None = None
+    winner: str | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Base against winner on a split that no trial saw."""
+
+    split: str
+    rows: int
+    metrics: tuple[str, ...]
+    systems: Mapping[str, Mapping[str, float]]
+    difference: Mapping[str, Interval]
+    labels: tuple[str, ...] = ()
+    examples: tuple[Example, ...] = ()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Size and origin of one split."""
+
+    rows: int
+    tokens: int | None = None
+    source: str = ""
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What `data/manifest.json` says of the rows."""
+
+    fingerprint: str
+    form: str
+    splits: Mapping[str, Split]
+    duplicates: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What a sweep was thought to take."""
+
+    memory_mib: Span | None = None
+    hours: Span | None = None
+    device_hours: Span | None = None
+    tokens: Span | None = None
+    cost: Span | None = None
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """What `plan.json` says, before the sweep and after its first rung."""
+
+    planned: Foreseen
+    after_first_rung: Foreseen | None = None
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What `spent.json` says; `closed` is why the study was closed for good."""
+
+    hours: float = 0.0
+    device_hours: float = 0.0
+    tokens: int = 0
+    cost: float | None = None
+    closed: str | None = None
