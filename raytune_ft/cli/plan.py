@@ -54,6 +54,9 @@ def _print(plan: Plan) -> None:
     out(f"memory of a worker: {_memory(plan.memory)}")
     if plan.peak:
         out(f"  at its peak: {_peak(plan)}")
+    if plan.disk:
+        free = f"{plan.disk.directory} has {plan.disk.free:,.0f} MiB free"
+        out(f"disk: {_span('memory_mib', plan.disk.checkpoints)} for the checkpoints of all trials; {free}")
     out(f"time: {_time(plan)}")
     if plan.device_hours:
         out(f"device hours: {_span('device_hours', plan.device_hours)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from raytune_ft.config.algorithms import CmaEs, Gp, Grid, Nsga2, Nsga3, Portfolio, QuasiRandom, RandomSearch
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.grid import MOST, lattice
+from raytune_ft.config.overrides import value_at
 from raytune_ft.config.portfolio import portfolio_warnings
 from raytune_ft.config.problems import Place, at
 from raytune_ft.config.search import Search
@@ -37,7 +38,9 @@ def check_algorithm(experiment: Experiment, search: Search, place: Place) -> Non
 def search_warnings(experiment: Experiment) -> tuple[str, ...]:
     """What the search takes, but not as one may think."""
     search = experiment.search
-    return () if search is None else (*algorithm_warnings(search), *portfolio_warnings(experiment))
+    if search is None:
+        return ()
+    return (*algorithm_warnings(search), *condition_warnings(experiment, search), *portfolio_warnings(experiment))
 
 
 def algorithm_warnings(search: Search) -> tuple[str, ...]:
@@ -50,6 +53,22 @@ def algorithm_warnings(search: Search) -> tuple[str, ...]:
     if isinstance(search.proposer, RandomSearch | QuasiRandom | Grid) and search.warm_start:
         what = f"{search.proposer.type} does not learn from trials; of earlier ones it only tries the best again"
         warnings.append(f"search.warm_start: {what}; use tpe")
+    return tuple(warnings)
+
+
+def condition_warnings(experiment: Experiment, search: Search) -> tuple[str, ...]:
+    """Dimensions that no trial has, as a setting that they depend on never has the value that they ask for."""
+    fixed, space, warnings = experiment.model_dump(mode="json"), search.space.parameters, []
+    for key, parameter in space.items():
+        for on, value in (parameter.when or {}).items():
+            searched, own = space.get(on), value_at(fixed, on)
+            possible = (searched is not None and searched.holds(value)) or (
+                (searched is None or bool(searched.when)) and own == value
+            )
+            if not possible:
+                why = f"{on} is {own!r} in all trials" if searched is None else f"the space of {on} does not hold it"
+                what = f"{key} is never searched: it needs {on} {value!r}, and {why}"
+                warnings.append(f"search.space: {what}; change its when, or search {on}")
     return tuple(warnings)
 
 

@@ -12,6 +12,7 @@ from raytune_ft.data.base_model import model_config
 from raytune_ft.execution.runner import choose_runner
 from raytune_ft.search.planning.activations import Shape
 from raytune_ft.search.planning.bounds import Bounds, bounds, choices
+from raytune_ft.search.planning.disk import Disk, disk_of, too_full
 from raytune_ft.search.planning.forecast import device_hours, expected_paces, hours
 from raytune_ft.search.planning.memory import WorkerMemory, worker_memory
 from raytune_ft.search.planning.peak import Peak, Room, peak_memory, room_here
@@ -55,6 +56,7 @@ class Plan:
         groups: Worker groups that train at the same time, as far as this machine can tell.
         peak: The most memory that a worker will hold, MiB; None where something of it is unknown.
         room: What this machine has; None where it has no such device.
+        disk: What its checkpoints take; None where the weights that move are unknown.
         speed: That hours are reckoned with; None for an unknown GPU.
         hours: Of the sweep.
         device_hours: Times the GPUs that worker groups hold, or CPUs.
@@ -83,6 +85,7 @@ class Plan:
     groups: int
     peak: Peak | None
     room: Room | None
+    disk: Disk | None
     speed: Speed | None
     hours: Span | None
     device_hours: Span | None
@@ -118,6 +121,7 @@ def plan_sweep(experiment: Experiment) -> Plan:
     start_s = SECONDS_PER_ISOLATED_START if isinstance(choice.runner, Isolated) else None
     whole = hours(work, expected_paces(speed, at_a_time, start_s)) if speed else None
     peak = peak_memory(experiment, choice.runner, memory, rows, work, at_a_time)
+    disk = disk_of(experiment, choice.runner, memory, work, at_once)
     held = device_hours(whole, at_a_time, devices_of_group(experiment.resources)) if whole else None
     return Plan(
         experiment=experiment.name,
@@ -140,12 +144,13 @@ def plan_sweep(experiment: Experiment) -> Plan:
         groups=at_a_time,
         peak=peak,
         room=room,
+        disk=disk,
         speed=speed,
         hours=whole,
         device_hours=held,
         cost=cost_of(experiment, held) if held else None,
         budget=_closing(experiment, work.tokens, whole, held),
-        warnings=(*_warnings(experiment), *_too_large(peak, room)),
+        warnings=(*_warnings(experiment), *_too_large(peak, room), *too_full(disk)),
     )
 
 
