@@ -31,8 +31,9 @@ from raytune_ft.execution.loopback import environment
 END_S = 5.0
 LONGEST = 70
 """Bytes of the path of the directory for temporary files: a socket's own path has 107 at most."""
-GIVE_BACK = "dirty_decay_ms:100,muzzy_decay_ms:0"
-"""To the allocator: keep memory that is not in use for so long."""
+RECYCLE = "dirty_decay_ms:10000,muzzy_decay_ms:-1,oversize_threshold:0"
+"""To the allocator: what a step frees is there for the next; of what none takes for ten seconds the kernel may have the
+pages. Any that are given back sooner are mapped and zeroed anew in each step, some 40,000 of them."""
 
 
 @dataclass(frozen=True)
@@ -109,15 +110,15 @@ def _start(address: str, modules: tuple[str, str], theirs: Mapping[str, str]) ->
 def allocator(environment: Mapping[str, str]) -> dict[str, str]:
     """Variables with which the server, and so its copies, take the memory allocator that comes with Ray.
 
-    Between two products a step frees as much as it takes. The C library keeps that for the next step, and as no two
-    steps want the same it keeps a third more than is in use; this one gives it back after a moment, no slower.
+    Between two products a step frees as much as it takes. The C library keeps that for the next step, but as no two
+    steps want the same it takes more at the peak, 2,090 MiB against 1,910 where four trials of SmolLM2-135M are packed.
 
     Args:
         environment: The server's; where it has an allocator already, that one stays.
     """
     ray = importlib.util.find_spec("ray")
     library = Path(ray.origin).parent / "core" / "libjemalloc.so" if ray is not None and ray.origin else None
-    theirs = {"LD_PRELOAD": str(library), "MALLOC_CONF": GIVE_BACK}
+    theirs = {"LD_PRELOAD": str(library), "MALLOC_CONF": RECYCLE}
     return theirs if library and library.is_file() and not theirs.keys() & environment.keys() else {}
 
 

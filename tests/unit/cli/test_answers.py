@@ -114,7 +114,8 @@ def test_plan_says_what_a_sweep_would_take(toy_experiment) -> None:
     saved = "saves about 34 s as measured on 2 CPU cores without a GPU, SmolLM2-135M"
     assert lines[7] == f"worker groups started: at most 1, isolated trials would start 2; {saved}"
     assert lines[8].startswith("memory of a worker: base ") and lines[9].startswith("  at its peak: ")
-    assert lines[10].startswith("time: ") and lines[11].startswith("device hours: ") and len(lines) == 12
+    assert lines[10].startswith("disk: ") and lines[10].endswith(" MiB free")
+    assert lines[11].startswith("time: ") and lines[12].startswith("device hours: ") and len(lines) == 13
 
 
 def test_plan_of_isolated_trials_promises_no_saving(toy_experiment) -> None:
