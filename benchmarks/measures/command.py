@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from measures.inputs import check_assets
 from measures.options import Measure, Options, Row
 from measures.processes import SideFailed
-from measures.rounds import say, with_load
-from raytune_ft.errors import RaytuneError
+from measures.rounds import code, machine, say, with_load
+from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.paths import read_json, write_json
 
 Measures = Mapping[str, Measure]
@@ -28,6 +29,9 @@ def parser_of(description: str | None, measures: Measures, results: Path) -> arg
         default=[],
         metavar="N|SIDE=N",
         help="rounds of every side, default 5; SIDE=N for one side, 0 leaves it out",
+    )
+    parser.add_argument(
+        "--add", action="store_true", help="put the rounds to those of earlier runs: same machine, same code"
     )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave what the sides write there")
     parser.add_argument(
@@ -58,7 +62,8 @@ def run(arguments: argparse.Namespace, measures: Measures, options: Options) -> 
         if not arguments.show:
             check_assets()
             for name in arguments.only or [name for name, each in measures.items() if each.by_default]:
-                failed += not _measured(name, measures[name], options, results, arguments.results)
+                chosen = _adding(name, measures[name], options, results) if arguments.add else options
+                failed += not _measured(name, measures[name], chosen, results, arguments.results)
     except RaytuneError as error:
         say(f"error: {error}")
         return error.exit_code
@@ -69,14 +74,32 @@ def run(arguments: argparse.Namespace, measures: Measures, options: Options) -> 
     return 1 if failed else 0
 
 
+def _adding(name: str, measure: Measure, options: Options, results: dict[str, Any]) -> Options:
+    """With what the measure found before.
+
+    Raises:
+        InputError: That was another machine or other code, or the measure can't be added to.
+    """
+    earlier = results["measures"].get(name)
+    if not measure.adds:
+        raise InputError("--add", f"{name} is measured in one run", "leave it out")
+    if earlier is None:
+        return options
+    for what, found, now in (("machine", earlier["machine"], machine()), ("code", earlier.get("code"), code())):
+        if found != now or now == "changed":
+            raise InputError("--add", f"{name} was measured with {what} {found}, this is {now}", "leave it out")
+    return replace(options, earlier=earlier)
+
+
 def _measured(name: str, measure: Measure, options: Options, results: dict[str, Any], path: Path) -> bool:
     """Measures and keeps the result; a side that fails costs its measure, not the hours of the others."""
     say(name)
     try:
-        results["measures"][name] = with_load(lambda: measure.run(options))
+        found = with_load(lambda: measure.run(options))
     except SideFailed as error:
         say(f"error: {name}: {error}")
         return False
+    results["measures"][name] = found | ({"load_before": options.earlier["load_before"]} if options.earlier else {})
     write_json(path, results)
     return True
 

@@ -20,6 +20,7 @@ class Options:
         trials: Trials of a sweep.
         requests: Requests of the skewed traffic to many adapters.
         keep: Where to leave what the sides wrote; by default it is removed.
+        earlier: What the measure found before, to which its rounds are added.
     """
 
     rounds: int = 5
@@ -27,6 +28,7 @@ class Options:
     trials: int = 8
     requests: int = 500
     keep: Path | None = None
+    earlier: dict[str, Any] | None = None
 
     def rounds_of(self, sides: tuple[str, ...]) -> dict[str, int]:
         """Side -> its rounds."""
@@ -63,9 +65,11 @@ class Measure:
         rows: The lines of the table, out of what `run` returned.
         sides: Names that `--rounds SIDE=N` may hold.
         by_default: Whether it runs unless `--only` names others.
+        adds: Whether `--add` can put its rounds to those of earlier runs.
     """
 
     run: Callable[[Options], dict[str, Any]]
     rows: Callable[[dict[str, Any]], list[Row]]
     sides: tuple[str, ...]
     by_default: bool = True
+    adds: bool = False

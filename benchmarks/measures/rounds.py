@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,19 +14,25 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def interleave(sides: Mapping[str, Callable[[], T]], rounds: Mapping[str, int]) -> dict[str, list[T]]:
+def interleave(
+    sides: Mapping[str, Callable[[], T]], rounds: Mapping[str, int], earlier: Mapping[str, Sequence[T]] | None = None
+) -> dict[str, list[T]]:
     """What each side returned in each of its rounds; a side with fewer rounds runs in the first of them.
 
     Args:
         sides: Name -> one run of the side.
         rounds: Name -> how many runs; 0 leaves the side out.
+        earlier: Name -> what it returned in rounds before these.
     """
-    results: dict[str, list[T]] = {name: [] for name in sides if rounds[name]}
+    before = earlier or {}
+    results = {name: list(before.get(name, ())) for name in sides if rounds[name] or before.get(name)}
+    done = max(map(len, results.values()), default=0)
     for number in range(max(rounds.values(), default=0)):
         names = [name for name in sides if number < rounds[name]]
-        for name in names[number % len(names) :] + names[: number % len(names)]:  # nobody is always the first
+        first = (done + number) % len(names)
+        for name in names[first:] + names[:first]:  # nobody is always the first
             results[name].append(sides[name]())
-            say(f"  round {number + 1}, {name}: {results[name][-1]}")
+            say(f"  round {done + number + 1}, {name}: {results[name][-1]}")
     return results
 
 
@@ -65,6 +72,22 @@ def machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     parts = [f"{os.cpu_count()} cores", platform.machine(), model, f"{memory:.0f} GiB"]
     return ", ".join(part for part in (*parts, f"Python {platform.python_version()}") if part)
+
+
+def code() -> str:
+    """Which code is measured: git's hashes of it, or `changed` where files differ from the last commit."""
+    root = Path(__file__).parents[2]
+    parts = ["raytune_ft", "benchmarks/peers", "benchmarks/measures/inputs.py"]
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout
+
+    try:
+        if git("status", "--porcelain", "--", *parts):
+            return "changed"
+        return " ".join(git("rev-parse", "--short", *(f"HEAD:{part}" for part in parts)).split())
+    except (OSError, subprocess.CalledProcessError):
+        return "changed"  # no git, or no checkout
 
 
 def say(line: str) -> None:

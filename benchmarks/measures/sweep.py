@@ -12,7 +12,8 @@ from typing import Any
 from measures.inputs import EVALUATION_ROWS, PEERS, STEPS, write_experiment, write_job
 from measures.options import Measure, Options, Row
 from measures.processes import SideFailed, python, run_side
-from measures.rounds import interleave, medians, ratio, spread
+from measures.rounds import code, interleave, medians, ratio, spread
+from raytune_ft.errors import InputError
 from raytune_ft.paths import read_json
 
 SIDES = ("lane", "lane_packed", "isolated", "documented", "warm", "warm_fastest")
@@ -29,7 +30,9 @@ _TIMEOUT_S_PER_TRIAL, _TIMEOUT_S_BESIDE = 150.0, 180.0
 
 def measure(options: Options) -> dict[str, Any]:
     """Seconds of each side from the start of its process to the end of it, in interleaved rounds."""
-    rounds, trials = options.rounds_of(SIDES), options.trials
+    rounds, trials, earlier = options.rounds_of(SIDES), options.trials, options.earlier or {}
+    if earlier and earlier["trials"] != trials:
+        raise InputError("--trials", f"{trials}, and earlier rounds had {earlier['trials']}", "give these, or no --add")
     losses: dict[str, list[float]] = {}
     with options.scratch("sweep") as scratch:
         numbers = count()
@@ -46,19 +49,25 @@ def measure(options: Options) -> dict[str, Any]:
             "warm": partial(_peer, script="warm_process.py", fastest=False),
             "warm_fastest": partial(_peer, script="warm_process.py", fastest=True),
         }
-        seconds = interleave({name: partial(timed, name, side) for name, side in sides.items()}, rounds)
+        runs = {name: partial(timed, name, side) for name, side in sides.items()}
+        seconds = interleave(runs, rounds, earlier.get("seconds"))
     median = medians(seconds, 2)
     isolated_start = isolated_start_s(median, trials)
     return {
         "rounds": {name: len(values) for name, values in seconds.items()},
+        "code": code(),
         "trials": trials,
+        "seconds": seconds,
         "median_seconds": median,
         "spread_seconds": spread(seconds, 2),
         "times_as_fast": {
             lane: {name: value for name in GOALS if (value := ratio(median, name, lane)) is not None} for lane in LANES
         },
         **({} if isolated_start is None else {"seconds_per_isolated_start": isolated_start}),
-        "best_eval_loss": {name: round(min(values), 4) for name, values in losses.items()},
+        "best_eval_loss": {
+            **earlier.get("best_eval_loss", {}),
+            **{name: round(min(values), 4) for name, values in losses.items()},
+        },
     }
 
 
@@ -108,4 +117,4 @@ def rows(result: dict[str, Any]) -> list[Row]:
     return lines or [Row(f"{what}: {name}", "", f"{value:.0f} s") for name, value in seconds.items()]
 
 
-SWEEP = Measure(measure, rows, SIDES)
+SWEEP = Measure(measure, rows, SIDES, adds=True)

@@ -85,6 +85,53 @@ def test_sides_take_turns_and_none_is_always_the_first() -> None:
     results = interleave(sides, {"a": 3, "b": 3, "c": 1, "never": 0})
     assert order == ["a", "b", "c", "b", "a", "a", "b"]
     assert {name: len(values) for name, values in results.items()} == {"a": 3, "b": 3, "c": 1}
+    order.clear()
+    more = interleave(sides, {"a": 1, "b": 1, "c": 0, "never": 0}, {"a": [7, 8, 9], "c": [5]})
+    assert order == ["b", "a"] and more == {"a": [7, 8, 9, 2], "b": [1], "c": [5]}
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """`measured(seconds, *words)`: the command with a measure that takes no time; its exit code and what it wrote."""
+    from measures import command
+    from measures.options import Measure, Options
+
+    monkeypatch.setattr(command, "check_assets", lambda: None)
+    monkeypatch.setattr(command, "code", lambda: "abc def")
+    path = tmp_path / "results.json"
+
+    def run(seconds: float, *words: str, adds: bool = True) -> tuple[int, dict]:
+        def measure(options: Options) -> dict:
+            found = [*(options.earlier or {"seconds": []})["seconds"], seconds]
+            return {"rounds": len(found), "seconds": found, "code": command.code()}
+
+        measures = {"it": Measure(measure, lambda _: [], (), adds=adds)}
+        arguments = command.parser_of("", measures, path).parse_args(words)
+        code = command.run(arguments, measures, command.options_of(arguments))
+        return code, json.loads(path.read_text())["measures"]["it"]
+
+    return run
+
+
+def test_rounds_are_added_to_those_of_an_earlier_run(measured) -> None:
+    assert measured(1.0, "--add")[1]["seconds"] == [1.0]
+    assert measured(2.0, "--add")[1]["seconds"] == [1.0, 2.0]
+    assert measured(3.0)[1]["seconds"] == [3.0]
+
+
+def test_rounds_of_other_code_are_not_added_to(measured, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    from measures import command
+
+    measured(1.0)
+    monkeypatch.setattr(command, "code", lambda: "abd def")
+    code, found = measured(2.0, "--add")
+    assert (code, found["seconds"]) == (2, [1.0])
+    assert "--add: it was measured with code abc def, this is abd def" in capsys.readouterr().err
+
+
+def test_a_measure_of_one_run_is_not_added_to(measured) -> None:
+    assert measured(1.0, adds=False)[0] == 0
+    assert measured(2.0, "--add", adds=False)[0] == 2
 
 
 def test_the_gap_is_from_the_end_of_a_trial_to_the_first_step_of_the_one_taken_next(tmp_path: Path) -> None:
