@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
@@ -57,6 +58,8 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
 
 def failure(error: BaseException) -> Outcome:
     """What Ray Train's nested error means for the trial."""
+    if re.search(r"torch\.(cuda\.)?OutOfMemoryError", str(error)):  # the device's; raised outside of a step
+        return Outcome(OutcomeKind.out_of_memory, failure_reason(error))
     if "OutOfMemoryError" in str(error):  # Ray's memory monitor ended a worker
         from raytune_ft.execution.memory_monitor import REASON
 

@@ -93,6 +93,8 @@ class _ProcessGroup(Backend):
     share_cuda_visible_devices = True  # as torch's own: workers of a node reach one another's GPUs
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        if len(worker_group) == 1:  # it talks to nobody, and the store of a group listens on every interface
+            return
         address, port = worker_group.execute_single(0, get_address_and_port)
         worker_group.execute(_join, backend_config.backend, address, port)
 

@@ -32,6 +32,8 @@ READ_BY_RAY = ("RAY_JOB_ID", "RAY_RAYLET_PID")
 """But Ray reads these when it is imported."""
 LOOK_ONLY = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 """Modules that look for a GPU when they are imported do not wake it: a copy could not use it then."""
+COPY_S = 10.0
+"""How long a copy may take to say that it is sound."""
 _LIMIT = 2**20  # bytes of a request
 
 
@@ -73,11 +75,10 @@ class Server:
                 connection.settimeout(10.0)
                 request = _receive(connection)
                 try:
-                    if self._may_fork(request.worker["environment"]) and "command" in request.worker:
-                        if os.fork() == 0:
-                            self._listening.close()
-                            return replace(request, files=[os.dup(file) for file in request.files])
-                        connection.sendall(FORKED)  # else it is closed without an answer, and Ray starts the worker
+                    wanted = self._may_fork(request.worker["environment"]) and "command" in request.worker
+                    if wanted and not _hung_up(connection) and _fork(connection):
+                        self._listening.close()
+                        return replace(request, files=[os.dup(file) for file in request.files])
                 finally:
                     for file in request.files:
                         os.close(file)
@@ -97,7 +98,7 @@ class Server:
         os.environ |= wanted
         with drawing_no_id():
             import_all(self._module)
-        sound = copies_are_sound()
+        sound = threading.active_count() == 1 and copies_are_sound()
         gc.collect()
         gc.freeze()  # a collection would write to each object, and so copy its page
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a copy ended
@@ -141,24 +142,51 @@ def copies_are_sound() -> bool:
     for _ in range(2):
         reading, writing = os.pipe()
         if (copy := os.fork()) == 0:
-            spoiled = torch is not None and torch.cuda._is_in_bad_fork()
-            os.write(writing, b"" if spoiled else ids.from_random().binary())
-            os._exit(0)
+            try:
+                spoiled = torch is not None and torch.cuda._is_in_bad_fork()
+                os.write(writing, b"" if spoiled else ids.from_random().binary())
+            finally:
+                os._exit(0)
         os.close(writing)
         with open(reading, "rb") as file:
-            drawn.add(file.read())
+            answered, _, _ = select.select([file], [], [], COPY_S)
+            drawn.add(file.read() if answered else b"")
+        if not answered:
+            os.kill(copy, signal.SIGKILL)
         os.waitpid(copy, 0)
     return len(drawn) == 2 and b"" not in drawn
 
 
 def _receive(connection: socket.socket) -> Request:
     _, files, _, _ = socket.recv_fds(connection, 1, 3)
-    message = b""
-    while not message.endswith(b"\n") and len(message) < _LIMIT:
-        if not (part := connection.recv(65536)):
-            break
-        message += part
-    return Request(json.loads(message), files)
+    try:
+        message = b""
+        while not message.endswith(b"\n") and len(message) < _LIMIT:
+            if not (part := connection.recv(65536)):
+                break
+            message += part
+        return Request(json.loads(message), files)
+    except (OSError, ValueError):
+        for file in files:
+            os.close(file)
+        raise
+
+
+def _fork(connection: socket.socket) -> bool:
+    """True in the copy. Who hears nothing of one, as the connection is closed, has Ray start the worker."""
+    if (copy := os.fork()) == 0:
+        return True
+    try:
+        connection.sendall(FORKED)
+    except OSError:
+        os.kill(copy, signal.SIGKILL)
+    return False
+
+
+def _hung_up(connection: socket.socket) -> bool:
+    """Whether nobody waits for the answer any more; nothing but the end comes after a request."""
+    readable, _, _ = select.select([connection], [], [], 0)
+    return bool(readable)
 
 
 def main(file: str, first: str, then: str, *meant_for_it: str) -> None:
@@ -181,6 +209,10 @@ def main(file: str, first: str, then: str, *meant_for_it: str) -> None:
     request = server.serve()
     if request is not None:
         become_worker(request.worker, request.files)
+        return
+    with contextlib.suppress(OSError):  # its starter does so too, unless it was killed
+        os.unlink(listening.getsockname())
+        os.rmdir(os.path.dirname(listening.getsockname()))
 
 
 if __name__ == "__main__":

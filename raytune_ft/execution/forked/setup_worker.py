@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -13,8 +14,8 @@ from typing import Any
 SERVER = "RAYTUNE_FT_FORK_SERVER"
 """Environment variable with the path of the server's socket."""
 FORKED = b"y"
-WAIT_S = 60.0
-"""How long the server may take, its imports included."""
+WAIT_S = 30.0
+"""How long the server may take, its imports included; raylet gives up on a worker that is not there after 60."""
 _CONTEXT, _LANGUAGE = "--serialized-runtime-env-context=", "--language="
 _OURS = {"env_vars"}  # of a runtime environment, what a copy can be given
 
@@ -56,6 +57,7 @@ def worker_of(arguments: list[str]) -> dict[str, Any] | None:
         "blocked": sorted(int(each) for each in signal.pthread_sigmask(signal.SIG_BLOCK, [])),
         "ignores_interrupt": signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
         "oom_score_adj": _oom_score_adj(),
+        "open_files": resource.getrlimit(resource.RLIMIT_NOFILE),
     }
 
 

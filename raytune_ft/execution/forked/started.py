@@ -100,7 +100,8 @@ def _start(address: str, modules: tuple[str, str], theirs: Mapping[str, str]) ->
         listening.bind(address)
         listening.listen(64)
         file = listening.fileno()
-        command = [sys.executable, "-m", "raytune_ft.execution.forked.server", str(file), *modules, *theirs]
+        # -P: no module of the working directory stands in for one that the copies are to have
+        command = [sys.executable, "-P", "-m", "raytune_ft.execution.forked.server", str(file), *modules, *theirs]
         environment = os.environ | theirs
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=said, stderr=said, env=environment, pass_fds=[file]

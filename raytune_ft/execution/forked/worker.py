@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import resource
 import runpy
 import signal
 import sys
@@ -26,7 +27,7 @@ def become_worker(request: dict[str, Any], files: list[int]) -> None:
         torch.set_num_threads(max(1, int(threads)))
     importlib.import_module("raytune_ft.execution.token").read_token_anew()
     sys.argv = request["command"]
-    sys.path[0] = os.path.dirname(sys.argv[0])
+    sys.path.insert(0, os.path.dirname(sys.argv[0]))
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
@@ -43,6 +44,8 @@ def _place_as(request: dict[str, Any], files: list[int]) -> None:
         os.setpgid(0, 0)
     with contextlib.suppress(OSError):  # as the server where it may not be lowered
         os.setpriority(os.PRIO_PROCESS, 0, request["nice"])
+    with contextlib.suppress(OSError, ValueError):  # raylet's; the server was started before Ray raised its own
+        resource.setrlimit(resource.RLIMIT_NOFILE, tuple(request["open_files"]))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write(request["oom_score_adj"])
 

@@ -68,7 +68,7 @@ def lay_out(
     Args:
         trials: For each trial its rows, each `input_ids` and `labels`.
         round_to: T is a multiple of it.
-        padding_free: Whether a row takes its own length; else all take the longest one's.
+        padding_free: Whether a row takes its own length; else all of a trial take its longest one's.
         device: Where the tensors are wanted.
     """
     import numpy as np
@@ -76,7 +76,7 @@ def lay_out(
 
     rows = [row for trial in trials for row in trial]
     lengths = [len(ids) for ids, _ in rows]
-    slots = lengths if padding_free else [max(lengths)] * len(rows)
+    slots = lengths if padding_free else [max(len(ids) for ids, _ in trial) for trial in trials for _ in trial]
     starts = np.cumsum([0, *slots])
     total = -(-int(starts[-1]) // round_to) * round_to
     input_ids, positions = np.zeros(total, np.int64), np.zeros(total, np.int64)

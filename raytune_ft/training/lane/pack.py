@@ -52,7 +52,8 @@ class Pack:
         """[tokens of `like`, `times` * sum of ranks]: a trial's scale where its tokens meet its ranks, else zero."""
         key = (times, *((start, end, len(weights.a), weights.scale) for start, end, weights in parts))
         if key not in self._masks:
-            mask = torch.zeros(len(like), sum(len(weights.a) for _, _, weights in parts), dtype=like.dtype)
+            # float32, as a scale that the base's dtype would round would train another adapter than is evaluated
+            mask = torch.zeros(len(like), sum(len(weights.a) for _, _, weights in parts), dtype=torch.float32)
             column = 0
             for start, end, weights in parts:
                 mask[start:end, column : column + len(weights.a)] = weights.scale

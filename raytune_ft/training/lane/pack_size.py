@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from raytune_ft.training.free_memory import free_memory_bytes
 from raytune_ft.training.lane.ranks import Ranks
 
 GAIN = 1.05
@@ -97,4 +98,4 @@ def has_room(device: str) -> bool:
         return free > torch.cuda.max_memory_allocated()
     import psutil
 
-    return bool(psutil.virtual_memory().available > 2 * psutil.Process().memory_info().rss)
+    return free_memory_bytes() > 2 * int(psutil.Process().memory_info().rss)

@@ -101,7 +101,8 @@ class RunningTrial:
         workers = self.order.step(self.step)
         answers = sum(int(self.splits.train.answers[row]) for passes in workers for rows in passes for row in rows)
         mine = workers[self._ranks.rank]
-        draw = (self.step * len(mine)) * self._ranks.size + self._ranks.rank
+        passes = self.spec.experiment.train.gradient_accumulation_steps  # an epoch's last step may have fewer
+        draw = self.step * passes * self._ranks.size + self._ranks.rank
         return [
             Share(self.adapter, [self.splits.train[row] for row in rows], 1.0 / answers, draw + i * self._ranks.size)
             for i, rows in enumerate(mine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,11 +22,12 @@ from raytune_ft.execution.forked import server, setup_worker, started
 from raytune_ft.execution.forked.setup_worker import worker_of
 
 WORKER = """
-import json, os, random, sys, numpy
+import json, os, random, resource, sys, numpy
 found = {
     "parent": os.getppid(), "arguments": sys.argv[1:], "path": sys.path[0], "directory": os.getcwd(),
     "given": os.environ.get("RAY_GIVEN"), "nice": os.getpriority(os.PRIO_PROCESS, 0), "main": __name__,
     "chance": [random.random(), numpy.random.random()], "imported": "wave" in sys.modules,
+    "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
 }
 found |= {name: os.environ.get(name) for name in ("LD_PRELOAD", "MALLOC_CONF", "PYTORCH_NVML_BASED_CUDA_CHECK")}
 print(json.dumps(found), flush=True)
@@ -43,7 +45,7 @@ def context(**values: Any) -> str:
 def unnamed() -> Iterator[None]:
     """Without the variable that pytest changes from test to test."""
     with mock.patch.dict(os.environ):
-        del os.environ["PYTEST_CURRENT_TEST"]
+        os.environ.pop("PYTEST_CURRENT_TEST", None)
         yield
 
 
@@ -63,9 +65,12 @@ def forked() -> Iterator[started.Forked]:
         yield forked
 
 
-def start(scripts: Path, address: str, *arguments: str, nicer: int = 0, **environment: str) -> dict[str, Any]:
+def start(
+    scripts: Path, address: str, *arguments: str, nicer: int = 0, files: int | None = None, **environment: str
+) -> dict[str, Any]:
     """What the worker says that Ray would start so."""
     command = [
+        *(("prlimit", f"--nofile={files}") if files else ()),
         "nice",
         "-n",
         str(nicer),
@@ -103,6 +108,40 @@ def test_copies_draw_their_own_numbers(forked: started.Forked, scripts: Path) ->
 def test_a_worker_starts_as_nice_as_its_raylet_makes_it(forked: started.Forked, scripts: Path) -> None:
     found = start(scripts, forked.address, nicer=5)
     assert found["parent"] == forked.process.pid and found["nice"] == os.getpriority(os.PRIO_PROCESS, 0) + 5
+
+
+def test_it_may_open_as_many_files_as_its_raylet_lets_it(forked: started.Forked, scripts: Path) -> None:
+    found = start(scripts, forked.address, files=777)
+    assert found["parent"] == forked.process.pid and found["open_files"] == 777
+
+
+def test_who_waited_too_long_and_became_the_worker_itself_gets_no_copy_besides(
+    forked: started.Forked, scripts: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plain = worker_of([str(scripts / "default_worker.py"), "--node=tired"])
+    assert plain is not None
+    with unnamed():
+        plain["environment"] = {**os.environ, **THIS_RAY}
+    forked.process.suspend()
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as waiting:
+            waiting.connect(forked.address)
+            setup_worker.send(waiting, plain)
+    finally:
+        forked.process.resume()
+    assert start(scripts, forked.address)["parent"] == forked.process.pid  # it has read what came before
+    assert "tired" not in capfd.readouterr().out
+
+
+def test_a_module_of_the_working_directory_stands_in_for_none(
+    scripts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wave.py").write_text("raise SystemExit('not the one that is meant')")
+    monkeypatch.chdir(tmp_path)
+    with unnamed(), started.forked_workers(("numpy", "wave")) as forked:
+        assert forked is not None
+        found = start(scripts, forked.address)
+        assert found["parent"] == forked.process.pid and found["imported"]
 
 
 @pytest.mark.parametrize(
@@ -150,14 +189,16 @@ def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> Non
     starter = (
         "import time\nfrom raytune_ft.execution.forked.started import forked_workers\n"
         "with forked_workers(('json', 'wave')) as forked:\n"
-        "    print(forked.process.pid, flush=True)\n    time.sleep(60)"
+        "    print(forked.process.pid, forked.address, flush=True)\n    time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    forked = psutil.Process(int(process.stdout.readline()))
+    number, address = process.stdout.readline().split()
+    forked = psutil.Process(int(number))
     process.kill()
     process.wait(10)
     assert not wait_for_end({forked}, 10.0)
+    assert not Path(address).parent.exists()
 
 
 def _sound(setting: str) -> str:

@@ -56,6 +56,12 @@ def test_a_worker_that_rays_memory_monitor_ended_is_out_of_memory_and_says_what_
     assert failure(RuntimeError("ValueError: no")).kind == "failed"
 
 
+@pytest.mark.parametrize("name", ["torch.OutOfMemoryError", "torch.cuda.OutOfMemoryError"])
+def test_a_devices_memory_is_not_taken_for_the_nodes(name: str) -> None:
+    outcome = failure(RuntimeError(f"Training failed due to worker errors:\n{name}: CUDA out of memory. Tried 2 GiB"))
+    assert (outcome.kind, outcome.reason) == ("out_of_memory", f"{name}: CUDA out of memory. Tried 2 GiB")
+
+
 @pytest.mark.parametrize("wrapped", [True, False])
 def test_such_a_trial_is_over_before_ray_train_would_try_it_again(tmp_path: Path, wrapped: bool) -> None:
     """The group that Ray Train starts again finds the outcome and returns: nothing is trained twice."""

@@ -73,3 +73,22 @@ def test_the_process_group_is_set_up_by_what_ray_has_for_torch() -> None:
     for name in ("_set_torch_distributed_env_vars", "_setup_torch_process_group", "_shutdown_torch"):
         assert callable(getattr(config, name))
     assert ProcessGroup().backend_cls.share_cuda_visible_devices is config._TorchBackend.share_cuda_visible_devices
+
+
+def test_a_lane_of_one_worker_opens_no_store_for_others() -> None:
+    """PyTorch's listens on every interface."""
+
+    class Group(list):
+        def execute_single(self, *_: object) -> tuple[str, int]:
+            asked.append(1)
+            return "127.0.0.1", 1
+
+        def execute(self, *_: object) -> None:
+            asked.append(2)
+
+    asked: list[int] = []
+    backend = ProcessGroup().backend_cls()
+    backend.on_start(Group(["alone"]), ProcessGroup())
+    assert not asked
+    backend.on_start(Group(["one", "other"]), ProcessGroup())
+    assert asked == [1, 2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -41,6 +42,24 @@ def test_mixed_trials_that_join_and_leave_have_the_curves_they_have_alone(lane_w
     world = lane_world(train=TWENTY)
     world.base.grouped = grouped
     alone_and_packed(world, packed=3, drops={"0001": 9})  # the fourth joins where the second leaves
+
+
+def test_rows_that_are_padded_are_padded_as_in_the_trial_alone(lane_world) -> None:
+    alone_and_packed(lane_world(train=TWENTY, runner={"type": "lane", "step": {"padding_free": False}}), packed=3)
+
+
+def test_a_scale_is_not_rounded_to_the_bases_type() -> None:
+    from raytune_ft.training.lane.adapter import LoraWeights
+    from raytune_ft.training.lane.pack import Pack
+
+    none = torch.zeros(2, 4)
+    weights = LoraWeights(a=none, b=none.T, grad_a=none, grad_b=none.T, scale=20 / 12)
+    tokens = torch.ones(3, 4, dtype=torch.bfloat16)
+    layout = lay_out([[(np.arange(3), np.arange(3))]])
+    mask = Pack(layout, []).mask([(1, 3, weights)], 1, tokens)
+    assert mask.tolist() == [[0.0, 0.0], *[[pytest.approx(20 / 12, rel=1e-6)] * 2] * 2]
+    inner = torch.full((3, 2), 3.0, dtype=torch.bfloat16)
+    assert inner.mul_(mask)[1, 0] == 5.0 and inner.dtype == torch.bfloat16
 
 
 def test_a_packed_trial_that_diverges_leaves_the_others_as_they_are(lane_world) -> None:

@@ -95,6 +95,24 @@ def test_a_paused_trial_goes_on_elsewhere_as_if_it_had_not_paused(lane_world) ->
     assert world.losses("0001") == world.losses("0000")
 
 
+def test_no_two_passes_draw_the_same_dropout_also_where_an_epoch_ends_with_fewer(lane_world) -> None:
+    from raytune_ft.data.arrow_rows import ArrowRows
+    from raytune_ft.training.lane.ranks import Ranks
+    from raytune_ft.training.lane.trial import RunningTrial, Splits
+
+    train = {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 4, "max_steps": 9}
+    world = lane_world(train=train)  # 10 passes an epoch
+    splits = Splits(ArrowRows(world.run.data / "train"), ArrowRows(world.run.data / "validation"))
+    trial = RunningTrial(world.start("0000").spec, world.base, splits, Ranks(), None)
+    draws, passes = [], []
+    for trial.step in range(9):
+        shares = trial.shares()
+        draws += [share.draw for share in shares]
+        passes.append(len(shares))
+    assert min(passes) < max(passes) == 4, "no step had fewer passes, so this shows nothing"
+    assert len(set(draws)) == len(draws)
+
+
 def test_a_copied_checkpoint_carries_weights_optimizer_and_place_in_the_data(lane_world) -> None:
     world = lane_world()
     world.lane(world.start("0000"))

@@ -1,0 +1,50 @@
+"""What a process may still take where its control group has a limit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from raytune_ft.training.free_memory import free_memory_bytes
+
+MIB = 2**20
+
+
+@pytest.fixture
+def groups(tmp_path: Path):
+    """`groups(name, limit, used, files)`: writes a control group's files below the mount, and returns that."""
+
+    def write(name: str, limit: str, used: int, files: int = 0) -> Path:
+        group = tmp_path / "cgroup" / name
+        group.mkdir(parents=True, exist_ok=True)
+        (group / "memory.max").write_text(f"{limit}\n")
+        (group / "memory.current").write_text(f"{used}\n")
+        (group / "memory.stat").write_text(f"anon {used - files}\ninactive_file {files}\n")
+        return tmp_path / "cgroup"
+
+    return write
+
+
+def free(groups: Path, name: str = "/job/step") -> int:
+    own = groups.parent / "own"
+    own.write_text(f"0::{name}\n")
+    return free_memory_bytes(groups, own)
+
+
+def test_the_limit_of_the_group_counts_and_not_the_machines_memory(groups) -> None:
+    assert free(groups("job/step", str(100 * MIB), 60 * MIB)) == 40 * MIB
+    assert free(groups("job/step", str(100 * MIB), 60 * MIB, files=15 * MIB)) == 55 * MIB
+    assert free(groups("job/step", str(100 * MIB), 120 * MIB)) == 0
+
+
+def test_a_limit_above_it_counts_too(groups) -> None:
+    groups("job/step", "max", 60 * MIB)
+    assert free(groups("job", str(90 * MIB), 80 * MIB)) == 10 * MIB
+
+
+def test_without_a_limit_it_is_the_machines(groups, tmp_path: Path) -> None:
+    machine = psutil.virtual_memory().available
+    assert free(groups("job/step", "max", 60 * MIB)) == pytest.approx(machine, rel=0.2)
+    assert free_memory_bytes(tmp_path, tmp_path / "no file") == pytest.approx(machine, rel=0.2)
