@@ -44,8 +44,13 @@ def test_mixed_trials_that_join_and_leave_have_the_curves_they_have_alone(lane_w
     alone_and_packed(world, packed=3, drops={"0001": 9})  # the fourth joins where the second leaves
 
 
-def test_rows_that_are_padded_are_padded_as_in_the_trial_alone(lane_world) -> None:
-    alone_and_packed(lane_world(train=TWENTY, runner={"type": "lane", "step": {"padding_free": False}}), packed=3)
+def test_rows_that_are_padded_are_padded_as_in_the_trial_alone() -> None:
+    """Else dropout's masks, which are drawn for all of a trial's cells, would be others."""
+    short, long = ([(np.arange(1, n), np.arange(1, n)) for n in lengths] for lengths in ((4, 6), (10, 3)))
+    alone, together = (lay_out(trials, padding_free=False) for trials in ([short], [long, short]))
+    start, end = together.segments[1]
+    assert alone.segments == ((0, end - start),)
+    assert torch.equal(together.input_ids[start:end], alone.input_ids[: end - start])
 
 
 def test_a_scale_is_not_rounded_to_the_bases_type() -> None:
