@@ -152,3 +152,9 @@ class TrialDirectory:
     @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
+
+
+def nearest_directory(path: Path) -> Path:
+    """`path`, or of the directories above it the first that is there."""
+    path = path.resolve()
+    return next(each for each in (path, *path.parents) if each.is_dir())

@@ -9,6 +9,8 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
+from raytune_ft.paths import nearest_directory
+
 GIB = 1024**3
 
 
@@ -38,9 +40,7 @@ def _cgroup_limit_bytes() -> int | None:
 
 def free_disk_gib(path: Path) -> float:
     """Free space for this user where `path` is, or will be, GiB."""
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free / GIB
+    return shutil.disk_usage(nearest_directory(path)).free / GIB
 
 
 def gpus() -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import DeepSpeed, Isolated, Lane
+from raytune_ft.paths import nearest_directory
 from raytune_ft.search.planning.bounds import ranks
 from raytune_ft.search.planning.memory import ADAM_BYTES, OWN_COPY_BYTES, WorkerMemory
 from raytune_ft.search.planning.span import Span
@@ -56,7 +57,7 @@ def disk_of(
         (1.0 + smallest) / 2 * (likely * work.trials * ended + at_once * ((likely + 1) * running - likely * ended)),
         most * work.trials * ended + at_once * ((most + 1) * running - most * ended),
     )
-    directory = _existing(Path(experiment.output_dir))
+    directory = nearest_directory(Path(experiment.output_dir))
     free = shutil.disk_usage(directory).free / MIB
     return Disk((whole * (memory.adapter_parameters / MIB)).rounded(1), free, str(directory))
 
@@ -79,8 +80,3 @@ def _bytes_a_weight(experiment: Experiment, runner: Lane | Isolated, full: bool)
     sharded = isinstance(experiment.resources.strategy, DeepSpeed)
     weights = 2 if full and sharded and experiment.train.bf16 else 4
     return weights + ADAM_BYTES + (weights + OWN_COPY_BYTES if sharded else 0), weights
-
-
-def _existing(directory: Path) -> Path:
-    directory = directory.resolve()
-    return next(each for each in (directory, *directory.parents) if each.is_dir())
