@@ -51,8 +51,11 @@ def sweep(
 ) -> None:
     """Search for the best configuration."""
     from raytune_ft import api
+    from raytune_ft.lean_imports import run_no_model
 
     loaded = api.load_experiment(experiment, overrides or [])
+    if not loaded.trust_remote_code:  # else the tokenizer's own code may want PyTorch
+        run_no_model()  # that is for the workers
     if resume or extend:
         loaded = api.go_on(loaded, extend, trust=trust)
     options = ["--resume", *(["--trust"] if trust else [])]
