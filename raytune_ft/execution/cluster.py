@@ -11,6 +11,7 @@ from pathlib import Path
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import InputError
+from raytune_ft.execution.few_processes import few_processes
 from raytune_ft.execution.forked.started import Forked, forked_workers
 from raytune_ft.execution.give_way import giving_way
 from raytune_ft.execution.leftovers import workers_end
@@ -57,7 +58,8 @@ def ray_cluster(*, state_api: bool = True, forked: tuple[str, str] | None = None
     port = _free_port()
     # Ray Train asks the state API when a trial is stopped; told the address, it does not look for other instances.
     started_with = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}", **STARTUP}
-    with ray_on_loopback(), environment(started_with), giving_way(), _workers(forked) as copied:
+    few = nullcontext() if state_api else few_processes(logs=shown == logging.INFO)
+    with ray_on_loopback(), environment(started_with), giving_way(), few, _workers(forked) as copied:
         ray.init(
             address="local",
             dashboard_host="127.0.0.1",

@@ -1,0 +1,40 @@
+"""A private Ray without the processes that only clusters, dashboards and drivers that show logs need.
+
+`ray.init` waits for the first of them, and each imports Ray: 2 core-seconds before the first trial, and 1.4 s of waiting
+(2 cores). Read against ray 2.60.0.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+
+@contextmanager
+def few_processes(*, logs: bool) -> Iterator[None]:
+    """`ray.init` in this block starts no API server and no monitor of an autoscaler.
+
+    Args:
+        logs: Keep what sends the workers' output to the driver.
+    """
+    parameters = importlib.import_module("ray._private.parameter").RayParams
+    services = importlib.import_module("ray._private.services")
+    update = parameters.update_if_absent
+
+    def update_if_absent(self: Any, **values: Any) -> None:
+        if "include_log_monitor" in values:  # said once, when a node is about to start
+            values["include_log_monitor"] = logs
+            self.no_monitor = True
+        update(self, **values)
+
+    def no_api_server(*_: Any, **__: Any) -> tuple[None, None]:
+        return None, None  # as where it can't start, which Ray puts up with
+
+    with (
+        mock.patch.object(parameters, "update_if_absent", update_if_absent),
+        mock.patch.object(services, "start_api_server", no_api_server),
+    ):
+        yield
