@@ -33,6 +33,7 @@ def train(
     from raytune_ft.search.single import train_once
 
     loaded = api.load_experiment(experiment, overrides or [])
+    _leave_models_to_workers(loaded)
     api.check_inputs(loaded, say)
     with LiveTable(1, "eval_loss", log) as table:
         result = train_once(loaded, table, resume=resume, trust=trust)
@@ -51,11 +52,9 @@ def sweep(
 ) -> None:
     """Search for the best configuration."""
     from raytune_ft import api
-    from raytune_ft.lean_imports import run_no_model
 
     loaded = api.load_experiment(experiment, overrides or [])
-    if not loaded.trust_remote_code:  # else the tokenizer's own code may want PyTorch
-        run_no_model()  # that is for the workers
+    _leave_models_to_workers(loaded)
     if resume or extend:
         loaded = api.go_on(loaded, extend, trust=trust)
     options = ["--resume", *(["--trust"] if trust else [])]
@@ -85,6 +84,14 @@ def sweep_with_table(experiment: Experiment, *, resume: bool, again: str, trust:
     except KeyboardInterrupt:
         say(f"stopped; finished trials are kept. To go on: {again}")
         raise
+
+
+def _leave_models_to_workers(experiment: Experiment) -> None:
+    """This process imports transformers without PyTorch, unless the tokenizer has code of its own that may want it."""
+    from raytune_ft.lean_imports import run_no_model
+
+    if not experiment.trust_remote_code:
+        run_no_model()
 
 
 def show(result: SweepResult, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,8 +20,9 @@ from raytune_ft.execution.loopback import environment, ray_on_loopback
 from raytune_ft.execution.token import read_token_anew
 from raytune_ft.execution.uninterrupted import uninterrupted
 
-STARTUP = {"RAY_worker_maximum_startup_concurrency": "8"}
-"""Processes that a private Ray starts at once: by default one a CPU, and most of ours only wait."""
+STARTUP = {"RAY_worker_maximum_startup_concurrency": "8", "RAY_prestart_worker_first_driver": "0"}
+"""Processes that a private Ray starts at once: by default one a CPU, and most of ours only wait. None starts before it
+is wanted: it would be a new one, where what is wanted may be a copy."""
 
 
 @contextmanager
@@ -41,13 +43,13 @@ def ray_cluster(*, state_api: bool = True, forked: tuple[str, str] | None = None
     """
     import logging
 
-    import ray
-
-    if ray.is_initialized():
+    if "ray" in sys.modules and _initialized():
         yield False
         return
     shown = logging.INFO if os.environ.get("RAYTUNE_FT_DEBUG") else logging.ERROR
     if address := os.environ.get("RAY_ADDRESS"):
+        import ray
+
         read_token_anew()
         ray.init(logging_level=shown, runtime_env={"env_vars": {"RAY_ADDRESS": address}})
         try:
@@ -59,7 +61,10 @@ def ray_cluster(*, state_api: bool = True, forked: tuple[str, str] | None = None
     # Ray Train asks the state API when a trial is stopped; told the address, it does not look for other instances.
     started_with = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}", **STARTUP}
     few = nullcontext() if state_api else few_processes(logs=shown == logging.INFO)
-    with ray_on_loopback(), environment(started_with), giving_way(), few, _workers(forked) as copied:
+    # The server first: it imports for as long as all else takes to start.
+    with environment(started_with), giving_way(), _workers(forked) as copied, ray_on_loopback(), few:
+        import ray
+
         ray.init(
             address="local",
             dashboard_host="127.0.0.1",
@@ -81,6 +86,12 @@ def ray_cluster(*, state_api: bool = True, forked: tuple[str, str] | None = None
                 ray.shutdown()
 
 
+def _initialized() -> bool:
+    import ray
+
+    return bool(ray.is_initialized())
+
+
 def _workers(forked: tuple[str, str] | None) -> AbstractContextManager[Forked | None]:
     return forked_workers(forked) if forked else nullcontext()
 
@@ -94,7 +105,6 @@ def check_resources(experiment: Experiment, wait_s: float = 0.0, lanes: int | No
         lanes: Worker groups that trials share; None where each trial has its own.
     """
     import ray
-    from ray.autoscaler.sdk import request_resources
 
     resources = experiment.resources
     groups = lanes or (experiment.search.max_concurrent if experiment.search else 1)
@@ -109,6 +119,8 @@ def check_resources(experiment: Experiment, wait_s: float = 0.0, lanes: int | No
             has = ray.cluster_resources().get(kind, 0.0)
             remedy = f"lower resources.workers or {setting}, or add nodes"
             raise InputError("resources", f"{wanted} = {n:g} {kind}, and the cluster has {has:g}", remedy)
+        from ray.autoscaler.sdk import request_resources  # a quarter of a second, for who waits anyway
+
         request_resources(bundles=[per_worker] * (groups * resources.workers))
         time.sleep(2.0)
 

@@ -65,7 +65,8 @@ def _train(experiment: Experiment, run: RunDirectory, progress: Progress, resume
         outcome = None
     if outcome is None:
         spec = TrialSpec.of(trial_name(0), {}, experiment, run)
-        with ray_cluster(forked=IMPORTS if isinstance(runner, Lane) else None) as own:
+        on_lane = isinstance(runner, Lane)
+        with ray_cluster(state_api=not on_lane, forked=IMPORTS if on_lane else None) as own:
             check_resources(experiment, joining_s())
             progress.started(spec.trial_id, {})
             if isinstance(runner, Lane):

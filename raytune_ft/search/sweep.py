@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import with_parameters
@@ -254,7 +255,8 @@ def _tune(
 def _fit(tuner: Any, searcher: Any) -> None:
     """Raises what kept the searcher from its work: Tune makes a trial's failure of it, and goes on."""
     try:
-        tuner.fit()
+        with mock.patch("ray.air._internal.usage.tag_callbacks"):  # it imports W&B, to count who uses it
+            tuner.fit()
     except Exception:
         if searcher.failure is None:
             raise

@@ -84,7 +84,7 @@ def processes(title: str) -> list[psutil.Process]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """As sweeps on lanes have it: its workers are copies."""
-    with ray_cluster(forked=IMPORTS):
+    with ray_cluster(state_api=False, forked=IMPORTS):
         yield
 
 
@@ -138,6 +138,13 @@ def curves(run: RunDirectory) -> list[list[tuple[int, float]]]:
         [(report["step"], report["eval_loss"]) for report in read_metrics(trial / "metrics.jsonl")]
         for trial in sorted(run.trials.iterdir())
     ]
+
+
+def test_their_ray_starts_what_they_need_and_no_more(dispatcher: Any) -> None:
+    needless = ("dashboard/dashboard.py", "log_monitor.py", "monitor.py", "ray::IDLE")
+    running = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    assert any("gcs_server" in command for command in running)  # it is this Ray that is looked at
+    assert not [command for command in running for name in needless if name in command]
 
 
 def test_lanes_that_can_not_start_end_their_trials_with_the_error(cluster: None, make, tmp_path: Path) -> None:
