@@ -20,9 +20,10 @@ from raytune_ft.execution.loopback import environment, ray_on_loopback
 from raytune_ft.execution.token import read_token_anew
 from raytune_ft.execution.uninterrupted import uninterrupted
 
-STARTUP = {"RAY_worker_maximum_startup_concurrency": "8", "RAY_prestart_worker_first_driver": "0"}
-"""Processes that a private Ray starts at once: by default one a CPU, and most of ours only wait. None starts before it
-is wanted: it would be a new one, where what is wanted may be a copy."""
+STARTUP = {"RAY_worker_maximum_startup_concurrency": "8"}
+"""Processes that a private Ray starts at once: by default one a CPU, and most of ours only wait."""
+FORKED_STARTUP = {"RAY_prestart_worker_first_driver": "0"}
+"""None starts before it is wanted: it would be a new process, where what is wanted may be a copy."""
 
 
 @contextmanager
@@ -59,7 +60,7 @@ def ray_cluster(*, state_api: bool = True, forked: tuple[str, str] | None = None
         return
     port = _free_port()
     # Ray Train asks the state API when a trial is stopped; told the address, it does not look for other instances.
-    started_with = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}", **STARTUP}
+    started_with = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"} | STARTUP | (FORKED_STARTUP if forked else {})
     few = nullcontext() if state_api else few_processes(logs=shown == logging.INFO)
     # The server first: it imports for as long as all else takes to start.
     with environment(started_with), giving_way(), _workers(forked) as copied, ray_on_loopback(), few:
