@@ -85,7 +85,7 @@ def code() -> str:
     try:
         if git("status", "--porcelain", "--", *parts):
             return "changed"
-        return " ".join(git("rev-parse", "--short", *(f"HEAD:{part}" for part in parts)).split())
+        return " ".join(each[:12] for each in git("rev-parse", *(f"HEAD:{part}" for part in parts)).split())
     except (OSError, subprocess.CalledProcessError):
         return "changed"  # no git, or no checkout
 
