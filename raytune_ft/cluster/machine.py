@@ -10,6 +10,7 @@ import sysconfig
 from pathlib import Path
 
 from raytune_ft.paths import nearest_directory
+from raytune_ft.training.main_memory import main_memory
 
 GIB = 1024**3
 
@@ -20,22 +21,9 @@ def usable_cores() -> int:
 
 
 def memory_gib() -> tuple[float, float]:
-    """Total and available memory, GiB; a cgroup's limit counts."""
-    import psutil
-
-    memory = psutil.virtual_memory()
-    limit = _cgroup_limit_bytes()
-    if limit is None or limit >= memory.total:
-        return memory.total / GIB, memory.available / GIB
-    return limit / GIB, min(memory.available, limit) / GIB
-
-
-def _cgroup_limit_bytes() -> int | None:
-    try:
-        text = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None
+    """Total and available memory, GiB; a control group's limit counts."""
+    memory = main_memory()
+    return memory.total / GIB, memory.free / GIB
 
 
 def free_disk_gib(path: Path) -> float:

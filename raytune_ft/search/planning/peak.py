@@ -21,6 +21,7 @@ from raytune_ft.search.planning.row_lengths import RowLengths
 from raytune_ft.search.planning.span import Span
 from raytune_ft.search.planning.work import Work
 from raytune_ft.training.kernel_cache import KERNELS, KERNELS_PER_STEP
+from raytune_ft.training.main_memory import main_memory
 
 MIB = 2**20
 LANE_PROCESS_MIB = 570.0
@@ -186,7 +187,7 @@ def _parts(known: _Known, batch: int, rank_share: float, packed: int, steps: flo
 
 @dataclass(frozen=True)
 class Room:
-    """Memory of the machine that the command runs on.
+    """Memory where the command runs: the machine's, or what its container may have of it.
 
     Attributes:
         total: MiB.
@@ -208,7 +209,5 @@ def room_here(on_gpu: bool) -> Room | None:
             return None
         free, total = torch.cuda.mem_get_info()
         return Room(total / MIB, free / MIB, torch.cuda.get_device_name())
-    import psutil
-
-    memory = psutil.virtual_memory()
-    return Room(memory.total / MIB, memory.available / MIB, "this machine")
+    memory = main_memory()
+    return Room(memory.total / MIB, memory.free / MIB, "this machine")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from raytune_ft.training.free_memory import free_memory_bytes
+from raytune_ft.training.main_memory import main_memory
 from raytune_ft.training.lane.ranks import Ranks
 
 GAIN = 1.05
@@ -98,4 +98,4 @@ def has_room(device: str) -> bool:
         return free > torch.cuda.max_memory_allocated()
     import psutil
 
-    return free_memory_bytes() > 2 * int(psutil.Process().memory_info().rss)
+    return main_memory().free > 2 * int(psutil.Process().memory_info().rss)

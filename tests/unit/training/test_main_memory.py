@@ -1,4 +1,4 @@
-"""What a process may still take where its control group has a limit."""
+"""What a process may have where its control group has a limit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from raytune_ft.training.free_memory import free_memory_bytes
+from raytune_ft.training.main_memory import MainMemory, main_memory
 
 MIB = 2**20
 
@@ -27,24 +27,25 @@ def groups(tmp_path: Path):
     return write
 
 
-def free(groups: Path, name: str = "/job/step") -> int:
+def memory(groups: Path, name: str = "/job/step") -> MainMemory:
     own = groups.parent / "own"
     own.write_text(f"0::{name}\n")
-    return free_memory_bytes(groups, own)
+    return main_memory(groups, own)
 
 
 def test_the_limit_of_the_group_counts_and_not_the_machines_memory(groups) -> None:
-    assert free(groups("job/step", str(100 * MIB), 60 * MIB)) == 40 * MIB
-    assert free(groups("job/step", str(100 * MIB), 60 * MIB, files=15 * MIB)) == 55 * MIB
-    assert free(groups("job/step", str(100 * MIB), 120 * MIB)) == 0
+    limit = 100 * MIB
+    assert memory(groups("job/step", str(limit), 60 * MIB)) == MainMemory(limit, 40 * MIB)
+    assert memory(groups("job/step", str(limit), 60 * MIB, files=15 * MIB)) == MainMemory(limit, 55 * MIB)
+    assert memory(groups("job/step", str(limit), 120 * MIB)) == MainMemory(limit, 0)
 
 
 def test_a_limit_above_it_counts_too(groups) -> None:
     groups("job/step", "max", 60 * MIB)
-    assert free(groups("job", str(90 * MIB), 80 * MIB)) == 10 * MIB
+    assert memory(groups("job", str(90 * MIB), 80 * MIB)) == MainMemory(90 * MIB, 10 * MIB)
 
 
 def test_without_a_limit_it_is_the_machines(groups, tmp_path: Path) -> None:
-    machine = psutil.virtual_memory().available
-    assert free(groups("job/step", "max", 60 * MIB)) == pytest.approx(machine, rel=0.2)
-    assert free_memory_bytes(tmp_path, tmp_path / "no file") == pytest.approx(machine, rel=0.2)
+    machine = psutil.virtual_memory()
+    for found in (memory(groups("job/step", "max", 60 * MIB)), main_memory(tmp_path, tmp_path / "no file")):
+        assert found.total == machine.total and found.free == pytest.approx(machine.available, rel=0.2)
