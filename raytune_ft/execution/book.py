@@ -134,6 +134,14 @@ class Book:
                 this.silent = False
                 self._assign()
 
+    def keeps(self, lane: int, session: int) -> bool:
+        """Whether the lane, which lives and was long without an answer, still has the trials that it had."""
+        this = self._current(lane, session)
+        if this is None or this.silent:
+            return False
+        this.heard_s = self._clock()
+        return True
+
     def has_orders(self, lane: int, session: int) -> bool:
         this = self._current(lane, session)
         return this is None or bool(this.outbox)
@@ -201,9 +209,13 @@ class Book:
         self._assign()
         return not (self._closing or this.gone)
 
-    def lose_silent(self) -> None:
-        """Takes the trials from lanes that were not heard for long; called every now and then."""
+    def lose_silent(self, stood_still_s: float = 0.0) -> None:
+        """Takes the trials from lanes that were not heard for long; called every now and then.
+
+        Of the time since the last call, its caller did not run for `stood_still_s`, and could hear nobody.
+        """
         for lane in self._lanes.values():
+            lane.heard_s += stood_still_s
             if lane.here and not lane.silent and self._clock() - lane.heard_s > SILENT_S:
                 lane.silent = True
                 drops = [Drop(trial) for trial in lane.trials]  # for a lane that was only cut off

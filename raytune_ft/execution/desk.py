@@ -17,7 +17,10 @@ from raytune_ft.training.outcome import Outcome
 POLL_S = 5.0
 """A lane asks for orders at least so often, which is how the dispatcher knows that it lives."""
 CUT_OFF_S = SILENT_S - 10.0
-"""A lane without answers for so long ends: its trials may soon be another's, and writing a checkpoint takes time."""
+"""A lane without answers for so long asks whether its trials are still its own, and ends where they are not or nobody
+says so: they may soon be another's, and writing a checkpoint takes time."""
+ANSWER_S = 5.0
+"""How long it waits for that. Where all processes stood still, as in a suspended job, the answer comes at once."""
 
 
 class RayDesk:
@@ -69,7 +72,8 @@ class RayDesk:
 
     def in_touch(self) -> bool:
         """Whether the dispatcher can't have taken the lane's trials from it; once False, always False."""
-        self._cut_off = self._cut_off or time.monotonic() - self._heard_s > CUT_OFF_S
+        if not self._cut_off and time.monotonic() - self._heard_s > CUT_OFF_S:
+            self._cut_off = not self._keeps_trials()
         return not self._cut_off
 
     def report(self, trial: str, report: dict[str, Any]) -> None:
@@ -85,6 +89,15 @@ class RayDesk:
         with contextlib.suppress(ray.exceptions.RayError):
             ray.get(self._dispatcher.bye.remote(self._lane, self._session))
 
+    def _keeps_trials(self) -> bool:
+        asked_s = time.monotonic()
+        try:
+            kept: bool = ray.get(self._dispatcher.keeps.remote(self._lane, self._session), timeout=ANSWER_S)
+        except ray.exceptions.RayError:  # GetTimeoutError too
+            return False
+        self._heard_s = asked_s
+        return kept
+
     def _talk(self) -> None:
         """Says one thing after the other: an async actor may take up calls in another order than they were made."""
         while True:
@@ -95,11 +108,11 @@ class RayDesk:
                 return
 
     def _listen(self) -> None:
-        while True:
+        while not self._cut_off:  # else it would be given trials
             asked_s = time.monotonic()
             try:
                 orders = ray.get(self._dispatcher.orders.remote(self._lane, self._session, POLL_S))
-                self._heard_s = asked_s
+                self._heard_s = max(self._heard_s, asked_s)
             except ray.exceptions.RayError:  # nobody is left to hand out trials
                 orders = [Quit()]
             for order in orders:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -64,6 +65,9 @@ class Dispatcher:
         self._book.heard(lane, session)
         return self._book.orders(lane, session)
 
+    async def keeps(self, lane: int, session: int) -> bool:
+        return await self._tell(lambda: self._book.keeps(lane, session))
+
     async def report(self, lane: int, session: int, trial: str, metrics: dict[str, Any]) -> None:
         await self._tell(lambda: self._book.report(lane, session, trial, metrics))
 
@@ -107,8 +111,10 @@ class Dispatcher:
 
     async def _tick(self) -> None:
         while True:
+            began_s = time.monotonic()
             await asyncio.sleep(TICK_S)
-            await self._tell(self._book.lose_silent)
+            late_s = time.monotonic() - began_s - TICK_S  # long where the job was suspended, and the lanes with it
+            await self._tell(partial(self._book.lose_silent, late_s))
 
     async def _tell(self, change: Callable[[], T]) -> T:
         async with self._changed:

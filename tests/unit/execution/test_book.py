@@ -328,6 +328,22 @@ def test_a_lane_that_is_not_heard_loses_its_trials_and_is_an_empty_lane_when_it_
     assert lanes[0].starts_now() == ["0002"]
 
 
+def test_lanes_keep_their_trials_where_everything_stood_still(make, clock) -> None:
+    book = make()
+    submit(book, "0000")
+    lane = Lane(book, 0)
+    assert lane.starts_now() == ["0000"]
+    clock.now += 10 * SILENT_S
+    book.lose_silent(10 * SILENT_S)
+    assert book.keeps(0, lane.session)
+    clock.now += SILENT_S + 1
+    book.lose_silent()
+    assert not book.keeps(0, lane.session)  # given away: it must not write
+    lane.hears()
+    book.hello(0)
+    assert not book.keeps(0, lane.session)  # of an earlier session
+
+
 def test_lanes_that_never_get_ready_end_every_trial_with_the_last_error(make) -> None:
     book = make(lanes=2, max_failures=1)
     submit(book, "0000")

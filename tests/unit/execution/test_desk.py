@@ -21,16 +21,21 @@ class Dispatcher:
         self.answer = threading.Event()
         self.asked = threading.Event()
         self.stopped = False
+        self.keeps: bool | None = None  # answered when the lane asks whether it has its trials; None: no answer
         self.heard: list[tuple[Any, ...]] = []
 
     def __getattr__(self, name: str) -> Any:
         return type("Method", (), {"remote": staticmethod(lambda *args: (name, args))})
 
-    def get(self, call: tuple[str, tuple[Any, ...]]) -> Any:
+    def get(self, call: tuple[str, tuple[Any, ...]], timeout: float | None = None) -> Any:
         name, args = call
         self.heard.append((name, *args))
         if name == "hello":
             return 1
+        if name == "keeps":
+            if self.keeps is None:
+                raise ray.exceptions.GetTimeoutError
+            return self.keeps
         if name != "orders":
             return None
         self.asked.set()
@@ -62,8 +67,21 @@ def test_a_lane_without_answers_is_cut_off_for_good(dispatcher: Dispatcher, monk
     assert dispatcher.asked.wait(5.0)  # the answer came, and the next was asked for now
     now += 1.0
     assert not desk.in_touch()  # what was answered was asked too long ago
-    dispatcher.answer.set()
     assert desk.orders(1, 5.0) == [Quit()] and not desk.in_touch()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_lane_that_stood_still_asks_whether_it_has_its_trials(
+    dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    now, dispatcher.keeps = 100.0, kept
+    monkeypatch.setattr(desks, "time", SimpleNamespace(monotonic=lambda: now))
+    desk = RayDesk(dispatcher, 0)
+    now += 10 * CUT_OFF_S
+    assert desk.in_touch() is kept
+    dispatcher.keeps = None  # is not asked again
+    assert desk.in_touch() is kept
+    assert dispatcher.heard.count(("keeps", 0, 1)) == 1
 
 
 def test_answers_keep_a_lane_in_touch(dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch) -> None:
