@@ -1,0 +1,208 @@
+"""Who trains what when lanes fall, fall silent, or never come."""
+
+from __future__ import annotations
+
+from raytune_ft.execution.book import SILENT_S
+from raytune_ft.execution.entries import Death, Ended, Gone
+from raytune_ft.training.lane.orders import Drop, GoOn, Quit
+from raytune_ft.training.outcome import Outcome, OutcomeKind
+
+KILLED = Death("The actor died unexpectedly before finishing this task.")
+
+
+def test_trials_of_a_lane_that_fell_come_first_and_are_told_nothing_twice(make, attach, submit) -> None:
+    book = make()
+    submit(book, "0000", "0001")
+    lane = attach(book, 0)
+    lane.hears()
+    lane.reports("0000", step=10)
+    book.go_on("0000")
+    assert book.fell(0, KILLED)
+    again = attach(book, 0)
+    assert again.starts_now() == ["0000"]
+    again.reports("0000", step=10)
+    assert again.hears() == [GoOn("0000")] and book.event("0000") is None
+    lane.reports("0000", step=20)  # of the session that is no more
+    assert book.event("0000") is None
+    assert lane.book.orders(0, lane.session) == [Quit()]
+
+
+def test_a_trial_that_waits_for_a_decision_is_trained_again_only_after_it(make, attach, submit) -> None:
+    book = make()
+    submit(book, "0000")
+    lane = attach(book, 0)
+    lane.hears()
+    lane.reports("0000", step=10)
+    book.fell(0, KILLED)
+    again = attach(book, 0)
+    assert again.hears() == []
+    book.go_on("0000")
+    assert again.starts_now() == ["0000"]
+
+
+def test_another_lane_with_room_takes_the_trials_of_one_that_fell(make, attach, submit) -> None:
+    book = make(lanes=2)
+    lanes = [attach(book, 0), attach(book, 1)]
+    submit(book, "0000", "0001", "0002")
+    assert [lane.starts_now() for lane in lanes] == [["0000"], ["0001"]]
+    book.fell(0, KILLED)
+    lanes[1].ends("0001")
+    assert lanes[1].starts_now() == ["0000"]  # before 0002, which waited already
+    assert attach(book, 0).starts_now() == ["0002"]
+
+
+def test_a_trial_whose_workers_die_too_often_ends_with_the_reason_and_its_last_value(make, attach, submit) -> None:
+    book = make(max_failures=1)
+    submit(book, "0000", "0001")
+    lane = attach(book, 0)
+    lane.hears()
+    lane.reports("0000", step=10)
+    book.go_on("0000")
+    assert book.fell(0, KILLED) and attach(book, 0).starts_now() == ["0000"]
+    assert book.fell(0, KILLED)
+    event = book.event("0000")
+    assert isinstance(event, Ended)
+    assert event.outcome == Outcome(
+        OutcomeKind.failed,
+        "its workers died 2 time(s), resources.max_failures 1 allows no more; " + KILLED.reason,
+        10,
+        0.5,
+        2.0,
+    )
+    assert attach(book, 0).starts_now() == ["0001"]  # which was not on it, and is not charged
+
+
+def test_fault_11_a_trial_that_alone_took_a_node_out_of_memory_is_not_tried_again(make, attach, submit) -> None:
+    book, memory = make(max_failures=3), Death("the node ran out of memory", OutcomeKind.out_of_memory)
+    submit(book, "0000", "0001")
+    attach(book, 0).hears()
+    assert book.fell(0, memory)
+    event = book.event("0000")
+    assert isinstance(event, Ended)
+    assert (event.outcome.kind, event.outcome.reason) == (OutcomeKind.out_of_memory, memory.reason)
+    assert attach(book, 0).starts_now() == ["0001"]
+
+
+def test_fault_11_of_trials_that_shared_the_memory_each_is_tried_alone(make, attach, submit) -> None:
+    book, memory = make(max_failures=3), Death("the node ran out of memory", OutcomeKind.out_of_memory)
+    submit(book, "0000", "0001")
+    attach(book, 0, room=2).hears()
+    assert book.fell(0, memory)
+    assert book.event("0000") is None and book.event("0001") is None
+    assert attach(book, 0, room=2).starts_now() == ["0000"]
+
+
+def test_a_start_that_the_lane_never_heard_of_is_not_charged_with_its_death(make, attach, submit) -> None:
+    book = make(max_failures=0)
+    attach(book, 0)
+    submit(book, "0000")
+    assert book.fell(0, KILLED)
+    assert book.event("0000") is None and attach(book, 0).starts_now() == ["0000"]
+
+
+def test_a_preempted_node_is_charged_to_no_trial(make, attach, submit) -> None:
+    book = make(max_failures=0)
+    submit(book, "0000")
+    attach(book, 0).hears()
+    assert book.fell(0, Death("its node was preempted", charged=False))
+    assert book.event("0000") is None and attach(book, 0).starts_now() == ["0000"]
+
+
+def test_trials_whose_lane_died_train_alone_until_one_of_them_is_known_to_be_harmless(make, attach, submit) -> None:
+    book = make()
+    lane = attach(book, 0, room=2)
+    submit(book, "0000", "0001", "0002")
+    assert lane.starts_now() == ["0000", "0001"]
+    book.fell(0, KILLED)
+    again = attach(book, 0, room=2)
+    assert again.starts_now() == ["0000"]
+    again.reports("0000")
+    book.go_on("0000")
+    assert again.hears() == [GoOn("0000")]  # 0001 is still suspected, and waits for a lane of its own
+    again.ends("0000", room=2)
+    assert again.starts_now() == ["0001"]
+    again.reports("0001")
+    assert again.starts_now() == ["0002"]
+
+
+def test_a_lane_that_is_not_heard_loses_its_trials_and_is_an_empty_lane_when_it_comes_back(
+    make, clock, attach, submit
+) -> None:
+    book = make(lanes=2)
+    lanes = [attach(book, 0), attach(book, 1)]
+    submit(book, "0000", "0001")
+    assert [lane.starts_now() for lane in lanes] == [["0000"], ["0001"]]
+    clock.now += SILENT_S - 1
+    lanes[1].hears()
+    clock.now += 2
+    book.lose_silent()
+    lanes[1].ends("0001")
+    assert lanes[1].starts_now() == ["0000"]
+    lanes[0].reports("0000", step=5)  # it does not know yet
+    assert book.event("0000") is None
+    assert lanes[0].hears() == [Drop("0000")]
+    lanes[0].free(1)
+    submit(book, "0002")
+    assert lanes[0].starts_now() == ["0002"]
+
+
+def test_lanes_keep_their_trials_where_everything_stood_still(make, clock, attach, submit) -> None:
+    book = make()
+    submit(book, "0000")
+    lane = attach(book, 0)
+    assert lane.starts_now() == ["0000"]
+    clock.now += 10 * SILENT_S
+    book.lose_silent(10 * SILENT_S)
+    assert book.keeps(0, lane.session)
+    clock.now += SILENT_S + 1
+    book.lose_silent()
+    assert not book.keeps(0, lane.session)  # given away: it must not write
+    lane.hears()
+    book.hello(0)
+    assert not book.keeps(0, lane.session)  # of an earlier session
+
+
+def test_lanes_that_never_get_ready_end_every_trial_with_the_last_error(make, submit) -> None:
+    book = make(lanes=2, max_failures=1)
+    submit(book, "0000")
+    broken = Death("ImportError: no module named nothing")
+    assert book.fell(0, broken) and book.fell(1, broken)
+    book.hello(0)
+    assert not book.fell(0, broken)
+    assert book.event("0000") is None  # the other lane may still come
+    assert not book.fell(1, broken)
+    event = book.event("0000")
+    assert isinstance(event, Ended) and event.outcome.kind is OutcomeKind.failed
+    assert event.outcome.reason == "no lane could be kept running; ImportError: no module named nothing"
+    submit(book, "0001")
+    assert isinstance(book.event("0001"), Ended)
+
+
+def test_a_lane_that_was_ready_in_between_may_fail_again(make, attach) -> None:
+    book = make(max_failures=1)
+    for _ in range(5):
+        assert book.fell(0, KILLED)  # before it was ready
+        attach(book, 0)
+        assert book.fell(0, KILLED)
+
+
+def test_without_the_host_no_lane_comes_back(make, attach, submit) -> None:
+    book = make()
+    submit(book, "0000")
+    lane = attach(book, 0)
+    lane.hears()
+    assert not book.fell(0, Death("the lanes' host ended"), for_good=True)
+    assert isinstance(book.event("0000"), Ended)
+
+
+def test_at_the_end_lanes_quit_and_proxies_hear_that_nothing_comes(make, attach, submit) -> None:
+    book = make(lanes=2)
+    lane = attach(book, 0)
+    submit(book, "0000", "0001")
+    lane.hears()
+    book.close()
+    assert lane.hears() == [Quit()]
+    assert book.event("0000") == Gone() == book.event("0001")
+    late = book.hello(1)
+    assert book.orders(1, late) == [Quit()]
+    assert not book.fell(0, KILLED)
