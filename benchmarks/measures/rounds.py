@@ -74,9 +74,12 @@ def machine() -> str:
     return ", ".join(part for part in (*parts, f"Python {platform.python_version()}") if part)
 
 
-def code() -> str:
-    """Which code is measured: git's hashes of it, or `changed` where files differ from the last commit."""
-    root = Path(__file__).parents[2]
+def code(root: Path = Path(__file__).parents[2]) -> str:
+    """Which code is measured: git's hashes of it, or `changed` where files differ from the last commit.
+
+    Args:
+        root: Of the checkout.
+    """
     parts = ["raytune_ft", "benchmarks/peers", "benchmarks/measures/inputs.py"]
 
     def git(*words: str) -> str:

@@ -129,6 +129,31 @@ def test_rounds_of_other_code_are_not_added_to(measured, monkeypatch: pytest.Mon
     assert "--add: it was measured with code abc def, this is abd def" in capsys.readouterr().err
 
 
+def test_code_is_named_by_the_commit_and_is_another_where_a_file_changed(tmp_path: Path) -> None:
+    from measures.rounds import code
+
+    def git(*words: str) -> None:
+        name = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", "-C", str(tmp_path), *name, *words], check=True, capture_output=True)
+
+    assert code(tmp_path) == "changed"  # no checkout
+    files = [tmp_path / name for name in ("raytune_ft/a", "benchmarks/peers/a", "benchmarks/measures/inputs.py")]
+    names = []
+    for text in ("one", "two"):
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        git("init")
+        git("add", ".")
+        git("commit", "-m", text)
+        names.append(code(tmp_path))
+    assert names[0] != names[1] and all(len(name.split()) == 3 for name in names)
+    (tmp_path / "README").write_text("not measured")
+    assert code(tmp_path) == names[1]
+    files[0].write_text("three")
+    assert code(tmp_path) == "changed"
+
+
 def test_a_measure_of_one_run_is_not_added_to(measured) -> None:
     assert measured(1.0, adds=False)[0] == 0
     assert measured(2.0, "--add", adds=False)[0] == 2
