@@ -67,6 +67,12 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def models_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after a command that leaves them to its workers, and runs in this process for once."""
+    monkeypatch.setattr("raytune_ft.lean_imports.run_no_model", lambda: None)
+
+
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a random 2-layer Llama, a byte-level BPE tokenizer and a chat template; under 1 MB.
