@@ -23,7 +23,7 @@ from raytune_ft.search.planning.span import Span
 from raytune_ft.search.planning.speed import Speed, expected_speed
 from raytune_ft.search.planning.work import Work, work_of
 
-SECONDS_PER_ISOLATED_START = 34.0
+SECONDS_PER_ISOLATED_START = 36.0
 """What each trial takes longer with workers of its own; benchmarks/lanes.py, sweep."""
 DECAYING = ("linear", "cosine")
 """Schedules whose rate at a rung depends on how long the trial would go on."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from raytune_ft.training.main_memory import main_memory
 from raytune_ft.training.lane.ranks import Ranks
+from raytune_ft.training.main_memory import main_memory
 
 GAIN = 1.05
 """Tokens per second of a pack over those of half the pack, for which the pack may double."""

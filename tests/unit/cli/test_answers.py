@@ -111,7 +111,7 @@ def test_plan_says_what_a_sweep_would_take(toy_experiment) -> None:
     ]
     assert lines[5].startswith("samples: 48 to 64, about ") and lines[5].endswith(" tokens each (from a sample)")
     assert lines[6].startswith("tokens: ") and "; of a trial to its end " in lines[6]
-    saved = "saves about 34 s as measured on 2 CPU cores without a GPU, SmolLM2-135M"
+    saved = "saves about 36 s as measured on 2 CPU cores without a GPU, SmolLM2-135M"
     assert lines[7] == f"worker groups started: at most 1, isolated trials would start 2; {saved}"
     assert lines[8].startswith("memory of a worker: base ") and lines[9].startswith("  at its peak: ")
     assert lines[10].startswith("disk: ") and lines[10].endswith(" MiB free")

@@ -21,7 +21,7 @@ class Dispatcher:
         self.answer = threading.Event()
         self.asked = threading.Event()
         self.stopped = False
-        self.keeps: bool | None = None  # answered when the lane asks whether it has its trials; None: no answer
+        self.has_trials: bool | None = None  # answered when the lane asks whether it has its trials; None: no answer
         self.heard: list[tuple[Any, ...]] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -33,9 +33,9 @@ class Dispatcher:
         if name == "hello":
             return 1
         if name == "keeps":
-            if self.keeps is None:
+            if self.has_trials is None:
                 raise ray.exceptions.GetTimeoutError
-            return self.keeps
+            return self.has_trials
         if name != "orders":
             return None
         self.asked.set()
@@ -74,12 +74,12 @@ def test_a_lane_without_answers_is_cut_off_for_good(dispatcher: Dispatcher, monk
 def test_a_lane_that_stood_still_asks_whether_it_has_its_trials(
     dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
-    now, dispatcher.keeps = 100.0, kept
+    now, dispatcher.has_trials = 100.0, kept
     monkeypatch.setattr(desks, "time", SimpleNamespace(monotonic=lambda: now))
     desk = RayDesk(dispatcher, 0)
     now += 10 * CUT_OFF_S
     assert desk.in_touch() is kept
-    dispatcher.keeps = None  # is not asked again
+    dispatcher.has_trials = None  # is not asked again
     assert desk.in_touch() is kept
     assert dispatcher.heard.count(("keeps", 0, 1)) == 1
 

@@ -33,7 +33,7 @@ def memory(groups: Path, name: str = "/job/step") -> MainMemory:
     return main_memory(groups, own)
 
 
-def test_the_limit_of_the_group_counts_and_not_the_machines_memory(groups) -> None:
+def test_fault_11_the_limit_of_the_group_counts_and_not_the_machines_memory(groups) -> None:
     limit = 100 * MIB
     assert memory(groups("job/step", str(limit), 60 * MIB)) == MainMemory(limit, 40 * MIB)
     assert memory(groups("job/step", str(limit), 60 * MIB, files=15 * MIB)) == MainMemory(limit, 55 * MIB)
