@@ -42,7 +42,9 @@ SHOWN_BY = {
     },
     11: {  # out of memory
         "unit/training/test_guards.py": ["test_an_allocators_error_says_what_to_lower"],
-        "unit/training/test_main_memory.py": ["test_fault_11_the_limit_of_the_group_counts_and_not_the_machines_memory"],
+        "unit/training/test_main_memory.py": [
+            "test_fault_11_the_limit_of_the_group_counts_and_not_the_machines_memory"
+        ],
         "unit/training/test_lane_faults.py": ["test_a_trial_that_finds_no_memory_ends_alone"],
         "unit/execution/test_book_losses.py": [
             "test_fault_11_a_trial_that_alone_took_a_node_out_of_memory_is_not_tried_again",
