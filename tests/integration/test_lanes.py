@@ -164,6 +164,7 @@ def test_lanes_that_can_not_start_end_their_trials_with_the_error(cluster: None,
 
 
 def test_a_killed_worker_and_a_killed_proxy_cost_no_trial_and_no_step(search_on, make) -> None:
+    """Fault 1."""
     before: list[psutil.Process] = []
     parents: list[str] = []
 
@@ -180,6 +181,9 @@ def test_a_killed_worker_and_a_killed_proxy_cost_no_trial_and_no_step(search_on,
     assert all([step for step, _ in curve] == [50, 100, 150, 200] for curve in curves(run))
     assert len(before) == 2 and before[1].is_running()  # the other lane never noticed
     assert all("raytune_ft.execution.forked.server" in parent for parent in parents), parents
+    unharmed = search_on(make("unharmed", LONG, trials=3, max_concurrent=2, eval_steps=50), Recorder())
+    for one, other in zip(curves(run), curves(unharmed), strict=True):
+        assert [loss for _, loss in one] == pytest.approx([loss for _, loss in other], rel=1e-6)
 
     watcher = Recorder(lambda: processes(PROXY)[0].kill(), at=("0000", 50))
     run = search_on(make("killed-proxy", LONG, trials=2, eval_steps=50), watcher)
@@ -203,6 +207,7 @@ def test_trials_that_are_paused_and_share_two_lanes_train_as_if_they_had_not_bee
 
 
 def test_a_trial_that_is_stopped_while_it_runs_makes_room_at_once_on_the_same_worker(dispatcher: Any, make) -> None:
+    """Fault 6."""
     experiment = make("stopped", 100_000, eval_steps=10)
     run = RunDirectory(Path(experiment.output_dir) / "stopped")
     prepare(experiment, run.data, in_use=False)

@@ -1,4 +1,4 @@
-"""Which test shows what follows from each fault of the search and of serving: the one page that names them all."""
+"""Which test shows what follows from each fault of training, search and serving: the one page that names them all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 SHOWN_BY = {
+    1: {  # SIGKILL of a training worker
+        "integration/test_lanes.py": ["test_a_killed_worker_and_a_killed_proxy_cost_no_trial_and_no_step"],
+        "integration/test_lane_of_two.py": [
+            "test_fault_1_whichever_worker_is_killed_the_group_restarts_and_the_losses_are_an_unharmed_trials"
+        ],
+    },
+    2: {  # a node goes away
+        "integration/test_lanes_nodes.py": ["test_trials_of_a_lost_node_go_on_elsewhere_and_others_do_not_notice"],
+    },
     4: {  # SIGKILL of the driver
         "unit/search/test_killed_driver.py": [
             "test_fault_4_wherever_a_driver_dies_the_study_ends_with_the_asked_trials"
@@ -22,7 +31,26 @@ SHOWN_BY = {
             "test_fault_5_a_second_ctrl_c_stops_at_once",
         ],
     },
+    6: {  # a trial is stopped while it runs
+        "integration/test_lanes.py": [
+            "test_a_trial_that_is_stopped_while_it_runs_makes_room_at_once_on_the_same_worker"
+        ],
+    },
+    7: {  # a full disk
+        "unit/training/test_lane_faults.py": [
+            "test_a_full_disk_ends_the_trial_with_path_and_bytes_and_the_last_checkpoint_loads",
+            "test_a_disk_without_room_is_found_before_anything_is_written",
+            "test_a_disk_that_is_full_from_the_start_ends_the_trial_and_not_the_lane",
+        ],
+    },
+    8: {  # killed between a file and its manifest, or its line in the curve
+        "unit/training/test_lane_faults.py": [
+            "test_a_damaged_checkpoint_is_passed_over_for_the_one_before",
+            "test_a_checkpoint_without_its_line_in_the_curve_gets_it_back",
+        ],
+    },
     9: {  # a flipped byte, a truncated adapter
+        "unit/training/test_lane_faults.py": ["test_a_damaged_checkpoint_is_passed_over_for_the_one_before"],
         "unit/registry/test_registry_store.py": ["test_a_flipped_byte_is_found"],
         "unit/registry/test_registry_adapter.py": ["test_truncated_weights_are_refused"],
         "unit/serving/test_catalog.py": ["test_a_changed_file_is_never_given_to_the_engine"],

@@ -20,6 +20,7 @@ from raytune_ft.training.lane.step import Stepper
 def test_a_full_disk_ends_the_trial_with_path_and_bytes_and_the_last_checkpoint_loads(
     lane_world, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Fault 7."""
     world = lane_world()
     real = os.fsync
 
@@ -41,6 +42,7 @@ def test_a_full_disk_ends_the_trial_with_path_and_bytes_and_the_last_checkpoint_
 
 
 def test_a_disk_without_room_is_found_before_anything_is_written(lane_world, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 7."""
     world = lane_world()
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: usage)
@@ -50,6 +52,7 @@ def test_a_disk_without_room_is_found_before_anything_is_written(lane_world, mon
 
 @pytest.mark.parametrize("damage", ["no manifest", "flipped byte", "truncated", "missing file"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(lane_world, damage: str) -> None:
+    """Faults 8 and 9."""
     world = lane_world(train={"max_steps": 6, "eval_steps": 2})
     world.lane(world.start("0000"))
     world.lane(world.start("0001"), drops={"0001": 4})
@@ -73,6 +76,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(lane_world, dama
 
 
 def test_a_checkpoint_without_its_line_in_the_curve_gets_it_back(lane_world) -> None:
+    """Fault 8."""
     world = lane_world()
     world.lane(world.start("0000"))
     world.lane(world.start("0001"), drops={"0001": 4})
@@ -134,6 +138,7 @@ def test_targets_that_the_base_does_not_have_fail_with_those_it_has(lane_world) 
 def test_a_disk_that_is_full_from_the_start_ends_the_trial_and_not_the_lane(
     lane_world, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Fault 7."""
     world = lane_world()
 
     def full(handle: int) -> None:
