@@ -1,4 +1,5 @@
-"""What each switch of the lane's step is worth: the time of a step with it turned, over the time with the defaults."""
+"""What each switch of the lane's step is worth: a step's time with it turned, over the time with the defaults, and what
+the step keeps in memory for its backward pass."""
 
 from __future__ import annotations
 
@@ -68,6 +69,7 @@ def measure(options: Options) -> dict[str, Any]:
         "steps_per_round": STEPS,
         "median_seconds_per_step": medians(seconds) | medians(pinned),
         "warm_up_seconds": {name: round(value, 1) for name, value in found["warm_up_seconds"].items()},
+        "kept_for_backward_mib": {name: round(value, 1) for name, value in found["kept_mib"].items()},
         "step_takes_times_as_long": ratios,
     }
 
@@ -80,15 +82,20 @@ def _ratio(turned: list[float], usual: list[float]) -> float:
 def rows(result: dict[str, Any]) -> list[Row]:
     """One line for each switch."""
     shown = SWITCHES | {"pin_threads": "pin_threads: false"}
-    warm_up = result["warm_up_seconds"]
     return [
-        Row(
-            f"a step with {shown[name]}, over one with the defaults",
-            "",
-            f"{times:.2f}" + (f" (first {WARM_UP_STEPS} steps {warm_up[name]:.0f} s)" if name == "compile" else ""),
-        )
+        Row(f"a step with {shown[name]}, over one with the defaults", "", f"{times:.2f}{_beside(name, result)}")
         for name, times in result["step_takes_times_as_long"].items()
     ]
+
+
+def _beside(name: str, result: dict[str, Any]) -> str:
+    """In brackets: what the step keeps, and how long a compiler takes before the first one."""
+    kept, said = result["kept_for_backward_mib"], []
+    if name in kept:
+        said.append(f"keeps {kept[name]:.0f} MiB for its backward pass, by default {kept['all_on']:.0f}")
+    if name == "compile":
+        said.append(f"first {WARM_UP_STEPS} steps {result['warm_up_seconds'][name]:.0f} s")
+    return f" ({'; '.join(said)})" if said else ""
 
 
 SWITCHES_MEASURE = Measure(measure, rows, SIDES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,10 @@ class LaneDriver:
         data = Path(job["data"])
         self._data = data
         self._splits = Splits(ArrowRows(data / "train"), ArrowRows(data / "validation"))
+
+    def base_weights(self) -> Iterator[torch.Tensor]:
+        """All of the base's."""
+        yield from self._base.model.parameters()
 
     def trial(self, run: str, number: int, parameters: dict[str, Any]) -> RunningTrial:
         """A trial that begins; what it leaves on disk goes to the directory `run`."""
