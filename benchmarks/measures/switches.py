@@ -20,20 +20,24 @@ SWITCHES = {
     "padding_free": "step.padding_free: false",
     "attention": "step.attention: sdpa instead of math",
     "fused": "step.fused: false",
-    "round_tokens": "step.round_tokens: 1",
     "compile": "step.compile: true (off by default)",
     "share_base": "share_base: false",
     "bf16": "train.bf16: false, a float32 base",
 }
-SIDES = ("pin_threads", *SWITCHES)
-PINNED, NOT_PINNED = "pinned", "not_pinned"
+OF_A_PROCESS: dict[str, tuple[str, dict[str, Any]]] = {
+    "pin_threads": ("pin_threads: false", {"pin_threads": False}),
+    "round_tokens": ("step.round_tokens: 1", {"round_tokens": 1}),
+}
+"""A process keeps its cores, and the kernels that were compiled for the shapes of its products."""
+SIDES = (*OF_A_PROCESS, *SWITCHES)
+USUAL = "process"
 WARM_UP_STEPS, STEPS = 2, 3
 _EPOCH_STEPS = 30
 _TIMEOUT_S = 1500.0
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """All but pinning in one process, turn by turn; pinning in processes of its own, as it holds for a process."""
+    """Those that hold for a pass in one process, turn by turn; those that hold for a process, in one of their own."""
     rounds = options.rounds_of(SIDES)
     variants = ["all_on", *(name for name in SWITCHES if rounds[name])]
     with options.scratch("switches") as scratch:
@@ -53,21 +57,25 @@ def measure(options: Options) -> dict[str, Any]:
         found = read_json(result)
         numbers = count()
 
-        def pinning(name: str, pin: bool) -> float:
-            steps = run_step_side(scratch / f"{next(numbers):03d}-{name}", "lane_steps.py", rows, pin_threads=pin)
+        def alone(name: str, **turned: Any) -> float:
+            directory = scratch / f"{next(numbers):03d}-{name}"
+            steps = run_step_side(
+                directory, "lane_steps.py", rows, **{"steps": _EPOCH_STEPS, "pin_threads": True} | turned
+            )
             return round(1.0 / steps_per_second(steps), 4)
 
-        sides = {PINNED: partial(pinning, PINNED, True), NOT_PINNED: partial(pinning, NOT_PINNED, False)}
-        pinned = interleave(sides, dict.fromkeys(sides, rounds["pin_threads"]))
+        sides = {name: partial(alone, name, **turned) for name, (_, turned) in OF_A_PROCESS.items() if rounds[name]}
+        most = max((rounds[name] for name in sides), default=0)
+        sides[USUAL] = partial(alone, USUAL)
+        processes = interleave(sides, {name: rounds.get(name, most) for name in sides})
     seconds: dict[str, list[float]] = found["seconds"]
     ratios = {name: _ratio(seconds[name], seconds["all_on"]) for name in seconds if name != "all_on"}
-    if pinned:
-        ratios["pin_threads"] = _ratio(pinned[NOT_PINNED], pinned[PINNED])
+    ratios |= {name: _ratio(processes[name], processes[USUAL]) for name in processes if name != USUAL}
     return {
         "rounds": {name: len(values) for name, values in seconds.items() if name != "all_on"}
-        | {"pin_threads": rounds["pin_threads"]},
+        | {name: rounds[name] for name in OF_A_PROCESS},
         "steps_per_round": STEPS,
-        "median_seconds_per_step": medians(seconds) | medians(pinned),
+        "median_seconds_per_step": medians(seconds) | medians(processes),
         "warm_up_seconds": {name: round(value, 1) for name, value in found["warm_up_seconds"].items()},
         "kept_for_backward_mib": {name: round(value, 1) for name, value in found["kept_mib"].items()},
         "step_takes_times_as_long": ratios,
@@ -76,12 +84,12 @@ def measure(options: Options) -> dict[str, Any]:
 
 def _ratio(turned: list[float], usual: list[float]) -> float:
     """Median of the rounds' ratios: both sides of one are of the same minute."""
-    return round(statistics.median(a / b for a, b in zip(turned, usual, strict=True)), 3)
+    return round(statistics.median(a / b for a, b in zip(turned, usual, strict=False)), 3)
 
 
 def rows(result: dict[str, Any]) -> list[Row]:
     """One line for each switch."""
-    shown = SWITCHES | {"pin_threads": "pin_threads: false"}
+    shown = SWITCHES | {name: words for name, (words, _) in OF_A_PROCESS.items()}
     return [
         Row(f"a step with {shown[name]}, over one with the defaults", "", f"{times:.2f}{_beside(name, result)}")
         for name, times in result["step_takes_times_as_long"].items()

@@ -14,12 +14,13 @@ from typing import Any
 
 from lane_driver import LaneDriver, take_cores
 
-from raytune_ft.config.training import Lane
+from raytune_ft.config.training import Lane, LaneStep
 
 
 def main(job: dict[str, Any], result: Path) -> None:
     take_cores(job["threads"], pin=job["pin_threads"])
-    driver = LaneDriver(job, Lane())
+    step = LaneStep(round_tokens=job["round_tokens"]) if "round_tokens" in job else LaneStep()
+    driver = LaneDriver(job, Lane(step=step))
     trial = driver.trial("run", 0, {"train.learning_rate": job["learning_rate"], "method.r": job["r"]})
     done, losses = [], []
     for _ in range(job["steps"]):

@@ -25,7 +25,6 @@ VARIANTS = {
     "padding_free": (Lane(step=LaneStep(padding_free=False)), True),
     "attention": (Lane(step=LaneStep(attention="sdpa")), True),
     "fused": (Lane(step=LaneStep(fused=False)), True),
-    "round_tokens": (Lane(step=LaneStep(round_tokens=1)), True),
     "compile": (Lane(step=LaneStep(compile=True)), True),
     "share_base": (Lane(share_base=False), True),
     "bf16": (Lane(), False),
