@@ -153,7 +153,7 @@ class Isolated(Strict):
 
 
 class LaneStep(Strict):
-    """The lane's training step; each of these is exact, and on because it was measured to help."""
+    """The lane's training step. Each of these is exact; docs/lanes.md says what each was measured to be worth."""
 
     loss_positions_only: bool = True
     """Compute logits and cross entropy only where a label carries loss."""
