@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from raytune_ft.config.training import Lora
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 ALIGN = 64  # elements; each matrix starts on a cache line of its own, and vectors split evenly over ranks
+LARGEST = (2.0 - 2.0**-23) * 2.0**127  # float32
 PEFT_PREFIX = "base_model.model."
 
 
@@ -42,6 +43,10 @@ class LoraWeights:
     grad_a: torch.Tensor
     grad_b: torch.Tensor
     scale: float
+
+    def dropping(self, method: Lora) -> LoraWeights:
+        """Those for inputs of which dropout has left 1 - rate."""
+        return replace(self, scale=_float32(self.scale / (1.0 - method.dropout))) if method.dropout else self
 
 
 class Adapter:
@@ -80,7 +85,7 @@ class Adapter:
         self.grad = torch.zeros_like(self.weights)
         self._working = self.weights if dtype == torch.float32 else self.weights.to(dtype)
         scale = method.alpha / (math.sqrt(method.r) if method.use_rslora else method.r)
-        self.scale = min(scale, torch.finfo(torch.float32).max)  # more is no float32, and torch would refuse it
+        self.scale = _float32(scale)
         self.layers = {
             projection.name: self._views(projection, start)
             for projection, (start, _) in zip(self.projections, self._places, strict=True)
@@ -126,6 +131,11 @@ class Adapter:
 
 def _aligned(size: int) -> int:
     return -(-size // ALIGN) * ALIGN
+
+
+def _float32(scale: float) -> float:
+    """No more than a float32 holds: torch would refuse it."""
+    return min(scale, LARGEST)
 
 
 def _places(projections: Sequence[Projection], r: int) -> list[tuple[int, int]]:

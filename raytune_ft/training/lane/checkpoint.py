@@ -100,13 +100,16 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     """
     from safetensors.torch import load
 
-    check_whole(directory)
-    return Checkpoint(
-        weights=load((directory / WEIGHTS).read_bytes()),
-        optimizer=load((directory / OPTIMIZER).read_bytes()),
-        config=read_json(directory / CONFIG),
-        trainer=read_json(directory / TRAINER),
-    )
+    try:
+        check_whole(directory)
+        return Checkpoint(
+            weights=load((directory / WEIGHTS).read_bytes()),
+            optimizer=load((directory / OPTIMIZER).read_bytes()),
+            config=read_json(directory / CONFIG),
+            trainer=read_json(directory / TRAINER),
+        )
+    except FileNotFoundError as error:  # a trial removes its older checkpoints, whoever reads them
+        raise IntegrityError(f"{directory}: removed while it was read; use a later checkpoint") from error
 
 
 def check_whole(directory: Path) -> None:
@@ -131,18 +134,39 @@ def last_whole(checkpoints: Path) -> Checkpoint | None:
     return None
 
 
-def read_or_last(directory: Path) -> Checkpoint:
-    """Another trial's checkpoint; where that trial has replaced it meanwhile, its last whole one.
+@dataclass(frozen=True)
+class Beginning:
+    """Where a trial goes on.
+
+    Attributes:
+        checkpoint: What it takes over.
+        own: It is the trial's own, not another one's.
+    """
+
+    checkpoint: Checkpoint
+    own: bool
+
+
+def find_beginning(checkpoints: Path, copy_from: Path | None) -> Beginning | None:
+    """A trial's last whole checkpoint; before it has one, another trial's, or the last whole one beside that.
+
+    Args:
+        checkpoints: The trial's.
+        copy_from: Another trial's checkpoint, which that trial may have replaced meanwhile.
 
     Raises:
-        IntegrityError: It has none.
+        IntegrityError: Neither `copy_from` nor another checkpoint beside it is whole.
     """
+    if (last := last_whole(checkpoints)) is not None:
+        return Beginning(last, own=True)
+    if copy_from is None:
+        return None
     try:
-        return read_checkpoint(directory)
+        return Beginning(read_checkpoint(copy_from), own=False)
     except IntegrityError:
-        if (last := last_whole(directory.parent)) is None:
+        if (last := last_whole(copy_from.parent)) is None:
             raise
-        return last
+        return Beginning(last, own=False)
 
 
 def keep_only(checkpoints: Path, names: set[str]) -> None:

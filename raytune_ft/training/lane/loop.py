@@ -18,6 +18,7 @@ from raytune_ft.data.prepared import open_prepared
 from raytune_ft.errors import RaytuneError
 from raytune_ft.training.guards import out_of_memory_reason
 from raytune_ft.training.lane.base import Base, load_lane_base
+from raytune_ft.training.lane.checkpoint import Beginning, find_beginning
 from raytune_ft.training.lane.evaluate import evaluate
 from raytune_ft.training.lane.orders import Desk, Drop, GoOn, Order, Quit, Start
 from raytune_ft.training.lane.pack_size import PackSize
@@ -28,6 +29,7 @@ from raytune_ft.training.lane.trial import RunningTrial, Splits
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 IDLE_S = 20.0  # how long ranks wait for an order before they tell one another that there is none
+BAD_INPUT = (OSError, ValueError, KeyError, RaytuneError)  # a trial's own, not its lane's
 
 
 def run_lane(experiment: Experiment, desk: Desk | None, *, report_ready: Callable[[], None]) -> None:
@@ -41,6 +43,7 @@ def run_lane(experiment: Experiment, desk: Desk | None, *, report_ready: Callabl
     ranks = Ranks.of_process_group()
     settings = experiment.runner if isinstance(experiment.runner, Lane) else Lane()
     device = "cuda" if experiment.resources.gpus_per_worker else "cpu"
+    ranks.sum(torch.zeros(1, device=device))  # NCCL takes its memory now, and not when a step has taken all the rest
     base = load_lane_base(experiment, settings.step, share=settings.share_base, device=device)
     lane = LaneLoop(base, desk, ranks, settings, experiment)
     if ranks.rank == 0:
@@ -105,19 +108,18 @@ class LaneLoop:
         if outcome is not None:  # it ended just before its lane died
             self._tell_end(name, outcome)
             return
-        trial, reason, no_memory = None, None, None
+        trial, no_memory = None, None
+        beginning, reason = self._ranks.share(_beginning(order) if self._ranks.rank == 0 else None)
         try:
-            splits = self._open(order.spec.data)
-            trial = RunningTrial(order.spec, self._base, splits, self._ranks, order.copy_from)
-        except (OSError, ValueError, KeyError, RaytuneError) as error:
-            reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
+            if reason is None:
+                splits = self._open(order.spec.data)
+                trial = RunningTrial(order.spec, self._base, splits, self._ranks, beginning)
+        except BAD_INPUT as error:
+            reason = _words(error)
         except (RuntimeError, MemoryError) as error:
             no_memory = out_of_memory_reason(error)
             if no_memory is None:
                 raise
-        step = self._ranks.share(trial.step if trial else None)
-        if trial and step is not None and trial.step != step:
-            reason = f"{directory}: its workers see the checkpoints of steps {step} and {trial.step}; share one disk"
         no_memory, reason = self._ranks.agree(no_memory), self._ranks.agree(reason)
         if trial is None or no_memory or reason:
             kind = OutcomeKind.out_of_memory if no_memory else OutcomeKind.failed
@@ -205,3 +207,15 @@ class LaneLoop:
     def _tell_end(self, name: str, outcome: Outcome) -> None:
         if self._desk is not None:
             self._desk.ended(name, outcome)
+
+
+def _beginning(order: Start) -> tuple[Beginning | None, str | None]:
+    """What the trial goes on from, or why it can't. The first rank alone looks, as checkpoints come and go."""
+    try:
+        return find_beginning(order.spec.directory.checkpoints, order.copy_from), None
+    except BAD_INPUT as error:
+        return None, _words(error)
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)

@@ -75,7 +75,11 @@ class AdapterOptimizer:
         return Stepped(norm, rate)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """First and second moment for the whole vector, float32 [n], and the steps taken; the same on every rank."""
+        """First and second moment for the whole vector, float32 [n], and the steps taken; the same on every rank.
+
+        They are in main memory, of a GPU's one after the other: what is saved needs no room there for three vectors. To
+        be written at once: on a CPU they are the optimizer's own.
+        """
         state = self._adamw.state[self._share]
         return {name: self._gathered(state[name]) for name in ("exp_avg", "exp_avg_sq")} | {"step": state["step"].cpu()}
 
@@ -106,10 +110,10 @@ class AdapterOptimizer:
 
     def _gathered(self, share: torch.Tensor) -> torch.Tensor:
         if share.numel() == self._adapter.weights.numel():
-            return share.detach().clone()
+            return share.detach().cpu()
         whole = torch.empty_like(self._adapter.weights)
         self._ranks.gather(share, whole)
-        return whole
+        return whole.cpu()
 
     def _spread(self) -> None:
         if self._share.numel() == self._adapter.weights.numel():

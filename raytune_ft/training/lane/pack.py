@@ -36,9 +36,9 @@ class Pack:
     _masks: dict[Any, torch.Tensor] = field(default_factory=dict)
 
     def parts(self, name: str) -> list[Part]:
-        """Of the trials that have an adapter there."""
+        """Of the trials that have an adapter there; what dropout leaves is scaled up to what it was."""
         return [
-            (start, end, adapter.layers[name])
+            (start, end, adapter.layers[name] if self.draws is None else adapter.layers[name].dropping(adapter.method))
             for (start, end), adapter in zip(self.layout.segments, self.adapters, strict=True)
             if name in adapter.layers
         ]
@@ -62,7 +62,10 @@ class Pack:
         return self._masks[key]
 
     def dropout(self, name: str, x: torch.Tensor) -> torch.Tensor | None:
-        """What x is multiplied by before the adapters, [tokens, inputs], or None where no trial drops anything."""
+        """1 where x is kept for the adapters, [tokens, inputs], else 0; None where no trial drops anything.
+
+        That less is kept, `parts` makes up for: the base's dtype would round 1 / (1 - rate).
+        """
         if self.draws is None or not self.drops:
             return None
         keep = torch.ones_like(x)
@@ -71,7 +74,7 @@ class Pack:
                 seed = hash((adapter.seed, draw, *name.encode())) & (2**63 - 1)
                 generator = torch.Generator(x.device).manual_seed(seed)
                 drawn = torch.rand(end - start, x.shape[1], generator=generator, device=x.device)
-                keep[start:end] = (drawn >= rate).to(x.dtype) / (1.0 - rate)
+                keep[start:end] = drawn >= rate
         return keep
 
 

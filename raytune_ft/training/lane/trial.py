@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raytune_ft.data.arrow_rows import ArrowRows
@@ -13,7 +12,7 @@ from raytune_ft.paths import checkpoint_name, write_json
 from raytune_ft.training.adapter_size import safetensors_mib
 from raytune_ft.training.guards import DivergenceGuard, finite
 from raytune_ft.training.lane.base import Base
-from raytune_ft.training.lane.checkpoint import Checkpoint, keep_only, last_whole, read_or_last, write_checkpoint
+from raytune_ft.training.lane.checkpoint import Beginning, Checkpoint, keep_only, write_checkpoint
 from raytune_ft.training.lane.optimizer import AdapterOptimizer
 from raytune_ft.training.lane.order import DataOrder
 from raytune_ft.training.lane.peft_config import peft_config
@@ -41,18 +40,17 @@ class RunningTrial:
     """A trial that a lane trains; all ranks hold one, and agree on all of it.
 
     Args:
-        spec: The trial. It goes on from its last whole checkpoint, if it has one.
+        spec: The trial.
         base: The lane's.
         splits: The study's.
         ranks: The lane's.
-        copy_from: Another trial's checkpoint to begin with.
+        beginning: What it goes on from, the same on every rank; None begins anew.
 
     Raises:
         ValueError: The base has no such target modules, or the checkpoint is of another adapter.
-        IntegrityError: Neither `copy_from` nor another checkpoint beside it is whole.
     """
 
-    def __init__(self, spec: TrialSpec, base: Base, splits: Splits, ranks: Ranks, copy_from: Path | None) -> None:
+    def __init__(self, spec: TrialSpec, base: Base, splits: Splits, ranks: Ranks, beginning: Beginning | None) -> None:
         self.spec, self._ranks, self.splits = spec, ranks, splits
         self.adapter = base.adapter(spec.experiment)
         self._adapter_mib = safetensors_mib(self.adapter.shapes())
@@ -73,7 +71,7 @@ class RunningTrial:
         self._step_began = self._times["taken"]
         self._seconds_before = 0.0
         self._began = time.monotonic()
-        self._restore(copy_from)
+        self._restore(beginning)
         self._told_tokens = self._tokens
 
     @property
@@ -207,10 +205,10 @@ class RunningTrial:
                     outcome.write(self.spec.directory)
                 write_json(self.spec.directory.root / "timing.json", self._times)
 
-    def _restore(self, copy_from: Path | None) -> None:
-        own = last_whole(self.spec.directory.checkpoints)
-        found = own or (read_or_last(copy_from) if copy_from else None)
-        if found is not None:
+    def _restore(self, beginning: Beginning | None) -> None:
+        own = beginning is not None and beginning.own
+        if beginning is not None:
+            found = beginning.checkpoint
             self.adapter.from_peft(found.weights)
             self.optimizer.load_state(dict(found.optimizer))
             self.step, self._tokens = found.step, int(found.trainer["tokens"])
@@ -223,8 +221,8 @@ class RunningTrial:
             self.spec.write()
             earlier = [each for each in read_metrics(self.spec.directory.metrics) if each["step"] <= self.step]
             if own and (not earlier or earlier[-1]["step"] < self.step):  # killed before its line was written
-                earlier.append(own.trainer["report"])
-            if own is None and self.spec.copied:  # its own weights are gone; what they reached is still its curve
+                earlier.append(self.last_report)
+            if not own and self.spec.copied:  # its own weights are gone; what they reached is still its curve
                 earlier = [{**each, "checkpoint": None} for each in earlier]
             self._reports = earlier if own or self.spec.copied else []
             write_metrics(self.spec.directory.metrics, self._reports)

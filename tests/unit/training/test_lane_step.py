@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,17 @@ def _rank(rank: int, size: int, experiment: str, root: str, stage: int) -> None:
     os._exit(0)  # gloo's threads abort a process now and then that takes its group down
 
 
-def test_two_workers_train_as_one_with_both_their_rows_under_ddp_and_zero(lane_world) -> None:
-    world = lane_world(train={"max_steps": 8, "eval_steps": 2, "per_device_train_batch_size": 8})
+def test_two_workers_train_as_one_with_both_their_rows_under_ddp_and_zero(lane_world, tmp_path: Path) -> None:
+    """Their rows' answers are of 1 to 12 tokens: each answer token counts as much as any other, whoever has it."""
+    data: dict[str, Any] = {"max_length": 64}
+    for split, numbers in {"train": range(160), "validation": range(160, 192)}.items():
+        rows = [{"prompt": f"Swim {number}:", "completion": " yes" * (1 + number * 7 % 12)} for number in numbers]
+        data[split] = str(tmp_path / f"unequal-{split}.jsonl")
+        Path(data[split]).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    world = lane_world(
+        data=data,
+        train={"max_steps": 8, "eval_steps": 2, "per_device_train_batch_size": 8},
+    )
     for stage in (0, 1, 2):
         torch.multiprocessing.spawn(
             _rank, (2, world.experiment.model_dump_json(), str(world.run.root), stage), nprocs=2

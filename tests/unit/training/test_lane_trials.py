@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from raytune_ft.paths import read_json
+from raytune_ft.training.lane import checkpoint as checkpoints
 from raytune_ft.training.lane.checkpoint import read_checkpoint
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.spec import Copied
@@ -148,6 +149,26 @@ def test_a_copy_keeps_its_own_curve_and_its_first_line_says_whose_weights_it_too
     assert read_json(world.run.trial("0001").config)["copied"] == {"trial": "0000", "step": 2}
     kept = {path.name for path in world.run.trial("0001").checkpoints.iterdir()}
     assert kept == {"step-000004", "step-000006"}
+
+
+def test_a_checkpoint_that_its_trial_removes_while_it_is_copied_is_passed_over(
+    lane_world, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = lane_world()
+    world.lane(world.start("0000"))
+    donor = world.run.trial("0000").checkpoints
+    asked, last = sorted(donor.iterdir())[-2:]
+    real = checkpoints.check_whole
+
+    def gone_after(directory: Path) -> None:
+        real(directory)
+        if directory == asked:
+            shutil.rmtree(asked)
+
+    monkeypatch.setattr(checkpoints, "check_whole", gone_after)
+    world.lane(world.start("0001", copy_from=asked))
+    assert not asked.exists() and last.exists()
+    assert world.outcome("0001")["outcome"] == "completed"
 
 
 def test_a_copy_takes_the_donors_last_checkpoint_where_the_asked_one_is_gone(lane_world) -> None:
