@@ -68,6 +68,6 @@ def test_in_bfloat16_what_is_left_is_scaled_by_the_rate_and_not_by_its_rounding(
 
 
 def test_a_scale_at_the_end_of_float32_stays_there() -> None:
-    method = Lora(type="lora", r=1, alpha=1e38, dropout=0.99)
+    method = Lora(type="lora", r=1, alpha=10**38, dropout=0.99)
     adapter = Adapter([Projection("p", INPUTS, OUTPUTS)], method, 0, torch.float32, "cpu")
     assert torch.tensor(adapter.layers["p"].dropping(method).scale, dtype=torch.float32).isfinite()

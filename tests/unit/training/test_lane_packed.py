@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from raytune_ft.training.lane.checkpoint import WEIGHTS
+from raytune_ft.training.lane.checkpoint import WEIGHTS, find_beginning
 from raytune_ft.training.lane.layout import lay_out
 
 TWENTY = {"max_steps": 20, "eval_steps": 1}
@@ -122,7 +122,8 @@ def test_the_adapter_loads_in_peft_to_the_same_logits(lane_world) -> None:
     world.lane(*[world.start(name, **parameters) for name, parameters in MIXED.items()], packed=3)
     splits = Splits(ArrowRows(world.run.data / "train"), ArrowRows(world.run.data / "validation"))
     for name, parameters in MIXED.items():
-        trial = RunningTrial(world.start(name, **parameters).spec, world.base, splits, Ranks(), None)
+        beginning = find_beginning(world.run.trial(name).checkpoints, None)
+        trial = RunningTrial(world.start(name, **parameters).spec, world.base, splits, Ranks(), beginning)
         directory = world.run.trial(name).checkpoints / f"step-{trial.step:06d}"
         assert (directory / WEIGHTS).is_file()
         plain = AutoModelForCausalLM.from_pretrained(world.experiment.base_model, dtype=torch.float32)
