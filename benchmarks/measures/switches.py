@@ -26,7 +26,7 @@ SWITCHES = {
 }
 OF_A_PROCESS: dict[str, tuple[str, dict[str, Any]]] = {
     "pin_threads": ("pin_threads: false", {"pin_threads": False}),
-    "round_tokens": ("step.round_tokens: 1", {"round_tokens": 1}),
+    "round_tokens": ("step.round_tokens: 1", {"step": {"round_tokens": 1}}),
 }
 """A process keeps its cores, and the kernels that were compiled for the shapes of its products."""
 SIDES = (*OF_A_PROCESS, *SWITCHES)
@@ -70,7 +70,9 @@ def measure(options: Options) -> dict[str, Any]:
         processes = interleave(sides, {name: rounds.get(name, most) for name in sides})
     seconds: dict[str, list[float]] = found["seconds"]
     ratios = {name: _ratio(seconds[name], seconds["all_on"]) for name in seconds if name != "all_on"}
-    ratios |= {name: _ratio(processes[name], processes[USUAL]) for name in processes if name != USUAL}
+    ratios |= {
+        name: _ratio(values, processes[USUAL][: len(values)]) for name, values in processes.items() if name != USUAL
+    }
     return {
         "rounds": {name: len(values) for name, values in seconds.items() if name != "all_on"}
         | {name: rounds[name] for name in OF_A_PROCESS},
@@ -84,7 +86,7 @@ def measure(options: Options) -> dict[str, Any]:
 
 def _ratio(turned: list[float], usual: list[float]) -> float:
     """Median of the rounds' ratios: both sides of one are of the same minute."""
-    return round(statistics.median(a / b for a, b in zip(turned, usual, strict=False)), 3)
+    return round(statistics.median(a / b for a, b in zip(turned, usual, strict=True)), 3)
 
 
 def rows(result: dict[str, Any]) -> list[Row]:

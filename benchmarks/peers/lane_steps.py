@@ -19,8 +19,7 @@ from raytune_ft.config.training import Lane, LaneStep
 
 def main(job: dict[str, Any], result: Path) -> None:
     take_cores(job["threads"], pin=job["pin_threads"])
-    step = LaneStep(round_tokens=job["round_tokens"]) if "round_tokens" in job else LaneStep()
-    driver = LaneDriver(job, Lane(step=step))
+    driver = LaneDriver(job, Lane(step=LaneStep(**job.get("step", {}))))
     trial = driver.trial("run", 0, {"train.learning_rate": job["learning_rate"], "method.r": job["r"]})
     done, losses = [], []
     for _ in range(job["steps"]):

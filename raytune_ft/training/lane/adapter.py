@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import torch
 
 ALIGN = 64  # elements; each matrix starts on a cache line of its own, and vectors split evenly over ranks
-LARGEST = (2.0 - 2.0**-23) * 2.0**127  # float32
 PEFT_PREFIX = "base_model.model."
 
 
@@ -135,7 +134,9 @@ def _aligned(size: int) -> int:
 
 def _float32(scale: float) -> float:
     """No more than a float32 holds: torch would refuse it."""
-    return min(scale, LARGEST)
+    import torch
+
+    return min(scale, torch.finfo(torch.float32).max)
 
 
 def _places(projections: Sequence[Projection], r: int) -> list[tuple[int, int]]:
