@@ -144,7 +144,7 @@ SHOWN_BY = {
     },
     32: {  # secrets
         "unit/serving/test_guard.py": ["test_what_is_refused_leaves_a_record_without_the_key_or_the_body"],
-        "unit/test_tracking.py": ["test_wandb_is_told_no_secret"],
+        "unit/test_tracking.py": ["test_one_process_is_told_no_secret"],
         "unit/training/test_spec_and_deepspeed.py": ["test_no_password_reaches_a_trials_files"],
         "integration/test_postgresql.py": ["test_a_sweep_keeps_its_study_on_the_server_and_no_password_in_its_files"],
         "integration/test_door.py": ["test_the_door_of_a_real_serve"],

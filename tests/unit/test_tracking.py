@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
 import logging
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +11,8 @@ from typing import Any
 import pytest
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.tracking import tune_callbacks
+from raytune_ft.tracking import tune_callbacks, weights_and_biases
+from raytune_ft.tracking.wandb_writer import WandbWriter
 
 SECRET = "canary-0123456789abcdef"
 
@@ -75,59 +79,182 @@ def test_a_tracker_that_breaks_is_switched_off_with_one_warning(
     assert record.getMessage().startswith("TensorBoard is switched off, the search goes on: ")
 
 
-def test_wandb_without_a_key_is_switched_off_and_offline_needs_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+class HereAtOnce:
+    """Stands in for an actor: what it is told is done here, and its answers are the references."""
+
+    def __init__(self, told: list[tuple[Any, ...]], actor: Any) -> None:
+        self._told, self._actor = told, actor
+
+    def __getattr__(self, name: str) -> Any:
+        def remote(*args: Any) -> Any:
+            self._told.append((name, *args))
+            return self._answer(name, *args)
+
+        return SimpleNamespace(remote=remote)
+
+    def _answer(self, name: str, *args: Any) -> Any:
+        try:
+            return getattr(self._actor, name)(*args)
+        except Exception as error:  # it fails where the answer is looked at
+            return error
+
+
+def answers(references: list[Any]) -> list[Any]:
+    for reference in references:
+        if isinstance(reference, Exception):
+            raise reference
+    return references
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What the process of W&B's records is told: its options and settings first, then every call."""
+    told: list[tuple[Any, ...]] = []
+
+    def remote(kind: Callable[..., Any]) -> Any:
+        def options(**options: Any) -> Any:
+            told.append(("options", options))
+            return SimpleNamespace(remote=start)
+
+        def start(*args: Any, **settings: Any) -> Any:
+            told.append(("settings", *args, settings))
+            return HereAtOnce(told, kind(*args, **settings))
+
+        return SimpleNamespace(options=options)
+
+    monkeypatch.setattr("ray.remote", remote)
+    monkeypatch.setattr("ray.wait", lambda references, **_: (references, []))
+    monkeypatch.setattr("ray.get", answers)
+    monkeypatch.setattr("ray.kill", lambda actor: told.append(("killed",)))
+    monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "a" * 56))
     for variable in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("wandb.ensure_configured", lambda: None)
-    monkeypatch.setattr("wandb.api", SimpleNamespace(api_key=None), raising=False)
+    return told
+
+
+def records_in(file: Path) -> Iterator[bytes]:
+    """LevelDB's log format, in blocks of 32 KiB after a header of 7 bytes; a record here lies in one block."""
+    data, at = file.read_bytes(), 7
+    assert data[:4] == b":W&B" and len(data) < 1 << 15
+    while at < len(data):
+        length, kind = struct.unpack_from("<HB", data, at + 4)
+        assert kind == 1
+        yield data[at + 7 : at + 7 + length]
+        at += 7 + length
+
+
+def recorded(run_dir: Path, trial: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The configuration and the history of a trial, out of what an offline run left."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (file,) = run_dir.glob(f"wandb/offline-run-*-{trial}/run-{trial}.wandb")
+    config: dict[str, Any] = {}
+    history: list[dict[str, Any]] = []
+    for data in records_in(file):
+        record = Record.FromString(data)
+        for update in [*record.run.config.update, *record.config.update]:
+            config[update.key or "/".join(update.nested_key)] = json.loads(update.value_json)
+        if record.HasField("history"):
+            history.append(
+                {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+            )
+    return config, history
+
+
+def own(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What this project logged, and not W&B."""
+    return [record.getMessage() for record in caplog.records if record.name.startswith("raytune_ft")]
+
+
+def test_online_without_a_key_is_switched_off_and_offline_needs_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setattr(weights_and_biases, "_logged_in", lambda: False)
     (online,) = tune_callbacks(experiment(tensorboard=False, wandb={"mode": "online"}), tmp_path / "run")
     online.setup()
-    assert online.tracker_failed and "W&B is switched off" in caplog.text
-    offline = offline_wandb(tmp_path, monkeypatch)
+    assert online.tracker_failed and "W&B is switched off" in caplog.text and "set WANDB_API_KEY" in caplog.text
+    (offline,) = tune_callbacks(experiment(tensorboard=False, wandb={"mode": "offline"}), tmp_path / "run")
     offline.setup()
     assert not hasattr(offline, "tracker_failed")
 
 
-def offline_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    for place in ("ray.air.util.node", "ray.air.integrations.wandb"):  # asking for this node would start Ray
-        monkeypatch.setattr(f"{place}._force_on_current_node", dict)
-    (callback,) = tune_callbacks(experiment(tensorboard=False, wandb={"mode": "offline"}), tmp_path / "run")
-    return callback
-
-
-def test_wandb_is_told_no_secret_and_keeps_its_files_in_the_run_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_one_process_is_told_no_secret_and_keeps_its_files_in_the_run_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[tuple[Any, ...]]
 ) -> None:
     """Fault 32."""
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
-    sent: list[Any] = []
-    actor_options: list[dict[str, Any]] = []
-
-    class FakeQueue:
-        def __init__(self, **options: Any) -> None: ...
-
-        def put(self, item: Any) -> None:
-            sent.append(item)
-
-    class FakeActor:
-        def __init__(self, **settings: Any) -> None:
-            sent.append(settings)
-            self.run = SimpleNamespace(remote=lambda: "future")
-
-    def remote(**options: Any) -> Any:
-        actor_options.append(options)
-        return lambda kind: SimpleNamespace(remote=FakeActor)
-
-    monkeypatch.setattr("ray.remote", remote)
-    monkeypatch.setattr("ray.wait", lambda futures, **_: (futures, []))
-    monkeypatch.setattr("ray.kill", lambda actor: None)
-    monkeypatch.setattr("ray.air.integrations.wandb.Queue", FakeQueue)
-    callback = offline_wandb(tmp_path, monkeypatch)
-    run_trial(callback, FakeTrial({"train.learning_rate": 0.1, "hub_token": SECRET}, tmp_path / "staging"))
+    (callback,) = tune_callbacks(experiment(tensorboard=False, wandb={"mode": "offline"}), tmp_path / "run")
+    trial = FakeTrial({"train.learning_rate": 0.1, "hub_token": SECRET}, tmp_path / "staging")
+    run_trial(callback, trial)
     assert not hasattr(callback, "tracker_failed")
-    assert sent[0]["config"] == {"train.learning_rate": 0.1, "hub_token": "***"}
-    assert sent[0]["dir"] == str(tmp_path / "run") and sent[0]["group"] == "movies" and sent[0]["mode"] == "offline"
-    assert len(sent) == 3 and SECRET not in repr(sent) and SECRET not in repr(actor_options)
+    assert [each[0] for each in told] == ["options", "settings", "start", "log", "finish", "close", "killed"]
+    assert told[1][1] == "offline" and told[1][2]["dir"] == str(tmp_path / "run") and told[1][2]["group"] == "movies"
+    assert "runtime_env" not in told[0][1] and SECRET not in repr(told)
+    config, (line,) = recorded(tmp_path / "run", "0001")
+    assert config["train.learning_rate"] == 0.1 and config["hub_token"] == "***"
+    assert (line["eval_loss"], line["_step"]) == (0.5, 1) and "config" not in line
+
+
+def test_trials_that_run_at_once_have_records_of_their_own_and_a_paused_one_goes_on_with_its_own(
+    tmp_path: Path,
+) -> None:
+    writer = WandbWriter("offline", project="p", entity=None, group="g", dir=str(tmp_path))
+    for trial in ("a", "b", "a"):  # the third after a pause
+        assert writer.start(trial, f"trial {trial}", {"rate": trial}) is None
+    for step in (1, 2):
+        writer.log("a", {"eval_loss": 1.0 / step}, step, {"hostname": "here"})
+        writer.log("b", {"eval_loss": 9.0}, step, {})
+    writer.finish("b")
+    writer.log("a", {"eval_loss": 0.1}, 3, {})
+    writer.close()  # a Ctrl-C: nobody said that it ended
+    config, history = recorded(tmp_path, "a")
+    assert (config["rate"], config["hostname"]) == ("a", "here")
+    assert [line["eval_loss"] for line in history] == [1.0, 0.5, 0.1]
+    assert [line["eval_loss"] for line in recorded(tmp_path, "b")[1]] == [9.0, 9.0]
+
+
+def test_a_server_that_cannot_be_reached_is_asked_once_and_the_records_stay_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[tuple[Any, ...]], caplog: pytest.LogCaptureFixture
+) -> None:
+    import wandb
+
+    modes: list[str] = []
+    really = wandb.init
+
+    def init(*, mode: str, **settings: Any) -> Any:
+        modes.append(mode)
+        if mode == "online":
+            raise wandb.errors.CommError("nobody answers\nfor long")
+        return really(mode=mode, **settings)
+
+    monkeypatch.setattr("wandb.init", init)
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    (callback,) = tune_callbacks(experiment(tensorboard=False, wandb={"mode": "online"}), tmp_path / "run")
+    callback.setup()
+    trials = [FakeTrial({}, tmp_path), FakeTrial({}, tmp_path)]
+    trials[1].trial_id = "0002"
+    for trial in trials:
+        callback.on_trial_start(iteration=0, trials=trials, trial=trial)
+        callback.on_trial_result(iteration=1, trials=trials, trial=trial, result={"eval_loss": 0.5})
+    callback.on_experiment_end(trials=trials)
+    assert modes == ["online", "offline", "offline"]
+    assert told[0][1]["runtime_env"] == {"env_vars": {"WANDB_API_KEY": SECRET}}
+    (warning,) = own(caplog)
+    assert warning == f"W&B can't be reached, records stay in {tmp_path / 'run/wandb'}: nobody answers"
+    assert [recorded(tmp_path / "run", trial)[1][0]["eval_loss"] for trial in ("0001", "0002")] == [0.5, 0.5]
+
+
+def test_a_process_that_dies_switches_wandb_off_and_nobody_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[tuple[Any, ...]], caplog: pytest.LogCaptureFixture
+) -> None:
+    def dies(self: WandbWriter, *args: Any) -> None:
+        raise RuntimeError("The actor died unexpectedly\n\nThe actor is dead because its node has died.")
+
+    monkeypatch.setattr(WandbWriter, "log", dies)
+    (callback,) = tune_callbacks(experiment(tensorboard=False, wandb={"mode": "offline"}), tmp_path / "run")
+    run_trial(callback, FakeTrial({}, tmp_path))
+    (warning,) = own(caplog)
+    assert warning.startswith("W&B is switched off, the search goes on: RuntimeError: The actor is dead")
+    assert [each[0] for each in told][2:] == ["start", "log"]
+    callback._writer._actor.close()
