@@ -44,7 +44,7 @@ def measure(options: Options) -> dict[str, Any]:
 
         sides: dict[str, Callable[[Path, int], tuple[float, list[float]]]] = {
             "lane": partial(ours, runner={"type": "lane"}),
-            "lane_packed": partial(ours, runner={"type": "lane", "lanes": 1}, max_concurrent=trials),
+            "lane_packed": partial(ours, runner={"type": "lane", "lanes": 1}, search={"max_concurrent": trials}),
             "isolated": partial(ours, runner={"type": "isolated"}),
             "documented": partial(_peer, script="documented.py"),
             "warm": partial(_peer, script="warm_process.py", fastest=False),
@@ -79,9 +79,9 @@ def isolated_start_s(median: dict[str, float], trials: int) -> float | None:
     return round((median["isolated"] - median["lane"]) / (trials - 1), 1)
 
 
-def ours(directory: Path, trials: int, runner: dict[str, Any], max_concurrent: int = 1) -> tuple[float, list[float]]:
-    """Seconds of `raytune-ft sweep` in `directory`, and the losses of its trials."""
-    experiment = write_experiment(directory, trials, runner, search={"max_concurrent": max_concurrent})
+def ours(directory: Path, trials: int, runner: dict[str, Any], **changes: dict[str, Any]) -> tuple[float, list[float]]:
+    """Seconds of `raytune-ft sweep` in `directory`, and the losses of its trials; `changes` as `write_experiment`'s."""
+    experiment = write_experiment(directory, trials, runner, **changes)
     timeout_s = _TIMEOUT_S_BESIDE + trials * _TIMEOUT_S_PER_TRIAL
     seconds = run_side([sys.executable, "-m", "raytune_ft", "sweep", str(experiment)], directory, timeout_s)
     rows = read_json(directory / "runs" / "lanes" / "leaderboard.json")["rows"]

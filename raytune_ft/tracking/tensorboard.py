@@ -16,7 +16,8 @@ class TensorBoard(TBXLoggerCallback):
     """
 
     def __init__(self, directory: Path) -> None:
-        super().__init__()
+        parent: Any = super()  # untyped
+        parent.__init__()
         self._directory = directory
 
     def log_trial_start(self, trial: Any) -> None:

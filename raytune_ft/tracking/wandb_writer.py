@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
+from typing import Any, Literal
 
 DEFAULT_INIT_TIMEOUT_S = 30.0
 UNREACHABLE = "W&B can't be reached, records stay in {directory}: {error}"
@@ -18,7 +18,7 @@ class WandbWriter:
         **init: What `wandb.init` is told of every trial: project, entity, group and dir.
     """
 
-    def __init__(self, mode: str, **init: Any) -> None:
+    def __init__(self, mode: Literal["online", "offline"], **init: Any) -> None:
         self._mode, self._init = mode, init
         self._runs: dict[str, Any] = {}
 

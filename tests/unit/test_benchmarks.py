@@ -54,7 +54,8 @@ def test_missing_assets_are_one_line_that_says_what_to_type(
 def test_each_measure_says_which_machine_it_had(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     import lanes
 
-    gap = {"load_before": 0.1, "load_after": 0.2, "rounds": 5, "gaps": 35, "median_seconds": 0.2, "worst_seconds": 0.4}
+    found = {"rounds": 5, "gaps": 35, "median_seconds": 0.2, "worst_seconds": 0.4}
+    gap = {"load_before": 0.1, "load_after": 0.2, **{name: {"gap": value} for name, value in found.items()}}
     path = tmp_path / "lanes.json"
     path.write_text(json.dumps({"measures": {"gap": {"machine": "2 cores, of mine", **gap}}}))
     assert lanes.main(["--show", "--markdown", "--results", str(path)]) == 0
@@ -162,12 +163,15 @@ def test_a_measure_of_one_run_is_not_added_to(measured) -> None:
 def test_the_gap_is_from_the_end_of_a_trial_to_the_first_step_of_the_one_taken_next(tmp_path: Path) -> None:
     from measures.gap import gaps_of
 
-    times = {"0000": (10.0, 10.2, 16.0), "0002": (22.1, 22.5, 30.0), "0001": (16.1, 16.3, 22.0)}
-    for trial, (taken, first_step, ended) in times.items():
+    times = {"0000": (10.0, 10.2, 15.9, 16.0), "0002": (22.1, 22.5, 29.0, 30.0), "0001": (16.1, 16.3, 21.2, 22.0)}
+    for trial, (taken, first_step, reported, ended) in times.items():
         (tmp_path / trial).mkdir()
-        timing = {"taken": taken, "first_step": first_step, "ended": ended}
+        timing = {"taken": taken, "first_step": first_step, "reported": reported, "ended": ended}
         (tmp_path / trial / "timing.json").write_text(json.dumps(timing))
-    assert gaps_of(tmp_path) == pytest.approx([0.3, 0.5])
+        kind = "pruned" if trial == "0001" else "completed"
+        (tmp_path / trial / "outcome.json").write_text(json.dumps({"outcome": kind}))
+    assert gaps_of(tmp_path, "completed") == pytest.approx([0.3])
+    assert gaps_of(tmp_path, "pruned") == pytest.approx([1.3])
 
 
 @pytest.mark.parametrize("runner", ["lane", "isolated"])

@@ -10,15 +10,15 @@ from raytune_ft.search.planning.span import Span
 from raytune_ft.search.planning.speed import Speed
 from raytune_ft.search.planning.work import Work
 
-BEGIN_S = 22.0
-"""Ray's start, the first worker group's, and loading the base; on `plan.MEASURED_ON`."""
+BEGIN_S = 7.0
+"""Ray's start, that of the lanes, and loading the base; 5 to 8 on `plan.MEASURED_ON`."""
 PRIVATE_RAY_S = 8.0
-"""Ray's start alone."""
-END_S = 3.0
+"""What a first isolated trial takes longer to start than the others, with a Ray of the study's own."""
+END_S = 0.7
 """From the last trial's end to that of the sweep."""
-NEXT_TRIAL_S = 0.6
+NEXT_TRIAL_S = 0.1
 """From a trial's end on a lane to the next one's first step; benchmarks/lanes.py, gap."""
-REPORT_S = 0.4
+REPORT_S = 0.1
 """A checkpoint, and the way to the scheduler and back."""
 UNCERTAIN = 2.0
 """Before anything was measured, times lie within this factor."""

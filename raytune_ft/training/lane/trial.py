@@ -166,6 +166,7 @@ class RunningTrial:
             self._write(report, optimizer)
         except OSError as error:
             return error.strerror if error.filename is None else str(error)
+        self._times["reported"] = steady_time()
         return None
 
     def _write(self, report: dict[str, Any], optimizer: dict[str, torch.Tensor]) -> None:
