@@ -65,7 +65,7 @@ class Tracking(Strict):
     tensorboard: bool = True
     """Event files beside Ray Tune's state."""
     wandb: Wandb | None = None
-    """Weights & Biases, through Ray's callback."""
+    """Weights & Biases: one process writes the records of all trials, and no trial waits for it."""
 
 
 class RegistryConfig(Strict):
