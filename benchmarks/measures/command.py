@@ -21,10 +21,11 @@ Measures = Mapping[str, Measure]
 def parser_of(description: str | None, measures: Measures, results: Path) -> argparse.ArgumentParser:
     """The options that every such benchmark has; more can be added to it."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=measures, metavar="NAME", help=", ".join(measures))
+    more: dict[str, Any] = {"nargs": "+", "action": "extend"}  # the option may be given again
+    parser.add_argument("--only", choices=measures, metavar="NAME", help=", ".join(measures), **more)
     parser.add_argument(
         "--rounds",
-        nargs="+",
+        **more,
         type=lambda word: _round_count(word, measures),
         default=[],
         metavar="N|SIDE=N",

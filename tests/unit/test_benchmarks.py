@@ -73,6 +73,17 @@ def test_rounds_that_mean_nothing_are_refused(word: str, capsys: pytest.CaptureF
     assert "--rounds" in capsys.readouterr().err
 
 
+def test_rounds_that_are_given_one_by_one_count_like_those_given_at_once() -> None:
+    import lanes
+    from measures import command
+
+    parser = command.parser_of(None, lanes.MEASURES, Path("results.json"))
+    for words in (["--rounds", "1", "warm=0"], ["--rounds", "1", "--rounds", "warm=0"]):
+        options = command.options_of(parser.parse_args([*words, "--only", "gap", "--only", "sweep"]))
+        assert options.rounds_of(("lane", "warm")) == {"lane": 1, "warm": 0}
+    assert parser.parse_args(["--only", "gap", "--only", "sweep"]).only == ["gap", "sweep"]
+
+
 def test_sides_take_turns_and_none_is_always_the_first() -> None:
     from measures.rounds import interleave
 
