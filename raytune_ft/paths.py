@@ -124,6 +124,11 @@ class RunDirectory:
         return self.root / "spent.json"
 
     @property
+    def driver(self) -> Path:
+        """Which process drives the run, and when it was last alive."""
+        return self.root / "driver.json"
+
+    @property
     def warm_start(self) -> Path:
         return self.root / "warm_start.json"
 
@@ -146,12 +151,22 @@ class TrialDirectory:
         return self.root / "metrics.jsonl"
 
     @property
+    def progress(self) -> Path:
+        """Where it is between two reports."""
+        return self.root / "progress.json"
+
+    @property
     def outcome(self) -> Path:
         return self.root / "outcome.json"
 
     @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
+
+
+def shown_path(path: Path) -> Path:
+    """As a user types it: relative to the working directory where it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def nearest_directory(path: Path) -> Path:

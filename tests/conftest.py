@@ -140,7 +140,7 @@ def toy_experiment(tiny_llama: Path, tmp_path: Path) -> ToyExperiment:
                 "max_length": 64,
             },
             "method": {"type": "lora", "r": 8, "alpha": 16},
-            "train": {"learning_rate": 1e-2, "per_device_train_batch_size": 8, "max_steps": 4, "bf16": False},
+            "train": {"learning_rate": 1e-2, "per_device_train_batch_size": 8, "max_steps": 4, "dtype": "float32"},
             "resources": {"workers": 1},
             "search": {
                 "space": {"parameters": {"train.learning_rate": {"loguniform": [1e-3, 2e-2]}}},

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from measures.processes import THREADS
+from raytune_ft.config.number_type import NumberType
 from raytune_ft.errors import InputError
+from raytune_ft.hardware.device import common_type
+from raytune_ft.hardware.here import cpu_here
 from raytune_ft.paths import write_json
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +32,12 @@ TRIALS = (  # learning rate and rank of each trial; the same list on all sides
     (4.0e-4, 16),
 )
 RANKS = sorted({rank for _, rank in TRIALS})
+
+
+@cache
+def machine_type() -> NumberType:
+    """The number type that this machine's CPU is fast in, in which every side computes."""
+    return common_type([cpu_here(THREADS)])
 
 
 def check_assets() -> None:
@@ -63,6 +73,7 @@ def write_job(directory: Path, trials: int, **more: Any) -> Path:
         "alpha": ALPHA,
         "seed": SEED,
         "threads": THREADS,
+        "dtype": machine_type(),
         **more,
     }
     path = directory / "job.json"

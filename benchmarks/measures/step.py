@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from measures.inputs import BATCH, PEERS, TRIALS, prepare_rows, write_job
+from measures.inputs import BATCH, PEERS, TRIALS, machine_type, prepare_rows, write_job
 from measures.options import Measure, Options, Row
 from measures.processes import SideFailed, python, run_side
 from measures.rounds import interleave, medians, ratio, spread
@@ -17,10 +17,11 @@ from raytune_ft.paths import read_json
 SIDES = ("lane_step", "trl_default", "trl_fastest")
 WARM_UP_STEPS, TIMED_STEPS = 3, 12
 STEPS = WARM_UP_STEPS + TIMED_STEPS
-GOAL = 2.0
+GOALS = {"bfloat16": 2.9, "float32": 2.1}
+"""By the type that the machine is fast in: against the faster way to run TRL."""
 SHOWN = {
-    "trl_default": "as it is: float32 base under autocast, sdpa",
-    "trl_fastest": "at its fastest: bf16 base, eager attention",
+    "trl_default": "a float32 base, sdpa, autocast where bfloat16 is fast",
+    "trl_fastest": "a base in the machine's fast type, eager attention",
 }
 _TIMEOUT_S = 300.0
 _SAME_LOSS = 0.01  # of the first step, whose adapter changes nothing yet; bfloat16 rounds in other places
@@ -56,6 +57,7 @@ def measure(options: Options) -> dict[str, Any]:
             name: value for name in SHOWN if (value := ratio(median, "lane_step", name)) is not None
         },
         "first_loss": first_losses,
+        "dtype": machine_type(),
     }
 
 
@@ -84,12 +86,13 @@ def _check_same_rows(first_losses: dict[str, float]) -> None:
 def rows(result: dict[str, Any]) -> list[Row]:
     """One line for each way to run TRL."""
     rates = result["median_steps_per_second"]
+    worst = min(result["lane_is_times_as_fast"].values(), default=0.0)
     return [
         Row(
             f"steps per second, lane / TRL's SFTTrainer {SHOWN[name]}",
-            f"at least {GOAL}",
+            f"at least {GOALS[result['dtype']]}" if times == worst else "-",
             f"{times:.2f} ({rates['lane_step']:.2f} / {rates[name]:.2f})",
-            times >= GOAL,
+            times >= GOALS[result["dtype"]] if times == worst else None,
         )
         for name, times in result["lane_is_times_as_fast"].items()
     ]

@@ -23,7 +23,7 @@ SHOWN = {
     "isolated": "the isolated runner",
     "documented": "Ray's documented pattern, Tune + TorchTrainer + TRL",
     "warm": "one warm process, Optuna + TRL, model kept loaded",
-    "warm_fastest": "the same, TRL at its fastest: bf16 base, eager attention",
+    "warm_fastest": "the same, TRL at its fastest: a base in the fast type, eager attention",
 }
 _TIMEOUT_S_PER_TRIAL, _TIMEOUT_S_BESIDE = 150.0, 180.0
 

@@ -22,7 +22,7 @@ SWITCHES = {
     "fused": "step.fused: false",
     "compile": "step.compile: true (off by default)",
     "share_base": "share_base: false",
-    "bf16": "train.bf16: false, a float32 base",
+    "other_dtype": "train.dtype: float32",
 }
 OF_A_PROCESS: dict[str, tuple[str, dict[str, Any]]] = {
     "pin_threads": ("pin_threads: false", {"pin_threads": False}),

@@ -29,11 +29,13 @@ class LaneDriver:
     Args:
         job: The side's job: `experiment`, an experiment file, and `data`, its prepared rows.
         lane: The runner's settings.
-        bf16: Of the base.
+        dtype: The number type; by default the job's.
     """
 
-    def __init__(self, job: dict[str, Any], lane: Lane, *, bf16: bool = True) -> None:
-        self._experiment: Experiment = with_parameters(load_experiment(job["experiment"]), {"train.bf16": bf16})
+    def __init__(self, job: dict[str, Any], lane: Lane, *, dtype: str | None = None) -> None:
+        self._experiment: Experiment = with_parameters(
+            load_experiment(job["experiment"]), {"train.dtype": dtype or job["dtype"]}
+        )
         self._base = load_lane_base(self._experiment, lane.step, share=lane.share_base)
         self._stepper = Stepper(self._base, lane.step)
         data = Path(job["data"])

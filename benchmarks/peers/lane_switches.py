@@ -20,14 +20,14 @@ from raytune_ft.training.lane.trial import RunningTrial
 
 ALL_ON = "all_on"
 VARIANTS = {
-    ALL_ON: (Lane(), True),
-    "loss_positions_only": (Lane(step=LaneStep(loss_positions_only=False)), True),
-    "padding_free": (Lane(step=LaneStep(padding_free=False)), True),
-    "attention": (Lane(step=LaneStep(attention="sdpa")), True),
-    "fused": (Lane(step=LaneStep(fused=False)), True),
-    "compile": (Lane(step=LaneStep(compile=True)), True),
-    "share_base": (Lane(share_base=False), True),
-    "bf16": (Lane(), False),
+    ALL_ON: (Lane(), None),
+    "loss_positions_only": (Lane(step=LaneStep(loss_positions_only=False)), None),
+    "padding_free": (Lane(step=LaneStep(padding_free=False)), None),
+    "attention": (Lane(step=LaneStep(attention="sdpa")), None),
+    "fused": (Lane(step=LaneStep(fused=False)), None),
+    "compile": (Lane(step=LaneStep(compile=True)), None),
+    "share_base": (Lane(share_base=False), None),
+    "other_dtype": (Lane(), "float32"),
 }
 
 
@@ -38,8 +38,8 @@ def main(job: dict[str, Any], result: Path) -> None:
     warm_up: dict[str, float] = {}
     kept: dict[str, float] = {}
     for name in seconds:
-        lane, bf16 = VARIANTS[name]
-        driver = LaneDriver(job, lane, bf16=bf16)
+        lane, dtype = VARIANTS[name]
+        driver = LaneDriver(job, lane, dtype=dtype)
         sides[name] = driver, driver.trial(name, 0, {})
         warm_up[name] = _timed(*sides[name], job["warm_up_steps"])
         kept[name] = _kept_mib(*sides[name])

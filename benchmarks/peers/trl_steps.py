@@ -37,7 +37,7 @@ def main(job: dict[str, Any], result: Path) -> None:
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(
             job["base"],
-            dtype=torch.bfloat16 if fastest else torch.float32,
+            dtype=getattr(torch, job["dtype"]) if fastest else torch.float32,
             attn_implementation="eager" if fastest else "sdpa",
         ),
         args=SFTConfig(
@@ -49,6 +49,7 @@ def main(job: dict[str, Any], result: Path) -> None:
             dataset_kwargs={"skip_prepare_dataset": True},
             lr_scheduler_type="constant",
             gradient_checkpointing=False,
+            bf16=job["dtype"] == "bfloat16",
             save_strategy="no",
             report_to="none",
             use_cpu=True,

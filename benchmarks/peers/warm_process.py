@@ -25,7 +25,7 @@ def main(job: dict[str, Any], result: Path) -> None:
     fastest = job["fastest"]  # else what TRL does by default: a float32 base, autocast to bfloat16, `sdpa`
     base = AutoModelForCausalLM.from_pretrained(
         job["base"],
-        dtype=torch.bfloat16 if fastest else torch.float32,
+        dtype=getattr(torch, job["dtype"]) if fastest else torch.float32,
         attn_implementation="eager" if fastest else "sdpa",
     )
     tokenizer = AutoTokenizer.from_pretrained(job["base"])
@@ -43,6 +43,7 @@ def main(job: dict[str, Any], result: Path) -> None:
                 max_length=job["max_length"],
                 lr_scheduler_type="constant",
                 gradient_checkpointing=False,
+                bf16=job["dtype"] == "bfloat16",
                 save_strategy="no",
                 report_to="none",
                 use_cpu=True,

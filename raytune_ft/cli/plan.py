@@ -26,11 +26,11 @@ def plan(
     """Say what a sweep would do and take: rungs, tokens, memory, hours, cost; start nothing."""
     from raytune_ft.api import check_inputs
     from raytune_ft.config.load import load_experiment
-    from raytune_ft.search.planning.plan import plan_sweep
+    from raytune_ft.search.planning.plan import plan_here
 
     loaded = load_experiment(experiment, overrides or ())
     check_inputs(loaded, say)
-    planned = plan_sweep(loaded)
+    planned = plan_here(loaded)
     for warning in planned.warnings:
         say(f"warning: {warning}")
     emit(asdict(planned), as_json, lambda: _print(planned))
@@ -91,7 +91,7 @@ def _time(plan: Plan) -> str:
         return "unknown, as " + (
             "there is no GPU here that it knows" if plan.speed is None else "rows can't be counted"
         )
-    return f"{_span('hours', plan.hours)}, stated for {plan.speed.device}; the sweep measures it with its first report"
+    return f"{_span('hours', plan.hours)}, for {plan.speed.device}; the sweep measures it with its first report"
 
 
 def _budget(plan: Plan) -> list[str]:
@@ -114,7 +114,7 @@ def _memory(memory: WorkerMemory | None) -> str:
     weights = f"({memory.adapter_parameters:,} weights)" if memory.adapter_parameters is not None else ""
     if memory.full:
         parts = [f"model {_bytes(memory.base_bytes)} {weights}"]
-        parts += [f"copy in bfloat16 {_bytes(memory.adapter_bytes)}"] if memory.adapter_bytes else []
+        parts += [f"copy in 16 bits {_bytes(memory.adapter_bytes)}"] if memory.adapter_bytes else []
     else:
         parts = [f"base {_bytes(memory.base_bytes)}{' (once for the lanes of a node)' if memory.base_shared else ''}"]
         parts += [f"adapter {_bytes(memory.adapter_bytes)} {weights}"] if weights else []

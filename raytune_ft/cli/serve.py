@@ -41,6 +41,9 @@ def serve(
     log_dir: Annotated[Path, typer.Option(help="Directory of the access log and of feedback.")] = Path("serve_log"),
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Keep prompts and answers there too.")] = False,
     max_model_len: Annotated[int, typer.Option(help="Tokens of prompt and answer together.")] = 512,
+    dtype: Annotated[
+        str, typer.Option(help="Number type: auto, bfloat16, float16 or float32; auto is what many requests want.")
+    ] = "auto",
     config: Annotated[
         Path | None, typer.Option(help="Take all settings from a file as in serve/; options here override it.")
     ] = None,

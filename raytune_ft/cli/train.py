@@ -36,7 +36,7 @@ def train(
     _leave_models_to_workers(loaded)
     api.check_inputs(loaded, say)
     with LiveTable(1, "eval_loss", log) as table:
-        result = train_once(loaded, table, resume=resume, trust=trust)
+        result = train_once(loaded, table, resume=resume, trust=trust, log=say)
     show(result, as_json)
 
 
@@ -96,13 +96,13 @@ def _leave_models_to_workers(experiment: Experiment) -> None:
 
 def show(result: SweepResult, as_json: bool) -> None:
     """The leaderboard, and what to type next."""
-    from raytune_ft.paths import read_json
+    from raytune_ft.paths import read_json, shown_path
     from raytune_ft.reporting.leaderboard import leaderboard_table
     from raytune_ft.reporting.read import read_leaderboard
     from raytune_ft.reporting.wording import goals_in_words
 
     run = result.run.root
-    shown = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
+    shown = shown_path(run)
 
     def text() -> None:
         board = read_leaderboard(result.run)

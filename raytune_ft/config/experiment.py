@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, StrictFloat, StrictInt, model_valida
 
 from raytune_ft.config.data import DataConfig
 from raytune_ft.config.model import Strict
+from raytune_ft.config.number_type import NumberType
 from raytune_ft.config.promotion import PromotionConfig
 from raytune_ft.config.rungs import rungs
 from raytune_ft.config.schedulers import NoScheduler, Population
@@ -170,6 +171,10 @@ class Experiment(Strict):
     def run_directory(self) -> RunDirectory:
         """Where its run lies; absolute, as workers have working directories of their own."""
         return RunDirectory(Path(self.output_dir).resolve() / self.name)
+
+    def computing_in(self, number_type: NumberType) -> Experiment:
+        """The same with that `train.dtype`."""
+        return self.model_copy(update={"train": self.train.model_copy(update={"dtype": number_type})})
 
     def rungs(self) -> tuple[int, ...]:
         """Steps at which the scheduler looks at a trial, to stop it, pause it or have it copy, ascending."""

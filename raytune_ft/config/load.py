@@ -84,6 +84,7 @@ def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Place
             what = f"{key} is the same for all trials of a study, so it can't be searched"
             raise InputError(place(path), what, f"search settings of {', '.join(PER_TRIAL)}")
     _check_methods(space, place)
+    _check_types(space, place)
     for index, start in enumerate(space.start_from):
         for key, value in start.items():
             path = ("search", "space", "start_from", index, key)
@@ -114,6 +115,14 @@ def _check_methods(space: SearchSpace, place: _Places) -> None:
             path: KeyPath = ("search", "space", "parameters", key)
             what = f"{key} belongs to one method, and {_METHOD} is searched"
             raise InputError(place(path), what, f"add when: {{{_METHOD}: lora}}")
+
+
+def _check_types(space: SearchSpace, place: _Places) -> None:
+    """`auto` is decided once for a study, so no trial can have it for itself."""
+    searched = space.parameters.get("train.dtype")
+    if searched is not None and "auto" in searched.extremes():
+        path: KeyPath = ("search", "space", "parameters", "train.dtype")
+        raise InputError(place(path), "auto is decided once for all trials", "name the types, or leave train.dtype out")
 
 
 class _Places:

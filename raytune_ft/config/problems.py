@@ -15,6 +15,10 @@ from raytune_ft.errors import InputError
 KeyPath = tuple[str | int, ...]
 Place = Callable[[KeyPath], str]
 """Key path -> where it was written, `file:line`."""
+RENAMED = {
+    ("train", "bf16"): ("is called dtype now", "write dtype: bfloat16 for true, float32 for false, or leave it out"),
+}
+"""Key path of an earlier version -> what became of it, and what to write."""
 
 
 def at(place: Place, *path: str) -> str:
@@ -48,6 +52,8 @@ def _line(problem: Any, model: type[BaseModel], place: Place) -> tuple[str, str,
     dotted = ".".join(str(part) for part in path)
     where = ": ".join(part for part in (place(path), dotted) if part)
     match problem["type"]:
+        case "extra_forbidden" if path in RENAMED:
+            return where, *RENAMED[path]
         case "extra_forbidden":
             near, known = _meant(problem, model), ", ".join(known_keys(model, path[:-1]))
             others = [tag for each in _at(model, path[:-1]) if (tag := _has(each, path[-1]))]

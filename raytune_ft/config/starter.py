@@ -30,7 +30,7 @@ train:
   max_steps: 200                 # of a trial that is never stopped
   lr_scheduler_type: constant_with_warmup   # a constant rate does not lie to early stopping
   warmup_steps: 5
-  bf16: true
+  dtype: auto                    # what the devices multiply fast: bfloat16, float16 or float32
 resources:
   workers: 1                     # Ray Train workers of one trial
   cpus_per_worker: 1

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StrictFloat, StrictInt, field_validator
 
 from raytune_ft.config.model import Strict
+from raytune_ft.config.number_type import NumberType
 
 MAX_SERVED_LORA_RANK = 512  # vLLM 0.29: the largest member of its MaxLoRARanks
 
@@ -93,14 +94,23 @@ class Train(Strict):
     """AdamW's weight decay."""
     max_grad_norm: StrictFloat = Field(1.0, gt=0.0)
     """Gradients are clipped to this norm."""
-    bf16: bool = True
-    """Base weights and matrix products in bfloat16; what moves, or DeepSpeed's copy of it, stays float32."""
+    dtype: Literal["auto"] | NumberType = "auto"
+    """Type of the base's weights and of matrix products; what moves, or DeepSpeed's copy of it, stays float32. `auto`
+    is what the workers' devices multiply fast: it is decided where they run when a study starts, and kept from then on.
+    float16 trains with loss scaling, and on CPUs on lanes alone."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
     """Attention kernel, by transformers' names."""
     divergence_factor: StrictFloat = Field(2.0, gt=1.0)
     """A trial ends as `diverged` when a loss is NaN or infinite, or `eval_loss` is this many times the first step's."""
+
+    @property
+    def number_type(self) -> NumberType:
+        """`dtype`, once it is decided."""
+        if self.dtype == "auto":
+            raise ValueError("train.dtype is still auto: it is decided where trials run")
+        return self.dtype
 
 
 class Ddp(Strict):

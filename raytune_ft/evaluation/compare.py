@@ -17,7 +17,9 @@ from raytune_ft.evaluation.bootstrap import paired_bootstrap
 from raytune_ft.evaluation.metrics import metric_values
 from raytune_ft.evaluation.recorded import write_scores
 from raytune_ft.evaluation.retention import GeneralText, general_text, perplexity, tokenised
+from raytune_ft.evaluation.row_progress import RowProgress
 from raytune_ft.evaluation.scoring import Scores, label_tokens, score
+from raytune_ft.hardware.here import in_type_of_this_machine
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.training.base_model import load_base, placed
 from raytune_ft.training.base_weights import recorded_base_sha256
@@ -51,6 +53,7 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
     import numpy as np
     from datasets import load_from_disk
 
+    experiment = in_type_of_this_machine(experiment, log)
     tokenizer = load_tokenizer(experiment.base_model, experiment.trust_remote_code)
     candidates = label_tokens(tokenizer, experiment.evaluate.labels)
     adapter = run.root / winner["adapter"]
@@ -60,10 +63,11 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
     def scored(name: str, model: Any) -> tuple[Scores, float]:
         started = time.monotonic()
         scores = score(
-            model, rows, tokenizer.pad_token_id, candidates, experiment.evaluate.batch_size, _every(log, name)
+            model, rows, tokenizer.pad_token_id, candidates, experiment.evaluate.batch_size, RowProgress(log, name)
         )
         seconds = round(time.monotonic() - started, 2)
         if text is not None:
+            log(f"{name}: reading {len(text.texts)} general texts")
             fluency[name], fluency["tokens"] = perplexity(model, tokenised(text, tokenizer), tokenizer.pad_token_id)
         return scores, seconds
 
@@ -83,6 +87,7 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
         "experiment": experiment.name,
         "split": "test",
         "rows": len(rows),
+        "dtype": experiment.train.number_type,
         "metrics": list(settings.metrics),
         "labels": list(settings.labels),
         "winner": {
@@ -151,16 +156,3 @@ def _examples(rows: list[dict[str, Any]], base: Scores, tuned: Scores, labels: l
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: an answer may hold U+2028
     return [json.loads(line) for line in lines if line]
-
-
-def _every(log: Callable[[str], None], name: str) -> Callable[[int, int], None]:
-    """Logs about four times on the way."""
-    shown = 0
-
-    def progress(done: int, rows: int) -> None:
-        nonlocal shown
-        if done * 4 // rows > shown:
-            shown = done * 4 // rows
-            log(f"{name}: {done} of {rows} test rows scored")
-
-    return progress

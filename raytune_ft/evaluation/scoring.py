@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,8 @@ def score(
         rows: n rows with `input_ids` and `labels` (-100 where no loss), as `data` writes them.
         pad_token_id: Fills shorter rows from the left.
         candidates: First token of each label, or empty.
-        batch_size: Rows of one forward pass; rows of like length go together.
+        batch_size: Rows of one forward pass; rows of like length go together, and passes come in an order in which
+            their lengths do not grow, so that the rows done tell how long the others take.
         progress: Told rows done and rows in all.
     """
     import numpy as np
@@ -74,8 +76,10 @@ def score(
     loss, tokens = np.zeros(len(order)), np.zeros(len(order), dtype=np.int64)
     choice, expected = np.zeros(len(order), dtype=np.int64), np.zeros(len(order), dtype=np.int64)
     model.eval()
+    starts, done = list(range(0, len(order), batch_size)), 0
+    random.Random(0).shuffle(starts)
     with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
+        for start in starts:
             index = order[start : start + batch_size]
             batch = [rows[int(i)] for i in index]
             nll, answers, first_logits, first_tokens = _forward(model, batch, pad_token_id)
@@ -83,7 +87,8 @@ def score(
             if candidates:
                 choice[index] = first_logits[:, list(candidates)].argmax(dim=1).numpy()
                 expected[index] = [_position(candidates, int(token)) for token in first_tokens]
-            progress(start + len(index), len(order))
+            done += len(index)
+            progress(done, len(order))
     return Scores(loss, tokens, choice if candidates else None, expected if candidates else None)
 
 

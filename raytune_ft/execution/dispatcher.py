@@ -32,6 +32,7 @@ class Dispatcher:
         self._changed = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
         self._lanes = lanes
+        self._host: LaneHost | None = None
 
     async def knows(self, trial: str) -> bool:
         return self._book.knows(trial)
@@ -80,8 +81,16 @@ class Dispatcher:
     async def room(self, unheard: int) -> int:
         return self._book.room(unheard)
 
+    async def notices(self) -> list[str]:
+        """Lines for the user, each given once."""
+        if self._host is None:
+            return []
+        lines, self._host.notices = self._host.notices, []
+        return lines
+
     async def open(self, host: LaneHost) -> None:
         """Starts the lanes on `host`, and keeps them running."""
+        self._host = host
         self._tasks = [asyncio.create_task(self._keep(host, lane)) for lane in range(self._lanes)]
         self._tasks.append(asyncio.create_task(self._tick()))
 

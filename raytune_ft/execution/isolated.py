@@ -74,16 +74,18 @@ def failure_reason(error: BaseException) -> str:
     return (telling or lines or [type(error).__name__])[-1][:300]
 
 
-def scaling(experiment: Experiment) -> Any:
-    """Ray Train's `ScalingConfig` of one worker group."""
+def scaling(experiment: Experiment, selector: dict[str, str] | None = None) -> Any:
+    """Ray Train's `ScalingConfig` of one worker group, on nodes whose labels fit `selector`."""
     from ray.train import ScalingConfig
 
+    config: Any = ScalingConfig  # Ray's types say version 1 of it, which knows no labels
     resources = experiment.resources
     per_worker = {"CPU": resources.cpus_per_worker}
     if resources.gpus_per_worker:
         per_worker["GPU"] = resources.gpus_per_worker
-    return ScalingConfig(
+    return config(
         num_workers=resources.workers,
         use_gpu=resources.gpus_per_worker > 0,
         resources_per_worker=per_worker,
+        label_selector=selector,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.execution.devices import LaneNodes
 from raytune_ft.execution.entries import Death
 from raytune_ft.execution.isolated import failure, scaling
 
@@ -29,12 +30,23 @@ class LaneHost:
         dispatcher: Handle of the Dispatcher, which the lanes talk to.
         run_lane: The training loop, if not the real one.
         own: Ray is this study's own and ends with it; no node of it will be taken away.
+        nodes: Which lanes may be on; None where any may.
+
+    Attributes:
+        notices: Lines for the user.
     """
 
     def __init__(
-        self, experiment: Experiment, records: Path, dispatcher: Any, run_lane: RunLane | None, own: bool
+        self,
+        experiment: Experiment,
+        records: Path,
+        dispatcher: Any,
+        run_lane: RunLane | None,
+        own: bool,
+        nodes: LaneNodes | None = None,
     ) -> None:
-        self._experiment, self._records, self._own = experiment, records, own
+        self._experiment, self._records, self._own, self._nodes = experiment, records, own, nodes
+        self.notices: list[str] = []
         self._config = {"experiment": experiment, "dispatcher": dispatcher, "run_lane": run_lane}
 
     async def run(self, lane: int) -> Death:
@@ -62,7 +74,7 @@ class LaneHost:
             lane_worker,
             own=self._own,
             train_loop_config={**self._config, "lane": lane},
-            scaling_config=scaling(self._experiment),
+            scaling_config=scaling(self._experiment, self._selector()),
             backend_config=ProcessGroup("cpu:gloo,cuda:nccl" if resources.gpus_per_worker else "gloo"),
             run_config=RunConfig(
                 name=f"lane-{lane}",
@@ -77,3 +89,10 @@ class LaneHost:
             outcome = failure(error)
             return Death(outcome.reason, outcome.kind, charged=not isinstance(error, PreemptionError))
         return Death("its workers ended by themselves")
+
+    def _selector(self) -> dict[str, str] | None:
+        if self._nodes is None:
+            return None
+        selector, lines = self._nodes.selector()
+        self.notices += lines
+        return selector

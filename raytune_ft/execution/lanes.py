@@ -10,6 +10,7 @@ from typing import Any
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
 from raytune_ft.execution.cluster import groups_that_fit
+from raytune_ft.execution.devices import LaneNodes
 from raytune_ft.execution.lane_host import LaneHost, RunLane
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.spec import TrialSpec
@@ -29,6 +30,7 @@ def lanes(
     run_lane: RunLane | None = None,
     *,
     own: bool = False,
+    nodes: LaneNodes | None = None,
 ) -> Iterator[Any]:
     """Keeps `count` lanes running for the length of the block; nothing of them is left after it.
 
@@ -39,6 +41,7 @@ def lanes(
         count: How many lanes.
         run_lane: The training loop, if not the real one.
         own: Ray was started for this block, and ends after it.
+        nodes: Which lanes may be on; None where any may.
 
     Yields:
         Handle of the Dispatcher.
@@ -51,10 +54,11 @@ def lanes(
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     resources = experiment.resources
     # The base by its whole path: workers run in another directory.
-    resolved = TrialSpec.of("", {}, experiment, run).experiment.model_copy(update={"runner": runner})
+    counted = runner.model_copy(update={"lanes": count})
+    resolved = TrialSpec.of("", {}, experiment, run).experiment.model_copy(update={"runner": counted})
     dispatcher: Any = ray.remote(Dispatcher)
     dispatcher = dispatcher.options(num_cpus=0, scheduling_strategy=here).remote(count, resources.max_failures)
-    host = LaneHost(resolved, run.root / "lanes", dispatcher, run_lane, own)
+    host = LaneHost(resolved, run.root / "lanes", dispatcher, run_lane, own, None if own else nodes)
     try:
         ray.get(dispatcher.open.remote(host))
         yield dispatcher

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from raytune_ft.config.training import Lane
+from raytune_ft.execution.devices import LaneNodes
 from raytune_ft.execution.entries import Ended, Event, Report
 from raytune_ft.execution.lanes import lanes
 from raytune_ft.paths import RunDirectory
@@ -23,6 +24,7 @@ def run_on_lane(
     reported: Callable[[dict[str, Any]], None],
     *,
     own: bool = False,
+    nodes: LaneNodes | None = None,
 ) -> Outcome:
     """Trains `spec` on a lane of its own and returns how it ended; never raises for the trial's own failure.
 
@@ -32,10 +34,11 @@ def run_on_lane(
         run: The run directory.
         reported: Told of each report.
         own: Ray was started for this trial, and ends after it.
+        nodes: Which its lane may be on; None where any may.
     """
     import ray
 
-    with lanes(spec.experiment, runner, run, 1, own=own) as dispatcher:
+    with lanes(spec.experiment, runner, run, 1, own=own, nodes=nodes) as dispatcher:
         ray.get(dispatcher.submit.remote(Start(spec), "driver", 0))
         while True:
             event: Event | None = ray.get(dispatcher.next_event.remote(spec.trial_id, WAIT_S))

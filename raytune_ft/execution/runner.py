@@ -15,7 +15,7 @@ from raytune_ft.training.lane.families import refusal
 
 _OF_A_LANE = (
     "resources",
-    "train.bf16",
+    "train.dtype",
     "train.attn_implementation",
     "train.gradient_checkpointing",
     "method.type",
@@ -48,6 +48,7 @@ def choose_runner(experiment: Experiment) -> Choice:
     asked = experiment.runner
     if isinstance(asked, Isolated):
         _check_no_pauses(experiment, "the experiment asks for isolated")
+        _check_type(experiment, "the experiment asks for isolated")
         return Choice(asked, "the experiment asks for it")
     obstacle = _obstacle(experiment)
     if obstacle is None:
@@ -56,6 +57,7 @@ def choose_runner(experiment: Experiment) -> Choice:
         remedy = "use runner: {type: isolated}, or leave runner out"
         raise InputError("runner", f"type lane can't serve: {obstacle}", remedy)
     _check_no_pauses(experiment, f"no lane can serve: {obstacle}")
+    _check_type(experiment, f"no lane can serve: {obstacle}")
     return Choice(Isolated(), obstacle)
 
 
@@ -65,6 +67,15 @@ def _check_no_pauses(experiment: Experiment, why: str) -> None:
     if kind in PAUSING:
         what = f"{kind} pauses trials, which only lanes can, and {why}"
         raise InputError("search.scheduler", what, "use asha, median or none")
+
+
+def _check_type(experiment: Experiment, why: str) -> None:
+    """Raises InputError for float16 in isolated trials on a CPU: accelerate has it for GPUs alone."""
+    searched = experiment.search.space.parameters.get("train.dtype") if experiment.search else None
+    types = searched.extremes() if searched else [experiment.train.dtype]
+    if "float16" in types and not experiment.resources.gpus_per_worker:
+        what = f"float16 trains on CPUs on lanes alone, and {why}"
+        raise InputError("train.dtype", what, "use float32, bfloat16 or auto")
 
 
 def _obstacle(experiment: Experiment) -> str | None:

@@ -27,8 +27,8 @@ _ENVIRONMENT = {
 
 def work(spec: dict[str, Any]) -> Mapping[str, Any]:
     """Spec: `base_model`, `base_sha256`, `adapters` (name -> directory, or null for the base itself), `lora_rank`,
-    `max_model_len`, `trust_remote_code`, `gpus` and `gpu_memory_utilization` (or null), `rows` (see `asked.Asked`),
-    `greedy` (tokens).
+    `max_model_len`, `trust_remote_code`, `dtype`, `gpus` and `gpu_memory_utilization` (or null), `rows` (see
+    `asked.Asked`), `greedy` (tokens).
 
     Returns:
         `answers`: adapter's name -> one for each row, see `parity.Answer`.
@@ -95,7 +95,7 @@ def _start(spec: Mapping[str, Any]) -> Any:
 
     gpus = int(torch.cuda.is_available()) if spec["gpus"] is None else int(spec["gpus"])
     args = ServeArgs(
-        base_model=spec["base_model"], max_model_len=spec["max_model_len"],
+        base_model=spec["base_model"], max_model_len=spec["max_model_len"], dtype=spec["dtype"],
         trust_remote_code=spec["trust_remote_code"],
     )  # fmt: skip
     catalog = Catalog(

@@ -79,6 +79,7 @@ class Engines:
             "champion": str(champion.path) if champion else None,
             "rows": gate.rows if gate else 0,
             "greedy": GREEDY_TOKENS,
+            "scored_in": self.candidate.evaluation.get("dtype") or self.candidate.experiment.train.number_type,
         }
         ours = self._own_scores() if champion else None  # before an engine starts for them
         asked = f"asking {gate.rows} held-out rows of transformers, with the run's winner" if gate else None
@@ -93,9 +94,10 @@ class Engines:
             served = ask_vllm(
                 gate, found["rows"], self.say, adapter=None if self.copy.merged else where,
                 lora_rank=self.copy.facts.lora_rank, base_model=where if self.copy.merged else base_model,
-                base_sha256=self.base_sha256, trust_remote_code=self.candidate.experiment.trust_remote_code,
+                base_sha256=self.base_sha256, dtype=found["dtype"],
+                trust_remote_code=self.candidate.experiment.trust_remote_code,
             )  # fmt: skip
-            gates.take(judge_parity([Answer(**each) for each in found["answers"]], served, gate))
+            gates.take(judge_parity([Answer(**each) for each in found["answers"]], served, gate, found["dtype"]))
 
     def _own_scores(self) -> Scores:
         from raytune_ft.evaluation.recorded import read_scores

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raytune_ft.config.number_type import NumberType
 from raytune_ft.config.promotion import ParityGate
 from raytune_ft.errors import InputError
 from raytune_ft.promotion import child
@@ -52,6 +53,7 @@ def ask_vllm(
     adapter: str | None,
     base_model: str,
     base_sha256: str,
+    dtype: NumberType,
     lora_rank: int,
     trust_remote_code: bool,
 ) -> list[Answer]:
@@ -59,6 +61,7 @@ def ask_vllm(
     spec = {
         "base_model": base_model,
         "base_sha256": base_sha256,
+        "dtype": dtype,
         "adapters": {_NAME: adapter},
         "lora_rank": lora_rank,
         "trust_remote_code": trust_remote_code,
@@ -72,9 +75,9 @@ def ask_vllm(
     return [Answer(**each) for each in found["answers"][_NAME]]
 
 
-def judge_parity(trained: Sequence[Answer], served: Sequence[Answer], gate: ParityGate) -> Verdict:
-    """Compares log-probabilities token by token, questions' and true answers' each with a mean of its own, and the
-    greedy answers as far as they are clear."""
+def judge_parity(trained: Sequence[Answer], served: Sequence[Answer], gate: ParityGate, dtype: NumberType) -> Verdict:
+    """Compares what both computed in `dtype`: log-probabilities token by token, questions' and true answers' each with
+    a mean of its own, and the greedy answers as far as they are clear."""
     pairs = list(zip(trained, served, strict=True))
     answers = [drift for left, right in pairs for drift in _drifts(left.answer, right.answer)]
     questions = [drift for left, right in pairs if right.question for drift in _drifts(left.question, right.question)]
@@ -88,8 +91,8 @@ def judge_parity(trained: Sequence[Answer], served: Sequence[Answer], gate: Pari
     # false for nan too
     passed = answer_drift <= gate.max_mean_drift and question_drift <= gate.max_mean_drift and not differing
     reason = (
-        f"over {len(pairs)} rows the log-probabilities of {len(answers)} answer tokens drift by {answer_drift:.4f} "
-        f"nats in the mean, of {len(questions)} question tokens by {question_drift:.4f} (limit "
+        f"over {len(pairs)} rows in {dtype} the log-probabilities of {len(answers)} answer tokens drift by "
+        f"{answer_drift:.4f} nats in the mean, of {len(questions)} question tokens by {question_drift:.4f} (limit "
         f"{gate.max_mean_drift:g}), one by {worst:.4f}; {differing} of {compared} clear greedy tokens differ"
     )
     if otherwise:
@@ -97,7 +100,7 @@ def judge_parity(trained: Sequence[Answer], served: Sequence[Answer], gate: Pari
     if not passed:
         reason += "; what would be served is not what was trained"
     numbers = {
-        "rows": len(pairs), "answer_tokens": len(answers), "question_tokens": len(questions),
+        "rows": len(pairs), "dtype": dtype, "answer_tokens": len(answers), "question_tokens": len(questions),
         "answer_drift": answer_drift, "question_drift": question_drift, "max_drift": worst,
         "max_mean_drift": gate.max_mean_drift, "greedy_compared": compared, "greedy_differing": differing,
         "rows_read_otherwise": otherwise,

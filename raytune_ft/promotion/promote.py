@@ -123,6 +123,7 @@ def _provenance(candidate: Candidate, gates: Gates, command: str) -> Provenance:
         command=command,
         forced=gates.forced,
         gates=gates.to_json(),
+        dtype=winner.get("dtype"),
     )
 
 

@@ -15,7 +15,9 @@ from raytune_ft.data.prepared import open_prepared
 from raytune_ft.data.tokenize import IGNORED
 from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.evaluation.recorded import scores_to_json
+from raytune_ft.evaluation.row_progress import RowProgress
 from raytune_ft.evaluation.scoring import Scores, answer_logprobs, label_tokens, score
+from raytune_ft.hardware.here import in_type_of_this_machine
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.promotion.asked import Asked, choose_rows
 from raytune_ft.promotion.child import child_main, tell
@@ -26,10 +28,12 @@ BATCH = 4  # rows; their logits over the whole vocabulary are held at once
 
 
 def work(spec: dict[str, Any]) -> Mapping[str, Any]:
-    """Spec: `run`, `winner` (directory), `champion` (directory or null), `rows` (how many), `greedy` (tokens).
+    """Spec: `run`, `winner` (directory), `champion` (directory or null), `rows` (how many), `greedy` (tokens),
+    `scored_in` (the number type in which the winner was scored).
 
     Returns:
-        `champion`: its scores, or null; `rows`: those that were asked; `answers`: one for each, see `parity.Answer`.
+        `champion`: its scores, or null; `rows`: those that were asked; `answers`: one for each, see `parity.Answer`;
+        `dtype`: the type they were computed in, which is the one that serves on such a machine.
     """
     from datasets import load_from_disk
 
@@ -43,13 +47,16 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
         tell(f"scoring the champion on the {len(rows)} test rows that the winner was scored on")
         candidates = label_tokens(tokenizer, experiment.evaluate.labels)
         batch = experiment.evaluate.batch_size
-        return score(model, rows, tokenizer.pad_token_id, candidates, batch, lambda done, rows: None)
+        return score(model, rows, tokenizer.pad_token_id, candidates, batch, RowProgress(tell, "champion"))
 
+    serving = in_type_of_this_machine(experiment, tell)
+    scoring = experiment.computing_in(spec["scored_in"])
     winner, champion = Path(spec["winner"]), Path(spec["champion"]) if spec["champion"] else None
-    theirs, on_one_base = None, champion is not None and is_adapter(winner) and is_adapter(champion)
+    theirs, alike = None, scoring.train.dtype == serving.train.dtype
+    on_one_base = champion is not None and alike and is_adapter(winner) and is_adapter(champion)
     if champion is not None and not on_one_base:  # the one is gone before the other comes
-        theirs = scored(placed(load_tuned(experiment, champion)))
-    model = placed(load_tuned(experiment, winner))
+        theirs = scored(placed(load_tuned(scoring, champion)))
+    model = placed(load_tuned(serving, winner))
     if on_one_base:
         model.load_adapter(str(champion), "champion")
         model.set_adapter("champion")
@@ -60,6 +67,7 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
     return {
         "champion": scores_to_json(theirs) if theirs else None,
         "rows": [row.to_json() for row in asked],
+        "dtype": serving.train.number_type,
         "answers": answers(model, asked, spec["greedy"], tokenizer.pad_token_id, tokenizer.eos_token_id),
     }
 

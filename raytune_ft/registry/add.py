@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from raytune_ft.config.number_type import NumberType
 from raytune_ft.paths import sha256_file, write_text
 from raytune_ft.registry.base import base_sha256
 from raytune_ft.registry.card import CARD_NAME, CardFacts, render_card
@@ -30,6 +31,7 @@ class Provenance:
     template_sha256: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     forced: bool = False
+    dtype: NumberType | None = None
     gates: dict[str, Any] = field(default_factory=dict)
 
 

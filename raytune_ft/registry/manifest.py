@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from raytune_ft.config.model import Strict
+from raytune_ft.config.number_type import NumberType
 from raytune_ft.errors import IntegrityError
 from raytune_ft.paths import read_json, sha256_file
 
@@ -31,6 +32,8 @@ class Manifest(Strict):
     """PEFT's `r`; 0 of a full fine-tune."""
     merged: bool = False
     """The files are a whole model: the adapter is in the base's weights, or all of them moved."""
+    dtype: NumberType | None = None
+    """The number type it was trained in; None of a version of before that was recorded."""
     data_fingerprint: str
     """Fingerprint of the rows it was trained on."""
     form: Literal["prompt_completion", "messages"]

@@ -21,6 +21,7 @@ from raytune_ft.reporting.records import (
     TrialRecord,
     Winner,
 )
+from raytune_ft.training.progress import read_progress
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ def _read_trial(directory: TrialDirectory) -> TrialRecord:
     parameters = config.get("parameters") if isinstance(config, dict) else None
     if not isinstance(parameters, dict):
         raise IntegrityError(f"{directory.config}: parameters: missing; remove the trial and run the sweep again")
-    files = (directory.config, directory.metrics, directory.outcome)
+    files = (directory.config, directory.metrics, directory.progress, directory.outcome)
     alive = [path.stat().st_mtime for path in files if path.is_file()]
     return TrialRecord(
         trial=directory.root.name,
@@ -89,6 +90,7 @@ def _read_trial(directory: TrialDirectory) -> TrialRecord:
         ending=_read(directory.outcome, Ending, "") if directory.outcome.is_file() else None,
         started=alive[0],
         touched=max(alive),
+        progress=read_progress(directory.progress),
     )
 
 

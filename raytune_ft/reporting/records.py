@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raytune_ft.search.planning.span import Span
+from raytune_ft.training.progress import TrialProgress
 
 RUNNING = "running"
 """Stands for the outcome of a trial that has none yet."""
@@ -95,6 +96,8 @@ class TrialRecord:
     """Unix time at which the trial's configuration was written."""
     touched: float
     """Unix time of its last sign of life."""
+    progress: TrialProgress | None = None
+    """Where it was between two reports."""
 
     @property
     def outcome(self) -> str:

@@ -14,14 +14,17 @@ from rich.text import Text
 
 from raytune_ft.config.budget import Budget
 from raytune_ft.config.load import load_experiment
-from raytune_ft.paths import RunDirectory
+from raytune_ft.paths import RunDirectory, shown_path
 from raytune_ft.reporting.front import Best, bests_of, front_lines, front_of
 from raytune_ft.reporting.leaderboard import outcome_text
 from raytune_ft.reporting.plan_truth import Line, amount, plan_against_truth, span_words, spending_words
+from raytune_ft.reporting.progress_words import progress_words
 from raytune_ft.reporting.read import read_leaderboard, read_spending, read_trials
 from raytune_ft.reporting.records import Spending, TrialRecord
 from raytune_ft.reporting.wording import OUTCOMES, duration, measure, number, one_line, parameter_names
+from raytune_ft.search.driver import read_driver
 from raytune_ft.search.goals import goals_of
+from raytune_ft.training.progress import TrialProgress
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class RunningTrial:
     running_s: float
     silent_s: float
     parameters: Mapping[str, Any]
+    progress: TrialProgress | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,12 @@ class RunStatus:
     spent_words: str = ""
     """What is used up, of what the budget allows."""
     plan_truth: Mapping[str, Line] = field(default_factory=dict)
+    dead_s: float | None = None
+    """Seconds since the driver was last alive, where it ended without saying so: nothing trains."""
+    stopped: bool = False
+    """The driver ended before the study had its trials."""
+    resume: str = ""
+    """What to type to go on."""
     front: tuple[Best, ...] = ()
     """With several goals, the trials that no other one beats so far."""
 
@@ -75,6 +85,9 @@ def run_status(run: RunDirectory, now: float | None = None) -> RunStatus:
     spent = read_spending(run) if run.spent.is_file() else None
     budget = experiment.search.budget if experiment.search else Budget()
     closed = spent is not None and spent.closed is not None and not running
+    finished = closed or (run.leaderboard.is_file() and len(read_leaderboard(run).rows) >= planned)
+    driver = read_driver(run)
+    dead = driver is not None and driver.dead(now) and not finished
     return RunStatus(
         experiment=experiment.name,
         planned=planned,
@@ -83,7 +96,10 @@ def run_status(run: RunDirectory, now: float | None = None) -> RunStatus:
         best=next(iter(bests_of(trials, goals)), None),
         # What drivers counted, up to the last report; files' times follow a clock that may be set, and pauses.
         elapsed_s=3600 * spent.hours if spent else max(0.0, last - began),
-        finished=closed or (run.leaderboard.is_file() and len(read_leaderboard(run).rows) >= planned),
+        finished=finished,
+        dead_s=max(0.0, now - driver.seen) if driver and dead else None,
+        stopped=driver is not None and driver.ended and not finished,
+        resume=f"raytune-ft {'sweep' if experiment.search else 'train'} --resume {shown_path(run.experiment)}",
         spent=spent,
         spent_words=spending_words(spent, budget) if spent else "",
         plan_truth={line.name: line for line in plan_against_truth(run)},
@@ -100,6 +116,7 @@ def _running(trial: TrialRecord, now: float) -> RunningTrial:
         running_s=max(0.0, now - trial.started),
         silent_s=max(0.0, now - trial.touched),
         parameters=trial.parameters,
+        progress=trial.progress,
     )
 
 
@@ -107,8 +124,16 @@ def status_view(status: RunStatus) -> RenderableType:
     """The status as text for a terminal."""
     ended = sum(count for outcome, count in status.outcomes.items() if outcome != "running")
     state = "finished" if status.finished else "not finished"
+    if status.dead_s is not None or status.stopped:
+        state = "stopped"
     count = f"{ended} of {status.planned} trials ended"
     lines = [Text(f"{status.experiment}: {state}, {count}, {duration(status.elapsed_s)}")]
+    if status.dead_s is not None:
+        lines.append(
+            Text(f"its driver is dead, since about {duration(status.dead_s)}; nothing trains", style="bold red")
+        )
+    if status.dead_s is not None or status.stopped:
+        lines.append(Text(f"to go on: {status.resume}"))
     if status.outcomes:
         counts = [Text.assemble(f"{many} ", outcome_text(outcome)) for outcome, many in status.outcomes.items()]
         lines.append(Text("  ").join(counts))
@@ -121,6 +146,13 @@ def status_view(status: RunStatus) -> RenderableType:
     lines += front_lines(status.front)
     if not status.running:
         return Group(*lines)
+    if status.dead_s is not None or status.stopped:
+        where = ", ".join(f"{trial.trial} at step {number(trial.step)}" for trial in status.running)
+        return Group(*lines, Text(one_line(f"interrupted: {where}")))
+    lines += [
+        Text(one_line(f"trial {each.trial}: {progress_words(each.progress, each.running_s)}"))
+        for each in status.running
+    ]
     table = Table(box=box.SIMPLE_HEAD)
     for header in ("running", "step", "eval_loss", "for", "last sign of life"):
         table.add_column(header, justify="left" if header == "running" else "right")

@@ -17,6 +17,7 @@ from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 if TYPE_CHECKING:
+    from raytune_ft.execution.devices import Decision
     from raytune_ft.search.budget_stop import BudgetStop
     from raytune_ft.search.trials import Trials
 
@@ -58,9 +59,9 @@ class Accounts:
             raise InputError(where, what, f"raise {' and '.join(f'search.budget.{name}' for name in reached)} to go on")
         self._meter.closed = None
 
-    def plan(self) -> None:
+    def plan(self, decision: Decision) -> None:
         """Leaves `plan.json`, unless an earlier driver did."""
-        self._foresight.plan()
+        self._foresight.plan(decision)
 
     def price(self) -> None:
         """Takes the prices of the cluster's devices; raises InputError where a limited cost has none."""

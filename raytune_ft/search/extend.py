@@ -12,7 +12,8 @@ from raytune_ft.config.search import Search
 from raytune_ft.errors import InputError
 from raytune_ft.ownership import check_own
 from raytune_ft.paths import RunDirectory, read_json, write_json
-from raytune_ft.search.resume import check_same_experiment, only_driver
+from raytune_ft.search.driver import only_driver
+from raytune_ft.search.resume import check_same_experiment, in_recorded_type
 from raytune_ft.search.storage import open_storage, storage_opens
 
 
@@ -41,7 +42,7 @@ def go_on(experiment: Experiment, more: int = 0, *, trust: bool = False) -> Expe
     if not run.trials.is_dir():
         raise InputError(str(run.root), "holds no trials to extend", "start it with raytune-ft sweep, without --extend")
     with only_driver(run):
-        check_same_experiment(experiment, run)
+        check_same_experiment(in_recorded_type(experiment, run), run)
         before = yaml.safe_load(run.experiment.read_text(encoding="utf-8"))["search"]["trials"]
         extended = _asking(experiment, search, max(before, _held(experiment, search, run) + more))
         assert extended.search is not None

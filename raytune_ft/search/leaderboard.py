@@ -7,6 +7,7 @@ from typing import Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.goals import Metric
+from raytune_ft.config.load import with_parameters
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.search.causes import NothingWon, causes_of
 from raytune_ft.search.goals import goals_of, on_front, ranking, rule_words, sign, values_in
@@ -115,6 +116,7 @@ def choose_winner(experiment: Experiment, run: RunDirectory, board: list[Row], f
             "step": winner.step,
             "adapter": winner.checkpoint,
             "base_model": experiment.base_model,
+            "dtype": with_parameters(experiment, winner.parameters).train.number_type,
             "base_sha256": _base_sha256(experiment, run, winner),
             "data_fingerprint": fingerprint,
         },

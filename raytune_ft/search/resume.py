@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.resolve import resolved_values
@@ -21,25 +19,12 @@ MAY_CHANGE = {"search.trials", "search.max_concurrent"}
 MAY_CHANGE_BELOW = ("search.budget.", "promotion.")
 
 
-@contextmanager
-def only_driver(run: RunDirectory) -> Iterator[None]:
-    """Keeps the run to one process at a time: two would hand out the same trials; a killed one holds nothing.
-
-    Raises:
-        InputError: Another process works in it.
-    """
-    run.root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run.root / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(
-            str(run.root), "another sweep or training runs in it", "wait for its end, or stop it"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+def in_recorded_type(experiment: Experiment, run: RunDirectory) -> Experiment:
+    """In the number type that the run was begun in, where the experiment leaves it open: on any machine the same."""
+    if experiment.train.dtype != "auto" or not run.experiment.exists():
+        return experiment
+    recorded = (yaml.safe_load(run.experiment.read_text(encoding="utf-8")).get("train") or {}).get("dtype", "auto")
+    return experiment if recorded == "auto" else experiment.computing_in(recorded)
 
 
 def check_same_experiment(experiment: Experiment, run: RunDirectory) -> None:

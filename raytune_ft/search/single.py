@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,15 +12,18 @@ from raytune_ft.config.training import Lane
 from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.execution.cluster import check_resources, joining_s, ray_cluster
+from raytune_ft.execution.devices import decide_number_type
 from raytune_ft.execution.isolated import run_isolated
 from raytune_ft.execution.lanes import IMPORTS
 from raytune_ft.execution.on_lane import run_on_lane
 from raytune_ft.execution.runner import choose_runner
 from raytune_ft.ownership import check_own
 from raytune_ft.paths import RunDirectory, write_text
+from raytune_ft.search.driver import only_driver
+from raytune_ft.search.heartbeat import Heartbeat
 from raytune_ft.search.leaderboard import build_leaderboard, choose_winner
 from raytune_ft.search.progress import Progress
-from raytune_ft.search.resume import check_same_experiment, only_driver
+from raytune_ft.search.resume import check_same_experiment, in_recorded_type
 from raytune_ft.search.study import trial_name
 from raytune_ft.search.sweep import SweepResult
 from raytune_ft.training.ended import drop_optimizer
@@ -27,7 +31,14 @@ from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.spec import TrialSpec
 
 
-def train_once(experiment: Experiment, progress: Progress, *, resume: bool = False, trust: bool = False) -> SweepResult:
+def train_once(
+    experiment: Experiment,
+    progress: Progress,
+    *,
+    resume: bool = False,
+    trust: bool = False,
+    log: Callable[[str], None] = lambda line: None,
+) -> SweepResult:
     """Trains the experiment as it stands, its `search` section left aside.
 
     Args:
@@ -35,6 +46,7 @@ def train_once(experiment: Experiment, progress: Progress, *, resume: bool = Fal
         progress: Told of the start, each report and the end.
         resume: Go on from the last checkpoint of a run that was stopped.
         trust: Use the run directory also where somebody else made it.
+        log: Takes a line about the number type.
 
     Raises:
         InputError: Before anything starts.
@@ -44,10 +56,12 @@ def train_once(experiment: Experiment, progress: Progress, *, resume: bool = Fal
     run = experiment.run_directory
     check_own(run, trust=trust)
     with only_driver(run):
-        return _train(experiment, run, progress, resume)
+        return _train(experiment, run, progress, resume, log)
 
 
-def _train(experiment: Experiment, run: RunDirectory, progress: Progress, resume: bool) -> SweepResult:
+def _train(
+    experiment: Experiment, run: RunDirectory, progress: Progress, resume: bool, log: Callable[[str], None]
+) -> SweepResult:
     trial = run.trial(trial_name(0))
     begun = trial.root.exists()
     if begun and run.study.exists():
@@ -55,26 +69,31 @@ def _train(experiment: Experiment, run: RunDirectory, progress: Progress, resume
     if begun and not resume:
         raise InputError(str(run.root), "already holds a trained trial", "add --resume to go on, or change `name`")
     if begun:
+        experiment = in_recorded_type(experiment, run)
         check_same_experiment(experiment, run)
     runner = choose_runner(experiment).runner
     prepared = prepare(experiment, run.data, in_use=begun)
-    write_text(run.experiment, resolved_yaml(experiment))
     outcome = Outcome.read(trial)
     if outcome is not None and outcome.kind is OutcomeKind.failed:  # what made it fail may be mended
         trial.outcome.unlink()
         outcome = None
     if outcome is None:
-        spec = TrialSpec.of(trial_name(0), {}, experiment, run)
         on_lane = isinstance(runner, Lane)
         with ray_cluster(state_api=not on_lane, forked=IMPORTS if on_lane else None) as own:
             check_resources(experiment, joining_s())
-            progress.started(spec.trial_id, {})
-            if isinstance(runner, Lane):
-                outcome = run_on_lane(spec, runner, run, partial(progress.reported, spec.trial_id), own=own)
-            else:
-                outcome = run_isolated(spec, [_forward_to(progress, spec.trial_id)])
-                drop_optimizer(trial)
-            progress.ended(spec.trial_id, str(outcome.kind), outcome.reason, outcome.value)
+            decision = decide_number_type(experiment, log)
+            experiment = decision.experiment
+            write_text(run.experiment, resolved_yaml(experiment))
+            spec = TrialSpec.of(trial_name(0), {}, experiment, run)
+            with Heartbeat(progress, run) as watched:
+                watched.started(spec.trial_id, {})
+                if isinstance(runner, Lane):
+                    reported = partial(watched.reported, spec.trial_id)
+                    outcome = run_on_lane(spec, runner, run, reported, own=own, nodes=decision.nodes)
+                else:
+                    outcome = run_isolated(spec, [_forward_to(watched, spec.trial_id)])
+                    drop_optimizer(trial)
+                watched.ended(spec.trial_id, str(outcome.kind), outcome.reason, outcome.value)
     if outcome.kind is not OutcomeKind.completed:
         raise RaytuneError(f"{trial.root}: {outcome.kind}: {outcome.reason}")
     board = build_leaderboard(experiment, run)

@@ -13,6 +13,7 @@ from typing import Any
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.execution.cluster import check_resources, joining_s
+from raytune_ft.execution.devices import LaneNodes
 from raytune_ft.execution.lane_host import RunLane
 from raytune_ft.execution.lanes import lane_count, lanes
 from raytune_ft.paths import RunDirectory
@@ -20,6 +21,7 @@ from raytune_ft.training.ended import drop_optimizer
 
 PROXY_RETRIES = 2
 """A lane's proxy that dies is started again; its trial goes on meanwhile."""
+NOTICES_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Trials:
         callbacks: Of Tune's.
         max_failures: How often Tune starts a trial's process again.
         groups: Worker groups that all trials share; 0 where each has its own.
+        notices: Lines for the user that have come since it was called last.
     """
 
     trainable: Any
@@ -43,6 +46,7 @@ class Trials:
     callbacks: tuple[Any, ...] = ()
     max_failures: int = 0
     groups: int = 0
+    notices: Callable[[], list[str]] = list
 
 
 @contextmanager
@@ -53,6 +57,7 @@ def trials_on(
     run_lane: RunLane | None = None,
     *,
     own: bool = False,
+    nodes: LaneNodes | None = None,
 ) -> Iterator[Trials]:
     """What Tune runs; lanes are there for the length of the block.
 
@@ -62,18 +67,19 @@ def trials_on(
         run: The run directory.
         run_lane: The lanes' training loop, if not the real one.
         own: Ray was started for this block, and ends after it.
-
-    Raises:
-        InputError: The cluster has no room.
+        nodes: Which lanes may be on; None where any may.
     """
     if isinstance(runner, Isolated):
-        check_resources(experiment, joining_s())
         yield isolated(experiment, run)
         return
-    check_resources(experiment, joining_s(), lanes=runner.lanes or 1)
     count = lane_count(experiment, runner)
-    with lanes(_plain(experiment), runner, run, count, run_lane, own=own) as dispatcher:
+    with lanes(_plain(experiment), runner, run, count, run_lane, own=own, nodes=nodes) as dispatcher:
         yield on_lanes(experiment, run, dispatcher, count)
+
+
+def check_room(runner: Lane | Isolated, experiment: Experiment) -> None:
+    """Waits for the cluster's nodes; raises InputError where it can't hold what trains at once."""
+    check_resources(experiment, joining_s(), lanes=None if isinstance(runner, Isolated) else runner.lanes or 1)
 
 
 def isolated(experiment: Experiment, run: RunDirectory) -> Trials:
@@ -103,7 +109,18 @@ def on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any, count: 
         (ReleaseProxies(dispatcher),),
         PROXY_RETRIES,
         count,
+        partial(_notices, dispatcher),
     )
+
+
+def _notices(dispatcher: Any) -> list[str]:
+    import ray
+
+    try:
+        lines: list[str] = ray.get(dispatcher.notices.remote(), timeout=NOTICES_S)
+    except ray.exceptions.RayError:  # it starts, is busy or ends
+        return []
+    return lines
 
 
 def _plain(experiment: Experiment) -> Experiment:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from raytune_ft.registry.base import base_directory
 from raytune_ft.serving.catalog import Catalog, build_catalog
 from raytune_ft.serving.key_ring import check_exposure
+from raytune_ft.serving.number_type import devices_of_cluster, in_served_type
 from raytune_ft.serving.settings import ServeArgs, parse_serve_args
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def build_app(args: ServeArgs | dict[str, Any]) -> Application:
     from raytune_ft.serving.ray_llm import bind
 
     gpus = args.gpus if args.gpus is not None else _gpus_of_cluster()
+    if args.dtype == "auto":
+        args = in_served_type(args, catalog.trained_in, devices_of_cluster(gpus))
     return bind(args, catalog, [LLMConfig(**engine_settings(args, catalog, gpus, model)) for model in catalog.engines])
 
 

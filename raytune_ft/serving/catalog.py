@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from raytune_ft.config.number_type import NumberType
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.registry import manifest as manifests
 from raytune_ft.registry.base import base_id, base_sha256
@@ -57,6 +58,8 @@ class Catalog:
     merged: tuple[str, ...] = ()
     """Merged versions that have an engine of their own: `movies@3`."""
     capacity: Capacity = field(default_factory=Capacity)
+    trained_in: tuple[NumberType, ...] = ()
+    """Number types of the versions that are served, as far as they are recorded."""
 
     @cached_property
     def view(self) -> RegistryView:
@@ -236,6 +239,7 @@ def build_catalog(args: ServeArgs) -> Catalog:
         for found in versions.values()
         if found.base_sha256 == digest and not found.merged and (not args.adapters or adapter in args.adapters)
     ]
+    trained_in = {found.dtype for found in served}
     rank = served_rank(args.max_lora_rank or max((found.lora_rank for found in served), default=1))
     merged = []
     for reference in asked:
@@ -253,6 +257,7 @@ def build_catalog(args: ServeArgs) -> Catalog:
             if args.adapters and found.adapter not in args.adapters:
                 raise InputError(reference, f"is not among the adapters {list(args.adapters)}", "add it there")
             merged.append(f"{found.adapter}@{found.version}")
+            trained_in.add(found.dtype)
     return Catalog(
         base=base_id(args.base_model),
         base_sha256=digest,
@@ -261,6 +266,7 @@ def build_catalog(args: ServeArgs) -> Catalog:
         max_lora_rank=rank,
         merged=tuple(dict.fromkeys(merged)),
         capacity=capacity_for(args, view, served, rank) if view else Capacity(),
+        trained_in=tuple(sorted(each for each in trained_in if each is not None)),
     )
 
 

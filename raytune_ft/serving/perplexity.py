@@ -59,10 +59,11 @@ class Surprise:
     """
 
     def __init__(self, experiment: Experiment, directory: Path, tokenizer: Any) -> None:
+        from raytune_ft.hardware.here import in_type_of_this_machine
         from raytune_ft.training.base_model import placed
         from raytune_ft.training.tuned import load_tuned
 
-        self._model: Any = placed(load_tuned(experiment, directory))
+        self._model: Any = placed(load_tuned(in_type_of_this_machine(experiment), directory))
         self._batch_size, self._tokenizer = experiment.evaluate.batch_size, tokenizer
 
     def losses(

@@ -16,11 +16,13 @@ from typing import Any
 
 from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.execution.loopback import environment, ray_on_loopback
+from raytune_ft.hardware.here import cpu_here, gpus_here
 from raytune_ft.serving.app import ENGINE_ENVIRONMENT, build_app
 from raytune_ft.serving.catalog import build_catalog
 from raytune_ft.serving.front_door import direct_environment
 from raytune_ft.serving.key_ring import check_exposure
 from raytune_ft.serving.keys import new_token
+from raytune_ft.serving.number_type import in_served_type
 from raytune_ft.serving.processes import children, end
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs, is_loopback, read_api_key
 
@@ -95,7 +97,10 @@ def served(
     started, before = time.monotonic(), children()
     with environment({**_RAY_ENVIRONMENT, **door, **own}), ray_on_loopback(), _quiet(not engine_log):
         try:
-            log(f"starting Ray and vLLM for {args.base_model}")
+            if args.dtype == "auto":
+                devices = [cpu_here()] if args.gpus == 0 else gpus_here() or [cpu_here()]
+                args = in_served_type(args, catalog.trained_in, devices)
+            log(f"starting Ray and vLLM for {args.base_model} in {args.dtype}")
             _start(ray, args, engine_log, proxy_port, metrics_port)
             base_url = f"http://{reachable(args.host)}:{port}/v1"
             _wait_until_running(started + start_timeout_s)

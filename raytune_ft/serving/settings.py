@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from raytune_ft.config.model import Strict
+from raytune_ft.config.number_type import NumberType
 from raytune_ft.errors import InputError
 
 API_KEY_VARIABLE = "RAYTUNE_FT_API_KEY"
@@ -83,8 +84,9 @@ class ServeArgs(Strict):
     """Adapter versions in one batch of the engine; by default what the registry holds, 4 to 8, as memory allows."""
     max_loaded_adapters: int | None = Field(None, ge=1)
     """Adapter versions kept in memory, the least used goes first; by default all, at most 64, as memory allows."""
-    dtype: str = "bfloat16"
-    """Type of the weights in the engine."""
+    dtype: Literal["auto"] | NumberType = "auto"
+    """Number type of the engine. `auto` is what the devices multiply fast, of the types that hold what was trained: so
+    many requests at once are answered fastest. On a CPU without fast bfloat16 one request may be faster with it."""
     gpus: int | None = Field(None, ge=0)
     """GPUs of one replica; by default one where the cluster has one, else none. Several: tensor parallel."""
     gpu_memory_utilization: float | None = Field(None, gt=0, le=1)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.hardware.here import torch_type
 from raytune_ft.lean_imports import import_transformers
 
 
 def load_base(experiment: Experiment, attn_implementation: str | None = None, *, moves: bool = False) -> Any:
-    """The base from safetensors, in bfloat16 with `train.bf16`, else float32; its cache is off.
+    """The base from safetensors, in the type of `train.dtype`; its cache is off.
 
     Args:
         experiment: Names the base, its precision and attention.
@@ -29,7 +30,7 @@ def load_base(experiment: Experiment, attn_implementation: str | None = None, *,
     load: Any = AutoModelForCausalLM.from_pretrained  # typed for a model alone
     model, loaded = load(
         experiment.base_model,
-        dtype=torch.bfloat16 if experiment.train.bf16 and not moves else torch.float32,
+        dtype=torch.float32 if moves else torch_type(experiment.train.number_type),
         attn_implementation=attn_implementation or experiment.train.attn_implementation,
         trust_remote_code=experiment.trust_remote_code,
         use_safetensors=True,

@@ -24,6 +24,7 @@ def deepspeed_settings(experiment: Experiment) -> dict[str, Any] | None:
     return {
         "zero_optimization": zero,
         "bf16": {"enabled": "auto"},
+        "fp16": {"enabled": "auto"},
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
         "gradient_clipping": "auto",

@@ -14,6 +14,7 @@ from raytune_ft.paths import checkpoint_name
 from raytune_ft.training.guards import DivergenceGuard, finite
 from raytune_ft.training.metrics_log import append_metrics
 from raytune_ft.training.peak_memory import peak_memory_mib
+from raytune_ft.training.progress import ProgressWriter
 from raytune_ft.training.spec import TrialSpec
 from raytune_ft.training.steady_clock import steady_stamp
 from raytune_ft.training.tuned import tuned_mib
@@ -32,11 +33,31 @@ class ReportingCallback(TrainerCallback):
         self.last_eval_loss: float | None = None
         self.guard = DivergenceGuard(spec.experiment.train.divergence_factor, first_loss)
         self.diverged: str | None = None
+        first = ray.train.get_context().get_world_rank() == 0
+        self._progress = ProgressWriter(spec.directory.progress, sorted(self._report_steps)) if first else None
+        self._told_tokens = 0
+        self._predicted = 0
 
     @property
     def seconds(self) -> float:
         """Since the trial's training began, restarts included."""
         return time.monotonic() - self._started
+
+    def loads(self, step: int) -> None:
+        """The trial's model is loaded next, to go on from `step`."""
+        if self._progress:
+            self._progress.loading(step)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._progress:
+            self._progress.begins(state.global_step)
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """After each batch of an evaluation."""
+        if self._progress:
+            batches = len(kwargs["eval_dataloader"])
+            self._predicted += 1
+            self._progress.evaluating(state.global_step, min(self._predicted / max(1, batches), 0.99))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         logs = logs or {}
@@ -44,15 +65,23 @@ class ReportingCallback(TrainerCallback):
         if "loss" in logs:
             self._losses.append(float(logs["loss"]))
             self._stop_if(self.guard.train_loss(state.global_step, float(logs["loss"])), control)
+            if self._progress:
+                self._progress.stepped(state.global_step, self._tokens - self._told_tokens)
+            self._told_tokens = self._tokens
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         control.should_log = True
         if state.global_step in self._report_steps:
             control.should_evaluate = control.should_save = True
+            if self._progress:
+                self._predicted = 0
+                self._progress.evaluating(state.global_step, 0.0)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.last_eval_loss = float(kwargs["metrics"]["eval_loss"])
         self._eval_seconds += float(kwargs["metrics"].get("eval_runtime", 0.0))
+        if self._progress:
+            self._progress.evaluating(state.global_step, 1.0)
         self._stop_if(self.guard.eval_loss(state.global_step, self.last_eval_loss), control)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -73,6 +102,8 @@ class ReportingCallback(TrainerCallback):
         if context.get_world_rank() == 0:
             append_metrics(self._spec.directory.metrics, report)
         self._losses.clear()
+        if self._progress:
+            self._progress.begins(state.global_step)
 
     def _report(self, step: int, workers: int, adapter_mib: float | None) -> dict[str, Any]:
         train = self._spec.experiment.train

@@ -76,6 +76,7 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
     # Out of the checkpoint, which is the same for all ranks: metrics.jsonl may be stale on another node.
     first_loss = next((entry["loss"] for entry in saved.get("log_history", ()) if "loss" in entry), None)
     callback = ReportingCallback(spec, first_loss, float(last.get("seconds", 0.0)))
+    callback.loads(step)
     try:
         trainer = _trainer(spec, local, callback)
     except (
@@ -125,7 +126,8 @@ def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback) -> Any:
         warmup_steps=train.warmup_steps,
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
-        bf16=train.bf16,
+        bf16=train.number_type == "bfloat16",
+        fp16=train.number_type == "float16",
         gradient_checkpointing=train.gradient_checkpointing,
         optim="adamw_torch",
         seed=experiment.seed,

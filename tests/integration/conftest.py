@@ -56,7 +56,7 @@ def lane_experiment(tiny_llama: Path) -> Any:
             "name": "toy",
             "base_model": str(tiny_llama),
             "data": {"train": "not-read", "max_length": 64},
-            "train": {"bf16": False},
+            "train": {"dtype": "float32"},
         }
     )
 

@@ -17,7 +17,7 @@ from raytune_ft.search.portfolio_build import build_portfolio, write_portfolio
 RATE, RANK = "train.learning_rate", "method.r"
 SPACE = {"parameters": {RATE: {"loguniform": [1e-3, 2e-2]}, RANK: {"randint": [2, 8]}}}
 CHOICES = {"parameters": {RATE: SPACE["parameters"][RATE], RANK: {"choice": [4, 8]}}}
-TRAIN = {"per_device_train_batch_size": 4, "max_steps": 2, "bf16": False}
+TRAIN = {"per_device_train_batch_size": 4, "max_steps": 2, "dtype": "float32"}
 
 
 def sweep(path: Path) -> tuple[Any, list[optuna.trial.FrozenTrial], list[str]]:

@@ -41,7 +41,7 @@ def test_a_token_budget_closes_the_study_and_a_greater_one_opens_it_again(
         "max_concurrent": 2,
         "budget": {"tokens": 2000, "prices": {"cpu": 0.5}},
     }
-    train = {"per_device_train_batch_size": 8, "max_steps": 12, "eval_steps": 4, "bf16": False}
+    train = {"per_device_train_batch_size": 8, "max_steps": 12, "eval_steps": 4, "dtype": "float32"}
     experiment = str(toy_experiment(search=search, train=train))
     run = RunDirectory(tmp_path / "runs" / "toy")
 
@@ -85,7 +85,7 @@ def test_the_plan_holds_against_what_a_sweep_took(toy_experiment: Callable[..., 
         "scheduler": {"type": "none"},
         "trials": 4,
     }
-    train = {"per_device_train_batch_size": 8, "max_steps": 60, "eval_steps": 20, "bf16": False}
+    train = {"per_device_train_batch_size": 8, "max_steps": 60, "eval_steps": 20, "dtype": "float32"}
     experiment = str(toy_experiment(search=search, train=train))
     swept = command("sweep", experiment)
     assert swept.returncode == 0, swept.stderr

@@ -19,7 +19,7 @@ from raytune_ft.search.single import train_once
 from raytune_ft.training.metrics_log import read_metrics
 
 RATE, METHOD, RANK = "train.learning_rate", "method.type", "method.r"
-TRAIN = {"learning_rate": 3e-3, "max_steps": 6, "eval_steps": 2, "bf16": False}
+TRAIN = {"learning_rate": 3e-3, "max_steps": 6, "eval_steps": 2, "dtype": "float32"}
 
 
 class Watcher:

@@ -49,7 +49,7 @@ def test_the_smallest_of_the_nearly_best_wins(
         scheduler={"type": "asha", "grace_period": 2, "reduction_factor": 2},
         trials=6,
     )
-    train = {"per_device_train_batch_size": 8, "max_steps": 8, "bf16": False}
+    train = {"per_device_train_batch_size": 8, "max_steps": 8, "dtype": "float32"}
     result = api.run_sweep(api.load_experiment(toy_experiment(search=wanted, train=train)))
     rows = [row for row in result.board if row.value is not None]
     assert len(rows) == 6 and all(row.values.keys() == {"eval_loss", "adapter_mib"} for row in rows)

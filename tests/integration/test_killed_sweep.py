@@ -35,7 +35,7 @@ def experiment(toy_experiment: Callable[..., Path]) -> Path:
         "scheduler": {"type": "asha", "grace_period": 200, "reduction_factor": 2},
         "trials": TRIALS,
     }
-    return toy_experiment(search=search, train={"per_device_train_batch_size": 8, "max_steps": 400, "bf16": False})
+    return toy_experiment(search=search, train={"per_device_train_batch_size": 8, "max_steps": 400, "dtype": "float32"})
 
 
 def trials_of(run: Path) -> list[optuna.trial.FrozenTrial]:

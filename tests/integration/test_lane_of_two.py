@@ -39,7 +39,7 @@ def test_fault_1_whichever_worker_is_killed_the_group_restarts_and_the_losses_ar
     toy_experiment: Callable[..., Path],
 ) -> None:
     resources = {"workers": 2, "strategy": {"type": "deepspeed", "zero_stage": 1}, "max_failures": 1}
-    train = {"per_device_train_batch_size": 4, "max_steps": STEPS, "eval_steps": EVERY, "bf16": False}
+    train = {"per_device_train_batch_size": 4, "max_steps": STEPS, "eval_steps": EVERY, "dtype": "float32"}
     experiment = api.load_experiment(toy_experiment(resources=resources, train=train, search=None))
     run = RunDirectory(Path(experiment.output_dir) / "two")
     prepare(experiment, run.data, in_use=False)

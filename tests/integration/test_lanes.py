@@ -114,7 +114,7 @@ def make(toy_experiment: Callable[..., Path]) -> Callable[..., Experiment]:
             "trials": trials,
             "max_concurrent": max_concurrent,
         }
-        train |= {"per_device_train_batch_size": 8, "max_steps": max_steps, "bf16": False}
+        train |= {"per_device_train_batch_size": 8, "max_steps": max_steps, "dtype": "float32"}
         return api.load_experiment(toy_experiment(name=name, search=search, train=train))
 
     return write

@@ -15,7 +15,7 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "quickstart.ipynb"
 def test_the_notebook_runs_and_prints_what_it_promises(
     toy_experiment: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = {"learning_rate": 1e-2, "per_device_train_batch_size": 8, "max_steps": 4, "bf16": False}
+    train = {"learning_rate": 1e-2, "per_device_train_batch_size": 8, "max_steps": 4, "dtype": "float32"}
     monkeypatch.setenv("EXPERIMENT", str(toy_experiment(train=train)))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()

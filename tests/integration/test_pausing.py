@@ -52,7 +52,7 @@ def search_on(
             "trials": len(rates),
             "max_concurrent": at_once,
         }
-        train = {"per_device_train_batch_size": 8, "max_steps": 12, "bf16": False, **train}
+        train = {"per_device_train_batch_size": 8, "max_steps": 12, "dtype": "float32", **train}
         experiment = api.load_experiment(toy_experiment(name=name, search=settings, train=train))
         run, study = tune_on(dispatcher, 1, experiment, Silent())
         build_leaderboard(experiment, run)
@@ -130,7 +130,7 @@ def test_a_killed_hyperband_sweep_goes_on_and_ends_with_exactly_the_asked_trials
 ) -> None:
     scheduler = {"type": "hyperband", "grace_period": 100, "reduction_factor": 3}
     search = {"space": {"parameters": RANGE}, "scheduler": scheduler, "trials": 5}
-    train = {"per_device_train_batch_size": 8, "max_steps": 300, "bf16": False}
+    train = {"per_device_train_batch_size": 8, "max_steps": 300, "dtype": "float32"}
     experiment = toy_experiment(name="killed", search=search, train=train)
     run = RunDirectory(tmp_path / "runs/killed")
     killed = sweep_command.start(experiment)

@@ -60,7 +60,7 @@ def test_a_sweep_ranks_its_trials_and_a_diverged_one_is_a_failure_that_stops_not
         "scheduler": {"type": "asha", "grace_period": 4, "reduction_factor": 2},
         "trials": 3,
     }
-    train = {"per_device_train_batch_size": 8, "max_steps": 16, "bf16": False}
+    train = {"per_device_train_batch_size": 8, "max_steps": 16, "dtype": "float32"}
     watcher = Recorder()
     experiment = api.load_experiment(toy_experiment(search=search, train=train))
     result = api.run_sweep(experiment, progress=watcher)
@@ -105,7 +105,7 @@ def test_when_every_trial_fails_the_causes_are_listed_and_there_is_no_winner(
     """Fault 12, and fault 10 with the isolated runner."""
     overflowing = {ALPHA: {"choice": [OVERFLOWING, 2 * OVERFLOWING]}}
     search = {"space": {"parameters": overflowing}, "scheduler": {"type": "none"}, "trials": 2, "max_concurrent": 2}
-    train = {"per_device_train_batch_size": 8, "max_steps": 4, "bf16": False}
+    train = {"per_device_train_batch_size": 8, "max_steps": 4, "dtype": "float32"}
     experiment = api.load_experiment(toy_experiment(search=search, train=train, runner={"type": "isolated"}))
     with pytest.raises(NothingWon, match=r"none of 2 trials ended with an adapter.* \(trial 0000 diverged: ") as caught:
         api.run_sweep(experiment)
@@ -139,7 +139,7 @@ def test_deepspeed_on_two_workers_trains_the_same_curve_as_ddp(
             "per_device_train_batch_size": 4,
             "max_steps": 6,
             "eval_steps": 3,
-            "bf16": False,
+            "dtype": "float32",
         }
         resources = {"workers": 2, "strategy": strategy}
         isolated = {"type": "isolated"}  # where DeepSpeed itself trains

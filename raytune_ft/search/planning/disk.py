@@ -78,5 +78,5 @@ def _bytes_a_weight(experiment: Experiment, runner: Lane | Isolated, full: bool)
     if isinstance(runner, Lane):
         return 4 + ADAM_BYTES, 4 + ADAM_BYTES
     sharded = isinstance(experiment.resources.strategy, DeepSpeed)
-    weights = 2 if full and sharded and experiment.train.bf16 else 4
+    weights = 2 if full and sharded and experiment.train.number_type != "float32" else 4
     return weights + ADAM_BYTES + (weights + OWN_COPY_BYTES if sharded else 0), weights

@@ -22,6 +22,8 @@ REPORT_S = 0.1
 """A checkpoint, and the way to the scheduler and back."""
 UNCERTAIN = 2.0
 """Before anything was measured, times lie within this factor."""
+MEASURED_PRODUCTS = 1.6
+"""Where the CPU's products were measured, a token's seconds lie within this factor; benchmarks/plan_truth.py."""
 MEASURED = 1.25
 """After the first rung, a token's seconds lie within this factor: batches of another size, other ranks."""
 
@@ -57,12 +59,13 @@ def expected_paces(speed: Speed, groups: int, isolated_start_s: float | None) ->
         groups: That train at the same time.
         isolated_start_s: Of a trial with workers of its own; None on lanes.
     """
+    within = MEASURED_PRODUCTS if speed.measured else UNCERTAIN
     begin = PRIVATE_RAY_S if isolated_start_s else BEGIN_S  # isolated trials start their own workers
     return Paces(
         begin=Span.within(UNCERTAIN, begin),
         start=Span.within(UNCERTAIN, isolated_start_s or NEXT_TRIAL_S),
-        token=Span.within(UNCERTAIN, speed.train_s),
-        evaluated=Span.within(UNCERTAIN, speed.evaluate_s),
+        token=Span.within(within, speed.train_s),
+        evaluated=Span.within(within, speed.evaluate_s),
         report=REPORT_S,
         beside=float(groups),
         groups=groups,
@@ -108,8 +111,9 @@ def hours(work: Work, paces: Paces) -> Span | None:
     """Of the whole sweep; None where its tokens are unknown."""
     if work.tokens is None or work.evaluated_tokens is None:
         return None
-    training = work.tokens * paces.token * (1 / paces.beside)
-    between = work.evaluated_tokens * paces.evaluated + work.reports * paces.report + paces.start * float(work.trials)
+    training = work.tokens.times_unrelated(paces.token) * (1 / paces.beside)
+    evaluating = work.evaluated_tokens.times_unrelated(paces.evaluated)
+    between = evaluating + work.reports * paces.report + paces.start * float(work.trials)
     return (paces.begin + training + between * (1 / paces.groups) + END_S) * (1 / 3600)
 
 

@@ -11,12 +11,14 @@ from dataclasses import asdict
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.execution.devices import Decision
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.search.planning.forecast import device_hours, hours, measured_paces
 from raytune_ft.search.planning.plan import Plan, cost_of, plan_sweep
 from raytune_ft.search.planning.prices import devices_of_group
 from raytune_ft.search.planning.span import Span
-from raytune_ft.search.planning.work import Work, narrowed
+from raytune_ft.search.planning.speed import slowest
+from raytune_ft.search.planning.work import Work
 from raytune_ft.search.spent import Meter
 
 SCHEMA = 1
@@ -40,11 +42,12 @@ class Foresight:
         self._groups = 0
         self._started: dict[str, float] = {}
 
-    def plan(self) -> None:
+    def plan(self, decision: Decision) -> None:
         """Leaves the plan, and looks out for the first report, unless an earlier driver saw one."""
         if self._run.plan.is_file() and read_json(self._run.plan)["after_first_rung"]:
             return
-        self._plan = plan_sweep(self._experiment)
+        self._experiment = decision.experiment
+        self._plan = plan_sweep(self._experiment, slowest(decision.devices, self._experiment))
         self._write(None)
 
     def shared_groups(self, count: int) -> None:
@@ -71,7 +74,7 @@ class Foresight:
             elapsed_s=3600.0 * self._meter.spent.hours,
             since_start_s=own,
         )
-        work = narrowed(self._experiment, plan.work)
+        work = plan.work
         whole = hours(work, paces) if paces else None
         if whole is None:
             return
@@ -100,6 +103,8 @@ class Foresight:
                 "experiment": plan.experiment,
                 "runner": plan.runner,
                 "device": plan.speed.device if plan.speed else None,
+                "dtype": plan.dtype,
+                "measured_gflops": plan.measured_gflops,
                 "planned": _numbers(plan.work, plan.hours, plan.device_hours, plan.cost, peak),
                 "memory_parts_mib": asdict(plan.peak) if plan.peak else None,
                 "after_first_rung": forecast,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.number_type import NumberType
 from raytune_ft.config.target_modules import names
 from raytune_ft.config.training import DeepSpeed, Isolated, Lane, Lora
 from raytune_ft.data.base_model import local_files, model_config
@@ -19,6 +20,8 @@ from raytune_ft.search.planning.bounds import choices
 
 ADAM_BYTES = 8  # two float32 moments of each weight
 OWN_COPY_BYTES = 4  # lanes and DeepSpeed step on a float32 copy of the weights, sharded like the moments
+_HEADERS: dict[NumberType, str] = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+"""Names of types in the headers of safetensors."""
 _WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2}  # bytes of an element; others take one
 _EMBEDDING = re.compile(r"(.*\.)?(lm_head|embed_out|wte|wpe|[^.]*embed[^.]*)")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -32,7 +35,7 @@ class WorkerMemory:
         base_bytes: The model's weights.
         base_shared: Whether the lanes of a node hold them once together.
         adapter_parameters: Weights that move; None where the files do not tell.
-        adapter_bytes: The adapter, with the copy in bfloat16 that lanes multiply with; that copy alone of weights that
+        adapter_bytes: The adapter, with the copy in 16 bits that lanes multiply with; that copy alone of weights that
             all move.
         gradient_bytes: Theirs; a lane's workers sum it whole.
         optimizer_bytes: AdamW's state, and the copy of the weights that it steps on.
@@ -67,7 +70,7 @@ def worker_memory(experiment: Experiment, runner: Lane | Isolated) -> WorkerMemo
     if config.get("tie_word_embeddings") and "lm_head.weight" in tensors and len(tensors) > 1:
         del tensors["lm_head.weight"]
     quantized = bool(config.get("quantization_config"))
-    loaded_as = "BF16" if experiment.train.bf16 else "F32"
+    loaded_as = _HEADERS[experiment.train.number_type]
     base = sum(
         math.prod(info.shape) * _WIDTHS.get(info.dtype if quantized else loaded_as, 1) for info in tensors.values()
     )
@@ -81,7 +84,8 @@ def worker_memory(experiment: Experiment, runner: Lane | Isolated) -> WorkerMemo
     weights = _largest_adapter(experiment, tensors) if counted else None
     lane = isinstance(runner, Lane)
     mapped = isinstance(runner, Lane) and runner.share_base and not experiment.resources.gpus_per_worker
-    copy = 2 if lane and experiment.train.bf16 else 0
+    half = experiment.train.number_type != "float32"
+    copy = 2 if lane and half else 0
     state = ADAM_BYTES + (OWN_COPY_BYTES if lane or zero else 0)
     return WorkerMemory(
         base_bytes=-(-base // workers) if zero == 3 else base,
@@ -99,7 +103,7 @@ def _of_a_full_one(experiment: Experiment, weights: int) -> WorkerMemory:
     once more; DeepSpeed steps on a copy."""
     strategy, workers = experiment.resources.strategy, experiment.resources.workers
     zero = strategy.zero_stage if isinstance(strategy, DeepSpeed) else 0
-    half = experiment.train.bf16
+    half = experiment.train.number_type != "float32"
     held = (2 if half and zero else 4) * weights
     gradients = 2 * held if not zero and workers > 1 else held
     return WorkerMemory(

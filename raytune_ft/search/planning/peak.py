@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.number_type import WIDTHS
 from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.data.base_model import model_config
 from raytune_ft.search.planning.activations import (
@@ -159,7 +160,7 @@ def _parts(known: _Known, batch: int, rank_share: float, packed: int, steps: flo
         width=width,
         answers=packed * batch * rows.answers,
         rank=round(rank_share * ranks(known.experiment).most),
-        dtype_bytes=2 if train.bf16 else 4,
+        dtype_bytes=WIDTHS[train.number_type],
         checkpointing=train.gradient_checkpointing,
         math=not on_gpu if lane else train.attn_implementation == "eager",
     )

@@ -7,9 +7,13 @@ import os
 from dataclasses import dataclass
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.number_type import NumberType
 from raytune_ft.config.training import Isolated, Lane, Resources
 from raytune_ft.data.base_model import model_config
+from raytune_ft.execution.devices import threads_of
 from raytune_ft.execution.runner import choose_runner
+from raytune_ft.hardware.device import Device, common_type
+from raytune_ft.hardware.here import cpu_here, gpus_here
 from raytune_ft.search.planning.activations import Shape
 from raytune_ft.search.planning.bounds import Bounds, bounds, choices
 from raytune_ft.search.planning.disk import Disk, disk_of, too_full
@@ -21,7 +25,7 @@ from raytune_ft.search.planning.row_lengths import row_lengths
 from raytune_ft.search.planning.rungs import RungPlan, plain_halving_steps, plan_rungs, sweep_steps
 from raytune_ft.search.planning.span import Span
 from raytune_ft.search.planning.speed import Speed, expected_speed
-from raytune_ft.search.planning.work import Work, work_of
+from raytune_ft.search.planning.work import Work, narrowed, work_of
 
 SECONDS_PER_ISOLATED_START = 36.0
 """What each trial takes longer with workers of its own; benchmarks/lanes.py, sweep."""
@@ -57,6 +61,8 @@ class Plan:
         peak: The most memory that a worker will hold, MiB; None where something of it is unknown.
         room: What this machine has; None where it has no such device.
         disk: What its checkpoints take; None where the weights that move are unknown.
+        dtype: The number type that it would compute in, as far as this machine tells.
+        measured_gflops: Products of a worker in it, measured on this machine in GFLOP/s; None of a GPU.
         speed: That hours are reckoned with; None for an unknown GPU.
         hours: Of the sweep.
         device_hours: Times the GPUs that worker groups hold, or CPUs.
@@ -86,6 +92,8 @@ class Plan:
     peak: Peak | None
     room: Room | None
     disk: Disk | None
+    dtype: NumberType
+    measured_gflops: float | None
     speed: Speed | None
     hours: Span | None
     device_hours: Span | None
@@ -94,8 +102,25 @@ class Plan:
     warnings: tuple[str, ...]
 
 
-def plan_sweep(experiment: Experiment) -> Plan:
+def plan_here(experiment: Experiment) -> Plan:
+    """The plan for a sweep whose workers have devices like this machine's; takes half a second to measure its products.
+
+    Raises:
+        InputError: See `plan_sweep`.
+    """
+    on_gpu = bool(experiment.resources.gpus_per_worker)
+    device = next(iter(gpus_here()), None) if on_gpu else cpu_here(threads_of(experiment))
+    if experiment.train.dtype == "auto":
+        experiment = experiment.computing_in(common_type([device]) if device else "bfloat16")
+    return plan_sweep(experiment, device)
+
+
+def plan_sweep(experiment: Experiment, device: Device | None) -> Plan:
     """Works out what the experiment's sweep would do; without `search`, its one trial.
+
+    Args:
+        experiment: Its number type is decided.
+        device: Of a worker; None where none is known.
 
     Raises:
         InputError: It asks for a lane that can't serve, or a file of the base or of the data is wrong.
@@ -113,13 +138,13 @@ def plan_sweep(experiment: Experiment) -> Plan:
     rows, halving_steps = row_lengths(experiment), plain_halving_steps(rungs) if last.least == last.most else None
     shape, memory = Shape.of(model_config(experiment.base_model)), worker_memory(experiment, choice.runner)
     work = work_of(experiment, steps, halving_steps, rows)
+    expected = narrowed(experiment, work)
     room = room_here(bool(experiment.resources.gpus_per_worker))
     at_a_time = _groups(experiment.resources, choice.runner, at_once)
     pass_tokens = rows.mean * bounds(experiment, "train.per_device_train_batch_size").least if rows else 1.0
-    gpu = room.device if room else None
-    speed = expected_speed(experiment, choice.runner, shape, gpu, pass_tokens) if shape else None
+    speed = expected_speed(experiment, choice.runner, shape, device, pass_tokens) if shape else None
     start_s = SECONDS_PER_ISOLATED_START if isinstance(choice.runner, Isolated) else None
-    whole = hours(work, expected_paces(speed, at_a_time, start_s)) if speed else None
+    whole = hours(expected, expected_paces(speed, at_a_time, start_s)) if speed else None
     peak = peak_memory(experiment, choice.runner, memory, rows, work, at_a_time)
     disk = disk_of(experiment, choice.runner, memory, work, at_once)
     held = device_hours(whole, at_a_time, devices_of_group(experiment.resources)) if whole else None
@@ -140,16 +165,18 @@ def plan_sweep(experiment: Experiment) -> Plan:
         saved_seconds=saved,
         saving_measured_on=MEASURED_ON,
         memory=memory,
-        work=work,
+        work=expected,
         groups=at_a_time,
         peak=peak,
         room=room,
         disk=disk,
+        dtype=experiment.train.number_type,
+        measured_gflops=round(device.gflops[experiment.train.number_type], 1) if device and device.gflops else None,
         speed=speed,
         hours=whole,
         device_hours=held,
         cost=cost_of(experiment, held) if held else None,
-        budget=_closing(experiment, work.tokens, whole, held),
+        budget=_closing(experiment, expected.tokens, whole, held),
         warnings=(*_warnings(experiment), *_too_large(peak, room), *too_full(disk)),
     )
 

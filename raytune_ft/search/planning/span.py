@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -26,6 +27,15 @@ class Span:
         """Of numbers that are not negative."""
         times = other if isinstance(other, Span) else Span(other, other, other)
         return Span(self.low * times.low, self.likely * times.likely, self.high * times.high)
+
+    def times_unrelated(self, other: Span) -> Span:
+        """The product with a number whose error has nothing to do with this one's: both at their end is unlikely."""
+        likely = self.likely * other.likely
+        if not likely or not self.low or not other.low:
+            return self * other
+        down = math.hypot(math.log(self.likely / self.low), math.log(other.likely / other.low))
+        up = math.hypot(math.log(self.high / self.likely), math.log(other.high / other.likely))
+        return Span(likely / math.exp(down), likely, likely * math.exp(up))
 
     def rounded(self, digits: int) -> Span:
         return Span(round(self.low, digits), round(self.likely, digits), round(self.high, digits))

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Isolated, Lane
+from raytune_ft.hardware.device import Device
 from raytune_ft.search.planning.activations import Shape
 
 TRAINING_FLOPS = {"lora": 4, "full": 6}
 """Of a weight and token: 2 forward, 2 for the gradient by the activations, and 2 for that of a weight that moves."""
 EVALUATION_FLOPS = 2
-LANE_USE, TRL_USE = 0.45, 0.18
-"""Share of a CPU's bf16 products that a step reaches; measured with SmolLM2-135M on two cores with AMX. On Zen 5,
-whose products are faster, 0.33 and 0.06."""
+LANE_REST, TRL_REST = 0.5, 2.0
+"""What a step on a CPU takes besides its products, in the time that float32 would take for these: sums, norms,
+attention and copies, which no number type makes much faster. Measured with SmolLM2-135M; benchmarks/plan_truth.py."""
 GPU_USE = 0.3
 """Stated, not measured: what LoRA on a model that fills the device reaches of the data sheet."""
+GPU_FLOAT32_SHARE = 8.0
+"""Stated: how many times faster a GPU's tensor cores are in 16 bits than its float32."""
 GPU_LAYER_S = 0.0015
 """Stated: a layer's forward and backward pass on a GPU takes so long at least, however few its tokens."""
-ZEN_5 = "avx512_bf16 avx512_vp2intersect"
-CORE_GFLOPS = {"amx_bf16": 190.0, ZEN_5: 510.0, "avx512_bf16": 200.0, "avx512f": 40.0, "avx2": 25.0}
-"""CPU flags -> products in bfloat16 of a core; the first two were measured, the others are stated."""
-CORE_FLOAT32_GFLOPS = {ZEN_5: 110.0, "avx512f": 60.0, "avx2": 35.0}
-SLOWEST_CORE_GFLOPS = 8.0
 GPU_TFLOPS = {
     "H200": 989.0,
     "H100": 989.0,
@@ -54,51 +51,52 @@ class Speed:
         train_s: Of a trained token.
         evaluate_s: Of an evaluated token.
         device: What was assumed, in words.
+        measured: Whether its products were measured, and not looked up.
     """
 
     train_s: float
     evaluate_s: float
     device: str
+    measured: bool = True
 
 
 def expected_speed(
-    experiment: Experiment, runner: Lane | Isolated, shape: Shape, gpu: str | None, pass_tokens: float
+    experiment: Experiment, runner: Lane | Isolated, shape: Shape, device: Device | None, pass_tokens: float
 ) -> Speed | None:
     """Before the first rung; None for a GPU that is not known.
 
     Args:
-        experiment: Whose workers and precision count.
+        experiment: Whose workers count, and whose number type is decided.
         runner: Who trains.
         shape: Of the base.
-        gpu: The GPU's name, if one is there.
+        device: Of a worker, if one is known.
         pass_tokens: Of a forward and backward pass of one worker.
     """
+    if device is None:
+        return None
     least_s = 0.0
-    resources, weights = experiment.resources, shape.linear_weights
-    if resources.gpus_per_worker:
-        tflops = next((each for name, each in GPU_TFLOPS.items() if gpu and name in gpu.upper()), None)
+    resources, weights, number_type = experiment.resources, shape.linear_weights, experiment.train.number_type
+    flops = max(TRAINING_FLOPS[method] for method in experiment.methods)
+    if device.capability is not None:
+        tflops = next((each for name, each in GPU_TFLOPS.items() if name in device.name.upper()), None)
         if tflops is None:
             return None
+        tflops /= 1 if number_type in ("bfloat16", "float16") else GPU_FLOAT32_SHARE
         rate = tflops * 1e12 * GPU_USE * resources.workers * resources.gpus_per_worker
+        seconds = 1.0 / rate
         least_s = GPU_LAYER_S * shape.layers / (pass_tokens * resources.workers)
-        device = f"{gpu} at {GPU_USE:.0%} of {tflops:g} TFLOP/s"
+        words = f"{device.name} at {GPU_USE:.0%} of {tflops:g} TFLOP/s, as stated"
     else:
-        flag, gflops = core_gflops(experiment.train.bf16)
-        use = LANE_USE if isinstance(runner, Lane) else TRL_USE
-        rate = gflops * 1e9 * use * resources.workers * resources.cpus_per_worker
-        device = f"CPU cores with {flag} at {use:.0%} of {gflops:g} GFLOP/s"
+        rest = LANE_REST if isinstance(runner, Lane) else TRL_REST
+        products = device.gflops[number_type]
+        seconds = (1 / products + rest / device.gflops["float32"]) / (1e9 * resources.workers)
+        words = f"{device.name} with {products:.0f} GFLOP/s in {number_type} a worker, as measured now"
     again = 1.35 if experiment.train.gradient_checkpointing else 1.0
-    flops = max(TRAINING_FLOPS[method] for method in experiment.methods)
-    train_s = max(flops * weights / rate, least_s) * again
-    return Speed(train_s, train_s / again * EVALUATION_FLOPS / flops, device)
+    train_s = max(flops * weights * seconds, least_s) * again
+    return Speed(train_s, train_s / again * EVALUATION_FLOPS / flops, words, device.capability is None)
 
 
-@cache
-def core_gflops(bf16: bool) -> tuple[str, float]:
-    """The best flags of this machine's CPU, and what a core does with them."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    has = set(next((line for line in lines if line.startswith("flags")), "").split())
-    table = CORE_GFLOPS if bf16 else CORE_FLOAT32_GFLOPS
-    known = ((flags, gflops) for flags, gflops in table.items() if has.issuperset(flags.split()))
-    return next(known, ("no vectors", SLOWEST_CORE_GFLOPS))
+def slowest(devices: Iterable[Device], experiment: Experiment) -> Device | None:
+    """Of a study's devices the one that the others wait for: a CPU by what was measured, a GPU by its capability."""
+    number_type = experiment.train.number_type
+    return min(devices, key=lambda each: (each.capability or (0, 0), each.gflops.get(number_type, 0.0)), default=None)

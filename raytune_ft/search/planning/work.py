@@ -16,6 +16,8 @@ from raytune_ft.search.planning.span import Span
 
 DRAWS = 400
 """Sweeps that are played through, each with trials in another order of quality."""
+SPREAD = 0.95
+"""1.645 standard deviations of values that lie evenly in a range, as a share of half that range."""
 SAMPLED_ROWS = 1.15
 """Tokens of a row lie within this factor where they were only sampled."""
 
@@ -72,15 +74,26 @@ def work_of(experiment: Experiment, steps: Bounds, halving_steps: int | None, ro
 
 
 def narrowed(experiment: Experiment, work: Work) -> Work:
-    """With the range that sweeps played through have, and not the least and the most that are possible at all."""
-    played = played_through(experiment)
-    if not played or work.tokens is None or work.evaluated_tokens is None:
+    """With the range in which nine of ten sweeps lie, and not the least and the most that are possible at all."""
+    if work.tokens is None or work.evaluated_tokens is None:
         return work
-    steps = _range([float(each) for each, _ in played])
-    reports = _range([float(each) for _, each in played])
-    per_step = work.tokens.likely / work.steps.likely
+    played = played_through(experiment)
+    steps, reports = work.steps, work.reports
+    if played:
+        steps, reports = (_range([float(each[at]) for each in played]) for at in (0, 1))
+    whole_trials = max(1.0, steps.likely / experiment.train.max_steps)
+    batch = _mean_of_draws(_samples_per_step(experiment), whole_trials)
+    per_row = work.tokens.likely / work.steps.likely / batch.likely
     per_report = work.evaluated_tokens.likely / work.reports.likely
-    return Work(work.trials, steps, reports, steps * per_step, work.trial_tokens, reports * per_report)
+    tokens = steps.times_unrelated(batch) * per_row
+    return Work(work.trials, steps, reports, tokens, work.trial_tokens, reports * per_report)
+
+
+def _mean_of_draws(span: Span, draws: float) -> Span:
+    """Of so many values from a span, drawn alike: nine of ten means lie in it."""
+    half = SPREAD / math.sqrt(draws)
+    low = span.likely - half * (span.likely - span.low)
+    return Span(max(low, span.low), span.likely, min(span.likely + half * (span.high - span.likely), span.high))
 
 
 def _range(values: list[float]) -> Span:

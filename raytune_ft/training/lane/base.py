@@ -19,6 +19,7 @@ from raytune_ft.training.lane.fused import fuse
 from raytune_ft.training.lane.layout import Layout
 from raytune_ft.training.lane.lora import LoraLinear, join_siblings
 from raytune_ft.training.lane.pack import Current, Pack
+from raytune_ft.training.lane.weights_copy import weights_in
 
 
 @dataclass
@@ -92,21 +93,28 @@ class Base:
         return Adapter(self.targets(method.target_modules), method, experiment.seed, self.dtype, self.device)
 
 
-def load_lane_base(experiment: Experiment, step: LaneStep, *, share: bool, device: str = "cpu") -> Base:
+def load_lane_base(
+    experiment: Experiment, step: LaneStep, *, share: bool, may_copy: bool = True, device: str = "cpu"
+) -> Base:
     """Loads the base and puts LoRA's layers in.
 
     Args:
         experiment: Which base, in which dtype.
         step: Switches of the training step.
-        share: Map the weights from their files where dtype and device allow, so that processes hold them once.
+        share: On a CPU, map the weights from files, so that the processes of a node hold them once.
+        may_copy: Where the base's own files have another type, write a copy to map, unless there is one.
         device: `cpu` or `cuda`.
     """
     attention.register()
     model = load_base(experiment, attention.NAME)
     model.requires_grad_(False)
     model.eval()  # no dropout in the base
-    if share and device == "cpu":
-        map_weights(model, Path(experiment.base_model))
+    if (
+        share
+        and device == "cpu"
+        and (source := weights_in(Path(experiment.base_model), model.dtype, may_copy=may_copy))
+    ):
+        map_weights(model, source)
     model.to(device)
     current = Current()
     head = model.get_output_embeddings()
@@ -133,7 +141,7 @@ def load_lane_base(experiment: Experiment, step: LaneStep, *, share: bool, devic
 def map_weights(model: Any, directory: Path) -> int:
     """Puts tensors that are mapped from the safetensors files in the place of equal ones; returns their bytes.
 
-    A hub id, a tensor of another dtype or one that transformers changed while loading stays as it is.
+    A tensor of another dtype, or one that is not what transformers loaded, stays as it is.
     """
     from safetensors import safe_open
 

@@ -31,8 +31,11 @@ def evaluate(stepper: Stepper, trial: RunningTrial, ranks: Ranks) -> float | str
     batches = [range(start, min(start + batch, len(rows))) for start in range(0, len(rows), batch)]
     total = torch.zeros(1, dtype=torch.float64)
     reason = None
+    passes = _passes(batches[ranks.rank :: ranks.size], rows.lengths)
     try:
-        for together in _passes(batches[ranks.rank :: ranks.size], rows.lengths):
+        for done, together in enumerate(passes):
+            if trial.progress:
+                trial.progress.evaluating(trial.step, done / len(passes))
             losses = stepper.row_losses(trial.adapter, [rows[row] for members in together for row in members])
             ends = list(accumulate(len(members) for members in together))[:-1]
             for members, each in zip(together, torch.tensor_split(losses, ends), strict=True):
@@ -43,6 +46,8 @@ def evaluate(stepper: Stepper, trial: RunningTrial, ranks: Ranks) -> float | str
             raise
     if reason := ranks.agree(reason):
         return reason
+    if trial.progress:
+        trial.progress.evaluating(trial.step, 1.0)
     return float(ranks.sum(total)) / len(rows)
 
 

@@ -44,7 +44,8 @@ def run_lane(experiment: Experiment, desk: Desk | None, *, report_ready: Callabl
     settings = experiment.runner if isinstance(experiment.runner, Lane) else Lane()
     device = "cuda" if experiment.resources.gpus_per_worker else "cpu"
     ranks.sum(torch.zeros(1, device=device))  # NCCL takes its memory now, and not when a step has taken all the rest
-    base = load_lane_base(experiment, settings.step, share=settings.share_base, device=device)
+    several = ranks.size * (settings.lanes or 1) > 1  # else nobody shares a copy
+    base = load_lane_base(experiment, settings.step, share=settings.share_base, may_copy=several, device=device)
     lane = LaneLoop(base, desk, ranks, settings, experiment)
     if ranks.rank == 0:
         report_ready()
@@ -93,8 +94,8 @@ class LaneLoop:
             case Start():
                 self._start(order)
             case GoOn(trial=name):
-                if name in self._trials:
-                    self._trials[name].waiting = False
+                if trial := self._trials.get(name):
+                    trial.goes_on()
             case Drop(trial=name):
                 if trial := self._trials.pop(name, None):
                     trial.dropped()
@@ -180,7 +181,7 @@ class LaneLoop:
     def _wait_for_decision(self, trial: RunningTrial, report: dict[str, Any]) -> None:
         if self._desk is not None:
             self._desk.report(trial.name, report)
-        trial.waiting = True
+        trial.waits()
         if trial.done:
             self._end(trial, OutcomeKind.completed, f"ran all {trial.step} steps")
 

@@ -60,8 +60,10 @@ class AdapterOptimizer:
         }
         self._rate = schedule(experiment.train)
 
-    def step(self, step: int) -> Stepped:
-        """Takes optimizer step `step` (from 0) with `adapter.grad`, which is zero afterwards."""
+    def step(self, step: int, scale: float = 1.0) -> Stepped:
+        """Takes optimizer step `step` (from 0) with `adapter.grad` / `scale`; the gradient is zero afterwards."""
+        if scale != 1.0:
+            self._adapter.grad.mul_(1.0 / scale)
         rate = self._train.learning_rate * self._rate(step)
         gradient, norm = self._summed()
         if norm == norm and norm != float("inf"):

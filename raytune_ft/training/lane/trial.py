@@ -13,6 +13,7 @@ from raytune_ft.training.adapter_size import safetensors_mib
 from raytune_ft.training.guards import DivergenceGuard, finite
 from raytune_ft.training.lane.base import Base
 from raytune_ft.training.lane.checkpoint import Beginning, Checkpoint, keep_only, write_checkpoint
+from raytune_ft.training.lane.loss_scale import LossScale
 from raytune_ft.training.lane.optimizer import AdapterOptimizer
 from raytune_ft.training.lane.order import DataOrder
 from raytune_ft.training.lane.peft_config import peft_config
@@ -21,6 +22,7 @@ from raytune_ft.training.lane.step import Share
 from raytune_ft.training.metrics_log import append_metrics, read_metrics, write_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.peak_memory import peak_memory_mib
+from raytune_ft.training.progress import ProgressWriter
 from raytune_ft.training.spec import TrialSpec
 from raytune_ft.training.steady_clock import steady_stamp, steady_time
 
@@ -57,6 +59,7 @@ class RunningTrial:
         self.optimizer = AdapterOptimizer(self.adapter, spec.experiment, ranks)
         self.order = DataOrder.of(spec.experiment, len(splits.train), ranks.size)
         self.guard = DivergenceGuard(spec.experiment.train.divergence_factor)
+        self._loss_scale = LossScale.of(spec.experiment.train.number_type)
         self.report_steps = frozenset(spec.experiment.report_steps())
         self.step = 0
         self.waiting = False  # for the scheduler's decision
@@ -73,6 +76,9 @@ class RunningTrial:
         self._began = time.monotonic()
         self._restore(beginning)
         self._told_tokens = self._tokens
+        self.progress = ProgressWriter(spec.directory.progress, sorted(self.report_steps)) if not ranks.rank else None
+        if self.progress:
+            self.progress.begins(self.step)
 
     @property
     def name(self) -> str:
@@ -93,33 +99,54 @@ class RunningTrial:
         """Since the trial's training began, without the time between a stop and a restart."""
         return self._seconds_before + time.monotonic() - self._began
 
+    def waits(self) -> None:
+        """It has reported, and trains on when the scheduler lets it."""
+        self.waiting = True
+        if self.progress:
+            self.progress.waits(self.step)
+
+    def goes_on(self) -> None:
+        """The scheduler let it train past its last report."""
+        self.waiting = False
+        if self.progress:
+            self.progress.begins(self.step)
+
     def shares(self) -> list[Share]:
         """This rank's part of the next step, one share a forward pass."""
         self._step_began = steady_time()
         workers = self.order.step(self.step)
         answers = sum(int(self.splits.train.answers[row]) for passes in workers for rows in passes for row in rows)
+        weight = self._loss_scale.factor / answers
         mine = workers[self._ranks.rank]
         passes = self.spec.experiment.train.gradient_accumulation_steps  # an epoch's last step may have fewer
         draw = self.step * passes * self._ranks.size + self._ranks.rank
         return [
-            Share(self.adapter, [self.splits.train[row] for row in rows], 1.0 / answers, draw + i * self._ranks.size)
+            Share(self.adapter, [self.splits.train[row] for row in rows], weight, draw + i * self._ranks.size)
             for i, rows in enumerate(mine)
         ]
 
     def take_step(self, loss: float) -> str | None:
-        """Moves the adapter by its gradient; `loss` is the step's, over all ranks. Returns why it diverged, or None."""
+        """Moves the adapter by its gradient; `loss` is the step's, over all ranks, as scaled as its shares.
+
+        Returns why it diverged, or None.
+        """
         if "first_step" not in self._times:
             self._times["first_step"] = self._step_began
+        scale = self._loss_scale
+        loss /= scale.factor
         reason = self.guard.train_loss(self.step + 1, loss)
-        stepped = self.optimizer.step(self.step)
-        if reason is None and finite(stepped.norm) is None:
+        stepped = self.optimizer.step(self.step, scale.factor)
+        if finite(stepped.norm) is not None:
+            scale.fitted()
+        elif reason is None and not scale.overflowed():
             reason = f"the gradient's norm is {stepped.norm} at step {self.step + 1}; lower train.learning_rate"
         lengths = self.splits.train.lengths
-        self._tokens += sum(
-            int(lengths[row]) for passes in self.order.step(self.step) for rows in passes for row in rows
-        )
+        tokens = sum(int(lengths[row]) for passes in self.order.step(self.step) for rows in passes for row in rows)
+        self._tokens += tokens
         self._losses.append(loss)
         self.step += 1
+        if self.progress:
+            self.progress.stepped(self.step, tokens)
         return reason
 
     def report(self, eval_loss: float | None, *, whole: bool) -> dict[str, Any]:
@@ -174,6 +201,7 @@ class RunningTrial:
             "step": self.step,
             "first_loss": self.guard.first_loss,
             "tokens": self._tokens,
+            "loss_scale": self._loss_scale.state(),
             "seconds": report["seconds"],
             "report": report,
         }
@@ -214,6 +242,7 @@ class RunningTrial:
             self.optimizer.load_state(dict(found.optimizer))
             self.step, self._tokens = found.step, int(found.trainer["tokens"])
             self.guard.first_loss = found.trainer["first_loss"]
+            self._loss_scale.load_state(found.trainer.get("loss_scale"))
             self.last_report = found.trainer["report"]
             self.eval_loss = self.last_report["eval_loss"]
             self._seconds_before = float(found.trainer["seconds"])

@@ -26,6 +26,14 @@ def test_a_misspelled_key_is_named_with_its_line_and_the_nearest_known_one(probl
     assert message.startswith(line) and "\n" not in message
 
 
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_a_key_of_before_gets_one_line_that_says_what_to_write(problem, value: str) -> None:
+    assert problem(("max_steps: 30", f"max_steps: 30\n  bf16: {value}")) == (
+        "experiment.yaml:11: train.bf16: is called dtype now; write dtype: bfloat16 for true, float32 for false, "
+        "or leave it out"
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [

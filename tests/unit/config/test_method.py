@@ -45,7 +45,7 @@ def test_a_setting_of_another_method_is_refused_with_what_to_do(problem) -> None
     )
 
 
-@pytest.mark.parametrize("condition", ["", ", when: {train.bf16: true}", ", when: {method.alpha: 16}"])
+@pytest.mark.parametrize("condition", ["", ", when: {train.dtype: float32}", ", when: {method.alpha: 16}"])
 def test_where_the_method_is_searched_its_settings_say_whose_they_are(problem, condition: str) -> None:
     wrong = problem(space=space(TYPES, f"{RANKS}{condition}}}"))
     assert wrong == (
@@ -85,7 +85,7 @@ def test_a_full_fine_tune_has_a_tenth_of_loras_rate_where_none_is_given() -> Non
         return Experiment.model_validate(values).train.learning_rate
 
     assert rate(method={"type": "full"}) == pytest.approx(rate() / 10)
-    assert rate(method={"type": "full"}, train={"bf16": False}) == pytest.approx(rate() / 10)
+    assert rate(method={"type": "full"}, train={"dtype": "float32"}) == pytest.approx(rate() / 10)
     assert rate(method={"type": "full"}, train={"learning_rate": 3e-4}) == 3e-4
 
 

@@ -21,7 +21,7 @@ def load(toy_experiment):
 
     def make(scheduler: dict, space: dict = RATE, algorithm: str = "tpe", **changes):
         search = {"space": {"parameters": space}, "scheduler": scheduler, "algorithm": {"type": algorithm}, "trials": 2}
-        train = {"max_steps": 20, "bf16": False, "per_device_train_batch_size": 4}
+        train = {"max_steps": 20, "dtype": "float32", "per_device_train_batch_size": 4}
         return load_experiment(toy_experiment(search=search, train=train, **changes))
 
     return make

@@ -38,6 +38,7 @@ def test_a_wrong_distribution_is_placed_in_the_space_file(problem, parameter, li
 @pytest.mark.parametrize(
     ("parameter", "line"),
     [
+        ("train.dtype: {choice: [auto, float32]}", "auto is decided once for all trials; name the types, or leave"),
         ("train.learing_rate: {choice: [1e-3]}", "train.learing_rate: unknown key; did you mean learning_rate?"),
         ("trian.learning_rate: {choice: [1e-3]}", "trian: unknown key; did you mean train?"),
         ("method.alpha: {choice: [16, 0]}", "method.alpha: 0: input should be greater than or equal to 1"),

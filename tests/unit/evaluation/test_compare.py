@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from raytune_ft.evaluation.compare import EXAMPLES, _every, _examples, _read_rows
+from raytune_ft.evaluation.compare import EXAMPLES, _examples, _read_rows
+from raytune_ft.evaluation.row_progress import RowProgress
 from raytune_ft.evaluation.scoring import Scores
 
 
@@ -40,9 +41,16 @@ def test_rows_with_odd_line_breaks_inside_are_read_whole(tmp_path: Path) -> None
     assert _read_rows(path) == rows
 
 
-def test_a_long_evaluation_says_four_times_how_far_it_is() -> None:
+def test_a_long_evaluation_says_every_few_seconds_how_fast_it_is_and_how_long_it_will_take() -> None:
     lines: list[str] = []
-    progress = _every(lines.append, "base")
+    now = [0.0]
+    progress = RowProgress(lines.append, "base", clock=lambda: now[0])
     for done in range(10, 401, 10):
+        now[0] += 0.5  # 20 rows a second
         progress(done, 400)
-    assert lines == [f"base: {done} of 400 test rows scored" for done in (100, 200, 300, 400)]
+    assert lines == [
+        "base: 100 of 400 test rows scored, 20.0 rows/s, about 15 s left",
+        "base: 200 of 400 test rows scored, 20.0 rows/s, about 10 s left",
+        "base: 300 of 400 test rows scored, 20.0 rows/s, about 5 s left",
+        "base: 400 of 400 test rows scored, 20.0 rows/s",
+    ]

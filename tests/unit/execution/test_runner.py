@@ -76,8 +76,8 @@ def test_a_lane_serves(experiment, changes: dict[str, Any]) -> None:
         ({"strategy": {"type": "deepspeed", "offload_optimizer": True}}, "offload_optimizer moves"),
         ({"space": {"resources.workers": {"choice": [1, 2]}}}, "the space searches resources.workers, which"),
         ({"space": {"resources": {"choice": [{"workers": 2}]}}}, "the space searches resources, which"),
-        ({"space": {"train.bf16": {"choice": [True, False]}}}, "the space searches train.bf16, which"),
-        ({"space": {"train": {"choice": [{"bf16": True}]}}}, "the space searches train, which"),
+        ({"space": {"train.dtype": {"choice": ["bfloat16", "float32"]}}}, "the space searches train.dtype, which"),
+        ({"space": {"train": {"choice": [{"dtype": "float32"}]}}}, "the space searches train, which"),
         ({"space": {"train.attn_implementation": {"choice": ["eager"]}}}, "searches train.attn_implementation, which"),
         (
             {"space": {"train.gradient_checkpointing": {"choice": [True]}}},
@@ -157,3 +157,17 @@ def test_a_full_fine_tune_is_trained_isolated(experiment, changes: dict[str, Any
     chosen = choose_runner(experiment(**changes))
     assert chosen.runner == Isolated()
     assert "moves the base's own weights" in chosen.reason or "searches method.type" in chosen.reason
+
+
+def test_float16_on_a_cpu_is_for_lanes_alone(experiment) -> None:
+    half = {"dtype": "float16"}
+    assert isinstance(choose_runner(experiment(train=half)).runner, Lane)
+    for changes, why in (
+        ({"runner": {"type": "isolated"}}, "the experiment asks for isolated"),
+        ({"method": {"type": "full"}}, "no lane can serve: method full moves"),
+        ({"space": {"train.dtype": {"choice": ["float16", "float32"]}}}, "no lane can serve: the space searches"),
+    ):
+        with pytest.raises(InputError, match=f"train\\.dtype: float16 trains on CPUs on lanes alone, and {why}"):
+            choose_runner(experiment(**({"train": half} | changes)))
+    on_gpu = experiment(train=half, runner={"type": "isolated"}, resources={"gpus_per_worker": 1})
+    assert isinstance(choose_runner(on_gpu).runner, Isolated)

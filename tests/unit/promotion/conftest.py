@@ -77,7 +77,7 @@ def evaluate(tmp_path: Path, base_model: Path) -> Callable[..., None]:
         run = RunDirectory(tmp_path / "runs" / "movies")
         digest = tuned_sha256(run.root / "trials/0003/checkpoints/10")
         values = {
-            "schema": 1, "rows": ROWS, "metrics": ["loss", "accuracy"],
+            "schema": 1, "rows": ROWS, "dtype": "float32", "metrics": ["loss", "accuracy"],
             "winner": {
                 "trial": "0003", "step": 10, "adapter_sha256": digest, "base_sha256": base_sha256(str(base_model)),
             },
@@ -104,6 +104,7 @@ def run(
     evaluate()
     experiment = {
         "name": "movies", "base_model": str(base_model), "data": {"train": "train.jsonl", "test": "test.jsonl"},
+        "train": {"dtype": "float32"},
         "evaluate": {"metrics": ["loss", "accuracy"], "labels": [" bad", " good"], "bootstrap_samples": 200},
         "registry": {"path": str(tmp_path / "registry")},
     }  # fmt: skip
@@ -156,7 +157,7 @@ class Engines:
         answer = {"question": [-3.0], "answer": [-0.1, -0.2], "tokens": [5, 6], "margins": [4.0, 0.2]}
         answers = [answer] * spec["rows"]
         champion = scores_to_json(scores(self.right)) if spec["champion"] else None
-        return {"champion": champion, "rows": rows, "answers": answers}
+        return {"champion": champion, "rows": rows, "answers": answers, "dtype": "float32"}
 
     @property
     def names(self) -> list[str]:

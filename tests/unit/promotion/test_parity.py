@@ -24,7 +24,7 @@ def judged(
     """Against transformers' -1 and -2 nats, -4 in the question, and its answer 7, 8, 9, of which 8 is not clear."""
     trained = Answer([-4.0], [-1.0, -2.0], [7, 8, 9], [3.0, 0.5, 3.0])
     asked = [] if question is None else [question]
-    return judge_parity([trained], [Answer(asked, served, tokens, read_otherwise=otherwise)], GATE)
+    return judge_parity([trained], [Answer(asked, served, tokens, read_otherwise=otherwise)], GATE, "float32")
 
 
 def test_mean_and_greatest_drift_are_absolute_nats_per_token() -> None:

@@ -50,7 +50,9 @@ def test_a_base_may_hold_tensors_that_the_model_does_not_have(model: Path, tiny_
 def test_weights_that_the_files_lack_are_not_drawn_at_random(model: Path) -> None:
     tensors = load_file(model / "model.safetensors")
     save_file({name: each for name, each in tensors.items() if name != DOWN}, model / "model.safetensors")
-    experiment = Experiment.model_validate({"name": "e", "base_model": str(model), "data": {"train": "t"}})
+    experiment = Experiment.model_validate(
+        {"name": "e", "base_model": str(model), "data": {"train": "t"}, "train": {"dtype": "float32"}}
+    )
     with pytest.raises(ValueError, match=f"the files lack {DOWN}; copy them again"):
         load_base(experiment)
 

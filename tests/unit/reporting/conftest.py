@@ -22,7 +22,7 @@ EXPERIMENT = """\
 name: {name}
 base_model: assets/smollm2-135m-instruct
 data: {{train: assets/data/movies.train.jsonl, test: assets/data/movies.test.jsonl, max_length: 128}}
-train: {{max_steps: 30}}
+train: {{max_steps: 30, dtype: float32}}
 search:
   trials: {trials}
   space:

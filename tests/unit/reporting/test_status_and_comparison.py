@@ -3,15 +3,20 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
+import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 import pytest
 from rich.console import Console
 
-from raytune_ft.paths import RunDirectory
+from raytune_ft.paths import RunDirectory, write_json
 from raytune_ft.reporting.comparison import compare_runs
 from raytune_ft.reporting.comparison_view import comparison_view
 from raytune_ft.reporting.status import run_status, status_view
+from raytune_ft.search.driver import Driver
+from raytune_ft.training.progress import ProgressWriter
 
 MakeRun = Callable[..., RunDirectory]
 
@@ -43,6 +48,29 @@ def test_a_running_trial_is_shown_with_its_last_step_and_its_silence(make_run: M
     (running,) = status.running
     assert (running.trial, running.step, running.silent_s) == ("0002", 5, 90)
     assert "15 of 16 trials ended" in text_of(status_view(status)) and "1 min 30 s ago" in text_of(status_view(status))
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_run_whose_driver_is_gone_is_stopped_and_says_what_to_type(make_run: MakeRun, ended: bool) -> None:
+    run = make_run()
+    run.leaderboard.unlink()
+    run.trial("0002").outcome.unlink()
+    driver = Driver(socket.gethostname(), 2**22 + 1, 0.0, seen=time.time() - 300, ended=ended)  # no such process
+    write_json(run.driver, asdict(driver))
+    status = run_status(run)
+    assert (status.dead_s is None) is ended and status.stopped is ended
+    text = text_of(status_view(status))
+    assert "stopped, 15 of 16 trials ended" in text and "interrupted: 0002 at step 5" in text
+    assert f"to go on: raytune-ft sweep --resume {run.experiment}" in " ".join(text.split())
+    assert ("its driver is dead, since about 5 min" in text) is not ended
+
+
+def test_a_running_trial_is_shown_between_two_reports(make_run: MakeRun) -> None:
+    run = make_run()
+    run.leaderboard.unlink()
+    run.trial("0002").outcome.unlink()
+    ProgressWriter(run.trial("0002").progress, [15, 30]).begins(7)
+    assert "trial 0002: step 7 of 30, takes its next step" in text_of(status_view(run_status(run)))
 
 
 def test_the_best_so_far_is_the_lowest_loss_reported(make_run: MakeRun) -> None:

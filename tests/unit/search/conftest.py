@@ -49,7 +49,7 @@ def make_experiment() -> Callable[..., Experiment]:
                 "name": "toy",
                 "base_model": "base",
                 "data": {"train": "train.jsonl"},
-                "train": {"max_steps": 45},
+                "train": {"max_steps": 45, "dtype": "float32"},
                 "search": {
                     "space": space,
                     "scheduler": {"type": "asha", "grace_period": 5, "reduction_factor": 3},

@@ -10,8 +10,8 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory, write_text
+from raytune_ft.search.driver import only_driver
 from raytune_ft.search.extend import go_on
-from raytune_ft.search.resume import only_driver
 from raytune_ft.search.study import open_study
 
 

@@ -110,6 +110,7 @@ def test_the_first_of_the_board_wins_and_says_from_what_it_came(make_experiment,
         "step": 5,
         "adapter": "trials/0001/checkpoints/step-000005",
         "base_model": "base",
+        "dtype": "float32",
         "base_sha256": None,
         "data_fingerprint": "f1n9er",
     }

@@ -7,7 +7,8 @@ import pytest
 from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.errors import InputError
 from raytune_ft.paths import write_text
-from raytune_ft.search.resume import check_same_experiment, interrupted_trials, only_driver
+from raytune_ft.search.driver import only_driver
+from raytune_ft.search.resume import check_same_experiment, in_recorded_type, interrupted_trials
 from raytune_ft.search.study import open_study
 
 
@@ -16,6 +17,19 @@ def test_a_fresh_directory_and_the_same_experiment_are_fine(make_experiment, run
     check_same_experiment(experiment, run)
     write_text(run.experiment, resolved_yaml(experiment))
     check_same_experiment(make_experiment(), run)
+
+
+def test_a_run_keeps_its_number_type_where_the_file_leaves_it_open(make_experiment, run) -> None:
+    """Also on a machine that is fast in another one: what a file with `auto` goes on with is what was decided."""
+    decided = make_experiment().computing_in("bfloat16")
+    left_open = decided.model_copy(update={"train": decided.train.model_copy(update={"dtype": "auto"})})
+    assert in_recorded_type(left_open, run) is left_open  # nothing was decided yet
+    write_text(run.experiment, resolved_yaml(decided))
+    assert in_recorded_type(left_open, run) == decided
+    check_same_experiment(in_recorded_type(left_open, run), run)
+    asked = make_experiment().computing_in("float32")
+    with pytest.raises(InputError, match=r"train\.dtype: 'bfloat16' -> 'float32'"):
+        check_same_experiment(in_recorded_type(asked, run), run)
 
 
 def test_more_trials_and_more_at_once_may_be_asked_for(make_experiment, run) -> None:

@@ -7,6 +7,7 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,13 @@ def add(tmp_path: Path) -> Callable[..., Registry]:
     """Adds a version of an adapter to the registry under `tmp_path`, as champion if asked."""
 
     def add_one(
-        base: Path, name: str = "movies", *, rank: int = 2, champion: bool = False, merged: bool = False
+        base: Path,
+        name: str = "movies",
+        *,
+        rank: int = 2,
+        champion: bool = False,
+        merged: bool = False,
+        dtype: Any = None,
     ) -> Registry:
         source = tmp_path / "source"
         stem = f"base_model.model.{MODULE}"
@@ -60,7 +67,7 @@ def add(tmp_path: Path) -> Callable[..., Registry]:
         config = {"peft_type": "LORA", "r": rank, "lora_alpha": 16, "target_modules": ["q_proj"]}
         (source / "adapter_config.json").write_text(json.dumps({**config, "init_lora_weights": True}))
         registry = Registry(tmp_path / "registry")
-        provenance = Provenance(str(base), "f" * 64, "prompt_completion", "study", "0001", "a test")
+        provenance = Provenance(str(base), "f" * 64, "prompt_completion", "study", "0001", "a test", dtype=dtype)
         if merged:
             facts = check_adapter(source, str(base))
             with staged_model(

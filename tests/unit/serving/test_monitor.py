@@ -36,7 +36,7 @@ def run(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirect
         "name": "toy",
         "base_model": str(tiny_llama),
         "data": {"train": str(root / "train.jsonl"), "validation": str(root / "validation.jsonl"), "max_length": 64},
-        "train": {"max_steps": 4, "bf16": False},
+        "train": {"max_steps": 4, "dtype": "float32"},
     }
     run = RunDirectory(root / "runs" / "toy")
     run.root.mkdir(parents=True)

@@ -118,7 +118,7 @@ def test_the_engine_gets_the_settings_of_the_endpoint(
 ) -> None:
     base = write_base()
     registry = add(base, rank=9, champion=True)
-    args = parse_serve_args({"base_model": str(base), "registry": str(registry.root)})
+    args = parse_serve_args({"base_model": str(base), "registry": str(registry.root), "dtype": "bfloat16"})
     on_cpu = engine_settings(args, build_catalog(args), gpus=0)
     assert (on_cpu["engine_kwargs"]["max_lora_rank"], on_cpu["engine_kwargs"]["dtype"]) == (16, "bfloat16")
     assert on_cpu["engine_kwargs"]["enforce_eager"] is True

@@ -109,7 +109,7 @@ def lane_world(toy_experiment: Callable[..., Path], tmp_path: Path) -> Callable[
             "per_device_train_batch_size": 8,
             "max_steps": 6,
             "eval_steps": 2,
-            "bf16": False,
+            "dtype": "float32",
         }
         values = {"train": train | changes.pop("train", {}), "search": None, **changes}
         return LaneWorld(load_experiment(toy_experiment(**values)), tmp_path / "world")

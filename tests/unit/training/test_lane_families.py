@@ -61,7 +61,7 @@ def test_logits_and_the_adapters_gradient_are_those_of_each_row_alone(model_type
             "name": "e",
             "base_model": str(tmp_path),
             "data": {"train": "t.jsonl"},
-            "train": {"bf16": False},
+            "train": {"dtype": "float32"},
             "method": {"r": 4, "alpha": 8},
         }
     )

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from raytune_ft.config.load import load_experiment
+from raytune_ft.hardware.device import Device
 from raytune_ft.search.planning import disk
 from raytune_ft.search.planning.plan import Plan, plan_sweep
 
 MIB = 2**20
+CPU = Device("a CPU", gflops={"bfloat16": 200.0, "float16": 20.0, "float32": 100.0})
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -25,7 +27,7 @@ def planned(toy_experiment):
             "trials": trials,
             "max_concurrent": at_once,
         }
-        return plan_sweep(load_experiment(toy_experiment(search=search, **changes)))
+        return plan_sweep(load_experiment(toy_experiment(search=search, **changes)), CPU)
 
     return make
 
@@ -45,7 +47,7 @@ def test_a_smaller_rank_takes_less(planned) -> None:
 
 
 def test_more_reports_keep_three_checkpoints_of_a_trial(planned) -> None:
-    train = {"bf16": False, "max_steps": 40, "eval_steps": 2}
+    train = {"dtype": "float32", "max_steps": 40, "eval_steps": 2}
     plan = planned(train=train)
     one = 12 * plan.memory.adapter_parameters / MIB
     assert plan.disk.checkpoints.high == pytest.approx((3 * 8 + 1) * one, abs=0.06)

@@ -12,6 +12,8 @@ import pytest
 from raytune_ft.config.load import load_experiment
 from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.data.prepare import prepare
+from raytune_ft.execution.devices import Decision
+from raytune_ft.hardware.device import Device
 from raytune_ft.paths import read_json
 from raytune_ft.search.planning import plan, speed
 from raytune_ft.search.planning.activations import Shape
@@ -35,6 +37,7 @@ from raytune_ft.search.planning.work import narrowed, played_through, work_of
 from raytune_ft.search.schedulers import make_scheduler
 from raytune_ft.search.spent import Meter
 
+CPU = Device("a CPU", gflops={"bfloat16": 200.0, "float16": 20.0, "float32": 100.0})
 ROWS = RowLengths(30.0, 10.0, 60, 1.0, 96, 2880, exact=True)
 SMOL = Shape(hidden=576, layers=30, intermediate=1536, heads=9, kv_heads=3, head_size=64, vocabulary=49152)
 
@@ -120,31 +123,66 @@ def test_paces_are_measured_by_a_first_report() -> None:
     assert measured_paces({"step": 5, "tokens": 0, "seconds": 3.0}, 1, 1, 1, 9.0, None) is None
 
 
-def test_before_a_measurement_times_lie_within_a_factor_of_two_both_ways() -> None:
-    paces = expected_paces(Speed(0.01, 0.005, "a device"), 1, None)
+def test_before_the_first_rung_times_lie_within_a_factor_that_is_smaller_where_products_were_measured() -> None:
+    paces = expected_paces(Speed(0.01, 0.005, "a GPU", measured=False), 1, None)
     assert paces.token == Span(0.005, 0.01, 0.02) and paces.begin.high == 4 * paces.begin.low
+    measured = expected_paces(Speed(0.01, 0.005, "a CPU", measured=True), 1, None)
+    assert paces.token.low < measured.token.low < measured.token.likely < measured.token.high < paces.token.high
     isolated = expected_paces(Speed(0.01, 0.005, "a device"), 2, 38.0)
     assert isolated.start.likely == 38.0 and isolated.begin.likely == PRIVATE_RAY_S and isolated.beside == 2
 
 
 @pytest.mark.parametrize(("gpu", "known"), [("NVIDIA H100 80GB HBM3", True), ("NVIDIA L4", True), ("Voodoo 3", False)])
 def test_a_gpu_is_known_by_its_name_or_its_speed_is_not(make_experiment, gpu: str, known: bool) -> None:
-    experiment = make_experiment()
+    experiment, device = make_experiment().computing_in("bfloat16"), Device(gpu, (9, 0))
     resources = experiment.resources.model_copy(update={"gpus_per_worker": 1, "workers": 2})
-    found = expected_speed(experiment.model_copy(update={"resources": resources}), Lane(), SMOL, gpu, 4000.0)
+    experiment = experiment.model_copy(update={"resources": resources})
+    found = expected_speed(experiment, Lane(), SMOL, device, 4000.0)
     assert (found is not None) is known
     if found:
-        assert found.train_s == 2 * found.evaluate_s > 0
-        small = expected_speed(experiment.model_copy(update={"resources": resources}), Lane(), SMOL, gpu, 40.0)
+        assert found.train_s == 2 * found.evaluate_s > 0 and not found.measured
+        small = expected_speed(experiment, Lane(), SMOL, device, 40.0)
         assert small.train_s > 10 * found.train_s  # a GPU that waits for its next kernel
+        assert expected_speed(experiment.computing_in("float32"), Lane(), SMOL, device, 4000.0).train_s > found.train_s
+    assert expected_speed(experiment, Lane(), SMOL, None, 4000.0) is None
 
 
-def test_a_cpus_flags_tell_its_speed(make_experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "core_gflops", lambda bf16: ("amx_bf16", 200.0) if bf16 else ("avx2", 20.0))
+def test_a_cpus_measured_products_tell_its_speed(make_experiment) -> None:
+    """A step is its products, and a rest that takes as long in every type."""
     experiment = make_experiment()
-    fast = expected_speed(experiment, Lane(), SMOL, None, 240.0)
-    assert fast.train_s == pytest.approx(4 * SMOL.linear_weights / (200e9 * speed.LANE_USE))
-    assert expected_speed(experiment, Isolated(), SMOL, None, 240.0).train_s > 2 * fast.train_s
+    flops, rest = 4 * SMOL.linear_weights, speed.LANE_REST / 100e9
+    wide = expected_speed(experiment, Lane(), SMOL, CPU, 240.0)
+    half = expected_speed(experiment.computing_in("bfloat16"), Lane(), SMOL, CPU, 240.0)
+    assert wide.train_s == pytest.approx(flops * (1 / 100e9 + rest)) and wide.measured
+    assert half.train_s == pytest.approx(flops * (1 / 200e9 + rest))
+    assert expected_speed(experiment, Isolated(), SMOL, CPU, 240.0).train_s > 1.5 * wide.train_s
+
+
+def test_of_unlike_nodes_the_slowest_is_planned_with(make_experiment) -> None:
+    slow = Device("an old CPU", gflops={"bfloat16": 10.0, "float32": 50.0})
+    assert speed.slowest([CPU, slow], make_experiment()) is slow
+    assert speed.slowest([Device("A100", (8, 0)), Device("T4", (7, 5))], make_experiment()).name == "T4"
+    assert speed.slowest([], make_experiment()) is None
+
+
+def test_errors_that_have_nothing_to_do_with_one_another_do_not_meet_at_their_ends() -> None:
+    one, other = Span.within(2.0, 10.0), Span.within(1.5, 3.0)
+    product, worst = one.times_unrelated(other), one * other
+    assert product.likely == worst.likely == 30.0
+    assert worst.low < product.low < 30.0 / 2.0 and 30.0 * 2.0 < product.high < worst.high
+    assert point(2.0).times_unrelated(Span(0.0, 1.0, 2.0)) == Span(0.0, 2.0, 4.0)  # zero has no factor
+
+
+def test_a_plan_for_few_rows_is_no_range_of_eighty_times(toy_experiment) -> None:
+    """Batches of 4 to 16 rows, ASHA over rungs of 40 and 120 steps, and rows that were only sampled: as `init` asks."""
+    space = {
+        "train.learning_rate": {"loguniform": [1e-4, 5e-3]},
+        "train.per_device_train_batch_size": {"choice": [4, 8, 16]},
+    }
+    search = {"space": {"parameters": space}, "scheduler": {"type": "asha", "grace_period": 40}, "trials": 16}
+    train = {"max_steps": 200, "dtype": "float32"}
+    planned = plan.plan_sweep(load_experiment(toy_experiment(search=search, train=train)), CPU)
+    assert planned.hours.high < 6 * planned.hours.low
 
 
 def test_rows_are_counted_where_they_are_prepared_and_else_sampled_by_the_bases_tokenizer(
@@ -210,10 +248,11 @@ def test_the_first_report_leaves_a_forecast_that_stays(toy_experiment, tmp_path:
     now = [0.0]
     meter = Meter(run.spent, 1, clock=lambda: now[0])
     foresight = Foresight(experiment, run, meter, clock=lambda: now[0])
-    foresight.plan()
+    foresight.plan(Decision(experiment, (CPU,), None))
     planned = read_json(run.plan)
     assert planned["after_first_rung"] is None and planned["planned"]["hours"]["likely"] > 0
     assert planned["planned"]["memory_mib"]["likely"] > 500
+    assert (planned["dtype"], planned["measured_gflops"]) == ("float32", 100.0)
     foresight.shared_groups(1)
     foresight.started("0000")
     now[0] = 40.0
@@ -224,7 +263,7 @@ def test_the_first_report_leaves_a_forecast_that_stays(toy_experiment, tmp_path:
     assert (after["trial"], after["step"]) == ("0000", 2)
     assert 30 + 8 < 3600 * after["hours"]["low"] < 3600 * after["hours"]["likely"] < 3600 * after["hours"]["high"] < 120
     foresight.reported("0001", {**report, "seconds": 1000.0})
-    Foresight(experiment, run, meter).plan()  # of the next driver
+    Foresight(experiment, run, meter).plan(Decision(experiment, (CPU,), None))  # of the next driver
     assert read_json(run.plan)["after_first_rung"] == after
 
 

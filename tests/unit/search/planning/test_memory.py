@@ -67,10 +67,10 @@ def test_ddp_without_a_lane_keeps_no_second_copy_of_the_weights(memory) -> None:
 
 
 def test_bfloat16_halves_the_base_and_gives_the_lanes_adapter_a_working_copy(memory) -> None:
-    whole, half = memory(), memory(train={"bf16": True, "max_steps": 4})
+    whole, half = memory(), memory(train={"dtype": "bfloat16", "max_steps": 4})
     assert (half.base_bytes, half.adapter_bytes) == (whole.base_bytes // 2, 6 * R8)
     assert not half.base_shared  # the files hold float32, so each process converts for itself
-    assert memory(train={"bf16": True, "max_steps": 4}, runner={"type": "isolated"}).adapter_bytes == 4 * R8
+    assert memory(train={"dtype": "bfloat16", "max_steps": 4}, runner={"type": "isolated"}).adapter_bytes == 4 * R8
 
 
 def test_the_largest_adapter_of_the_space_counts(memory) -> None:
@@ -92,10 +92,10 @@ def test_a_full_fine_tune_moves_float32_weights_with_their_gradient_and_two_mome
         optimizer_bytes=8 * weights,
         optimizer_on_host=False,
     )
-    half = memory(method={"type": "full"}, train={"bf16": True, "max_steps": 4})
+    half = memory(method={"type": "full"}, train={"dtype": "bfloat16", "max_steps": 4})
     assert (half.base_bytes, half.adapter_bytes, half.gradient_bytes) == (4 * weights, 2 * weights, 4 * weights)
     sharded = {"workers": 2, "strategy": {"type": "deepspeed", "zero_stage": 3}}
-    third = memory(method={"type": "full"}, train={"bf16": True, "max_steps": 4}, resources=sharded)
+    third = memory(method={"type": "full"}, train={"dtype": "bfloat16", "max_steps": 4}, resources=sharded)
     assert (third.base_bytes, third.gradient_bytes, third.optimizer_bytes) == (weights, weights, 6 * weights)
     pair = memory(method={"type": "full"}, resources={"workers": 2})
     assert pair.gradient_bytes == 8 * weights  # once more in DDP's buckets

@@ -11,25 +11,27 @@ import pytest
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import load_experiment
+from raytune_ft.hardware.device import Device
 from raytune_ft.search.planning.bounds import Bounds, choices
 from raytune_ft.search.planning.plan import SECONDS_PER_ISOLATED_START, Plan, plan_sweep
 from raytune_ft.search.schedulers import make_scheduler
 
 ROOT = Path(__file__).parents[4]
+CPU = Device("a CPU", gflops={"bfloat16": 200.0, "float16": 20.0, "float32": 100.0})
 
 
 @pytest.fixture
 def planned(toy_experiment):
     def make(space: dict[str, Any] | None = None, search: dict[str, Any] | None = None, **changes: Any) -> Plan:
         parameters = space or {"train.learning_rate": {"loguniform": [1e-3, 1e-2]}}
-        train = {"per_device_train_batch_size": 4, "max_steps": 45, **changes.pop("train", {})}
+        train = {"per_device_train_batch_size": 4, "max_steps": 45, "dtype": "float32", **changes.pop("train", {})}
         values = {
             "space": {"parameters": parameters},
             "scheduler": {"type": "asha", "grace_period": 5, "reduction_factor": 3},
             "trials": 8,
             **(search or {}),
         }
-        return plan_sweep(load_experiment(toy_experiment(search=values, train=train, **changes)))
+        return plan_sweep(load_experiment(toy_experiment(search=values, train=train, **changes)), CPU)
 
     return make
 
@@ -73,7 +75,7 @@ def test_a_searched_schedule_is_warned_of_by_name(planned) -> None:
 
 
 def test_without_a_search_there_is_one_trial(toy_experiment) -> None:
-    plan = plan_sweep(load_experiment(toy_experiment(search=None)))
+    plan = plan_sweep(load_experiment(toy_experiment(search=None)), CPU)
     assert (plan.trials, plan.max_concurrent, plan.steps) == (1, 1, Bounds(4, 4))
     assert (plan.worker_groups, plan.isolated_worker_groups, plan.saved_seconds) == (1, 1, 0.0)
 

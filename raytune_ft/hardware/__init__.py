@@ -1,0 +1,1 @@
+"""What a machine computes on, and what that is fast in."""

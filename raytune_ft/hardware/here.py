@@ -1,0 +1,65 @@
+"""The devices of the machine that this process runs on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.number_type import NumberType
+from raytune_ft.hardware.device import PREFERRED, Device, holding_type
+from raytune_ft.hardware.products import measured_products
+
+_TOLD_APART = ("amx_bf16", "amx_fp16", "avx512_fp16", "avx512_bf16", "avx512f", "avx2")
+
+
+def cpu_here(threads: int | None = None) -> Device:
+    """This machine's CPU, its products measured in each type.
+
+    Args:
+        threads: That a worker computes with; by default all cores that this process may use.
+    """
+    return Device(cpu_name(), gflops=measured_products(PREFERRED, threads or len(os.sched_getaffinity(0))))
+
+
+def gpus_here() -> list[Device]:
+    """The GPUs that this process may use."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    found = range(torch.cuda.device_count())
+    return [Device(torch.cuda.get_device_name(each), torch.cuda.get_device_capability(each)) for each in found]
+
+
+def device_here() -> Device:
+    """What a model is put on that runs in this process: the first GPU, else the CPU."""
+    return next(iter(gpus_here()), None) or cpu_here()
+
+
+def in_type_of_this_machine(experiment: Experiment, log: Callable[[str], None] = lambda line: None) -> Experiment:
+    """A run's experiment in the preferred type of this machine's device that holds every number of the run's own."""
+    own = experiment.train.dtype
+    device = device_here()
+    number_type = holding_type([device], [] if own == "auto" else [own])
+    if own not in ("auto", number_type):
+        log(f"computing in {number_type}, as {device.name} is not fast in {own}, the run's type")
+    return experiment.computing_in(number_type)
+
+
+def cpu_name() -> str:
+    """The CPU's model, and those of its flags that say what it multiplies, e.g. `AMD EPYC (avx512_bf16 avx2)`."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = [flag for flag in _TOLD_APART if flag in facts.get("flags", "").split()]
+    return f"{facts.get('model name', 'CPU')} ({' '.join(flags) or 'no vectors'})"
+
+
+def torch_type(name: NumberType) -> Any:
+    """PyTorch's dtype of that name."""
+    import torch
+
+    return getattr(torch, name)

@@ -1,0 +1,108 @@
+"""The process that drives a run: one at a time, and known to whoever looks at the run from outside."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from raytune_ft.errors import InputError, IntegrityError
+from raytune_ft.paths import RunDirectory, read_json, write_json
+
+SIGN_S = 10.0
+"""How often a driver says that it lives."""
+SILENT_S = 60.0
+"""One on another machine that was not heard for so long is taken for dead."""
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A run's last driver.
+
+    Attributes:
+        host: Its machine.
+        pid: Its process there.
+        born: When that process began, by its machine's clock; a number is given to other processes later.
+        seen: When it last said that it lives, in seconds since the epoch.
+        ended: Whether it ended by itself.
+    """
+
+    host: str
+    pid: int
+    born: float
+    seen: float
+    ended: bool = False
+
+    def dead(self, now: float | None = None) -> bool:
+        """Whether it ended without saying so."""
+        if self.ended:
+            return False
+        if self.host != socket.gethostname():
+            return (time.time() if now is None else now) - self.seen > SILENT_S
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.born) > 1.0
+        except psutil.Error:
+            return True
+
+
+def read_driver(run: RunDirectory) -> Driver | None:
+    """The run's last driver, or None where none has left its name."""
+    try:
+        return Driver(**read_json(run.driver)) if run.driver.is_file() else None
+    except (OSError, IntegrityError, TypeError):
+        return None
+
+
+@contextmanager
+def only_driver(run: RunDirectory) -> Iterator[None]:
+    """Keeps the run to one process at a time: two would hand out the same trials; a killed one holds nothing.
+
+    Raises:
+        InputError: Another process works in it.
+    """
+    run.root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run.root / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            str(run.root), "another sweep or training runs in it", "wait for its end, or stop it"
+        ) from None
+    try:
+        with _known(run.driver):
+            yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _known(path: Path) -> Iterator[None]:
+    """Says in `path` that this process lives, until the block ends."""
+    born = psutil.Process().create_time()
+    over = threading.Event()
+
+    def say(*, ended: bool = False) -> None:
+        with suppress(OSError):  # a full disk is told of elsewhere
+            write_json(path, asdict(Driver(socket.gethostname(), os.getpid(), born, time.time(), ended)))
+
+    def keep_saying() -> None:
+        while not over.wait(SIGN_S):
+            say()
+
+    say()
+    thread = threading.Thread(target=keep_saying, name="driver's sign of life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        say(ended=True)

@@ -1,0 +1,77 @@
+"""A thread beside a search that tells, every few seconds, where each running trial is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from raytune_ft.paths import RunDirectory
+from raytune_ft.search.progress import Progress
+from raytune_ft.training.progress import read_progress
+
+LOOK_S = 2.0
+
+
+class Heartbeat:
+    """Passes a search's events on, and adds `progressed` for each trial that runs, for the length of a `with` block.
+
+    Args:
+        progress: Who is told.
+        run: Whose trials leave `progress.json`.
+        notices: Lines for the user that have come since it was called last.
+        log: Takes them.
+        every_s: Between two looks.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        run: RunDirectory,
+        notices: Callable[[], list[str]] = lambda: [],
+        log: Callable[[str], None] = lambda line: None,
+        every_s: float = LOOK_S,
+    ) -> None:
+        self._progress, self._run, self._notices, self._log = progress, run, notices, log
+        self._every_s = every_s
+        self._running: set[str] = set()
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(self._every_s)  # it may wait for a storage or a Ray that does not answer
+
+    def started(self, trial: str, parameters: dict[str, Any]) -> None:
+        with self._lock:
+            self._run.trial(trial).progress.unlink(missing_ok=True)  # of an earlier driver
+            self._running.add(trial)
+            self._progress.started(trial, parameters)
+
+    def progressed(self, trial: str, state: Any) -> None:
+        self._progress.progressed(trial, state)
+
+    def reported(self, trial: str, metrics: dict[str, Any]) -> None:
+        self._progress.reported(trial, metrics)
+
+    def ended(self, trial: str, outcome: str, reason: str, value: float | None) -> None:
+        with self._lock:
+            self._running.discard(trial)
+            self._progress.ended(trial, outcome, reason, value)
+
+    def _look(self) -> None:
+        while not self._over.wait(self._every_s):
+            for line in self._notices():
+                self._log(line)
+            with self._lock:
+                running = sorted(self._running)
+            for trial in running:
+                state = read_progress(self._run.trial(trial).progress)
+                with self._lock:
+                    if trial in self._running:  # it may have ended meanwhile
+                        self._progress.progressed(trial, state)
