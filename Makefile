@@ -4,10 +4,10 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint bench clean
+.PHONY: help setup quickstart test test-system test-gpu lint bench clean
 
 help: ## Say what there is to make
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: .venv/.installed ## Make .venv out of requirements/cpu.txt and requirements/dev.txt
 
@@ -20,11 +20,19 @@ quickstart: setup ## Fetch a model and data, search, prove, register and serve
 
 test: setup lint ## Lint, then unit, integration and end-to-end tests
 	@status=0; \
-	for suite in unit integration e2e; do \
+	echo "== tests/unit"; \
+	$(BIN)/python -m pytest tests/unit -q -n auto --durations=10 || status=1; \
+	for suite in integration e2e; do \
 		echo "== tests/$$suite"; \
-		$(BIN)/python -m pytest tests/$$suite -q --durations=10 || status=1; \
+		$(BIN)/python -m pytest tests/$$suite -q --durations=20 || status=1; \
 	done; \
 	exit $$status
+
+test-system: setup ## Tests that run long or need packages beyond the locks; run before a change is called done
+	@$(BIN)/python -m pytest tests/system -q -rs --durations=10
+
+test-gpu: setup ## Tests that need one GPU, at most ten minutes; without one each says that it is skipped
+	@$(BIN)/python -m pytest tests/gpu -q -rs --durations=10
 
 lint: setup ## ruff, mypy --strict and the layering of the folders
 	@$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from measures.inputs import ROOT
 from measures.memory import MEMORY
 from measures.options import Measure
 from measures.packed import PACKED
+from measures.plan_truth import PLAN_TRUTH
 from measures.quickstart import QUICKSTART
 from measures.step import STEP
 from measures.sweep import SWEEP
@@ -31,6 +32,7 @@ MEASURES: dict[str, Measure] = {
     "packed": PACKED,
     "memory": MEMORY,
     "quickstart": QUICKSTART,
+    "plan": PLAN_TRUTH,
 }
 
 

@@ -19,10 +19,12 @@ from serving_measures.first_token import FIRST_TOKEN
 from serving_measures.gateway import GATEWAY
 from serving_measures.many_adapters import MANY_ADAPTERS
 from serving_measures.promotion import PROMOTION
+from serving_measures.start import START
 from serving_measures.throughput import THROUGHPUT
 
 RESULTS = ROOT / "benchmarks" / "results" / "serving.json"
 MEASURES: dict[str, Measure] = {
+    "start": START,
     "throughput": THROUGHPUT,
     "first_token": FIRST_TOKEN,
     "gateway": GATEWAY,

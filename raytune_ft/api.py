@@ -16,6 +16,7 @@ from raytune_ft.search.progress import Progress, Silent
 if TYPE_CHECKING:
     from raytune_ft.promotion.promote import Promotion
     from raytune_ft.search.sweep import SweepResult
+    from raytune_ft.serving.session import Endpoint
 
 
 def _to_stderr(line: str) -> None:
@@ -109,6 +110,7 @@ def promote(
     command: str | None = None,
     trust: bool = False,
     log: Callable[[str], None] = _to_stderr,
+    endpoint: Callable[[], Endpoint] | None = None,
 ) -> Promotion:
     """Makes the winner a version of its adapter and moves an alias to it, if every gate lets it.
 
@@ -122,6 +124,7 @@ def promote(
         command: What the card says made it; by default the plain command.
         trust: Use the run directory also where somebody else made it.
         log: Takes what each gate found.
+        endpoint: Gives an endpoint that runs, whose engine the gate parity then asks instead of one of its own.
 
     Raises:
         RaytuneError: A gate refused; the alias is where it was.
@@ -132,7 +135,9 @@ def promote(
     directory = _directory(run)
     check_own(directory, trust=trust)
     target = open_registry(registry or load_experiment(directory.experiment).registry.path)
-    return promote_run(directory, target, alias=alias, merge=merge, force=force, skip=skip, command=command, say=log)
+    return promote_run(
+        directory, target, alias=alias, merge=merge, force=force, skip=skip, command=command, say=log, endpoint=endpoint
+    )
 
 
 def _directory(run: RunDirectory | str | Path) -> RunDirectory:

@@ -264,7 +264,7 @@ def _is_ours(process: psutil.Process) -> bool:
 @pytest.fixture(scope="module", autouse=True)
 def nothing_stays_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fails, and cleans up, when an integration or end-to-end test file leaves a Ray or vLLM process."""
-    if not {"integration", "e2e"} & set(request.path.parts):
+    if not {"integration", "e2e", "system", "gpu"} & set(request.path.parts):
         yield
         return
     before = _ray_processes()

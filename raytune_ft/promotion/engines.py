@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from raytune_ft.config.number_type import NumberType
+from raytune_ft.config.promotion import ParityGate
 from raytune_ft.promotion import child
 from raytune_ft.promotion.candidate import Candidate
 from raytune_ft.promotion.gates import Gates
 from raytune_ft.promotion.no_worse import Champion, champion_of, judge_no_worse, judge_unscored
 from raytune_ft.promotion.parity import GREEDY_TOKENS, Answer, ask_vllm, judge_parity
+from raytune_ft.registry.base import base_id
 from raytune_ft.registry.staging import StagedAdapter
 from raytune_ft.registry.store import Registry
 
 if TYPE_CHECKING:
     from raytune_ft.evaluation.scoring import Scores
+    from raytune_ft.serving.session import Endpoint
 
 _REFERENCE = "raytune_ft.promotion.reference"
 _REFERENCE_TIMEOUT_S = 6 * 3600.0  # a champion on a large test split
@@ -31,6 +35,7 @@ class Engines:
         base_sha256: Of the base's weights.
         metric: What winner and champion are compared by.
         say: Told what is going on.
+        endpoint: One that runs and is asked instead of an engine of its own, where it serves what is wanted.
     """
 
     candidate: Candidate
@@ -38,6 +43,7 @@ class Engines:
     base_sha256: str
     metric: str
     say: Callable[[str], None]
+    endpoint: Callable[[], Endpoint] | None = None
 
     def judge(self, registry: Registry, gates: Gates) -> None:
         """Asks both gates; `no_worse` again where another promotion moved the champion in the meantime.
@@ -79,7 +85,7 @@ class Engines:
             "champion": str(champion.path) if champion else None,
             "rows": gate.rows if gate else 0,
             "greedy": GREEDY_TOKENS,
-            "scored_in": self.candidate.evaluation.get("dtype") or self.candidate.experiment.train.number_type,
+            "scored_in": self.candidate.evaluation.get("dtype"),
         }
         ours = self._own_scores() if champion else None  # before an engine starts for them
         asked = f"asking {gate.rows} held-out rows of transformers, with the run's winner" if gate else None
@@ -88,16 +94,26 @@ class Engines:
         if champion is not None and ours is not None:
             self._judge_champion(champion, found["champion"], ours, gates)
         if gate is not None:
-            copy = "merged model" if self.copy.merged else "registry's copy"
-            self.say(f"asking the same of vLLM, with the {copy}")
-            where, base_model = str(self.copy.path), self.candidate.experiment.base_model
-            served = ask_vllm(
-                gate, found["rows"], self.say, adapter=None if self.copy.merged else where,
-                lora_rank=self.copy.facts.lora_rank, base_model=where if self.copy.merged else base_model,
-                base_sha256=self.base_sha256, dtype=found["dtype"],
-                trust_remote_code=self.candidate.experiment.trust_remote_code,
-            )  # fmt: skip
+            served = self._asked_of_vllm(gate, found)
             gates.take(judge_parity([Answer(**each) for each in found["answers"]], served, gate, found["dtype"]))
+
+    def _asked_of_vllm(self, gate: ParityGate, found: Mapping[str, Any]) -> list[Answer]:
+        """The endpoint that runs, or an engine of its own."""
+        copy = "merged model" if self.copy.merged else "registry's copy"
+        where, base_model = str(self.copy.path), self.candidate.experiment.base_model
+        if self.endpoint is not None and not self.copy.merged:
+            endpoint = self.endpoint()
+            if serves(endpoint, base_model, found["dtype"], self.copy.facts.lora_rank):
+                self.say(f"asking the same of the endpoint's vLLM, with the {copy}")
+                answers = endpoint.answer_rows(self.copy.path, found["rows"], GREEDY_TOKENS)
+                return [Answer(**each) for each in answers]
+        self.say(f"asking the same of vLLM, with the {copy}")
+        return ask_vllm(
+            gate, found["rows"], self.say, adapter=None if self.copy.merged else where,
+            lora_rank=self.copy.facts.lora_rank, base_model=where if self.copy.merged else base_model,
+            base_sha256=self.base_sha256, dtype=found["dtype"],
+            trust_remote_code=self.candidate.experiment.trust_remote_code,
+        )  # fmt: skip
 
     def _own_scores(self) -> Scores:
         from raytune_ft.evaluation.recorded import read_scores
@@ -117,3 +133,10 @@ class Engines:
                 fingerprint,
             )
         )  # fmt: skip
+
+
+def serves(endpoint: Endpoint, base_model: str, dtype: NumberType, lora_rank: int) -> bool:
+    """Whether the endpoint's engine is the one that would serve such an adapter."""
+    args = endpoint.args
+    same = args is not None and (base_id(args.base_model), args.dtype) == (base_id(base_model), dtype)
+    return same and lora_rank <= endpoint.max_lora_rank

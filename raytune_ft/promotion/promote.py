@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raytune_ft.config.load import load_experiment
 from raytune_ft.paths import RunDirectory
@@ -22,6 +22,9 @@ from raytune_ft.registry.journal import Move
 from raytune_ft.registry.staging import StagedAdapter, staged, staged_model
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import CHAMPION
+
+if TYPE_CHECKING:
+    from raytune_ft.serving.session import Endpoint
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def promote(
     skip: Collection[str] = (),
     command: str | None = None,
     say: Callable[[str], None] = lambda line: None,
+    endpoint: Callable[[], Endpoint] | None = None,
 ) -> Promotion:
     """Adds the winner of `run` to `registry` and moves `alias` to it.
 
@@ -60,6 +64,7 @@ def promote(
         skip: Gates that are not run; manifest, card and journal say so.
         command: What the card says made it; by default the plain command.
         say: Told what is going on, a line at a time.
+        endpoint: Gives an endpoint that runs, whose engine the gate parity then asks instead of one of its own.
 
     Raises:
         InputError: The run has no winner or no evaluation yet, or vLLM is missing.
@@ -86,7 +91,7 @@ def promote(
     else:
         gates.leave_out("retention")
     with _copied(candidate, registry, say) as copy:
-        Engines(candidate, copy, base_sha256, gain.metric, say).judge(registry, gates)
+        Engines(candidate, copy, base_sha256, gain.metric, say, endpoint).judge(registry, gates)
         typed = command or _typed(candidate, alias, merge, skip, gates.forced)
         provenance = _provenance(candidate, gates, typed)
         version = add_staged(registry, candidate.adapter, copy, provenance, base_sha256, _card_facts(candidate))

@@ -29,7 +29,7 @@ BATCH = 4  # rows; their logits over the whole vocabulary are held at once
 
 def work(spec: dict[str, Any]) -> Mapping[str, Any]:
     """Spec: `run`, `winner` (directory), `champion` (directory or null), `rows` (how many), `greedy` (tokens),
-    `scored_in` (the number type in which the winner was scored).
+    `scored_in` (the number type in which the winner was scored, null where nobody wrote it down).
 
     Returns:
         `champion`: its scores, or null; `rows`: those that were asked; `answers`: one for each, see `parity.Answer`;
@@ -50,7 +50,7 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
         return score(model, rows, tokenizer.pad_token_id, candidates, batch, RowProgress(tell, "champion"))
 
     serving = in_type_of_this_machine(experiment, tell)
-    scoring = experiment.computing_in(spec["scored_in"])
+    scoring = experiment.computing_in(spec["scored_in"]) if spec["scored_in"] else serving
     winner, champion = Path(spec["winner"]), Path(spec["champion"]) if spec["champion"] else None
     theirs, alike = None, scoring.train.dtype == serving.train.dtype
     on_one_base = champion is not None and alike and is_adapter(winner) and is_adapter(champion)

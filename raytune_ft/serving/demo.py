@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.registry import manifest as manifests
 from raytune_ft.registry.store import Registry
 from raytune_ft.serving.ask import Answer, Form, ask, split_row
-from raytune_ft.serving.session import served
+from raytune_ft.serving.session import Endpoint, served
 from raytune_ft.serving.settings import ServeArgs
 
 
@@ -65,20 +65,35 @@ def demo(
     started = time.monotonic()
     with served(args, log=log) as endpoint:
         seconds = time.monotonic() - started
-        log("GET /v1/models: " + ", ".join(endpoint.models))
-        log("asking held-out rows, first those that the evaluation saw the champion right on and the base wrong")
-        base, tuned = endpoint.models[0], f"{endpoint.models[0]}:{adapter}"
-        answers = []
-        for model in (base, tuned):  # the first request of each loads what later ones find loaded
-            ask(endpoint, model, rows[0], champion.form, max_tokens=1)
-        for row in rows:
-            asked, expected = split_row(row)
-            room = _tokens_for(expected)
-            before = ask(endpoint, base, row, champion.form, max_tokens=room)
-            after = ask(endpoint, tuned, row, champion.form, max_tokens=room)
-            answers.append(DemoRow(_shown(asked), expected, before, after))
-            _print_row(answers[-1], champion.form, log)
-    return DemoResult(endpoint.models, answers, seconds)
+        return DemoResult(endpoint.models, ask_both(endpoint, adapter, champion.form, rows, log), seconds)
+
+
+def ask_both(
+    endpoint: Endpoint, adapter: str, form: Form, rows: Sequence[Mapping[str, Any]], log: Callable[[str], None]
+) -> list[DemoRow]:
+    """Asks base and champion the same rows.
+
+    Args:
+        endpoint: That serves both.
+        adapter: Its name.
+        form: In which the champion was trained.
+        rows: Held-out ones.
+        log: Told each line that a reader should see.
+    """
+    log("GET /v1/models: " + ", ".join(endpoint.models))
+    log("asking held-out rows, first those that the evaluation saw the champion right on and the base wrong")
+    base, tuned = endpoint.models[0], f"{endpoint.models[0]}:{adapter}"
+    answers = []
+    for model in (base, tuned):  # the first request of each loads what later ones find loaded
+        ask(endpoint, model, rows[0], form, max_tokens=1)
+    for row in rows:
+        asked, expected = split_row(row)
+        room = _tokens_for(expected)
+        before = ask(endpoint, base, row, form, max_tokens=room)
+        after = ask(endpoint, tuned, row, form, max_tokens=room)
+        answers.append(DemoRow(_shown(asked), expected, before, after))
+        _print_row(answers[-1], form, log)
+    return answers
 
 
 def pick_rows(run: RunDirectory, count: int) -> list[Mapping[str, Any]]:

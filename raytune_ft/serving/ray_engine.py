@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import uuid
 from collections import defaultdict
 from collections.abc import AsyncGenerator
 from functools import partial
@@ -23,6 +24,7 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 
 from raytune_ft.execution.loopback import keep_replica_on_loopback
 from raytune_ft.serving.batches import batches
+from raytune_ft.serving.candidate import answer_rows
 from raytune_ft.serving.catalog import Catalog
 
 _BATCH_PAUSE_S = 0.05
@@ -62,6 +64,17 @@ class RegistryServer(LLMServer):
         """Goes into the engine's own loop and back: a process that merely lives does not count."""
         await self.check_health()
         return not await self.is_sleeping()
+
+    async def answer_rows(self, adapter: str, rows: list[dict[str, Any]], greedy: int) -> list[dict[str, Any]]:
+        """What the engine makes of held-out rows with the adapter in a directory of this node, for the gate parity."""
+        number = global_id_manager.next()
+        name = f"candidate-{number}-{uuid.uuid4().hex}"  # no client can ask for it: ids begin with the base's
+        found = DiskMultiplexConfig(
+            model_id=name, max_total_tokens=None, local_path=adapter, lora_assigned_int_id=number
+        )
+        assert self.engine is not None
+        await self.engine.resolve_lora(found)
+        return await answer_rows(self.engine, name, rows, greedy)
 
     async def _maybe_resolve_lora_from_multiplex(self) -> None:
         # Ray asks whether a version is loaded and then loads it: of requests that meet at its first use all but one

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from raytune_ft.serving.processes import children, end
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs, is_loopback, read_api_key
 
 _APP = "raytune-ft"
+_ENGINE = "RegistryServer:"  # Serve LLM begins a deployment's name with that of its class
 _METRICS_HOST = "127.0.0.1"  # where such a Ray exports them, as all else
 _RAY_ENVIRONMENT = {
     **ENGINE_ENVIRONMENT,
@@ -49,6 +50,25 @@ class Endpoint:
     """Sent as a bearer token."""
     metrics_url: str | None = None
     """Where Prometheus reads, on loopback."""
+    args: ServeArgs | None = None
+    """What it was started with, as far as this process started it."""
+    max_lora_rank: int = 0
+    """The greatest rank that it serves."""
+
+    def listing_models_anew(self) -> Endpoint:
+        """The same with the models that are served now."""
+        return replace(self, models=_list_models(self.base_url, self.api_key))
+
+    def answer_rows(self, adapter: Path, rows: list[dict[str, Any]], greedy: int) -> list[dict[str, Any]]:
+        """What its engine makes of rows with the adapter in that directory, which need not be in the registry."""
+        from ray import serve
+
+        assert self.args is not None  # this process started it
+        engines = (each for each in serve.status().applications[_APP].deployments if each.startswith(_ENGINE))
+        name = next(each for each in engines if not each.startswith(f"{_ENGINE}Merged"))
+        handle = serve.get_deployment_handle(name, _APP)
+        answers: list[dict[str, Any]] = handle.answer_rows.remote(str(adapter.resolve()), rows, greedy).result()
+        return answers
 
 
 @contextmanager
@@ -106,7 +126,8 @@ def served(
             _wait_until_running(started + start_timeout_s)
             models = _list_models(base_url, api_key)
             log(f"answering at {base_url} after {time.monotonic() - started:.0f} s")
-            yield Endpoint(base_url, models, api_key, f"http://{_METRICS_HOST}:{metrics_port}/metrics")
+            metrics_url = f"http://{_METRICS_HOST}:{metrics_port}/metrics"
+            yield Endpoint(base_url, models, api_key, metrics_url, args, catalog.max_lora_rank)
         finally:
             ours = children() - before  # asked before Ray goes: a worker whose raylet ended is nobody's child
             try:

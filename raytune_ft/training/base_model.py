@@ -40,7 +40,14 @@ def load_base(experiment: Experiment, attn_implementation: str | None = None, *,
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(f"{experiment.base_model}: the files lack {missing[0]}{more}; copy them again")
     model.config.use_cache = False
+    if (head := model.get_output_embeddings()) is not None:
+        head.register_forward_pre_hook(_side_by_side)
     return model
+
+
+def _side_by_side(head: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The last positions of several rows lie apart; for a frozen head PyTorch would copy its weights once a row."""
+    return (inputs[0].contiguous(), *inputs[1:])
 
 
 def placed(model: Any) -> Any:

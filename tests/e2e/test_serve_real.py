@@ -12,6 +12,7 @@ from typing import Any
 import openai
 import psutil
 import pytest
+from transformers import AutoTokenizer
 
 from raytune_ft.execution.alive import alive
 from raytune_ft.registry.store import Registry
@@ -54,6 +55,7 @@ def test_base_and_adapters_are_served_by_name_and_nothing_stays_behind(
         listen_only_on_loopback(started)
         names_are_listed(endpoint)
         answers_differ_by_model(endpoint)
+        a_candidate_is_asked_before_it_is_registered(endpoint, registry, tmp_path / "candidate")
         a_moved_alias_answers_with_the_new_version(endpoint, registry)
         a_changed_file_is_not_served(endpoint, registry)
         wrong_requests_are_refused_in_openai_shape(endpoint)
@@ -95,6 +97,25 @@ def answers_differ_by_model(endpoint: Endpoint) -> None:
     assert all(chunk.choices for chunk in chunks)
     chat = ask(endpoint, BASE, {"messages": [{"role": "user", "content": "Hi"}]}, "messages")
     assert chat.text.startswith("Hello")
+
+
+def a_candidate_is_asked_before_it_is_registered(endpoint: Endpoint, registry: Registry, copy: Path) -> None:
+    """As the gate parity asks: the same weights in another directory answer as the version does, by text and tokens."""
+    copy.mkdir()
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        (copy / name).write_bytes((registry.path("movies", 2) / name).read_bytes())
+    tokenizer: Any = AutoTokenizer.from_pretrained(Path("assets") / BASE)
+    prompt, answer = tokenizer(PROMPT)["input_ids"], tokenizer(" negative")["input_ids"]
+    row = {"prompt": prompt, "answer": answer, "places": [len(prompt) - 2], "length": len(prompt) + 1}
+    rows = [{**row, "asked": PROMPT}, {**row, "asked": None}, {**row, "asked": [{"role": "user", "content": PROMPT}]}]
+    by_text, by_tokens, by_chat = endpoint.answer_rows(copy, rows, 4)
+    version = ask(endpoint, f"{BASE}:movies@2", PROMPT, "prompt_completion", max_tokens=4)
+    assert tokenizer.decode(by_text["tokens"]) == version.text
+    assert by_text["tokens"] == by_tokens["tokens"] and not by_text["read_otherwise"]
+    assert by_text["answer"] == pytest.approx(by_tokens["answer"], abs=0.1) and max(by_text["answer"]) < 0
+    assert (len(by_text["question"]), len(by_text["answer"])) == (1, len(answer))
+    assert by_chat["read_otherwise"] and by_chat["question"] == []
+    assert f"{BASE}:movies@3" not in [model.id for model in client(endpoint).models.list()]
 
 
 def a_moved_alias_answers_with_the_new_version(endpoint: Endpoint, registry: Registry) -> None:

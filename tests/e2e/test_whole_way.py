@@ -26,7 +26,7 @@ SETTINGS = {
 }
 
 
-def run(*arguments: str | Path, timeout: int = 420) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, timeout: int = 2400) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "raytune_ft", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
 

@@ -23,7 +23,7 @@ REPORT_S = 0.1
 UNCERTAIN = 2.0
 """Before anything was measured, times lie within this factor."""
 MEASURED_PRODUCTS = 1.6
-"""Where the CPU's products were measured, a token's seconds lie within this factor; benchmarks/plan_truth.py."""
+"""Where the CPU's products were measured, a token's seconds lie within this factor; benchmarks/lanes.py, plan."""
 MEASURED = 1.25
 """After the first rung, a token's seconds lie within this factor: batches of another size, other ranks."""
 

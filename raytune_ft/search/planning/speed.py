@@ -15,7 +15,7 @@ TRAINING_FLOPS = {"lora": 4, "full": 6}
 EVALUATION_FLOPS = 2
 LANE_REST, TRL_REST = 0.5, 2.0
 """What a step on a CPU takes besides its products, in the time that float32 would take for these: sums, norms,
-attention and copies, which no number type makes much faster. Measured with SmolLM2-135M; benchmarks/plan_truth.py."""
+attention and copies, which no number type makes much faster. Measured with SmolLM2-135M; benchmarks/lanes.py, plan."""
 GPU_USE = 0.3
 """Stated, not measured: what LoRA on a model that fills the device reaches of the data sheet."""
 GPU_FLOAT32_SHARE = 8.0

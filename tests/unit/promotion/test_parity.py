@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,9 @@ from raytune_ft.paths import RunDirectory, sha256_file
 from raytune_ft.promotion.gates import GateRefusedError, Verdict
 from raytune_ft.promotion.parity import Answer, judge_parity
 from raytune_ft.promotion.promote import promote
+from raytune_ft.registry.manifest import verify
 from raytune_ft.registry.store import Registry
+from raytune_ft.serving.settings import ServeArgs
 
 GATE = ParityGate(max_mean_drift=0.1, clear_margin=1.0)
 
@@ -130,3 +133,32 @@ def test_an_engine_that_drifts_refuses_with_its_numbers(run: RunDirectory, regis
     with pytest.raises(GateRefusedError, match=r"over 16 rows .* 32 answer tokens drift by 0\.2500 nats in the mean"):
         promote(run, registry)
     assert registry.adapters() == []
+
+
+class RunningEndpoint:
+    """An endpoint that this process started; it answers as transformers does, but for `drift` nats."""
+
+    def __init__(self, base_model: Path, dtype: str = "float32", rank: int = 8, drift: float = 0.01) -> None:
+        self.args, self.max_lora_rank, self.drift = ServeArgs(base_model=str(base_model), dtype=dtype), rank, drift
+        self.asked: list[Path] = []
+
+    def answer_rows(self, adapter: Path, rows: list[dict[str, Any]], greedy: int) -> list[dict[str, Any]]:
+        self.asked.append(adapter)
+        return [{"question": [-3.0], "answer": [-0.1 - self.drift, -0.2], "tokens": [5, 6]}] * len(rows)
+
+
+def test_an_endpoint_that_runs_is_asked_instead_of_an_engine_of_its_own(run, registry, engines, base_model) -> None:
+    endpoint = RunningEndpoint(base_model)
+    done = promote(run, registry, endpoint=lambda: endpoint)
+    assert "vLLM" not in engines.names and len(endpoint.asked) == 1
+    assert verify(done.path).gates["parity"]["passed"]
+    drifting = RunningEndpoint(base_model, drift=0.9)
+    with pytest.raises(GateRefusedError, match="what would be served is not what was trained"):
+        promote(run, registry, endpoint=lambda: drifting, skip=["no_worse"])
+
+
+@pytest.mark.parametrize("other", [{"dtype": "bfloat16"}, {"rank": 1}, {"base_model": Path("elsewhere")}])
+def test_an_endpoint_that_would_not_serve_the_winner_so_is_not_asked(run, registry, engines, base_model, other) -> None:
+    endpoint = RunningEndpoint(**({"base_model": base_model} | other))
+    promote(run, registry, endpoint=lambda: endpoint)
+    assert "vLLM" in engines.names and endpoint.asked == []

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from raytune_ft.config.experiment import Experiment
@@ -85,3 +86,15 @@ def test_a_model_of_another_shape_or_without_its_parts_is_refused(model: Path, t
         check_model(model, str(tiny_llama))
     with pytest.raises(IntegrityError, match="holds no weights"):
         tuned_sha256(model)
+
+
+def test_the_head_is_given_rows_side_by_side(tiny_llama: Path) -> None:
+    """The last positions of several rows lie apart; for a frozen head PyTorch would copy its weights once a row."""
+    experiment = Experiment.model_validate(
+        {"name": "e", "base_model": str(tiny_llama), "data": {"train": "t"}, "train": {"dtype": "float32"}}
+    )
+    model = load_base(experiment).requires_grad_(False)
+    seen = []
+    model.get_output_embeddings().register_forward_pre_hook(lambda head, inputs: seen.append(inputs[0]))
+    model(input_ids=torch.zeros((3, 7), dtype=torch.long), logits_to_keep=2)
+    assert seen[0].shape[:2] == (3, 2) and seen[0].is_contiguous()
