@@ -26,10 +26,11 @@ test: setup lint ## Lint, then unit, integration and end-to-end tests
 		echo "== tests/$$suite"; \
 		$(BIN)/python -m pytest tests/$$suite -q --durations=20 || status=1; \
 	done; \
+	echo "left out: what make test-system and make test-gpu run"; \
 	exit $$status
 
-test-system: setup ## Tests that run long or need packages beyond the locks; run before a change is called done
-	@$(BIN)/python -m pytest tests/system -q -rs --durations=10
+test-system: setup ## Tests that run long or need more than the locks; run before a change is called done
+	@$(BIN)/python -m pytest tests/integration tests/e2e -m system -q -rs --durations=10
 
 test-gpu: setup ## Tests that need one GPU, at most ten minutes; without one each says that it is skipped
 	@$(BIN)/python -m pytest tests/gpu -q -rs --durations=10

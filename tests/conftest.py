@@ -214,7 +214,7 @@ def head(
     with log.open("w") as writer:
         process = subprocess.Popen(command, env=environment, stdout=writer, stderr=writer)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not _listens(dashboard):
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
@@ -269,7 +269,7 @@ def nothing_stays_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     before = _ray_processes()
     yield
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 100
     while (left := _ray_processes() - before) and time.monotonic() < deadline:
         time.sleep(0.2)
     shown = [" ".join(process.info["cmdline"] or [process.info["name"]])[:80] for process in left]

@@ -30,6 +30,8 @@ class Ends:
     def started(self, trial: str, parameters: dict[str, Any]) -> None:
         """Trials start when the one before ended."""
 
+    def progressed(self, trial: str, state: Any) -> None: ...
+
     def reported(self, trial: str, metrics: dict[str, Any]) -> None:
         """Reports are a part of what a trial costs."""
 
@@ -71,7 +73,7 @@ def measure(directory: Path, trials: int, say: Callable[[str], None]) -> dict[st
     from optuna.samplers import BaseSampler
     from optuna.study import Study
 
-    from raytune_ft.search import sweep
+    from raytune_ft.search import on_cluster, sweep
     from raytune_ft.search.searcher import StudySearcher
     from raytune_ft.search.study import open_study
     from raytune_ft.search.trials import trials_on
@@ -85,7 +87,8 @@ def measure(directory: Path, trials: int, say: Callable[[str], None]) -> dict[st
     methods = [("sampler", sampler, name) for name in asked]
     methods += [("suggest", StudySearcher, "_suggest"), ("report", StudySearcher, "on_trial_result")]
     methods += [("end", StudySearcher, "on_trial_complete"), ("ask", Study, "ask")]
-    with shares.of(*methods), mock.patch.object(sweep, "trials_on", partial(trials_on, run_lane=trivial_lane.run_lane)):
+    no_training = mock.patch.object(on_cluster, "trials_on", partial(trials_on, run_lane=trivial_lane.run_lane))
+    with shares.of(*methods), no_training:
         began = time.perf_counter()
         result = sweep.run_sweep(experiment, ends)
         over = time.perf_counter()

@@ -34,6 +34,11 @@ def gpus_here() -> list[Device]:
     return [Device(torch.cuda.get_device_name(each), torch.cuda.get_device_capability(each)) for each in found]
 
 
+def has_gpu() -> bool:
+    """Whether the kernel knows of one, NVIDIA's or AMD's; asked without PyTorch, which would take a second."""
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
+
+
 def device_here() -> Device:
     """What a model is put on that runs in this process: the first GPU, else the CPU."""
     return next(iter(gpus_here()), None) or cpu_here()

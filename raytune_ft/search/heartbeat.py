@@ -8,6 +8,7 @@ from typing import Any
 
 from raytune_ft.paths import RunDirectory
 from raytune_ft.search.progress import Progress
+from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.progress import read_progress
 
 LOOK_S = 2.0
@@ -21,6 +22,7 @@ class Heartbeat:
         run: Whose trials leave `progress.json`.
         notices: Lines for the user that have come since it was called last.
         log: Takes them.
+        reports: Tell of reports too, as they come to `metrics.jsonl`: nobody else does.
         every_s: Between two looks.
     """
 
@@ -30,10 +32,13 @@ class Heartbeat:
         run: RunDirectory,
         notices: Callable[[], list[str]] = lambda: [],
         log: Callable[[str], None] = lambda line: None,
+        *,
+        reports: bool = False,
         every_s: float = LOOK_S,
     ) -> None:
         self._progress, self._run, self._notices, self._log = progress, run, notices, log
         self._every_s = every_s
+        self._reports, self._told = reports, dict[str, int]()
         self._running: set[str] = set()
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -51,6 +56,7 @@ class Heartbeat:
         with self._lock:
             self._run.trial(trial).progress.unlink(missing_ok=True)  # of an earlier driver
             self._running.add(trial)
+            self._told[trial] = len(self._new_reports(trial))
             self._progress.started(trial, parameters)
 
     def progressed(self, trial: str, state: Any) -> None:
@@ -60,6 +66,7 @@ class Heartbeat:
         self._progress.reported(trial, metrics)
 
     def ended(self, trial: str, outcome: str, reason: str, value: float | None) -> None:
+        self._tell_reports(trial)
         with self._lock:
             self._running.discard(trial)
             self._progress.ended(trial, outcome, reason, value)
@@ -71,7 +78,18 @@ class Heartbeat:
             with self._lock:
                 running = sorted(self._running)
             for trial in running:
+                self._tell_reports(trial)
                 state = read_progress(self._run.trial(trial).progress)
                 with self._lock:
                     if trial in self._running:  # it may have ended meanwhile
                         self._progress.progressed(trial, state)
+
+    def _tell_reports(self, trial: str) -> None:
+        for report in self._new_reports(trial):
+            self._told[trial] = self._told.get(trial, 0) + 1
+            self._progress.reported(trial, report)
+
+    def _new_reports(self, trial: str) -> list[dict[str, Any]]:
+        if not self._reports:
+            return []
+        return read_metrics(self._run.trial(trial).metrics)[self._told.get(trial, 0) :]

@@ -16,7 +16,8 @@ _METHOD, _STEPS = "method.type", "train.max_steps"
 _OTHER = 0.5
 _NOTHING = 0.0  # its settings are others, and its best learning rate too, by ten times
 _SETTINGS = 0.75
-_ASIDE = (_STEPS, "train.eval_steps")
+_ASIDE = (_STEPS, "train.eval_steps", "train.dtype", "train.bf16")
+"""What changes no result but by rounding; `bf16` is what `dtype` was called."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.resolve import resolved_yaml
@@ -85,27 +84,16 @@ def _train(
             experiment = decision.experiment
             write_text(run.experiment, resolved_yaml(experiment))
             spec = TrialSpec.of(trial_name(0), {}, experiment, run)
-            with Heartbeat(progress, run) as watched:
-                watched.started(spec.trial_id, {})
+            with Heartbeat(progress, run, reports=not on_lane) as beat:
+                beat.started(spec.trial_id, {})
                 if isinstance(runner, Lane):
-                    reported = partial(watched.reported, spec.trial_id)
+                    reported = partial(beat.reported, spec.trial_id)
                     outcome = run_on_lane(spec, runner, run, reported, own=own, nodes=decision.nodes)
                 else:
-                    outcome = run_isolated(spec, [_forward_to(watched, spec.trial_id)])
+                    outcome = run_isolated(spec, [])
                     drop_optimizer(trial)
-                watched.ended(spec.trial_id, str(outcome.kind), outcome.reason, outcome.value)
+                beat.ended(spec.trial_id, str(outcome.kind), outcome.reason, outcome.value)
     if outcome.kind is not OutcomeKind.completed:
         raise RaytuneError(f"{trial.root}: {outcome.kind}: {outcome.reason}")
     board = build_leaderboard(experiment, run)
     return SweepResult(run, board, choose_winner(experiment, run, board, prepared.fingerprint))
-
-
-def _forward_to(progress: Progress, trial: str) -> Any:
-    """Ray Train's callback that passes each report on; it runs in the driver."""
-    from ray.train import UserCallback
-
-    class Forward(UserCallback):
-        def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-            progress.reported(trial, metrics[0])
-
-    return Forward()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,13 +14,9 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import with_parameters
 from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.config.search import Search
-from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError
-from raytune_ft.execution.cluster import ray_cluster
-from raytune_ft.execution.devices import Decision, decide_number_type
 from raytune_ft.execution.early import Early
-from raytune_ft.execution.lanes import IMPORTS
 from raytune_ft.execution.runner import choose_runner
 from raytune_ft.ownership import check_own
 from raytune_ft.paths import RunDirectory, TrialDirectory, read_json, write_text
@@ -29,13 +24,14 @@ from raytune_ft.search.accounts import Accounts
 from raytune_ft.search.driver import only_driver
 from raytune_ft.search.heartbeat import Heartbeat
 from raytune_ft.search.leaderboard import Row, build_leaderboard, choose_winner
+from raytune_ft.search.on_cluster import on_cluster
 from raytune_ft.search.portfolio import enqueue_first
 from raytune_ft.search.progress import Progress
 from raytune_ft.search.resume import check_same_experiment, in_recorded_type, interrupted_trials
 from raytune_ft.search.schedulers import make_scheduler, replay
 from raytune_ft.search.storage import open_storage, storage_answers
 from raytune_ft.search.study import open_study, tell, trial_name
-from raytune_ft.search.trials import Trials, check_room, trials_on
+from raytune_ft.search.trials import Trials
 from raytune_ft.search.warm_start import check_warm_start, enqueue_best, sources, warm_start
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
@@ -119,10 +115,12 @@ def _sweep(
         open_storage(search.storage, run)  # one that does not answer is found before anything starts
     runner = choose_runner(experiment).runner
     accounts = Accounts(experiment, search, run)
-    with Early(_cluster(runner, experiment, run, accounts, log)) as starting:
+    with Early(on_cluster(runner, experiment, run, accounts, log)) as starting:
         if not begun:  # else the data is prepared, and all trials may be done
             starting.begin()
         prepared = prepare(experiment, run.data, in_use=begun)
+        if begun:  # else its number type is yet to be decided
+            write_text(run.experiment, resolved_yaml(experiment))
         taken = warm_start(experiment, search, run)
         study = open_study(experiment, search, run, sources(taken, experiment, search))
         if search.storage and study.trials and not resume:
@@ -147,18 +145,9 @@ def _sweep(
             enqueue_best(study, taken)
             for each in taken:
                 log(str(each))
-            with Heartbeat(progress, run, cluster.trials.notices, log) as watched:
+            with Heartbeat(progress, run, cluster.trials.notices, log) as beat:
                 _tune(
-                    experiment,
-                    search,
-                    run,
-                    study,
-                    left,
-                    finished,
-                    interrupted[:left],
-                    cluster.trials,
-                    accounts,
-                    watched,
+                    experiment, search, run, study, left, finished, interrupted[:left], cluster.trials, accounts, beat
                 )
     accounts.write()
     if accounts.used_up():
@@ -182,33 +171,6 @@ def _end_interrupted(experiment: Experiment, search: Search, run: RunDirectory, 
         outcome = outcome or _stopped(experiment, search, last)
         outcome.write(directory)
         tell(study, trial, outcome)
-
-
-@dataclass(frozen=True)
-class _Cluster:
-    """What was decided on the cluster, and what trains there."""
-
-    decision: Decision
-    trials: Trials
-
-
-@contextmanager
-def _cluster(
-    runner: Lane | Isolated,
-    experiment: Experiment,
-    run: RunDirectory,
-    accounts: Accounts,
-    log: Callable[[str], None],
-) -> Iterator[_Cluster]:
-    """Ray, and what trains there."""
-    isolated = isinstance(runner, Isolated)
-    with ray_cluster(state_api=isolated, forked=None if isolated else IMPORTS) as own:
-        accounts.price()
-        check_room(runner, experiment)
-        decision = decide_number_type(experiment, log)
-        training = trials_on(runner, decision.experiment, run, own=own, nodes=decision.nodes)
-        with training as trials, accounts.groups(trials.groups):
-            yield _Cluster(decision, trials)
 
 
 def _tune(

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from raytune_ft.errors import InputError, RaytuneError
+from raytune_ft.execution.cluster import FORKED_STARTUP
+from raytune_ft.execution.forked.started import Forked, forked_workers
 from raytune_ft.execution.loopback import environment, ray_on_loopback
-from raytune_ft.hardware.here import cpu_here, gpus_here
+from raytune_ft.hardware.here import cpu_here, gpus_here, has_gpu
 from raytune_ft.serving.app import ENGINE_ENVIRONMENT, build_app
 from raytune_ft.serving.catalog import build_catalog
 from raytune_ft.serving.front_door import direct_environment
@@ -26,6 +28,8 @@ from raytune_ft.serving.number_type import in_served_type
 from raytune_ft.serving.processes import children, end
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs, is_loopback, read_api_key
 
+IMPORTS = ("raytune_ft.serving.imports_first", "raytune_ft.serving.imports_ray")
+"""Modules that import what Serve's processes need."""
 _APP = "raytune-ft"
 _ENGINE = "RegistryServer:"  # Serve LLM begins a deployment's name with that of its class
 _METRICS_HOST = "127.0.0.1"  # where such a Ray exports them, as all else
@@ -115,13 +119,16 @@ def served(
     door = direct_environment(port) if direct else {}
     proxy_port = _free_port(args.host, 0) if direct else port
     started, before = time.monotonic(), children()
-    with environment({**_RAY_ENVIRONMENT, **door, **own}), ray_on_loopback(), _quiet(not engine_log):
+    # What an engine on a CPU is told besides: a copy of the fork server has what that had when it imported.
+    told = {"VLLM_CPU_KVCACHE_SPACE": str(args.cpu_kv_cache_gib)}
+    variables = {**_RAY_ENVIRONMENT, **FORKED_STARTUP, **told, **door, **own}
+    with environment(variables), _copies(args) as copies, ray_on_loopback(), _quiet(not engine_log):
         try:
             if args.dtype == "auto":
                 devices = [cpu_here()] if args.gpus == 0 else gpus_here() or [cpu_here()]
                 args = in_served_type(args, catalog.trained_in, devices)
             log(f"starting Ray and vLLM for {args.base_model} in {args.dtype}")
-            _start(ray, args, engine_log, proxy_port, metrics_port)
+            _start(ray, args, engine_log, proxy_port, metrics_port, copies)
             base_url = f"http://{reachable(args.host)}:{port}/v1"
             _wait_until_running(started + start_timeout_s)
             models = _list_models(base_url, api_key)
@@ -137,7 +144,19 @@ def served(
                     log(f"ended {left} processes that Ray left behind")
 
 
-def _start(ray: Any, args: ServeArgs, engine_log: bool, proxy_port: int, metrics_port: int) -> None:
+@contextmanager
+def _copies(args: ServeArgs) -> Iterator[Forked | None]:
+    """Serve's processes as copies of one that has imported vLLM, for which each would take seconds; none with a GPU."""
+    if args.gpus or (args.gpus is None and has_gpu()):
+        yield None
+        return
+    with forked_workers(IMPORTS) as copies:
+        yield copies
+
+
+def _start(
+    ray: Any, args: ServeArgs, engine_log: bool, proxy_port: int, metrics_port: int, copies: Forked | None
+) -> None:
     from ray import serve
 
     ray.init(
@@ -148,6 +167,8 @@ def _start(ray: Any, args: ServeArgs, engine_log: bool, proxy_port: int, metrics
         logging_level="info" if engine_log else "error",
         _metrics_export_port=metrics_port,
     )
+    if copies is not None:
+        copies.get_ready()
     check_gpus(args, int(ray.cluster_resources().get("GPU", 0)))
     quiet = {"log_level": "INFO" if engine_log else "ERROR"}
     serve.start(

@@ -52,7 +52,7 @@ def test_a_dora_winner_is_merged_proved_and_served_by_its_own_engine(
         streamed = list(client(endpoint).completions.create(model=MODEL, stream=True, **options))
         assert {whole.model, *(chunk.model for chunk in streamed)} == {f"{MODEL}@1"}
         assert "".join(chunk.choices[0].text for chunk in streamed) == whole.choices[0].text
-        assert httpx.get(endpoint.base_url.removesuffix("/v1") + "/health", timeout=10).status_code == 200
+        assert httpx.get(endpoint.base_url.removesuffix("/v1") + "/health", timeout=50).status_code == 200
 
     weights = done.path / "model.safetensors"
     data = bytearray(weights.read_bytes())

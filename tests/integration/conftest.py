@@ -120,14 +120,14 @@ class SweepCommand:
     def kill(self, process: subprocess.Popen[str]) -> None:
         self.watch(process)
         process.kill()
-        process.wait(timeout=60)
+        process.wait(timeout=300)
 
     def end(self) -> None:
         """Fails where a watched process outlives its driver, but for agents: they look for their Ray for a minute."""
         for process in self._started:
             if process.poll() is None:  # the test failed on its way
                 self.kill(process)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 150
         while (left := [each for each in self._watched if _stays(each)]) and time.monotonic() < deadline:
             time.sleep(0.1)
         for process in self._watched:

@@ -22,7 +22,7 @@ CUT = re.compile("the budget's 2,000 tokens are used up (at step |before its fir
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "raytune_ft", *words], capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-m", "raytune_ft", *words], capture_output=True, text=True, timeout=900, check=False
     )
 
 

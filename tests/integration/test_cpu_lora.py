@@ -47,7 +47,7 @@ CORRECTED = "from raytune_ft.serving import cpu_lora; cpu_lora.correct()"
 def run(code: str, correct: str, rows: str = "(0, 11, 22)") -> list[bool]:
     """In a process of its own: the correction stays."""
     command = [sys.executable, "-c", code.format(correct=correct, rows=rows)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     return [line.endswith("True") for line in done.stdout.splitlines() if line.startswith("product")]
 
 

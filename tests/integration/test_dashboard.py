@@ -51,7 +51,7 @@ def server(run: Path, port: int) -> Iterator[subprocess.Popen[str]]:
 def ask(url: str, process: subprocess.Popen[str]) -> bytes:
     for _ in range(300):
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=50) as answer:
                 content: bytes = answer.read()
                 return content
         except OSError:
@@ -65,7 +65,7 @@ def test_the_dashboard_serves_the_runs_study_until_it_is_interrupted(server: sub
     assert [study["study_name"] for study in studies["study_summaries"]] == ["movies"]
     assert b"<html" in ask(f"http://127.0.0.1:{port}/dashboard", server)
     server.send_signal(signal.SIGINT)
-    assert f"dashboard at http://127.0.0.1:{port}/dashboard" in server.communicate(timeout=20)[1]
+    assert f"dashboard at http://127.0.0.1:{port}/dashboard" in server.communicate(timeout=100)[1]
     assert server.returncode == 0
 
 

@@ -122,7 +122,7 @@ def _ask(head: Any, name: str, body: Any = None) -> Any:
     request = urllib.request.Request(
         f"http://127.0.0.1:{head.port}/{name}", data=None if body is None else json.dumps(body).encode()
     )
-    with urllib.request.urlopen(request, timeout=60) as response:
+    with urllib.request.urlopen(request, timeout=300) as response:
         return json.load(response)
 
 
@@ -135,7 +135,7 @@ def test_ours_comes_and_goes_beside_others_that_notice_nothing(head: Any) -> Non
         f"ray.init('{head.gcs}', namespace='serve', log_to_driver=False)\n"
         "serve.run(apps.Says.bind('program'), name='program', route_prefix='/program')\n"
     )
-    subprocess.run([sys.executable, "-c", program], env=head.environment, check=True, timeout=120, capture_output=True)
+    subprocess.run([sys.executable, "-c", program], env=head.environment, check=True, timeout=600, capture_output=True)
     before = [_ask(head, name) for name in ("other", "program")]
     assert [each["word"] for each in before] == ["other", "program"] and before[0]["secret"] == "kept"
 
@@ -169,7 +169,7 @@ def test_the_command_is_refused_in_one_line(head: Any) -> None:
         ([*command, "--remove", "--name", "none"], head.environment, "runs no application 'none'"),
         (open_to_all, {**head.environment, "RAYTUNE_FT_API_KEY": ""}, "is reachable by others and no API key is set"),
     ):
-        done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 2, done.stderr
         assert says in done.stderr and len(done.stderr.splitlines()) == 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from raytune_ft.promotion.promote import promote
 from raytune_ft.registry.manifest import verify
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.whole_model import check_model
+from raytune_ft.search.progress import Silent
 from raytune_ft.search.single import train_once
 from raytune_ft.training.metrics_log import read_metrics
 
@@ -22,21 +25,25 @@ RATE, METHOD, RANK = "train.learning_rate", "method.type", "method.r"
 TRAIN = {"learning_rate": 3e-3, "max_steps": 6, "eval_steps": 2, "dtype": "float32"}
 
 
-class Watcher:
-    """Told of reports in Ray Train's controller; kills one of the workers beside it at the first one, if wanted."""
+class Watcher(Silent):
+    """Kills one of the workers as soon as the trial has reported, if wanted."""
 
     def __init__(self, killed: Path | None = None) -> None:
-        self.killed = killed
+        self.killed, self.did_kill, self.steps = killed, False, list[int]()
 
-    def started(self, trial: str, parameters: dict[str, Any]) -> None: ...
+    def started(self, trial: str, parameters: dict[str, Any]) -> None:
+        if self.killed is not None:
+            threading.Thread(target=self._kill, args=(self.killed,), daemon=True).start()
+
+    def _kill(self, metrics: Path) -> None:
+        while not metrics.exists() or not metrics.read_text():
+            time.sleep(0.005)
+        below = psutil.Process().children(recursive=True)
+        next(each for each in below if "ray::RayTrainWorker" in " ".join(each.cmdline())).kill()
+        self.did_kill = True
 
     def reported(self, trial: str, metrics: dict[str, Any]) -> None:
-        if self.killed is not None and not self.killed.exists():
-            beside = psutil.Process().parent().children()
-            next(each for each in beside if "ray::RayTrainWorker" in " ".join(each.cmdline())).kill()
-            self.killed.write_text(str(metrics["step"]))
-
-    def ended(self, trial: str, outcome: str, reason: str, value: float | None) -> None: ...
+        self.steps.append(metrics["step"])
 
 
 def test_it_is_searched_beside_lora_proved_and_becomes_a_model(
@@ -82,9 +89,10 @@ def test_sharded_by_zero_3_and_killed_on_the_way_it_has_the_curve_of_one_undistu
 ) -> None:
     alone = train_once(load_experiment(_experiment(toy_experiment, "alone", 8, {"workers": 1})), Watcher())
     resources = {"workers": 2, "strategy": {"type": "deepspeed", "zero_stage": 3}, "max_failures": 1}
-    watcher = Watcher(tmp_path / "killed")
+    watcher = Watcher(tmp_path / "runs" / "sharded" / "trials" / "0000" / "metrics.jsonl")
     sharded = train_once(load_experiment(_experiment(toy_experiment, "sharded", 4, resources)), watcher)
-    assert (tmp_path / "killed").read_text() == "2"
+    assert watcher.steps == [2, 4, 6]  # told in this process
+    assert watcher.did_kill
     curves = [read_metrics(each.run.trial("0000").metrics) for each in (alone, sharded)]
     for one, other in zip(*curves, strict=True):
         assert other["step"] == one["step"]

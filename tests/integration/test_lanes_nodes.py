@@ -1,9 +1,10 @@
-"""A node of a lane goes away (fault 2)."""
+"""A node of a lane goes away (fault 2), and a node that is not fast in the study's number type gets no lane."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -11,14 +12,18 @@ from ray.cluster_utils import Cluster
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
+from raytune_ft.execution.devices import LaneNodes
 from raytune_ft.execution.entries import Ended, Report
 from raytune_ft.execution.lanes import lanes
 from raytune_ft.execution.token import read_token_anew
+from raytune_ft.hardware.device import Device
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.training.lane.orders import Desk, Drop, GoOn, Quit, Start
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.spec import TrialSpec
 
+FAST = Device("EPYC (avx512_bf16)", gflops={"bfloat16": 400, "float16": 39, "float32": 180})
+SLOW = Device("EPYC (avx2)", gflops={"bfloat16": 13, "float16": 12, "float32": 73})
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers can't import a test's file
 
 EXPERIMENT = Experiment.model_validate({"name": "e", "base_model": "b", "data": {"train": "t"}})
@@ -95,3 +100,31 @@ def test_trials_of_a_lost_node_go_on_elsewhere_and_others_do_not_notice(tmp_path
     moved = next(name for name in names if nodes[name][0] == second.node_id)
     stayed = next(name for name in names if name != moved)
     assert len(set(nodes[stayed])) == 1 and set(nodes[moved]) == {second.node_id, *nodes[stayed]}
+
+
+def probe(slow: str, nodes: list[str], on_gpu: bool, threads: int) -> dict[str, Device]:
+    return {node: SLOW if node == slow else FAST for node in nodes}
+
+
+def test_a_node_that_is_not_fast_in_the_type_gets_no_lane_and_a_line_says_so(tmp_path: Path) -> None:
+    """The head, where the lane would be otherwise: its dispatcher runs there."""
+    read_token_anew()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    second = cluster.add_node(num_cpus=1)
+    try:
+        ray.init(address=cluster.address, log_to_driver=False)
+        head = ray.get_runtime_context().get_node_id()
+        run, experiment = RunDirectory(tmp_path), EXPERIMENT.computing_in("bfloat16")
+        allowed = LaneNodes(experiment, partial(probe, head))
+        with lanes(experiment, Lane(), run, 1, slow_loop, nodes=allowed) as dispatcher:
+            ray.get(dispatcher.submit.remote(Start(TrialSpec.of("0000", {}, experiment, run)), "test", 0))
+            event = None
+            while event is None:
+                event = ray.get(dispatcher.next_event.remote("0000", 5.0))
+            notices, again = (ray.get(dispatcher.notices.remote()) for _ in range(2))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert isinstance(event, Report) and event.metrics["node"] == second.node_id != head
+    line = f"node {head[:8]} gets no lane: EPYC (avx2) is not fast in bfloat16, the study's type"
+    assert (notices, again) == ([line], [])

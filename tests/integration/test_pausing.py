@@ -140,7 +140,7 @@ def test_a_killed_hyperband_sweep_goes_on_and_ends_with_exactly_the_asked_trials
     assert all(before.values())
 
     resumed = sweep_command.start(experiment, "--resume", "--json")
-    out, log = resumed.communicate(timeout=240)
+    out, log = resumed.communicate(timeout=900)
     assert resumed.returncode == 0, log
     board = json.loads(out)["rows"]
     assert sorted(row["trial"] for row in board) == [f"{number:04d}" for number in range(5)]

@@ -13,7 +13,7 @@ def _submit(head: Any, experiment: Path, *options: str, **environment: str) -> s
     command = [sys.executable, "-m", "raytune_ft", "submit", str(experiment), "--address", head.address]
     command += ["--working-dir", str(experiment.parent), *options]
     outside = {name: value for name, value in head.environment.items() if not name.startswith("RAY_AUTH")}
-    return subprocess.run(command, env={**outside, **environment}, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, env={**outside, **environment}, capture_output=True, text=True, timeout=900)
 
 
 def test_a_sweep_runs_as_a_job_and_its_log_is_streamed(head: Any, toy_experiment: Any, tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ class Recorder:
     def started(self, trial: str, parameters: dict[str, Any]) -> None:
         self.events.append(("started", trial, parameters))
 
+    def progressed(self, trial: str, state: Any) -> None: ...
+
     def reported(self, trial: str, metrics: dict[str, Any]) -> None:
         self.events.append(("reported", trial, metrics))
 

@@ -42,7 +42,7 @@ class Server:
         log = self._directory.with_suffix(".log")
         with log.open("a") as writer:
             self._process = subprocess.Popen(command, env={**os.environ, **CREDENTIALS}, stdout=writer, stderr=writer)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not self._answers():
             assert self._process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
             time.sleep(0.2)

@@ -74,7 +74,7 @@ def test_the_mirror_of_a_killed_move_is_made_anew(node: Node, add: Add) -> None:
         "    (registry.root / 'movies/aliases.json').write_text('{\"champion\": 7}')\n"
         "    os.kill(os.getpid(), 9)\n"
     )
-    killed = subprocess.run([sys.executable, "-c", script, registry.location], timeout=60)
+    killed = subprocess.run([sys.executable, "-c", script, registry.location], timeout=300)
     assert killed.returncode == -9
     assert registry.aliases("movies") == {"champion": 1}
 
@@ -85,7 +85,7 @@ def test_a_dead_holders_lease_goes_to_the_next_and_a_living_ones_does_not(node: 
         started = time.monotonic()
         with Lease(bucket, "movies/.lease", expiry_s=1.0) as heir:
             assert heir.taken_over and not dead.taken_over
-            assert 1.0 <= time.monotonic() - started < 10
+            assert 1.0 <= time.monotonic() - started < 50
         with (
             pytest.raises(RaytuneError, match="has held it for 0 s; try again"),
             Lease(bucket, "movies/.lease") as first,

@@ -214,7 +214,7 @@ def wait_for() -> Callable[[Callable[[], Any]], Any]:
     """`wait_for(found)`: its value as soon as that is true."""
 
     def waiting(found: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 50
         while not (value := found()):
             assert time.monotonic() < deadline, "never came"
             time.sleep(0.01)

@@ -39,7 +39,7 @@ command.run()
 )
 def test_it_ends_with_its_code_after_threads_and_exit_handlers(end: str, code: int, error: str) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", CODE.format(end=end)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", CODE.format(end=end)], capture_output=True, text=True, timeout=300, check=False
     )
     assert ended.returncode == code
     said = ended.stdout.split()

@@ -29,7 +29,7 @@ def command(tmp_path: Path) -> Command:
             env=os.environ | environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
 
     return run

@@ -40,5 +40,5 @@ def test_the_token_that_is_given_now_is_sent(connects: str, mode: str, first: st
     """Also where Ray was imported while no token was asked for."""
     command = [sys.executable, "-c", SCRIPT.replace("{connects}", connects)]
     environment = {**os.environ, "RAY_AUTH_MODE": mode}
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True, env=environment)
     assert found.stdout.split() == [first, "b"]

@@ -83,7 +83,7 @@ def start(
     environment = {**THIS_RAY, setup_worker.SERVER: address, **environment}
     with unnamed():
         environment = {**os.environ, **environment}
-    done = subprocess.run(command, env=environment, cwd=scripts, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, cwd=scripts, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -207,7 +207,7 @@ def _sound(setting: str) -> str:
         "import contextlib, sys\nfrom unittest import mock\nfrom raytune_ft.execution.forked import server\n"
         f"with {setting}:\n    server.import_all('ray.train', 'torch')\n    print(server.copies_are_sound())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -10,7 +10,7 @@ from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.errors import InputError
 from raytune_ft.execution.runner import Choice
 from raytune_ft.paths import write_json
-from raytune_ft.search import sweep, trials
+from raytune_ft.search import on_cluster, sweep, trials
 from raytune_ft.search.progress import Silent
 from raytune_ft.training.outcome import OutcomeKind
 
@@ -48,7 +48,7 @@ def test_a_sweep_that_the_cluster_can_not_hold_may_be_called_again_with_other_se
         raise InputError("resources", "too small")
 
     monkeypatch.setattr(sweep, "prepare", lambda *args, **kwargs: None)
-    monkeypatch.setattr(sweep, "ray_cluster", lambda **_: nullcontext())
+    monkeypatch.setattr(on_cluster, "ray_cluster", lambda **_: nullcontext())
     monkeypatch.setattr(sweep, "choose_runner", lambda experiment: Choice(runner, "it does not matter"))
     monkeypatch.setattr(trials, "check_resources", too_small)
     for workers in (4, 2):

@@ -102,6 +102,7 @@ def test_of_the_same_study_all_trials_are_taken_at_their_own_values(make_experim
         ("same", {"train__weight_decay": 0.3, "method__alpha": 99}, 0.75, "other method.alpha, train.weight_decay"),
         ("other", {"base_model": "other", "train__max_steps": 15}, 0.125, "other data"),
         ("same", {"seed": 7, "search__trials": 30}, 1.0, None),
+        ("same", {"train__dtype": "bfloat16"}, 1.0, None),
     ],
 )
 def test_the_less_alike_a_study_is_the_fewer_of_its_trials_are_taken(

@@ -27,11 +27,10 @@ async def collect(chunks: AsyncIterator[int], pause_s: float) -> list[list[int]]
 def test_the_first_goes_at_once_and_fast_ones_go_together() -> None:
     async def run() -> None:
         started = time.perf_counter()
-        stream = batches(source(0, 0.01, 0.01, 0.01), pause_s=5.0)
+        stream = batches(source(0, 0.01, 0.01, 0.01), pause_s=100.0)
         assert await anext(stream) == [0]
-        assert time.perf_counter() - started < 1.0
         assert await anext(stream) == [1, 2, 3]  # the end of the source ends the pause
-        assert time.perf_counter() - started < 2.0
+        assert time.perf_counter() - started < 50.0
         assert [batch async for batch in stream] == []
 
     asyncio.run(run())

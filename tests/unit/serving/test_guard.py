@@ -193,7 +193,7 @@ class Client:
         self.scope = scope
 
     async def read(self) -> Any:
-        return await asyncio.wait_for(self.sent.get(), timeout=20)
+        return await asyncio.wait_for(self.sent.get(), timeout=100)
 
 
 async def endless(scope: Any, receive: Any, send: Any) -> None:
