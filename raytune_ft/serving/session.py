@@ -118,11 +118,12 @@ def served(
     direct = is_loopback(args.host)
     door = direct_environment(port) if direct else {}
     proxy_port = _free_port(args.host, 0) if direct else port
-    started, before = time.monotonic(), children()
+    started = time.monotonic()
     # What an engine on a CPU is told besides: a copy of the fork server has what that had when it imported.
     told = {"VLLM_CPU_KVCACHE_SPACE": str(args.cpu_kv_cache_gib)}
     variables = {**_RAY_ENVIRONMENT, **FORKED_STARTUP, **told, **door, **own}
     with environment(variables), _copies(args) as copies, ray_on_loopback(), _quiet(not engine_log):
+        before = children()  # the fork server among them: its own block ends it
         try:
             if args.dtype == "auto":
                 devices = [cpu_here()] if args.gpus == 0 else gpus_here() or [cpu_here()]

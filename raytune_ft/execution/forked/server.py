@@ -25,7 +25,7 @@ from raytune_ft.execution.forked.setup_worker import FORKED
 from raytune_ft.execution.forked.worker import become_worker
 
 READ_AT_USE = ("RAY_", "TUNE_", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PYTHONBREAKPOINT", "PL_DISABLE_FORK",
-               "SPT_NOENV")  # fmt: skip
+               "SPT_NOENV", "PYTORCH_NVML_BASED_CUDA_CHECK")  # fmt: skip
 """Environment variables, by their beginnings, that what was imported reads when it needs them: only in these a worker's
 may differ from the server's."""
 READ_BY_RAY = ("RAY_JOB_ID", "RAY_RAYLET_PID")
@@ -62,7 +62,13 @@ class Server:
         self._listening = listening
         self._module = module
         self._environment = dict(os.environ)
+        self._set_by_imports: dict[str, str] = {}
         self._sound: bool | None = None  # known when the module is there
+
+    def imported(self) -> None:
+        """The first module is there: a worker may have what its import has set, as the driver's own import does."""
+        new = {name: value for name, value in os.environ.items() if self._environment.get(name) != value}
+        self._set_by_imports = {name: value for name, value in new.items() if name not in LOOK_ONLY}
 
     def serve(self) -> Request | None:
         """Returns in each copy with its request, and at the end in the server itself with None."""
@@ -85,7 +91,7 @@ class Server:
 
     def _may_fork(self, wanted: Mapping[str, str]) -> bool:
         """Whether a copy is what a new process would be."""
-        if not as_imported(wanted, self._environment):
+        if not as_imported(wanted, self._environment, self._set_by_imports):
             return False
         if self._sound is None:
             self._sound = self._get_ready(wanted)
@@ -104,9 +110,10 @@ class Server:
         return sound
 
 
-def as_imported(wanted: Mapping[str, str], own: Mapping[str, str]) -> bool:
-    """Whether the environments differ in nothing that is read on import."""
+def as_imported(wanted: Mapping[str, str], own: Mapping[str, str], set_by_imports: Mapping[str, str]) -> bool:
+    """Whether the environments differ in nothing that is read on import, but for what imports set themselves."""
     differ = {name for name in wanted.keys() | own.keys() if wanted.get(name) != own.get(name)}
+    differ -= {name for name, value in set_by_imports.items() if wanted.get(name) == value}
     return all(name.startswith(READ_AT_USE) for name in differ)
 
 
@@ -206,6 +213,7 @@ def main(file: str, first: str, then: str, *meant_for_it: str) -> None:
     server = Server(listening, then)
     with mock.patch.dict(os.environ, LOOK_ONLY):
         import_all(first)
+        server.imported()
     request = server.serve()
     if request is not None:
         gc.enable()

@@ -222,9 +222,12 @@ def test_copies_that_would_draw_the_same_ids_or_could_use_no_gpu_are_noticed() -
 
 def test_environments_may_differ_in_what_is_read_later() -> None:
     own = {"HOME": "/root", "RAY_JOB_ID": "01000000"}
-    assert server.as_imported({**own, "RAY_X": "1", "CUDA_VISIBLE_DEVICES": "0"}, own)
-    assert not server.as_imported({**own, "HF_HUB_OFFLINE": "1"}, own)
-    assert not server.as_imported({"RAY_JOB_ID": "01000000"}, own)
+    assert server.as_imported({**own, "RAY_X": "1", "CUDA_VISIBLE_DEVICES": "0"}, own, {})
+    assert not server.as_imported({**own, "HF_HUB_OFFLINE": "1"}, own, {})
+    assert not server.as_imported({"RAY_JOB_ID": "01000000"}, own, {})
+    imports_set = {"TORCHINDUCTOR_CACHE_DIR": "/tmp/here"}
+    assert server.as_imported({**own, **imports_set}, own, imports_set)
+    assert not server.as_imported({**own, "TORCHINDUCTOR_CACHE_DIR": "/elsewhere"}, own, imports_set)
 
 
 def test_an_allocator_that_the_user_chose_stays() -> None:
