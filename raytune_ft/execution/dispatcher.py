@@ -85,7 +85,8 @@ class Dispatcher:
         """Lines for the user, each given once."""
         if self._host is None:
             return []
-        lines, self._host.notices = self._host.notices, []
+        lines = list(self._host.notices)
+        del self._host.notices[: len(lines)]  # lanes add to it from threads of their own
         return lines
 
     async def open(self, host: LaneHost) -> None:

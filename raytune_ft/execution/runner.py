@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.number_type import NOT_IN_FLOAT16
 from raytune_ft.config.schedulers import PAUSING
 from raytune_ft.config.target_modules import names
 from raytune_ft.config.training import DeepSpeed, Full, Isolated, Lane
@@ -46,6 +47,11 @@ def choose_runner(experiment: Experiment) -> Choice:
             be read.
     """
     asked = experiment.runner
+    if experiment.train.dtype == "float16":
+        kind = model_config(experiment.base_model).get("model_type")
+        if kind in NOT_IN_FLOAT16:
+            what = f"float16 does not hold the activations of {kind}"
+            raise InputError("train.dtype", what, "use bfloat16, float32 or auto")
     if isinstance(asked, Isolated):
         _check_no_pauses(experiment, "the experiment asks for isolated")
         _check_type(experiment, "the experiment asks for isolated")
@@ -73,7 +79,9 @@ def _check_type(experiment: Experiment, why: str) -> None:
     """Raises InputError for float16 in isolated trials on a CPU: accelerate has it for GPUs alone."""
     searched = experiment.search.space.parameters.get("train.dtype") if experiment.search else None
     types = searched.extremes() if searched else [experiment.train.dtype]
-    if "float16" in types and not experiment.resources.gpus_per_worker:
+    if "float16" not in types:
+        return
+    if not experiment.resources.gpus_per_worker:
         what = f"float16 trains on CPUs on lanes alone, and {why}"
         raise InputError("train.dtype", what, "use float32, bfloat16 or auto")
 

@@ -44,16 +44,22 @@ def fast_types(device: Device) -> tuple[NumberType, ...]:
     return tuple(each for each in PREFERRED if device.gflops.get(each, 0.0) >= least)
 
 
-def common_type(devices: Collection[Device]) -> NumberType:
+def common_type(devices: Collection[Device], *, float16: bool = True) -> NumberType:
     """The preferred type of those that all devices are fast in."""
-    return holding_type(devices, ())
+    return holding_type(devices, (), float16=float16)
 
 
-def holding_type(devices: Collection[Device], held: Collection[NumberType]) -> NumberType:
+def holding_type(devices: Collection[Device], held: Collection[NumberType], *, float16: bool = True) -> NumberType:
     """The preferred type that all devices are fast in and that holds every number of the types in `held`, else float32.
+
+    Args:
+        devices: Which have to be fast in it.
+        held: Types that it has to hold.
+        float16: Whether that may be taken.
 
     What was trained in one type is evaluated and served in this one: nothing of it is rounded away.
     """
     fast = [fast_types(device) for device in devices]
-    fitting = (each for each in PREFERRED if all(holds(each, other) for other in held))
+    may = [each for each in PREFERRED if float16 or each != "float16"]
+    fitting = (each for each in may if all(holds(each, other) for other in held))
     return next(each for each in fitting if all(each in types for types in fast))

@@ -10,6 +10,8 @@ from raytune_ft.config.number_type import NumberType
 ROWS, INPUTS, OUTPUTS = 256, 576, 1536
 """A product of a small model's layer; 0.45 GFLOP."""
 ROUNDS = 8
+LONGEST_S = 0.5
+"""After so long, two rounds must do."""
 LEAST_S = 0.02
 """A fast machine multiplies more often than `ROUNDS` times, until a type was measured for so long."""
 
@@ -37,7 +39,9 @@ def measured_products(types: Collection[NumberType], threads: int) -> dict[Numbe
             fastest_s = dict.fromkeys(types, float("inf"))
             spent_s = dict.fromkeys(types, 0.0)
             rounds = 0
-            while rounds < ROUNDS or min(spent_s.values()) < LEAST_S:
+            while rounds < 2 or (
+                sum(spent_s.values()) < LONGEST_S and (rounds < ROUNDS or min(spent_s.values()) < LEAST_S)
+            ):
                 for each, (x, weight) in factors.items():
                     began = time.perf_counter()
                     torch.nn.functional.linear(x, weight)

@@ -103,9 +103,10 @@ class Engines:
         where, base_model = str(self.copy.path), self.candidate.experiment.base_model
         if self.endpoint is not None and not self.copy.merged:
             endpoint = self.endpoint()
-            if serves(endpoint, base_model, found["dtype"], self.copy.facts.lora_rank):
+            longest = max(int(row["length"]) for row in found["rows"]) + GREEDY_TOKENS + 1
+            if serves(endpoint, base_model, found["dtype"], self.copy.facts.lora_rank, longest):
                 self.say(f"asking the same of the endpoint's vLLM, with the {copy}")
-                answers = endpoint.answer_rows(self.copy.path, found["rows"], GREEDY_TOKENS)
+                answers = endpoint.answer_rows(self.copy.path, found["rows"], GREEDY_TOKENS, gate.timeout_s)
                 return [Answer(**each) for each in answers]
         self.say(f"asking the same of vLLM, with the {copy}")
         return ask_vllm(
@@ -135,8 +136,9 @@ class Engines:
         )  # fmt: skip
 
 
-def serves(endpoint: Endpoint, base_model: str, dtype: NumberType, lora_rank: int) -> bool:
-    """Whether the endpoint's engine is the one that would serve such an adapter."""
+def serves(endpoint: Endpoint, base_model: str, dtype: NumberType, lora_rank: int, tokens: int) -> bool:
+    """Whether the endpoint's engine is the one that would serve such an adapter, and takes rows of so many tokens."""
     args = endpoint.args
     same = args is not None and (base_id(args.base_model), args.dtype) == (base_id(base_model), dtype)
-    return same and lora_rank <= endpoint.max_lora_rank
+    fits = args is not None and tokens <= args.max_model_len
+    return same and fits and lora_rank <= endpoint.max_lora_rank

@@ -33,6 +33,7 @@ class Driver:
         born: When that process began, by its machine's clock; a number is given to other processes later.
         seen: When it last said that it lives, in seconds since the epoch.
         ended: Whether it ended by itself.
+        pids: The kernel's number of the namespace in which `pid` counts: a container has its own.
     """
 
     host: str
@@ -40,12 +41,13 @@ class Driver:
     born: float
     seen: float
     ended: bool = False
+    pids: int = 0
 
     def dead(self, now: float | None = None) -> bool:
         """Whether it ended without saying so."""
         if self.ended:
             return False
-        if self.host != socket.gethostname():
+        if (self.host, self.pids) != (socket.gethostname(), _pid_namespace()):
             return (time.time() if now is None else now) - self.seen > SILENT_S
         try:
             return abs(psutil.Process(self.pid).create_time() - self.born) > 1.0
@@ -83,6 +85,13 @@ def only_driver(run: RunDirectory) -> Iterator[None]:
         lock.release()
 
 
+def _pid_namespace() -> int:
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:  # another system
+        return 0
+
+
 @contextmanager
 def _known(path: Path) -> Iterator[None]:
     """Says in `path` that this process lives, until the block ends."""
@@ -91,7 +100,9 @@ def _known(path: Path) -> Iterator[None]:
 
     def say(*, ended: bool = False) -> None:
         with suppress(OSError):  # a full disk is told of elsewhere
-            write_json(path, asdict(Driver(socket.gethostname(), os.getpid(), born, time.time(), ended)))
+            write_json(
+                path, asdict(Driver(socket.gethostname(), os.getpid(), born, time.time(), ended, _pid_namespace()))
+            )
 
     def keep_saying() -> None:
         while not over.wait(SIGN_S):

@@ -66,8 +66,8 @@ class Heartbeat:
         self._progress.reported(trial, metrics)
 
     def ended(self, trial: str, outcome: str, reason: str, value: float | None) -> None:
-        self._tell_reports(trial)
         with self._lock:
+            self._tell_reports(trial)
             self._running.discard(trial)
             self._progress.ended(trial, outcome, reason, value)
 
@@ -78,10 +78,10 @@ class Heartbeat:
             with self._lock:
                 running = sorted(self._running)
             for trial in running:
-                self._tell_reports(trial)
                 state = read_progress(self._run.trial(trial).progress)
                 with self._lock:
                     if trial in self._running:  # it may have ended meanwhile
+                        self._tell_reports(trial)
                         self._progress.progressed(trial, state)
 
     def _tell_reports(self, trial: str) -> None:

@@ -41,7 +41,7 @@ def on_cluster(
     with ray_cluster(state_api=isolated, forked=None if isolated else IMPORTS) as own:
         accounts.price()
         check_room(runner, experiment)
-        decision = decide_number_type(experiment, log)
+        decision = decide_number_type(experiment, log, isolated=isolated)
         training = trials_on(runner, decision.experiment, run, own=own, nodes=decision.nodes)
         with training as trials, accounts.groups(trials.groups):
             yield OnCluster(decision, trials)

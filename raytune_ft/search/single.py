@@ -72,6 +72,8 @@ def _train(
         check_same_experiment(experiment, run)
     runner = choose_runner(experiment).runner
     prepared = prepare(experiment, run.data, in_use=begun)
+    if begun:  # else its number type is yet to be decided
+        write_text(run.experiment, resolved_yaml(experiment))
     outcome = Outcome.read(trial)
     if outcome is not None and outcome.kind is OutcomeKind.failed:  # what made it fail may be mended
         trial.outcome.unlink()
@@ -80,7 +82,7 @@ def _train(
         on_lane = isinstance(runner, Lane)
         with ray_cluster(state_api=not on_lane, forked=IMPORTS if on_lane else None) as own:
             check_resources(experiment, joining_s())
-            decision = decide_number_type(experiment, log)
+            decision = decide_number_type(experiment, log, isolated=not on_lane)
             experiment = decision.experiment
             write_text(run.experiment, resolved_yaml(experiment))
             spec = TrialSpec.of(trial_name(0), {}, experiment, run)

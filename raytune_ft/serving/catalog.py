@@ -239,7 +239,7 @@ def build_catalog(args: ServeArgs) -> Catalog:
         for found in versions.values()
         if found.base_sha256 == digest and not found.merged and (not args.adapters or adapter in args.adapters)
     ]
-    trained_in = {found.dtype for found in served}
+    trained_in = {found.dtype for found in served} | {_type_of_version(args.base_model)}
     rank = served_rank(args.max_lora_rank or max((found.lora_rank for found in served), default=1))
     merged = []
     for reference in asked:
@@ -268,6 +268,12 @@ def build_catalog(args: ServeArgs) -> Catalog:
         capacity=capacity_for(args, view, served, rank) if view else Capacity(),
         trained_in=tuple(sorted(each for each in trained_in if each is not None)),
     )
+
+
+def _type_of_version(base_model: str) -> NumberType | None:
+    """Of a whole version that is served as a base of its own."""
+    path = Path(base_model)
+    return manifests.read(path).dtype if (path / manifests.MANIFEST_NAME).is_file() else None
 
 
 def served_rank(rank: int) -> int:

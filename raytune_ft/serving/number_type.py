@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from raytune_ft.config.number_type import NumberType
+from raytune_ft.errors import InputError
 from raytune_ft.execution.devices import probe_nodes
 from raytune_ft.hardware.device import Device, holding_type
 from raytune_ft.serving.settings import ServeArgs
@@ -29,8 +30,16 @@ def in_served_type(args: ServeArgs, trained_in: Collection[NumberType], devices:
 
 
 def devices_of_cluster(gpus: int) -> list[Device]:
-    """The devices of the nodes of this cluster on which an engine with so many GPUs may run."""
+    """The devices of the nodes of this cluster on which an engine with so many GPUs, or a part of it, may run.
+
+    Raises:
+        InputError: There is none to ask.
+    """
     ray: Any = importlib.import_module("ray")
-    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0.0) >= gpus]
-    threads = int(min((node["Resources"].get("CPU", 1.0) for node in ray.nodes() if node["Alive"]), default=1.0))
-    return list(probe_nodes(nodes, gpus > 0, max(1, threads)).values())
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    nodes = [node["NodeID"] for node in alive if not gpus or node["Resources"].get("GPU", 0.0) > 0]
+    threads = int(min((node["Resources"].get("CPU", 1.0) for node in alive), default=1.0))
+    found = list(probe_nodes(nodes, gpus > 0, max(1, threads)).values())
+    if not found:
+        raise InputError("args.dtype", "auto, and no node is there to ask what it is fast in", "name the type")
+    return found

@@ -63,15 +63,26 @@ class Endpoint:
         """The same with the models that are served now."""
         return replace(self, models=_list_models(self.base_url, self.api_key))
 
-    def answer_rows(self, adapter: Path, rows: list[dict[str, Any]], greedy: int) -> list[dict[str, Any]]:
-        """What its engine makes of rows with the adapter in that directory, which need not be in the registry."""
+    def answer_rows(
+        self, adapter: Path, rows: list[dict[str, Any]], greedy: int, timeout_s: float = 900.0
+    ) -> list[dict[str, Any]]:
+        """What its engine makes of rows with the adapter in that directory, which need not be in the registry.
+
+        Raises:
+            RaytuneError: It refused, or took longer than `timeout_s`.
+        """
         from ray import serve
+        from ray.exceptions import RayError
 
         assert self.args is not None  # this process started it
         engines = (each for each in serve.status().applications[_APP].deployments if each.startswith(_ENGINE))
         name = next(each for each in engines if not each.startswith(f"{_ENGINE}Merged"))
         handle = serve.get_deployment_handle(name, _APP)
-        answers: list[dict[str, Any]] = handle.answer_rows.remote(str(adapter.resolve()), rows, greedy).result()
+        asked = handle.answer_rows.remote(str(adapter.resolve()), rows, greedy)
+        try:
+            answers: list[dict[str, Any]] = asked.result(timeout_s=timeout_s)
+        except (RayError, TimeoutError) as error:
+            raise RaytuneError(f"vLLM: {cause(str(error)) or type(error).__name__}") from error
         return answers
 
 

@@ -12,6 +12,8 @@ from raytune_ft.assets import fetch_assets
 from raytune_ft.config.load import load_experiment
 from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.data.prepare import prepare
+from raytune_ft.hardware.device import common_type
+from raytune_ft.hardware.here import cpu_here
 from raytune_ft.paths import RunDirectory, sha256_file, write_json, write_text
 from raytune_ft.registry.add import Provenance, add_version
 from raytune_ft.registry.base import base_sha256
@@ -58,7 +60,8 @@ def untrained_run(base_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
         root = tmp_path_factory.mktemp(name)
         overrides = [
             f"name={name}", f"output_dir={root}/runs", f"registry.path={root}/registry",
-            "data.max_train_rows=32", "data.max_validation_rows=16", "data.max_test_rows=64", *settings,
+            "data.max_train_rows=32", "data.max_validation_rows=16", "data.max_test_rows=64",
+            f"train.dtype={common_type([cpu_here()])}", *settings,
         ]  # fmt: skip
         experiment = load_experiment("experiments/quickstart.yaml", overrides)
         run = experiment.run_directory
@@ -67,6 +70,7 @@ def untrained_run(base_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
         adapter = run.root / "trials/0000/checkpoints/step-000001"
         _save_adapter(base_model, adapter, 0, std, r=8, target_modules="all-linear", **lora)
         winner = {"trial": "0000", "step": 1, "base_sha256": base_sha256(str(base_model))}
+        winner["dtype"] = experiment.train.number_type
         write_json(
             run.winner,
             {

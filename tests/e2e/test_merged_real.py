@@ -79,7 +79,7 @@ def _by_transformers(directory: Path) -> list[tuple[str, float]]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(directory)
-    model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16)
+    model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype="auto")  # as it was written
     found = []
     for prompt in PROMPTS:
         with torch.inference_mode():

@@ -19,7 +19,7 @@ from raytune_ft.training.lane.fused import fuse
 from raytune_ft.training.lane.layout import Layout
 from raytune_ft.training.lane.lora import LoraLinear, join_siblings
 from raytune_ft.training.lane.pack import Current, Pack
-from raytune_ft.training.lane.weights_copy import weights_in
+from raytune_ft.training.lane.weights_copy import forget, weights_in
 
 
 @dataclass
@@ -109,12 +109,8 @@ def load_lane_base(
     model = load_base(experiment, attention.NAME)
     model.requires_grad_(False)
     model.eval()  # no dropout in the base
-    if (
-        share
-        and device == "cpu"
-        and (source := weights_in(Path(experiment.base_model), model.dtype, may_copy=may_copy))
-    ):
-        map_weights(model, source)
+    if share and device == "cpu":
+        share_weights(model, Path(experiment.base_model), may_copy=may_copy)
     model.to(device)
     current = Current()
     head = model.get_output_embeddings()
@@ -136,6 +132,22 @@ def load_lane_base(
     kernel = step.attention if step.attention != "auto" else ("math" if device == "cpu" else "sdpa")
     projections = tuple(Projection(name, linear.in_features, linear.out_features) for name, linear in linears)
     return Base(model, projections, current, kernel, device, model.dtype, grouped=device != "cpu")
+
+
+def share_weights(model: Any, directory: Path, *, may_copy: bool) -> int:
+    """`map_weights` from the base's files, or from a copy of them in the model's type; returns the bytes."""
+    from safetensors import SafetensorError
+
+    source = weights_in(directory, model.dtype, may_copy=may_copy)
+    if source is None:
+        return 0
+    try:
+        return map_weights(model, source)
+    except (OSError, RuntimeError, SafetensorError):  # a copy that lost bytes, as to a power cut
+        if source == directory:
+            raise
+        forget(source)
+        return map_weights(model, directory)
 
 
 def map_weights(model: Any, directory: Path) -> int:

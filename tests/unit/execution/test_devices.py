@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.errors import RaytuneError
 from raytune_ft.execution import devices
 from raytune_ft.execution.devices import LaneNodes, decide_number_type
 from raytune_ft.hardware.device import Device
 
 FAST = Device("EPYC (avx512_bf16)", gflops={"bfloat16": 400, "float16": 39, "float32": 180})
 SLOW = Device("EPYC (avx2)", gflops={"bfloat16": 13, "float16": 12, "float32": 73})
+
+
+@pytest.fixture(autouse=True)
+def base(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The config.json of the base."""
+    config = {"model_type": "llama"}
+    monkeypatch.setattr(devices, "model_config", lambda base_model: config)
+    return config
 
 
 def experiment(dtype: str = "auto") -> Experiment:
@@ -57,3 +68,27 @@ def test_a_node_that_joins_and_lacks_the_type_gets_no_lane_and_a_line_says_so(mo
     assert lines == ["node bbbbbbbb gets no lane: EPYC (avx2) is not fast in bfloat16, the study's type"]
     assert nodes.selector() == (selector, [])  # told once
     assert cluster.probed == [["a"], ["b" * 40, "c" * 40]]  # each node is looked at once
+
+
+def test_nodes_that_decided_the_type_are_not_measured_again_as_a_tie_could_turn(monkeypatch) -> None:
+    cluster = Nodes(monkeypatch, a=Device("a CPU", gflops={"bfloat16": 101, "float32": 100}))
+    nodes = decide_number_type(experiment(), probe=cluster.probe).nodes
+    cluster.known["a"] = Device("a CPU", gflops={"bfloat16": 99, "float32": 100})
+    assert nodes is not None and pickle.loads(pickle.dumps(nodes.selector())) == (None, [])
+    assert len(cluster.probed) == 1
+
+
+def test_float16_is_left_out_where_nothing_could_train_in_it(monkeypatch, base: dict[str, str]) -> None:
+    arm = Nodes(monkeypatch, a=Device("a CPU", gflops={"bfloat16": 5, "float16": 90, "float32": 50}))
+    assert decide_number_type(experiment(), probe=arm.probe).experiment.train.number_type == "float16"
+    isolated = decide_number_type(experiment(), probe=arm.probe, isolated=True)
+    assert isolated.experiment.train.number_type == "float32"
+    base["model_type"] = "gemma3"
+    assert decide_number_type(experiment(), probe=arm.probe).experiment.train.number_type == "float32"
+
+
+def test_a_cluster_that_does_not_answer_decides_nothing(monkeypatch) -> None:
+    silent = Nodes(monkeypatch)
+    with pytest.raises(RaytuneError, match="no node said what it computes on"):
+        decide_number_type(experiment(), probe=silent.probe)
+    assert decide_number_type(experiment("float32"), probe=silent.probe).devices == ()

@@ -171,3 +171,8 @@ def test_float16_on_a_cpu_is_for_lanes_alone(experiment) -> None:
             choose_runner(experiment(**({"train": half} | changes)))
     on_gpu = experiment(train=half, runner={"type": "isolated"}, resources={"gpus_per_worker": 1})
     assert isinstance(choose_runner(on_gpu).runner, Isolated)
+
+
+def test_float16_is_refused_for_a_base_whose_activations_it_does_not_hold(experiment) -> None:
+    with pytest.raises(InputError, match="float16 does not hold the activations of gemma3"):
+        choose_runner(experiment(train={"dtype": "float16"}, config={"model_type": "gemma3"}))

@@ -138,11 +138,16 @@ def test_an_engine_that_drifts_refuses_with_its_numbers(run: RunDirectory, regis
 class RunningEndpoint:
     """An endpoint that this process started; it answers as transformers does, but for `drift` nats."""
 
-    def __init__(self, base_model: Path, dtype: str = "float32", rank: int = 8, drift: float = 0.01) -> None:
-        self.args, self.max_lora_rank, self.drift = ServeArgs(base_model=str(base_model), dtype=dtype), rank, drift
+    def __init__(
+        self, base_model: Path, dtype: str = "float32", rank: int = 8, drift: float = 0.01, tokens: int = 99
+    ) -> None:
+        self.args = ServeArgs(base_model=str(base_model), dtype=dtype, max_model_len=tokens)
+        self.max_lora_rank, self.drift = rank, drift
         self.asked: list[Path] = []
 
-    def answer_rows(self, adapter: Path, rows: list[dict[str, Any]], greedy: int) -> list[dict[str, Any]]:
+    def answer_rows(
+        self, adapter: Path, rows: list[dict[str, Any]], greedy: int, timeout_s: float
+    ) -> list[dict[str, Any]]:
         self.asked.append(adapter)
         return [{"question": [-3.0], "answer": [-0.1 - self.drift, -0.2], "tokens": [5, 6]}] * len(rows)
 
@@ -157,7 +162,7 @@ def test_an_endpoint_that_runs_is_asked_instead_of_an_engine_of_its_own(run, reg
         promote(run, registry, endpoint=lambda: drifting, skip=["no_worse"])
 
 
-@pytest.mark.parametrize("other", [{"dtype": "bfloat16"}, {"rank": 1}, {"base_model": Path("elsewhere")}])
+@pytest.mark.parametrize("other", [{"dtype": "bfloat16"}, {"rank": 1}, {"base_model": Path("x")}, {"tokens": 20}])
 def test_an_endpoint_that_would_not_serve_the_winner_so_is_not_asked(run, registry, engines, base_model, other) -> None:
     endpoint = RunningEndpoint(**({"base_model": base_model} | other))
     promote(run, registry, endpoint=lambda: endpoint)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -120,8 +120,10 @@ def test_a_killed_driver_is_dead_at_once_also_where_its_number_was_given_away(tm
     process.kill()
     process.wait()
     assert driver.dead()
-    reused = Driver(driver.host, os.getpid(), psutil.Process().create_time() - 100.0, time.time())
+    reused = replace(driver, pid=os.getpid(), born=psutil.Process().create_time() - 100.0)
     assert reused.dead()
+    in_a_container = replace(driver, pids=driver.pids + 1, seen=time.time())  # whose numbers are others
+    assert not in_a_container.dead() and in_a_container.dead(time.time() + 2 * SILENT_S)
 
 
 def test_a_driver_elsewhere_is_dead_when_it_was_silent_for_long(tmp_path: Path) -> None:

@@ -100,8 +100,11 @@ class LaneWorld:
 
 
 @pytest.fixture
-def lane_world(toy_experiment: Callable[..., Path], tmp_path: Path) -> Callable[..., LaneWorld]:
+def lane_world(
+    toy_experiment: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., LaneWorld]:
     """Makes a world; keyword arguments replace top-level keys of the toy experiment."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # of copies of the base in another type
 
     def make(**changes: Any) -> LaneWorld:
         train = {

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from raytune_ft.config.training import LaneStep
-from raytune_ft.training.lane import loss_scale, trial
+from raytune_ft.training.lane import loss_scale, trial, weights_copy
 from raytune_ft.training.lane.base import load_lane_base, map_weights
 from raytune_ft.training.lane.weights_copy import weights_in
 
@@ -55,8 +55,7 @@ def test_a_trial_goes_on_with_the_scale_that_it_had(lane_world) -> None:
     assert resumed[-1][2] == pytest.approx(other.losses("0001")[-1][2], rel=1e-3)
 
 
-def test_lanes_in_another_type_than_the_files_map_one_copy_that_equals_the_base(lane_world, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_lanes_in_another_type_than_the_files_map_one_copy_that_equals_the_base(lane_world, tmp_path) -> None:
     world = lane_world(train={"dtype": "bfloat16"})  # the tiny base's files hold float32
     base = Path(world.experiment.base_model)
     copy = weights_in(base, torch.bfloat16, may_copy=True)
@@ -73,15 +72,33 @@ def test_lanes_in_another_type_than_the_files_map_one_copy_that_equals_the_base(
     assert weights_in(base, torch.bfloat16, may_copy=False) == copy  # made once
 
 
-def test_a_copy_that_does_not_equal_the_base_is_not_used_and_one_lane_makes_none(lane_world, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    world = lane_world(train={"dtype": "bfloat16"})
+def test_a_copy_that_does_not_equal_the_base_is_not_used_and_one_lane_makes_none(lane_world) -> None:
+    world = lane_world()
     base = Path(world.experiment.base_model)
-    assert weights_in(base, torch.float16, may_copy=False) is None
+    assert weights_in(base, torch.float16, may_copy=False) == base  # its own, of which none is shared
     copy = weights_in(base, torch.bfloat16, may_copy=True)
     assert copy is not None
     file = copy / "model.safetensors"
     whole = file.read_bytes()
     file.write_bytes(whole[:-2000] + b"\x11" * 2000)
-    model = load_lane_base(world.experiment, LaneStep(), share=True).model
+    model = load_lane_base(world.experiment.computing_in("bfloat16"), LaneStep(), share=True).model
     assert map_weights(model, copy) < len(whole) - 2000
+
+
+def test_a_copy_that_lost_bytes_or_has_no_room_costs_sharing_and_no_trial(lane_world, monkeypatch) -> None:
+    world = lane_world()
+    base = Path(world.experiment.base_model)
+    copy = weights_in(base, torch.bfloat16, may_copy=True)
+    assert copy is not None
+    (copy / "model.safetensors").write_bytes(b"")
+    half = world.experiment.computing_in("bfloat16")
+    assert load_lane_base(half, LaneStep(), share=True).model.dtype == torch.bfloat16
+    assert not copy.exists()  # the next lane makes another
+    monkeypatch.setattr(weights_copy, "ROOM", 1e12)
+    assert weights_in(base, torch.bfloat16, may_copy=True) == base
+    monkeypatch.setattr(weights_copy, "_cache", refuse)
+    assert weights_in(base, torch.bfloat16, may_copy=True) == base
+
+
+def refuse() -> Path:
+    raise RuntimeError("no home directory")
