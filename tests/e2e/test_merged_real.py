@@ -19,6 +19,8 @@ from raytune_ft.serving.ask import client
 from raytune_ft.serving.session import Endpoint, served
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs
 
+pytestmark = pytest.mark.system
+
 MODEL = "smollm2-135m-instruct:movie-sentiment"
 PROMPTS = (
     "Review: a joyless, endless film.\nSentiment:", "The capital of France is", "One, two, three,", "2 + 2 =",
