@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.paths import read_json, write_json
 
 _SHOWN_LINES = 20
+_SILENT_S = 12.0
+"""After so long without a line, one says that it still works."""
 _SAY = "say: "
 
 
@@ -52,7 +55,7 @@ def run_child(
             reader.start()
             ended = ""
             try:
-                child.wait(timeout_s)
+                _wait(child, timeout_s, lambda seconds: say(f"{name}: at work for {seconds:.0f} s"))
             except subprocess.TimeoutExpired:
                 ended = f"took longer than {timeout_s:g} s" + (f"; {remedy}" if remedy else "")
             finally:
@@ -69,6 +72,18 @@ def run_child(
             say(f"  {name}: {line}")
         ended = ended or result.get("error") or f"ended with code {child.returncode}"
         raise RaytuneError(f"{name}: {ended}")
+
+
+def _wait(child: subprocess.Popen[str], timeout_s: float, still: Callable[[float], None]) -> None:
+    """Until the child's end; `still` is called every now and then with the seconds since it began."""
+    began_s = time.monotonic()
+    while (spent_s := time.monotonic() - began_s) < timeout_s:
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(min(_SILENT_S, timeout_s - spent_s))
+            return
+        if time.monotonic() - began_s < timeout_s:
+            still(time.monotonic() - began_s)
+    raise subprocess.TimeoutExpired(child.args, timeout_s)
 
 
 def child_main(work: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:

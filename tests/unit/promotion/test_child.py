@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from raytune_ft.errors import InputError, RaytuneError
+from raytune_ft.promotion import child
 from raytune_ft.promotion.child import run_child
 
 WORK = """
@@ -90,9 +91,14 @@ def test_a_child_that_dies_is_told(real) -> None:
         real(do="die")
 
 
-def test_a_child_that_takes_too_long_is_ended_with_all_that_it_started(real, tmp_path: Path) -> None:
+def test_a_child_that_takes_too_long_says_that_it_works_and_is_ended_with_all_that_it_started(
+    real, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "_SILENT_S", 4.0)
+    said: list[str] = []
     with pytest.raises(RaytuneError, match="took longer than 10 s; wait longer"):
-        real(timeout_s=10.0, do="hang", pids=str(tmp_path / "pids"))
+        real(said, timeout_s=10.0, do="hang", pids=str(tmp_path / "pids"))
+    assert [line for line in said if "at work" in line] == ["a test: at work for 4 s", "a test: at work for 8 s"]
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert len(pids) == 2 and wait_until(lambda: all(map(gone, pids)))
 
