@@ -12,6 +12,7 @@ from measures.inputs import BATCH, PEERS, TRIALS, machine_type, prepare_rows, wr
 from measures.options import Measure, Options, Row
 from measures.processes import SideFailed, python, run_side
 from measures.rounds import interleave, medians, ratio, spread
+from raytune_ft.execution.forked.started import allocator
 from raytune_ft.paths import read_json
 
 SIDES = ("lane_step", "trl_default", "trl_fastest")
@@ -66,7 +67,9 @@ def run_step_side(directory: Path, script: str, rows: dict[str, str], **more: An
     rate, rank = TRIALS[0]
     job = write_job(directory, 1, **rows, learning_rate=rate, r=rank, **{"steps": STEPS, **more})
     result = directory / "result.json"
-    run_side(python(PEERS / script, job, result), directory, _TIMEOUT_S)
+    # A lane's worker is a copy of a process with this memory allocator, on a Linux machine of one's own.
+    theirs = [f"{name}={value}" for name, value in allocator({}).items()] if script == "lane_steps.py" else []
+    run_side(["env", *theirs, *python(PEERS / script, job, result)], directory, _TIMEOUT_S)
     found: dict[str, Any] = read_json(result)
     return found
 

@@ -18,13 +18,13 @@ from raytune_ft.assets import Assets, fetch_assets
 from raytune_ft.assets_sources import SENTENCES_SDIST, download
 from raytune_ft.errors import IntegrityError
 
+pytestmark = pytest.mark.system
+
 CORPORA = ("tweets", "movies", "products", "news")
 PROGRAM = """
 import sys
 from pathlib import Path
 from raytune_ft.assets import fetch_assets
-
-pytestmark = pytest.mark.system
 fetch_assets(Path(sys.argv[1]), print)
 """
 
