@@ -84,6 +84,7 @@ def test_it_is_searched_beside_lora_proved_and_becomes_a_model(
     assert not any(torch.equal(written[name], base[name]) for name in written)
 
 
+@pytest.mark.system
 def test_sharded_by_zero_3_and_killed_on_the_way_it_has_the_curve_of_one_undisturbed_worker(
     cluster: None, toy_experiment: Callable[..., Path], tiny_llama: Path, tmp_path: Path
 ) -> None:

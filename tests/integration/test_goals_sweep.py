@@ -78,6 +78,7 @@ def test_the_smallest_of_the_nearly_best_wins(
     assert "Goals against each other" in write_report(result.run).read_text()
 
 
+@pytest.mark.system
 def test_isolated_trials_report_every_goal_too(cluster: None, toy_experiment: Callable[..., Path]) -> None:
     goals = [{"name": name} for name in ("eval_loss", "adapter_mib", "train_seconds", "tokens")]
     wanted = search(metrics=goals, scheduler={"type": "none"}, trials=1)

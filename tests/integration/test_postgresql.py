@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,10 +19,8 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.execution.cluster import ray_cluster
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search.searcher import StudySearcher
 from raytune_ft.search.storage import open_storage, storage_answers
 from raytune_ft.search.study import open_study
-from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 SECRET = "c4n4ry"
 AT_ONCE = 8
@@ -77,29 +76,39 @@ def make(server: Server, toy_experiment: Callable[..., Path]) -> Callable[..., E
     return write
 
 
-def drive(experiment: Experiment, root: Path) -> None:
-    """A search that hands out, reports and ends, in a process of its own."""
-    assert experiment.search is not None
-    study = open_study(experiment, experiment.search, RunDirectory(root / experiment.name))
-    ended = Outcome(OutcomeKind.completed, "", 2, 0.5)
-    searcher = StudySearcher(study, experiment, experiment.search, AT_ONCE, [], lambda name, result: ended)
-    for number in range(AT_ONCE):
-        searcher.suggest(str(number))
-        searcher.on_trial_result(str(number), {"step": 1, "eval_loss": 1.0})
-        searcher.on_trial_complete(str(number), {"step": 2, "eval_loss": 0.5})
+DRIVE = """
+import sys
+from pathlib import Path
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.paths import RunDirectory
+from raytune_ft.search.searcher import StudySearcher
+from raytune_ft.search.study import open_study
+from raytune_ft.training.outcome import Outcome, OutcomeKind
+
+experiment = Experiment.model_validate_json(sys.stdin.read())
+study = open_study(experiment, experiment.search, RunDirectory(Path(sys.argv[1]) / experiment.name))
+ended = Outcome(OutcomeKind.completed, "", 2, 0.5)
+searcher = StudySearcher(study, experiment, experiment.search, int(sys.argv[2]), [], lambda name, result: ended)
+for number in range(int(sys.argv[2])):
+    searcher.suggest(str(number))
+    searcher.on_trial_result(str(number), {"step": 1, "eval_loss": 1.0})
+    searcher.on_trial_complete(str(number), {"step": 2, "eval_loss": 0.5})
+"""
+"""A search that hands out, reports and ends, in a process of its own: a fork of one that has run Ray may crash."""
 
 
 def test_fault_15_two_sweeps_at_once_create_the_tables_together_and_mix_nothing(
     server: Server, make: Callable[..., Experiment], tmp_path: Path
 ) -> None:
-    forked = multiprocessing.get_context("fork")
-    experiments = [make(name) for name in ("one", "two")]
-    drivers = [forked.Process(target=drive, args=(each, tmp_path)) for each in experiments]
+    command = [sys.executable, "-c", DRIVE, str(tmp_path), str(AT_ONCE)]
+    drivers = [subprocess.Popen(command, stdin=subprocess.PIPE, text=True) for _ in range(2)]
+    for driver, name in zip(drivers, ("one", "two"), strict=True):
+        assert driver.stdin is not None
+        driver.stdin.write(make(name).model_dump_json())
     for driver in drivers:
-        driver.start()
-    for driver in drivers:
-        driver.join(120)
-    assert [driver.exitcode for driver in drivers] == [0, 0]
+        assert driver.stdin is not None
+        driver.stdin.close()  # both begin now
+    assert [driver.wait(600) for driver in drivers] == [0, 0]
     storage = open_storage(server.url, RunDirectory(tmp_path / "look"))
     for name in ("one", "two"):
         trials = optuna.load_study(study_name=name, storage=storage).trials
