@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raytune_ft.config.experiment import Experiment
 
-SWEEP_S = 90.0
+SWEEP_S = 110.0
 """What the plan may expect of a sweep."""
 SIZES = (
     {"search.trials": 8, "train.max_steps": 45, "data.max_validation_rows": 96},
     {"search.trials": 6, "train.max_steps": 45, "data.max_validation_rows": 64},
     {"search.trials": 5, "train.max_steps": 36, "data.max_validation_rows": 64},
     {"search.trials": 4, "train.max_steps": 30, "data.max_validation_rows": 48},
-    {"search.trials": 3, "train.max_steps": 24, "data.max_validation_rows": 40},
+    {"search.trials": 3, "train.max_steps": 30, "data.max_validation_rows": 32},
 )
 """The file's own size, and smaller ones; the least still wins by more than chance."""
 
