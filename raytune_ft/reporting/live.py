@@ -114,7 +114,7 @@ class LiveTable:
         now = self._clock()
         with self._lock:
             record = self._of(trial)
-            first = record.progress is None and record.said == record.began
+            first = record.said == record.began
             record.progress = state
             running = [name for name, each in self._trials.items() if each.ended is None]
             due = now - record.said >= (_FIRST_LINE_S if first else _LINE_S)
