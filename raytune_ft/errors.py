@@ -30,5 +30,27 @@ class InputError(RaytuneError, ValueError):
         return "\n".join((" ".join(line.split()), *self.others))
 
 
+class LanesLost(RaytuneError):
+    """A run's lanes can't be kept; its trials that have not ended are gone on with by `--resume`.
+
+    Args:
+        where: The run directory.
+        what: Why there is no lane any more.
+        remedy: What to do about it.
+    """
+
+    def __init__(self, where: str, what: str, remedy: str = "go on with --resume") -> None:
+        self.where, self.what, self.remedy = where, what, remedy
+        super().__init__(where, what, remedy)  # args rebuild the error on the other side of a pickle
+
+    def after(self, ended: int, wanted: int) -> LanesLost:
+        """The same, with how many of a study's trials have ended."""
+        what = f"{self.what}; {ended} of {wanted} trials ended, the others stay open"
+        return LanesLost(self.where, what, self.remedy)
+
+    def __str__(self) -> str:
+        return " ".join(f"{self.where}: {self.what}; {self.remedy}".split())
+
+
 class IntegrityError(RaytuneError, ValueError):
     """A file is not what its manifest says: truncated, changed, or missing."""

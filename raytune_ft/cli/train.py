@@ -66,7 +66,7 @@ def sweep(
 def sweep_with_table(experiment: Experiment, *, resume: bool, again: str, trust: bool = False) -> SweepResult:
     """Runs the sweep under a live table; after Ctrl-C, says what to type to go on; where nothing won, shows why."""
     from raytune_ft import api
-    from raytune_ft.errors import InputError
+    from raytune_ft.errors import InputError, LanesLost
     from raytune_ft.reporting.causes import causes_table
     from raytune_ft.reporting.live import LiveTable, ended_before
     from raytune_ft.search.causes import NothingWon
@@ -81,6 +81,8 @@ def sweep_with_table(experiment: Experiment, *, resume: bool, again: str, trust:
     except NothingWon as error:
         log.print(causes_table(error.causes))
         raise
+    except LanesLost as error:
+        raise LanesLost(error.where, error.what, f"to go on: {again}") from None
     except KeyboardInterrupt:
         say(f"stopped; finished trials are kept. To go on: {again}")
         raise

@@ -154,6 +154,8 @@ class Resources(Strict):
     """A trial whose workers have not started by then fails with that reason."""
     max_failures: StrictInt = Field(2, ge=0)
     """Restarts of a trial's workers after a crash, each from the last whole checkpoint."""
+    outage_timeout_s: StrictFloat = Field(3600.0, gt=0)
+    """How long trials wait for a lane, from when one was ready last; then the sweep ends, and `--resume` goes on."""
 
 
 class Isolated(Strict):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from raytune_ft.execution.entries import Death, Ended, Event, Gone, LaneEntry, Report, TrialEntry
+from raytune_ft.execution.assignment import lane_for
+from raytune_ft.execution.entries import Cause, Death, Ended, Event, Gone, LaneEntry, Report, TrialEntry
+from raytune_ft.execution.lost_lanes import LostLanes
+from raytune_ft.execution.retries import charged
 from raytune_ft.training.lane.orders import Drop, GoOn, Order, Quit, Start
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -22,13 +26,20 @@ class Book:
 
     Args:
         lanes: How many there are, ready or not.
-        max_failures: Restarts of a lane's workers that each trial on it may have, and that a lane may need in a row
-            to get ready.
+        max_failures: Restarts of a lane's workers that each trial on it may have, and see `after_fall`.
+        outage_timeout_s: How long trials wait for a lane; by default for ever.
         clock: Seconds that only grow.
     """
 
-    def __init__(self, lanes: int, max_failures: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        lanes: int,
+        max_failures: int,
+        outage_timeout_s: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._lanes = {number: LaneEntry() for number in range(lanes)}
+        self._lost = LostLanes(self._lanes, max_failures, outage_timeout_s, clock)
         self._trials: dict[str, TrialEntry] = {}
         self._queue: deque[str] = deque()
         self._max_failures = max_failures
@@ -108,13 +119,13 @@ class Book:
         this.here, this.ready, this.silent, this.left = True, False, False, False
         this.credit = this.handed = 0
         this.heard_s = self._clock()
-        this.outbox = [Quit()] if self._closing or this.gone else []
+        this.outbox = [Quit()] if self.over else []
         return this.session
 
     def ready(self, lane: int, session: int) -> None:
         """The lane has loaded the base."""
         if this := self._current(lane, session):
-            this.ready, this.failures = True, 0
+            self._lost.ready(this)
             if self._first_ready_s is None:
                 self._first_ready_s = self._clock()
             self._assign()
@@ -162,7 +173,7 @@ class Book:
                 self._lanes[lane].outbox.append(GoOn(trial))
                 return
             known.events.append(Report(metrics))
-            known.suspect = False
+            known.suspect, known.losses = False, 0
             self._assign()
 
     def ended(self, lane: int, session: int, trial: str, outcome: Outcome) -> None:
@@ -182,7 +193,21 @@ class Book:
 
     def room(self, unheard: int) -> int:
         """Trials that the lanes want at once; one that has not said so yet is taken to want `unheard`."""
-        return sum(lane.most or unheard for lane in self._lanes.values() if not lane.gone)
+        return sum(lane.most or unheard for lane in self._lanes.values() if not lane.lost)
+
+    def line(self) -> str | None:
+        """What the user has to hear now of lanes that are lost."""
+        return self._lost.line()
+
+    @property
+    def given_up(self) -> str | None:
+        """Why no lane will be there any more, so that trials wait in vain; None while they don't."""
+        return self._lost.given_up
+
+    @property
+    def over(self) -> bool:
+        """Whether no worker group is wanted any more."""
+        return self._closing or self.given_up is not None
 
     def all_left(self) -> bool:
         """Whether no lane does anything more."""
@@ -190,36 +215,26 @@ class Book:
 
     # What the dispatcher sees for itself.
 
-    def fell(self, lane: int, death: Death, *, for_good: bool = False) -> bool:
-        """The lane's worker group is no more; returns whether to start another.
-
-        Args:
-            lane: Which.
-            death: Of what.
-            for_good: No group can be started any more.
-        """
+    def fell(self, lane: int, death: Death) -> float | None:
+        """The lane's worker group is no more; returns the seconds until another is to be started, None for none."""
         this = self._lanes[lane]
-        this.death = death
-        if not this.ready:
-            this.failures += 1
         self._release(this, death)
-        this.here = this.ready = False
-        this.credit = this.handed = 0
-        this.gone = this.gone or for_good or this.failures > self._max_failures
+        pause_s = self._lost.fell(this, death)
         self._assign()
-        return not (self._closing or this.gone)
+        return None if self._closing else pause_s
 
     def lose_silent(self, stood_still_s: float = 0.0) -> None:
         """Takes the trials from lanes that were not heard for long; called every now and then.
 
         Of the time since the last call, its caller did not run for `stood_still_s`, and could hear nobody.
         """
+        self._lost.look(stood_still_s)
         for lane in self._lanes.values():
             lane.heard_s += stood_still_s
             if lane.here and not lane.silent and self._clock() - lane.heard_s > SILENT_S:
                 lane.silent = True
                 drops = [Drop(trial) for trial in lane.trials]  # for a lane that was only cut off
-                self._release(lane, Death(f"its lane was not heard for {SILENT_S:g} s"))
+                self._release(lane, Death(f"its lane was not heard for {SILENT_S:g} s", cause=Cause.lost))
                 lane.outbox = [*lane.outbox, *drops]
         self._assign()
 
@@ -244,7 +259,9 @@ class Book:
             trial.lane = None
             if trial.events:  # it waits for a decision, and had no part in this
                 continue
-            if lane.take_back(name) or not death.charged:  # it never started there, or could not help it
+            never_started = lane.take_back(name)
+            trial.losses += death.cause is Cause.lost and not never_started
+            if never_started or not charged(death.cause, trial.losses):
                 self._queue.appendleft(name)
             else:
                 trial.restarts += 1
@@ -261,11 +278,9 @@ class Book:
 
     def _assign(self) -> None:
         """Hands waiting trials, in their order, to lanes that have room."""
-        if all(lane.gone for lane in self._lanes.values()):
-            self._fail_all()
         while self._queue:
             trial = self._trials[self._queue[0]]
-            number = self._lane_for(trial)
+            number = lane_for(trial, self._lanes, self._trials, share=not self._one_still_starts())
             if number is None:
                 return
             lane = self._lanes[number]
@@ -274,27 +289,6 @@ class Book:
             lane.handed += 1
             trial.lane = number
 
-    def _lane_for(self, trial: TrialEntry) -> int | None:
-        """The lane with room that has least to do; a suspect shares with nobody."""
-        loads = {
-            number: len(lane.trials)
-            for number, lane in self._lanes.items()
-            if lane.here and not lane.silent and lane.credit > lane.handed
-            if not (lane.trials and (trial.suspect or any(self._trials[other].suspect for other in lane.trials)))
-        }
-        if not loads:
-            return None
-        number = min(loads, key=lambda each: (loads[each], each))
-        return None if loads[number] and self._one_still_starts() else number
-
     def _one_still_starts(self) -> bool:
         since = 0.0 if self._first_ready_s is None else self._clock() - self._first_ready_s
-        lanes = self._lanes.values()
-        return since < SPREAD_S and any(not (lane.credit or lane.gone or lane.failures) for lane in lanes)
-
-    def _fail_all(self) -> None:
-        self._queue.clear()
-        deaths = [lane.death for lane in self._lanes.values() if lane.death]
-        for trial in self._trials.values():
-            if not trial.ended:
-                trial.end(deaths[-1].kind, f"no lane could be kept running; {deaths[-1].reason}")
+        return since < SPREAD_S and any(not (lane.credit or lane.failures) for lane in self._lanes.values())

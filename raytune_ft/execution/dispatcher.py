@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 from raytune_ft.execution.book import Book
-from raytune_ft.execution.entries import Death, Event
+from raytune_ft.execution.deaths import death_of
+from raytune_ft.execution.entries import Event
 from raytune_ft.execution.lane_host import LaneHost
 from raytune_ft.training.lane.orders import Order, Start
 from raytune_ft.training.outcome import Outcome
@@ -25,10 +27,19 @@ class Dispatcher:
     Args:
         lanes: How many there are.
         max_failures: See `Book`.
+        outage_timeout_s: See `Book`.
+        clock: Seconds that only grow.
     """
 
-    def __init__(self, lanes: int, max_failures: int) -> None:
-        self._book = Book(lanes, max_failures)
+    def __init__(
+        self,
+        lanes: int,
+        max_failures: int,
+        outage_timeout_s: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._book = Book(lanes, max_failures, outage_timeout_s, clock)
+        self._clock = clock
         self._changed = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
         self._lanes = lanes
@@ -87,7 +98,11 @@ class Dispatcher:
             return []
         lines = list(self._host.notices)
         del self._host.notices[: len(lines)]  # lanes add to it from threads of their own
-        return lines
+        return [*lines, *filter(None, [self._book.line()])]
+
+    async def given_up(self) -> str | None:
+        """Why no lane will be there any more, so that trials wait in vain; None while they don't."""
+        return self._book.given_up
 
     async def open(self, host: LaneHost) -> None:
         """Starts the lanes on `host`, and keeps them running."""
@@ -110,20 +125,21 @@ class Dispatcher:
 
     async def _keep(self, host: LaneHost, lane: int) -> None:
         """Starts worker group after worker group, as long as the book wants one."""
-        again = True
-        while again:
-            for_good = False
+        pause_s: float | None = 0.0
+        while pause_s is not None:
+            if pause_s and await self._wait(lambda: self._book.over, pause_s):
+                return
             try:
                 death = await host.run(lane)
-            except Exception as error:  # not its workers': another group would fare no better
-                death, for_good = Death(f"Ray Train ended: {error}".splitlines()[0]), True
-            again = await self._tell(partial(self._book.fell, lane, death, for_good=for_good))
+            except Exception as error:  # not its workers'
+                death = death_of(error)
+            pause_s = await self._tell(partial(self._book.fell, lane, death))
 
     async def _tick(self) -> None:
         while True:
-            began_s = time.monotonic()
+            began_s = self._clock()
             await asyncio.sleep(TICK_S)
-            late_s = time.monotonic() - began_s - TICK_S  # long where the job was suspended, and the lanes with it
+            late_s = self._clock() - began_s - TICK_S  # long where the job was suspended, and the lanes with it
             await self._tell(partial(self._book.lose_silent, late_s))
 
     async def _tell(self, change: Callable[[], T]) -> T:

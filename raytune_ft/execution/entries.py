@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from raytune_ft.training.lane.orders import Drop, GoOn, Order, Quit, Start
@@ -32,6 +33,19 @@ class Gone:
 Event = Report | Ended | Gone
 
 
+class Cause(StrEnum):
+    """Of what kind the end of a lane's workers was; of several workers' ends, the first in this order tells."""
+
+    preempted = "preempted"
+    """Their node was announced to be taken away."""
+    lost = "lost"
+    """A node went or does not answer, or there was no room for them."""
+    died = "died"
+    """A worker's process died by itself or was killed."""
+    raised = "raised"
+    """A worker raised an exception, or memory ran out."""
+
+
 @dataclass(frozen=True)
 class Death:
     """Why a lane's workers are no more.
@@ -39,12 +53,12 @@ class Death:
     Attributes:
         reason: One clause for a person.
         kind: What a trial ends as that they died of: `out_of_memory` or `failed`.
-        charged: Whether a trial that they trained may have to do with it; a preempted node is nobody's fault.
+        cause: Of what kind it was.
     """
 
     reason: str
     kind: OutcomeKind = OutcomeKind.failed
-    charged: bool = True
+    cause: Cause = Cause.died
 
 
 @dataclass
@@ -57,7 +71,8 @@ class TrialEntry:
         lane: Which lane has it, or None while it waits in the queue, for a decision, or has ended.
         decided: The step up to which the scheduler has let it go on.
         events: What its owner has not dealt with yet, the oldest first.
-        restarts: Deaths of a lane's workers while they trained it.
+        restarts: Deaths of a lane's workers while they trained it, those left out that it has nothing to do with.
+        losses: Lanes that were lost with it since its last report.
         suspect: A lane died of it or of a neighbour, and it has not reported since.
         last: Its last report.
     """
@@ -68,6 +83,7 @@ class TrialEntry:
     lane: int | None = None
     events: deque[Report | Ended] = field(default_factory=deque)
     restarts: int = 0
+    losses: int = 0
     suspect: bool = False
     last: dict[str, Any] = field(default_factory=dict)
 
@@ -93,9 +109,10 @@ class LaneEntry:
         ready: It has loaded the base.
         silent: It was not heard for long, so its trials were given away.
         left: Its loop has ended, as it was told.
-        gone: No group will be started any more.
         failures: Groups in a row that fell before they were ready.
+        errors: The last of these that ended with the same exception.
         death: Why the last group fell.
+        again_s: When the next one is started.
         credit: Trials that it will take in this session, all in all.
         handed: Trials that it was given in this session.
         most: Trials that it ever wanted at once, 0 until it said so.
@@ -109,15 +126,21 @@ class LaneEntry:
     ready: bool = False
     silent: bool = False
     left: bool = False
-    gone: bool = False
     failures: int = 0
+    errors: int = 0
     death: Death | None = None
+    again_s: float = 0.0
     credit: int = 0
     handed: int = 0
     most: int = 0
     heard_s: float = 0.0
     trials: list[str] = field(default_factory=list)
     outbox: list[Order] = field(default_factory=list)
+
+    @property
+    def lost(self) -> bool:
+        """Whether it failed to start, or fell silent, and can't be counted on now."""
+        return self.silent or (self.failures > 0 and not self.ready)
 
     def take_back(self, trial: str) -> bool:
         """Removes what it has yet to hear of the trial; returns whether that was its start."""

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.execution.deaths import death_of
 from raytune_ft.execution.devices import LaneNodes
-from raytune_ft.execution.entries import Death
-from raytune_ft.execution.isolated import failure, scaling
+from raytune_ft.execution.entries import Cause, Death
+from raytune_ft.execution.isolated import scaling
 
 RunLane = Callable[..., None]
 """`run_lane(experiment, desk, *, report_ready)` of `training.lane.loop`, or a test's."""
@@ -65,7 +66,7 @@ class LaneHost:
             os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
         from ray.train import RunConfig
         from ray.train.v2.api.config import FailureConfig
-        from ray.train.v2.api.exceptions import PreemptionError, TrainingFailedError
+        from ray.train.v2.api.exceptions import TrainingFailedError
 
         from raytune_ft.execution.lane_group import LaneTrainer, ProcessGroup
         from raytune_ft.execution.lane_worker import lane_worker
@@ -79,16 +80,15 @@ class LaneHost:
             run_config=RunConfig(
                 name=f"lane-{lane}",
                 storage_path=str(self._records),
-                # Whether another group is started depends on whom this one's death is charged to: the book decides.
+                # Whether and when another group is started depends on all lanes: the book decides.
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
             ),
         )
         try:
             trainer.fit()
         except TrainingFailedError as error:
-            outcome = failure(error)
-            return Death(outcome.reason, outcome.kind, charged=not isinstance(error, PreemptionError))
-        return Death("its workers ended by themselves")
+            return death_of(error)
+        return Death("its workers ended by themselves", cause=Cause.lost)  # as one does that hears nothing any more
 
     def _selector(self) -> dict[str, str] | None:
         if self._nodes is None:

@@ -57,7 +57,9 @@ def lanes(
     counted = runner.model_copy(update={"lanes": count})
     resolved = TrialSpec.of("", {}, experiment, run).experiment.model_copy(update={"runner": counted})
     dispatcher: Any = ray.remote(Dispatcher)
-    dispatcher = dispatcher.options(num_cpus=0, scheduling_strategy=here).remote(count, resources.max_failures)
+    dispatcher = dispatcher.options(num_cpus=0, scheduling_strategy=here).remote(
+        count, resources.max_failures, resources.outage_timeout_s
+    )
     host = LaneHost(resolved, run.root / "lanes", dispatcher, run_lane, own, None if own else nodes)
     try:
         ray.get(dispatcher.open.remote(host))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from raytune_ft.config.training import Lane
+from raytune_ft.errors import LanesLost
 from raytune_ft.execution.devices import LaneNodes
 from raytune_ft.execution.entries import Ended, Event, Report
 from raytune_ft.execution.lanes import lanes
@@ -14,7 +15,7 @@ from raytune_ft.training.lane.orders import Start
 from raytune_ft.training.outcome import Outcome
 from raytune_ft.training.spec import TrialSpec
 
-WAIT_S = 60.0
+WAIT_S = 5.0
 
 
 def run_on_lane(
@@ -25,6 +26,7 @@ def run_on_lane(
     *,
     own: bool = False,
     nodes: LaneNodes | None = None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
     """Trains `spec` on a lane of its own and returns how it ended; never raises for the trial's own failure.
 
@@ -35,6 +37,10 @@ def run_on_lane(
         reported: Told of each report.
         own: Ray was started for this trial, and ends after it.
         nodes: Which its lane may be on; None where any may.
+        log: Takes lines about the lane.
+
+    Raises:
+        LanesLost: No lane can be had; the trial is open still.
     """
     import ray
 
@@ -42,6 +48,10 @@ def run_on_lane(
         ray.get(dispatcher.submit.remote(Start(spec), "driver", 0))
         while True:
             event: Event | None = ray.get(dispatcher.next_event.remote(spec.trial_id, WAIT_S))
+            for line in ray.get(dispatcher.notices.remote()):
+                log(line)
+            if event is None and (why := ray.get(dispatcher.given_up.remote())):
+                raise LanesLost(str(run.root), why)
             if isinstance(event, Report):
                 reported(event.metrics)
                 ray.get(dispatcher.go_on.remote(spec.trial_id))

@@ -10,6 +10,7 @@ from typing import Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
+from raytune_ft.search.asked import Asked
 
 PROXY_CORE_S = 4.0
 """Core-seconds that the start of a proxy gets: many at once would take the cores from the lane."""
@@ -30,21 +31,16 @@ class Room:
     def __init__(self, dispatcher: Any, lanes: int, experiment: Experiment) -> None:
         packed = experiment.runner.packed if isinstance(experiment.runner, Lane) else "auto"
         self._unheard = packed if isinstance(packed, int) else PACK
-        self._dispatcher, self._wanted = dispatcher, lanes * self._unheard
+        self._wanted = lanes * self._unheard
         self._paced = one_after_another(lanes)
-        self._answer: Any = None
-        self._asked_s = 0.0
+        self._asked = Asked(lambda: dispatcher.room.remote(self._unheard), ASKED_EVERY_S)
 
     def __call__(self) -> int:
         """Never waits: what the lanes want is what they said some moments ago."""
         import ray
 
-        if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
-            with contextlib.suppress(ray.exceptions.RayError):  # without a dispatcher, trials end for that reason
-                self._wanted = ray.get(self._answer)
-            self._answer = None
-        if self._answer is None and time.monotonic() - self._asked_s > ASKED_EVERY_S:
-            self._answer, self._asked_s = self._dispatcher.room.remote(self._unheard), time.monotonic()
+        with contextlib.suppress(ray.exceptions.RayError):  # without a dispatcher the search ends for that reason
+            self._wanted = next(iter(self._asked.news()), self._wanted)
         return min(self._paced(), self._wanted)
 
 

@@ -45,10 +45,11 @@ def train_once(
         progress: Told of the start, each report and the end.
         resume: Go on from the last checkpoint of a run that was stopped.
         trust: Use the run directory also where somebody else made it.
-        log: Takes a line about the number type.
+        log: Takes lines about the number type and the lane.
 
     Raises:
         InputError: Before anything starts.
+        LanesLost: When no lane can be had; the trial waits for `resume`.
         RaytuneError: When the trial ended without an adapter.
     """
     experiment = experiment.model_copy(update={"search": None})
@@ -90,7 +91,7 @@ def _train(
                 beat.started(spec.trial_id, {})
                 if isinstance(runner, Lane):
                     reported = partial(beat.reported, spec.trial_id)
-                    outcome = run_on_lane(spec, runner, run, reported, own=own, nodes=decision.nodes)
+                    outcome = run_on_lane(spec, runner, run, reported, own=own, nodes=decision.nodes, log=log)
                 else:
                     outcome = run_isolated(spec, [])
                     drop_optimizer(trial)

@@ -15,7 +15,7 @@ from raytune_ft.config.load import with_parameters
 from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.config.search import Search
 from raytune_ft.data.prepare import prepare
-from raytune_ft.errors import InputError
+from raytune_ft.errors import InputError, LanesLost
 from raytune_ft.execution.early import Early
 from raytune_ft.execution.runner import choose_runner
 from raytune_ft.ownership import check_own
@@ -83,6 +83,7 @@ def run_sweep(
 
     Raises:
         InputError: Before anything starts.
+        LanesLost: When no lane can be had; trials that have not ended wait for `resume`.
         RaytuneError: When no trial ended with an adapter.
         Interrupted: After Ctrl-C.
     """
@@ -115,6 +116,7 @@ def _sweep(
         open_storage(search.storage, run)  # one that does not answer is found before anything starts
     runner = choose_runner(experiment).runner
     accounts = Accounts(experiment, search, run)
+    lost: LanesLost | None = None
     with Early(on_cluster(runner, experiment, run, accounts, log)) as starting:
         if not begun:  # else the data is prepared, and all trials may be done
             starting.begin()
@@ -146,7 +148,7 @@ def _sweep(
             for each in taken:
                 log(str(each))
             with Heartbeat(progress, run, cluster.trials.notices, log) as beat:
-                _tune(
+                lost = _tune(
                     experiment, search, run, study, left, finished, interrupted[:left], cluster.trials, accounts, beat
                 )
     accounts.write()
@@ -157,7 +159,7 @@ def _sweep(
         log(accounts.close(ended))
     board = build_leaderboard(experiment, run)
     if ended < search.trials and not accounts.reason:
-        raise Interrupted
+        raise lost.after(ended, search.trials) if lost else Interrupted
     winner = choose_winner(experiment, run, board, prepared.fingerprint)
     return SweepResult(run, board, winner)
 
@@ -184,7 +186,7 @@ def _tune(
     trials: Trials,
     accounts: Accounts,
     progress: Progress,
-) -> None:
+) -> LanesLost | None:
     from ray import tune
 
     from raytune_ft.search.pace import Pace
@@ -243,19 +245,23 @@ def _tune(
         ),
     )
     with storage_answers(search.storage, run):
-        _fit(tuner, searcher)
+        return _fit(tuner, searcher)
 
 
-def _fit(tuner: Any, searcher: Any) -> None:
+def _fit(tuner: Any, searcher: Any) -> LanesLost | None:
     """Raises what kept the searcher from its work: Tune makes a trial's failure of it, and goes on."""
+    lost = None
     try:
         with mock.patch("ray.air._internal.usage.tag_callbacks"):  # it imports W&B, to count who uses it
             tuner.fit()
+    except LanesLost as error:
+        lost = error
     except Exception:
         if searcher.failure is None:
             raise
     if searcher.failure is not None:
         raise searcher.failure
+    return lost
 
 
 def _may_start(scheduler: Any, trials: Trials) -> bool:

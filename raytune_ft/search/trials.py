@@ -19,8 +19,8 @@ from raytune_ft.execution.lanes import lane_count, lanes
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.ended import drop_optimizer
 
-PROXY_RETRIES = 2
-"""A lane's proxy that dies is started again; its trial goes on meanwhile."""
+PROXY_RETRIES = 10
+"""A lane's proxy that dies, as with its node, is started again; its trial goes on meanwhile."""
 NOTICES_S = 5.0
 
 
@@ -98,6 +98,7 @@ def on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any, count: 
 
     from raytune_ft.search.interrupt import ReleaseProxies
     from raytune_ft.search.lane_trial import LaneTrial, Study
+    from raytune_ft.search.lanes_kept import LanesKept
     from raytune_ft.search.room import Room
 
     study = Study(_plain(experiment).model_dump(mode="json"), run, str(Path.cwd()), dispatcher)
@@ -106,7 +107,7 @@ def on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any, count: 
         dispatcher.drop.remote,
         Room(dispatcher, count, experiment),
         {"reuse_actors": True},
-        (ReleaseProxies(dispatcher),),
+        (ReleaseProxies(dispatcher), LanesKept(dispatcher, run)),
         PROXY_RETRIES,
         count,
         partial(_notices, dispatcher),

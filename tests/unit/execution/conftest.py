@@ -61,8 +61,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 def make(clock: Clock):
-    def make_book(lanes: int = 1, max_failures: int = 2) -> Book:
-        return Book(lanes, max_failures, clock)
+    def make_book(lanes: int = 1, max_failures: int = 2, outage_timeout_s: float = 3600.0) -> Book:
+        return Book(lanes, max_failures, outage_timeout_s, clock)
 
     return make_book
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from raytune_ft.execution.book import SILENT_S
-from raytune_ft.execution.entries import Death, Ended, Gone
+from raytune_ft.execution.entries import Cause, Death, Ended, Gone
+from raytune_ft.execution.retries import FREE_LOSSES
 from raytune_ft.training.lane.orders import Drop, GoOn, Quit
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -17,7 +18,7 @@ def test_trials_of_a_lane_that_fell_come_first_and_are_told_nothing_twice(make, 
     lane.hears()
     lane.reports("0000", step=10)
     book.go_on("0000")
-    assert book.fell(0, KILLED)
+    assert book.fell(0, KILLED) == 0.0
     again = attach(book, 0)
     assert again.starts_now() == ["0000"]
     again.reports("0000", step=10)
@@ -58,8 +59,8 @@ def test_a_trial_whose_workers_die_too_often_ends_with_the_reason_and_its_last_v
     lane.hears()
     lane.reports("0000", step=10)
     book.go_on("0000")
-    assert book.fell(0, KILLED) and attach(book, 0).starts_now() == ["0000"]
-    assert book.fell(0, KILLED)
+    assert book.fell(0, KILLED) == 0.0 and attach(book, 0).starts_now() == ["0000"]
+    assert book.fell(0, KILLED) == 0.0
     event = book.event("0000")
     assert isinstance(event, Ended)
     assert event.outcome == Outcome(
@@ -73,10 +74,10 @@ def test_a_trial_whose_workers_die_too_often_ends_with_the_reason_and_its_last_v
 
 
 def test_fault_11_a_trial_that_alone_took_a_node_out_of_memory_is_not_tried_again(make, attach, submit) -> None:
-    book, memory = make(max_failures=3), Death("the node ran out of memory", OutcomeKind.out_of_memory)
+    book, memory = make(max_failures=3), Death("the node ran out of memory", OutcomeKind.out_of_memory, Cause.raised)
     submit(book, "0000", "0001")
     attach(book, 0).hears()
-    assert book.fell(0, memory)
+    assert book.fell(0, memory) == 0.0
     event = book.event("0000")
     assert isinstance(event, Ended)
     assert (event.outcome.kind, event.outcome.reason) == (OutcomeKind.out_of_memory, memory.reason)
@@ -84,10 +85,10 @@ def test_fault_11_a_trial_that_alone_took_a_node_out_of_memory_is_not_tried_agai
 
 
 def test_fault_11_of_trials_that_shared_the_memory_each_is_tried_alone(make, attach, submit) -> None:
-    book, memory = make(max_failures=3), Death("the node ran out of memory", OutcomeKind.out_of_memory)
+    book, memory = make(max_failures=3), Death("the node ran out of memory", OutcomeKind.out_of_memory, Cause.raised)
     submit(book, "0000", "0001")
     attach(book, 0, room=2).hears()
-    assert book.fell(0, memory)
+    assert book.fell(0, memory) == 0.0
     assert book.event("0000") is None and book.event("0001") is None
     assert attach(book, 0, room=2).starts_now() == ["0000"]
 
@@ -96,15 +97,47 @@ def test_a_start_that_the_lane_never_heard_of_is_not_charged_with_its_death(make
     book = make(max_failures=0)
     attach(book, 0)
     submit(book, "0000")
-    assert book.fell(0, KILLED)
+    assert book.fell(0, KILLED) == 0.0
     assert book.event("0000") is None and attach(book, 0).starts_now() == ["0000"]
 
 
-def test_a_preempted_node_is_charged_to_no_trial(make, attach, submit) -> None:
+def test_a_preempted_node_is_charged_to_no_trial_and_no_lane(make, attach, submit) -> None:
     book = make(max_failures=0)
     submit(book, "0000")
-    attach(book, 0).hears()
-    assert book.fell(0, Death("its node was preempted", charged=False))
+    for _ in range(20):
+        lane = attach(book, 0)
+        assert lane.starts_now() == ["0000"]
+        assert book.fell(0, Death("its node was preempted", cause=Cause.preempted)) == 0.0
+        book.hello(0)
+        assert book.fell(0, Death("its node was preempted", cause=Cause.preempted)) == 0.0  # while it started
+    assert book.event("0000") is None and book.line() is None
+
+
+def test_a_trial_is_charged_with_lost_nodes_only_where_it_gets_nowhere_between_them(make, attach, submit) -> None:
+    book, gone = make(max_failures=0), Death("its node has died", cause=Cause.lost)
+    submit(book, "0000")
+    for step in range(1, 11):
+        lane = attach(book, 0)
+        assert lane.starts_now() == ["0000"]
+        lane.reports("0000", step)
+        book.go_on("0000")
+        book.fell(0, gone)
+    for _ in range(FREE_LOSSES - 1):  # one was lost since the last report
+        assert attach(book, 0).starts_now() == ["0000"]
+        book.fell(0, gone)
+    assert book.event("0000") is None
+    assert attach(book, 0).starts_now() == ["0000"]
+    book.fell(0, gone)
+    event = book.event("0000")
+    assert isinstance(event, Ended) and event.outcome.step == 10 and event.outcome.reason.endswith(gone.reason)
+
+
+def test_a_lane_that_fell_silent_costs_its_trial_no_restart(make, clock, attach, submit) -> None:
+    book = make(max_failures=0)
+    submit(book, "0000")
+    assert attach(book, 0).starts_now() == ["0000"]
+    clock.now += SILENT_S + 1
+    book.lose_silent()
     assert book.event("0000") is None and attach(book, 0).starts_now() == ["0000"]
 
 
@@ -162,39 +195,6 @@ def test_lanes_keep_their_trials_where_everything_stood_still(make, clock, attac
     assert not book.keeps(0, lane.session)  # of an earlier session
 
 
-def test_lanes_that_never_get_ready_end_every_trial_with_the_last_error(make, submit) -> None:
-    book = make(lanes=2, max_failures=1)
-    submit(book, "0000")
-    broken = Death("ImportError: no module named nothing")
-    assert book.fell(0, broken) and book.fell(1, broken)
-    book.hello(0)
-    assert not book.fell(0, broken)
-    assert book.event("0000") is None  # the other lane may still come
-    assert not book.fell(1, broken)
-    event = book.event("0000")
-    assert isinstance(event, Ended) and event.outcome.kind is OutcomeKind.failed
-    assert event.outcome.reason == "no lane could be kept running; ImportError: no module named nothing"
-    submit(book, "0001")
-    assert isinstance(book.event("0001"), Ended)
-
-
-def test_a_lane_that_was_ready_in_between_may_fail_again(make, attach) -> None:
-    book = make(max_failures=1)
-    for _ in range(5):
-        assert book.fell(0, KILLED)  # before it was ready
-        attach(book, 0)
-        assert book.fell(0, KILLED)
-
-
-def test_without_the_host_no_lane_comes_back(make, attach, submit) -> None:
-    book = make()
-    submit(book, "0000")
-    lane = attach(book, 0)
-    lane.hears()
-    assert not book.fell(0, Death("the lanes' host ended"), for_good=True)
-    assert isinstance(book.event("0000"), Ended)
-
-
 def test_at_the_end_lanes_quit_and_proxies_hear_that_nothing_comes(make, attach, submit) -> None:
     book = make(lanes=2)
     lane = attach(book, 0)
@@ -205,4 +205,4 @@ def test_at_the_end_lanes_quit_and_proxies_hear_that_nothing_comes(make, attach,
     assert book.event("0000") == Gone() == book.event("0001")
     late = book.hello(1)
     assert book.orders(1, late) == [Quit()]
-    assert not book.fell(0, KILLED)
+    assert book.fell(0, KILLED) is None

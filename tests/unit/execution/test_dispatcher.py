@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import time
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.execution.dispatcher import Dispatcher
-from raytune_ft.execution.entries import Death, Ended, Gone, Report
+from raytune_ft.execution.entries import Cause, Death, Ended, Gone, Report
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.lane.orders import Quit, Start
 from raytune_ft.training.outcome import Outcome, OutcomeKind
@@ -26,7 +30,36 @@ class Host:
     """Stands for the LaneHost; `life` is a worker group's."""
 
     def __init__(self, life: Callable[[int], Awaitable[Death]]) -> None:
-        self.run = life
+        self.run, self.notices = life, list[str]()
+
+
+class FakeTime(selectors.DefaultSelector):
+    """An event loop's, which does not wait for the next timer but moves the clock to it."""
+
+    now = 1000.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        assert timeout is not None, "nothing will ever happen"
+        self.now += max(0.0, timeout)
+        return super().select(0)
+
+
+@pytest.fixture
+def on_a_fake_clock() -> Callable[..., Any]:
+    """`on_a_fake_clock(story)` runs `story(clock)`, in which hours take no time."""
+
+    def run(story: Callable[..., Any]) -> Any:
+        fake = FakeTime()
+
+        def loop() -> asyncio.AbstractEventLoop:
+            made = asyncio.SelectorEventLoop(fake)
+            made.time = lambda: fake.now  # type: ignore[method-assign]
+            return made
+
+        with asyncio.Runner(loop_factory=loop) as runner:
+            return runner.run(story(lambda: fake.now))
+
+    return run
 
 
 async def lane_of(dispatcher: Dispatcher, number: int) -> int:
@@ -70,11 +103,11 @@ def test_a_caller_for_whom_nothing_comes_is_answered_in_time() -> None:
     asyncio.run(story())
 
 
-def test_worker_groups_are_started_until_one_is_told_to_quit() -> None:
+def test_worker_groups_are_started_until_one_is_told_to_quit(on_a_fake_clock) -> None:
     lives: list[int] = []
 
-    async def story() -> None:
-        dispatcher = Dispatcher(1, 2)
+    async def story(clock: Callable[[], float]) -> None:
+        dispatcher = Dispatcher(1, 2, 3600.0, clock)
 
         async def life(lane: int) -> Death:
             lives.append(lane)
@@ -85,27 +118,87 @@ def test_worker_groups_are_started_until_one_is_told_to_quit() -> None:
             return Death("its workers ended by themselves")
 
         await dispatcher.open(Host(life))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(LONG_S)
         await dispatcher.close(LONG_S)
 
-    asyncio.run(story())
+    on_a_fake_clock(story)
     assert lives == [0, 0, 0]
 
 
-def test_where_ray_train_itself_fails_trials_end_instead_of_waiting_for_ever() -> None:
-    async def story() -> Any:
-        dispatcher = Dispatcher(2, 2)
+def test_pauses_between_starts_grow_until_the_study_ends_and_trials_wait_all_the_while(on_a_fake_clock) -> None:
+    began: list[float] = []
+
+    async def story(clock: Callable[[], float]) -> tuple[Any, ...]:
+        dispatcher = Dispatcher(1, 2, 1800.0, clock)
 
         async def life(lane: int) -> Death:
-            raise RuntimeError("The actor died unexpectedly\nand much more")
+            began.append(clock())
+            await asyncio.sleep(10.0)  # no room
+            return Death("it timed out", cause=Cause.lost)
 
         await dispatcher.submit(START, "proxy", 0)
         await dispatcher.open(Host(life))
-        return await dispatcher.next_event("0000", LONG_S)
+        lines = await dispatcher.notices()
+        while await dispatcher.given_up() is None:
+            assert await dispatcher.next_event("0000", 5.0) is None
+            lines += await dispatcher.notices()
+        why = await dispatcher.given_up()
+        await dispatcher.close(LONG_S)
+        return why, lines, await dispatcher.next_event("0000", 5.0)
 
-    event = asyncio.run(story())
-    assert isinstance(event, Ended)
-    assert event.outcome.reason.endswith("Ray Train ended: The actor died unexpectedly")
+    why, lines, last = on_a_fake_clock(story)
+    waits = [later - earlier - 10.0 for earlier, later in pairwise(began)]
+    assert waits[:-1] == pytest.approx([1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300])
+    assert began[-1] - began[0] == pytest.approx(1800.0)
+    assert why == "no lane has been ready for 30 min (it timed out)" and last == Gone()
+    assert 15 <= len(lines) <= 31 and lines[0].startswith("1 of 1 lane(s) is lost (it timed out); ")
+
+
+def test_a_lane_that_can_be_started_again_gets_its_trial(on_a_fake_clock) -> None:
+    async def story(clock: Callable[[], float]) -> tuple[float, list[Any], list[str]]:
+        dispatcher = Dispatcher(1, 0, 3600.0, clock)
+        began = clock()
+
+        async def life(lane: int) -> Death:
+            if clock() - began < 1200.0:
+                return Death("its node has died", cause=Cause.lost)
+            session = await lane_of(dispatcher, lane)
+            assert await dispatcher.orders(lane, session, LONG_S) == [START]
+            await dispatcher.ended(lane, session, "0000", DONE)
+            await dispatcher.orders(lane, session, LONG_S)
+            return Death("its workers ended by themselves")
+
+        await dispatcher.submit(START, "proxy", 0)
+        await dispatcher.open(Host(life))
+        events, lines = [], list[str]()
+        while not events or events[-1] is None:
+            events.append(await dispatcher.next_event("0000", 60.0))
+            lines += await dispatcher.notices()
+        ended = clock() - began
+        await dispatcher.close(LONG_S)
+        return ended, events, lines
+
+    ended, events, lines = on_a_fake_clock(story)
+    assert 1200.0 <= ended <= 1500.0 and events[-1] == Ended(DONE)
+    assert lines[-1] == "no lane is lost any more"
+
+
+def test_where_ray_train_itself_fails_the_study_ends_instead_of_waiting_for_ever(on_a_fake_clock) -> None:
+    async def story(clock: Callable[[], float]) -> str | None:
+        dispatcher = Dispatcher(2, 2, 3600.0, clock)
+
+        async def life(lane: int) -> Death:
+            raise RuntimeError("no such file\nand much more")
+
+        await dispatcher.submit(START, "proxy", 0)
+        await dispatcher.open(Host(life))
+        assert await dispatcher.next_event("0000", LONG_S) is None
+        why = await dispatcher.given_up()
+        await dispatcher.close(LONG_S)
+        return why
+
+    why = on_a_fake_clock(story)
+    assert why is not None and why.endswith("(Ray Train ended: no such file)")
 
 
 def test_who_does_not_wait_for_processes_waits_for_the_lanes_to_say_goodbye() -> None:

@@ -1,0 +1,142 @@
+"""An outage of all lanes (fault 35): trials wait for it, and a study that has to end leaves them open."""
+
+from __future__ import annotations
+
+import pytest
+
+from raytune_ft.execution.book import SILENT_S
+from raytune_ft.execution.entries import Cause, Death, Ended, Gone
+from raytune_ft.execution.lost_lanes import LINE_S
+from raytune_ft.training.lane.orders import Quit
+from raytune_ft.training.outcome import OutcomeKind
+
+KILLED = Death("The actor died unexpectedly before finishing this task.")
+NO_ROOM = Death("The worker group startup timed out", cause=Cause.lost)
+BROKEN = Death("ImportError: no module named nothing", cause=Cause.raised)
+
+
+@pytest.mark.parametrize("death", [KILLED, NO_ROOM])
+def test_fault_35_an_outage_of_all_lanes_ends_no_trial_and_they_train_when_it_is_over(
+    make, clock, attach, submit, death: Death
+) -> None:
+    book = make(lanes=2, max_failures=2)
+    names = [f"{number:04d}" for number in range(1000)]
+    submit(book, *names[:500])
+    lanes = [attach(book, 0), attach(book, 1)]
+    assert [lane.starts_now() for lane in lanes] == [["0000"], ["0001"]]
+    for lane in (0, 1):
+        assert book.fell(lane, death) == 0.0
+    pauses = []
+    for _ in range(12):
+        for lane in (0, 1):
+            pause = book.fell(lane, death)
+            assert pause is not None
+            pauses.append(pause)
+        clock.now += pauses[-1]
+        book.lose_silent()
+    submit(book, *names[500:])
+    assert pauses == sorted(pauses) and pauses[-1] == 300.0
+    assert clock.now > 1200.0 + 100.0
+    assert [name for name in names if book.event(name) is not None] == []
+    assert book.given_up is None and book.room(4) == 0
+    assert attach(book, 1).starts_now() == ["0001"]
+    assert book.fell(0, death) == 300.0 and book.given_up is None  # the other one is well
+
+
+def test_a_study_without_lanes_for_too_long_ends_and_its_trials_stay_open(make, clock, attach, submit) -> None:
+    book = make(lanes=2, outage_timeout_s=600.0)
+    submit(book, "0000", "0001")
+    attach(book, 0)
+    began = clock.now
+    assert book.fell(0, KILLED) == 0.0 and book.fell(1, NO_ROOM) == 1.0
+    while (pause := book.fell(0, NO_ROOM)) is not None:
+        clock.now += pause
+        book.lose_silent()
+    assert clock.now - began == pytest.approx(600.0)
+    assert book.given_up == "no lane has been ready for 10 min (The worker group startup timed out)"
+    assert book.event("0000") is None and book.event("0001") is None and book.over
+    assert book.fell(1, NO_ROOM) is None
+    late = book.hello(1)
+    assert book.orders(1, late) == [Quit()]
+    book.close()
+    assert book.event("0000") == Gone() == book.event("0001")
+
+
+def test_time_in_which_everything_stood_still_is_no_outage(make, clock) -> None:
+    book = make(outage_timeout_s=600.0)
+    clock.now += 10_000.0
+    book.lose_silent(10_000.0)
+    assert book.fell(0, NO_ROOM) == 1.0 and book.given_up is None
+
+
+def test_lanes_whose_workers_all_raise_the_same_error_end_the_study_after_few_starts(make, submit) -> None:
+    book = make(lanes=2, max_failures=1)
+    submit(book, "0000")
+    assert book.fell(0, BROKEN) == 1.0
+    book.hello(1)  # it imports still, and may do better
+    assert book.fell(0, BROKEN) == 2.0
+    assert book.fell(1, BROKEN) == 1.0
+    book.hello(0)
+    assert book.fell(1, BROKEN) is None
+    why = "no lane can be started, 2 time(s) with the same error (ImportError: no module named nothing)"
+    assert book.given_up == why
+    assert book.event("0000") is None
+
+
+def test_memory_that_the_base_alone_takes_is_such_an_error(make) -> None:
+    book = make(max_failures=0)
+    assert book.fell(0, Death("the node ran out of memory", OutcomeKind.out_of_memory, Cause.raised)) is None
+
+
+def test_other_errors_and_those_of_a_study_whose_lanes_were_ready_are_waited_for(make, attach) -> None:
+    book = make(max_failures=1)
+    for number in range(10):
+        assert book.fell(0, Death(f"Error{number}: no", cause=Cause.raised)) is not None
+    attach(book, 0)
+    assert book.fell(0, BROKEN) == 0.0
+    for _ in range(10):
+        assert book.fell(0, BROKEN) is not None
+
+
+def test_a_lane_that_was_ready_in_between_begins_with_short_pauses(make, attach) -> None:
+    book = make()
+    for _ in range(5):
+        assert [book.fell(0, KILLED), book.fell(0, KILLED)] == [1.0, 2.0]
+        attach(book, 0)
+        assert book.fell(0, KILLED) == 0.0
+
+
+def test_a_trial_that_ends_alone_is_no_word_about_the_lanes(make, attach, submit) -> None:
+    book = make(max_failures=0)
+    submit(book, "0000", "0001")
+    attach(book, 0).hears()
+    book.fell(0, KILLED)
+    assert isinstance(book.event("0000"), Ended) and book.event("0001") is None and book.line() is None
+
+
+def test_the_user_hears_now_and_then_of_lost_lanes_when_they_are_tried_next_and_when_they_are_back(
+    make, clock, attach
+) -> None:
+    book = make(lanes=2)
+    lanes = [attach(book, 0), attach(book, 1)]
+    assert book.line() is None
+    book.fell(0, NO_ROOM)
+    assert book.line() is None  # it starts again at once
+    for _ in range(8):
+        book.fell(0, NO_ROOM)
+    assert book.line() == "1 of 2 lane(s) is lost (The worker group startup timed out); tried again in 2 min"
+    assert book.line() is None
+    lanes[1].hears()
+    clock.now += LINE_S
+    lanes[1].hears()
+    assert book.line() == "1 of 2 lane(s) is lost (The worker group startup timed out); tried again in 68 s"
+    clock.now += SILENT_S + 61.0
+    book.lose_silent()
+    book.hello(0)
+    assert book.line() == (
+        "2 of 2 lane(s) are lost (The worker group startup timed out); being tried again, for another 60 min "
+        "(resources.outage_timeout_s); trials wait"
+    )
+    lanes[1].hears()
+    attach(book, 0)
+    assert book.line() == "no lane is lost any more" and book.line() is None
