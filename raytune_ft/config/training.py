@@ -151,7 +151,7 @@ class Resources(Strict):
     strategy: Strategy = Ddp()
     """How the workers share the work: `ddp` or `deepspeed`."""
     worker_start_timeout_s: StrictFloat = Field(180.0, gt=0)
-    """A trial whose workers have not started by then fails with that reason."""
+    """A trial whose workers have not started by then fails with that reason; a lane is tried again."""
     max_failures: StrictInt = Field(2, ge=0)
     """Restarts of a trial's workers after a crash, each from the last whole checkpoint."""
     outage_timeout_s: StrictFloat = Field(3600.0, gt=0)

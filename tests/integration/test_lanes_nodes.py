@@ -67,6 +67,8 @@ def slow_loop(experiment: Experiment, desk: Desk, *, report_ready: Callable[[], 
 
 def test_trials_of_a_lost_node_go_on_elsewhere_and_others_do_not_notice(tmp_path: Path) -> None:
     read_token_anew()  # the cluster reads it too, whatever other tests gave this process
+    charged = EXPERIMENT.resources.model_copy(update={"max_failures": 0})  # with nothing that is no trial's doing
+    experiment = EXPERIMENT.model_copy(update={"resources": charged})
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "_system_config": NOTICED_SOON})
     second = cluster.add_node(num_cpus=1)
     try:
@@ -75,9 +77,9 @@ def test_trials_of_a_lost_node_go_on_elsewhere_and_others_do_not_notice(tmp_path
         names = ["0000", "0001"]
         nodes: dict[str, list[str]] = {name: [] for name in names}
         steps: dict[str, list[int]] = {name: [] for name in names}
-        with lanes(EXPERIMENT, Lane(), run, 2, slow_loop) as dispatcher:
+        with lanes(experiment, Lane(), run, 2, slow_loop) as dispatcher:
             for name in names:
-                ray.get(dispatcher.submit.remote(Start(TrialSpec.of(name, {}, EXPERIMENT, run)), "test", 0))
+                ray.get(dispatcher.submit.remote(Start(TrialSpec.of(name, {}, experiment, run)), "test", 0))
             ended: dict[str, Outcome] = {}
             lost = False
             while len(ended) < 2:
