@@ -42,7 +42,7 @@ def measure(options: Options) -> dict[str, Any]:
             return round(steps_per_second(found), 4)
 
         sides = {
-            "lane_step": partial(side, "lane_step", "lane_steps.py", pin_threads=True),
+            "lane_step": partial(side, "lane_step", "lane_steps.py"),
             "trl_default": partial(side, "trl_default", "trl_steps.py", fastest=False),
             "trl_fastest": partial(side, "trl_fastest", "trl_steps.py", fastest=True),
         }

@@ -25,10 +25,9 @@ SWITCHES = {
     "other_dtype": "train.dtype: float32",
 }
 OF_A_PROCESS: dict[str, tuple[str, dict[str, Any]]] = {
-    "pin_threads": ("pin_threads: false", {"pin_threads": False}),
     "round_tokens": ("step.round_tokens: 1", {"step": {"round_tokens": 1}}),
 }
-"""A process keeps its cores, and the kernels that were compiled for the shapes of its products."""
+"""A process keeps the kernels that were compiled for the shapes of its products."""
 SIDES = (*OF_A_PROCESS, *SWITCHES)
 USUAL = "process"
 WARM_UP_STEPS, STEPS = 2, 3
@@ -59,9 +58,7 @@ def measure(options: Options) -> dict[str, Any]:
 
         def alone(name: str, **turned: Any) -> float:
             directory = scratch / f"{next(numbers):03d}-{name}"
-            steps = run_step_side(
-                directory, "lane_steps.py", rows, **{"steps": _EPOCH_STEPS, "pin_threads": True} | turned
-            )
+            steps = run_step_side(directory, "lane_steps.py", rows, **{"steps": _EPOCH_STEPS} | turned)
             return round(1.0 / steps_per_second(steps), 4)
 
         sides = {name: partial(alone, name, **turned) for name, (_, turned) in OF_A_PROCESS.items() if rounds[name]}

@@ -12,7 +12,6 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import load_experiment, with_parameters
 from raytune_ft.config.training import Lane
 from raytune_ft.data.arrow_rows import ArrowRows
-from raytune_ft.execution.cores import claim_cores, pin_to
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.kernel_cache import keep_few_kernels
 from raytune_ft.training.lane.base import load_lane_base
@@ -62,9 +61,7 @@ class LaneDriver:
         return losses
 
 
-def take_cores(threads: int, *, pin: bool = True) -> None:
+def take_threads(threads: int) -> None:
     """As a lane's worker does when it starts."""
-    if pin:
-        pin_to(claim_cores(threads))
     torch.set_num_threads(threads)
     keep_few_kernels()

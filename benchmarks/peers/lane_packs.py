@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lane_driver import LaneDriver, take_cores
+from lane_driver import LaneDriver, take_threads
 
 from raytune_ft.config.training import Lane
 from raytune_ft.training.lane.trial import RunningTrial
 
 
 def main(job: dict[str, Any], result: Path) -> None:
-    take_cores(job["threads"])
+    take_threads(job["threads"])
     driver = LaneDriver(job, Lane())
     pairs = [(batch, size) for batch in job["batches"] for size in job["packs"]]
     found = {f"{batch}x{size}": _compared(driver, job, batch, size) for batch, size in pairs}

@@ -12,13 +12,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lane_driver import LaneDriver, take_cores
+from lane_driver import LaneDriver, take_threads
 
 from raytune_ft.config.training import Lane, LaneStep
 
 
 def main(job: dict[str, Any], result: Path) -> None:
-    take_cores(job["threads"], pin=job["pin_threads"])
+    take_threads(job["threads"])
     driver = LaneDriver(job, Lane(step=LaneStep(**job.get("step", {}))))
     trial = driver.trial("run", 0, {"train.learning_rate": job["learning_rate"], "method.r": job["r"]})
     done, losses = [], []

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lane_driver import LaneDriver, take_cores
+from lane_driver import LaneDriver, take_threads
 
 from raytune_ft.config.training import Lane, LaneStep
 from raytune_ft.training.lane.trial import RunningTrial
@@ -32,7 +32,7 @@ VARIANTS = {
 
 
 def main(job: dict[str, Any], result: Path) -> None:
-    take_cores(job["threads"])
+    take_threads(job["threads"])
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS if name in job["variants"]}
     sides: dict[str, tuple[LaneDriver, RunningTrial]] = {}
     warm_up: dict[str, float] = {}

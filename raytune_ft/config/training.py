@@ -191,8 +191,6 @@ class Lane(Strict):
     """Lanes of the study; by default as many as the cluster holds, at most `search.max_concurrent`."""
     share_base: bool = True
     """Map the base's weights from their files, so that the lanes of a node hold them once."""
-    pin_threads: bool = True
-    """Keep each worker on cores of its own."""
     step: LaneStep = LaneStep()
     """How a step is computed."""
 

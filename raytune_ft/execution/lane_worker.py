@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.training import Lane
-from raytune_ft.execution.cores import claim_cores, pin_to
 from raytune_ft.execution.desk import RayDesk
+from raytune_ft.execution.devices import threads_of
 from raytune_ft.execution.lane_host import RunLane
 
 
@@ -24,12 +23,8 @@ def lane_worker(config: dict[str, Any]) -> None:
 
     experiment: Experiment = config["experiment"]
     first = ray.train.get_context().get_world_rank() == 0
-    # Before this thread is pinned: the desk's thread is not to share the cores of the training loop.
     desk = RayDesk(config["dispatcher"], config["lane"]) if first else None
-    threads = max(1, int(experiment.resources.cpus_per_worker))
-    if isinstance(experiment.runner, Lane) and experiment.runner.pin_threads:
-        pin_to(claim_cores(threads))
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads_of(experiment))
     keep_few_kernels()
     if experiment.resources.gpus_per_worker:
         torch.cuda.set_device(ray.train.torch.get_device())  # a worker may see all GPUs of its node
