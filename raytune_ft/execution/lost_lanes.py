@@ -50,8 +50,9 @@ class LostLanes:
         lane.here = lane.ready = lane.silent = False
         lane.credit = lane.handed = 0
         lane.death = death
-        others_load = any(each.here and not each.errors for each in self._lanes.values() if each is not lane)
-        fall = Fall(death.cause, lane.failures, lane.errors, self._ever_ready, self._unready_s(), others_load)
+        others = [each for each in self._lanes.values() if each is not lane]
+        others_may_come = any(not each.errors and (each.here or not each.failures) for each in others)
+        fall = Fall(death.cause, lane.failures, lane.errors, self._ever_ready, self._unready_s(), others_may_come)
         match after_fall(fall, self._max_failures, self._outage_timeout_s):
             case GiveUp(why):
                 self.given_up = self.given_up or f"{why} ({death.reason})"

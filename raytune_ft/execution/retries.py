@@ -24,7 +24,7 @@ class Fall:
         errors: The last of these that ended with the same exception, or out of memory.
         ever_ready: Whether any lane of the study ever was.
         unready_s: How long no lane has been ready; 0 while one is.
-        others_load: Whether another lane's workers are up and may get ready soon.
+        others_may_come: Whether another lane's workers load the base, or are started for the first time.
     """
 
     cause: Cause
@@ -32,7 +32,7 @@ class Fall:
     errors: int = 0
     ever_ready: bool = True
     unready_s: float = 0.0
-    others_load: bool = False
+    others_may_come: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def after_fall(fall: Fall, max_failures: int, outage_timeout_s: float) -> Again 
         max_failures: Starts with the same error that are followed by another.
         outage_timeout_s: How long the study waits for a lane, from when one was ready last, or from its start.
     """
-    if not fall.others_load:
+    if not fall.others_may_come:
         if not fall.ever_ready and fall.errors > max_failures:
             return GiveUp(f"no lane can be started, {fall.errors} time(s) with the same error")
         if fall.cause is not Cause.preempted and fall.unready_s >= outage_timeout_s:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray.exceptions import RayError
+from ray.exceptions import ActorUnavailableError, RayError
 from ray.tune import Callback
 
 from raytune_ft.errors import LanesLost
@@ -32,6 +32,8 @@ class LanesKept(Callback):
         """Raises LanesLost, which ends Ray Tune's loop without a word about its trials."""
         try:
             why = next(iter(self._given_up.news()), None)
+        except ActorUnavailableError:  # it is asked again
+            return
         except RayError as error:
             why = f"the lanes' dispatcher ended ({str(error).splitlines()[0]})"
         if why is not None:

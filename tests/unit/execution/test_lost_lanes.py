@@ -73,8 +73,9 @@ def test_lanes_whose_workers_all_raise_the_same_error_end_the_study_after_few_st
     book = make(lanes=2, max_failures=1)
     submit(book, "0000")
     assert book.fell(0, BROKEN) == 1.0
-    book.hello(1)  # it imports still, and may do better
-    assert book.fell(0, BROKEN) == 2.0
+    assert book.fell(0, BROKEN) == 2.0  # the other one has yet to start, and may do better
+    book.hello(1)
+    assert book.fell(0, BROKEN) == 4.0
     assert book.fell(1, BROKEN) == 1.0
     book.hello(0)
     assert book.fell(1, BROKEN) is None

@@ -33,7 +33,7 @@ def test_the_same_error_again_and_again_before_any_lane_was_ready_ends_the_study
     assert isinstance(decided(Cause.raised, failures=3, errors=3, **new), GiveUp)
     assert isinstance(decided(Cause.raised, failures=1, errors=1, max_failures=0, **new), GiveUp)
     assert decided(Cause.raised, failures=3, errors=1, **new) == Again(4.0)  # it was another one before
-    assert decided(Cause.raised, failures=3, errors=3, others_load=True, **new) == Again(4.0)
+    assert decided(Cause.raised, failures=3, errors=3, others_may_come=True, **new) == Again(4.0)
     assert decided(Cause.raised, failures=3, errors=3, ever_ready=True) == Again(4.0)
 
 
@@ -44,11 +44,11 @@ def test_whatever_may_be_an_outage_is_waited_for_before_and_after_a_lane_was_rea
         assert waited == Again(LONGEST_PAUSE_S)
 
 
-def test_the_wait_ends_with_one_more_start_unless_others_load_or_the_node_was_preempted() -> None:
+def test_the_wait_ends_with_one_more_start_unless_others_may_come_or_the_node_was_preempted() -> None:
     assert decided(Cause.lost, failures=20, unready_s=HOUR - 7.0) == Again(7.0)
     end = decided(Cause.lost, failures=21, unready_s=HOUR)
     assert end == GiveUp("no lane has been ready for 60 min")
-    assert decided(Cause.lost, failures=21, unready_s=HOUR, others_load=True) == Again(LONGEST_PAUSE_S)
+    assert decided(Cause.lost, failures=21, unready_s=HOUR, others_may_come=True) == Again(LONGEST_PAUSE_S)
     assert decided(Cause.preempted, failures=21, unready_s=HOUR) == Again(0.0)
     assert isinstance(decided(Cause.raised, failures=21, errors=9, unready_s=HOUR), GiveUp)
 

@@ -79,9 +79,12 @@ def test_the_search_ends_when_the_lanes_are_given_up_and_not_before(dispatcher: 
 def test_a_dispatcher_that_is_no_more_ends_it_too(dispatcher: Dispatcher, run: RunDirectory) -> None:
     watcher = watching(dispatcher, run)
     watcher.on_step_begin(0, [])
+    dispatcher.why = ray.exceptions.ActorUnavailableError("it does not answer just now", b"0" * 16)
+    watcher.on_step_begin(1, [])
     dispatcher.why = ray.exceptions.ActorDiedError()
     with pytest.raises(LanesLost, match="the lanes' dispatcher ended \\(The actor died unexpectedly"):
-        watcher.on_step_begin(1, [])
+        for iteration in (2, 3):
+            watcher.on_step_begin(iteration, [])
 
 
 @pytest.fixture
