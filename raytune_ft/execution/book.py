@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from raytune_ft.execution.assignment import lane_for
-from raytune_ft.execution.entries import Cause, Death, Ended, Event, Gone, LaneEntry, Report, TrialEntry
+from raytune_ft.execution.charges import goes_on
+from raytune_ft.execution.entries import Cause, Death, Ended, Event, Gone, LaneEntry, LanesNow, Report, TrialEntry
 from raytune_ft.execution.lost_lanes import LostLanes
-from raytune_ft.execution.retries import charged
 from raytune_ft.training.lane.orders import Drop, GoOn, Order, Quit, Start
-from raytune_ft.training.outcome import Outcome, OutcomeKind
+from raytune_ft.training.outcome import Outcome
 
 SILENT_S = 30.0
 """A lane that was not heard for so long is lost; its desk asks for orders every few seconds, also while it trains."""
@@ -204,6 +204,11 @@ class Book:
         """Why no lane will be there any more, so that trials wait in vain; None while they don't."""
         return self._lost.given_up
 
+    def now(self) -> LanesNow:
+        """How the lanes are."""
+        away = {number for number, lane in self._lanes.items() if lane.lost and not lane.here}
+        return LanesNow(self.given_up, frozenset(away))
+
     @property
     def over(self) -> bool:
         """Whether no worker group is wanted any more."""
@@ -260,19 +265,8 @@ class Book:
             if trial.events:  # it waits for a decision, and had no part in this
                 continue
             never_started = lane.take_back(name)
-            trial.losses += death.cause is Cause.lost and not never_started
-            if never_started or not charged(death.cause, trial.losses):
+            if never_started or goes_on(trial, death, self._max_failures, alone=len(lane.trials) == 1):
                 self._queue.appendleft(name)
-            else:
-                trial.restarts += 1
-                trial.suspect = True
-                if death.kind is OutcomeKind.out_of_memory and len(lane.trials) == 1:
-                    trial.end(death.kind, death.reason)  # it would need as much again
-                elif trial.restarts > self._max_failures:
-                    allowed = f"resources.max_failures {self._max_failures} allows no more"
-                    trial.end(death.kind, f"its workers died {trial.restarts} time(s), {allowed}; {death.reason}")
-                else:
-                    self._queue.appendleft(name)
         lane.trials = []
         lane.outbox = []
 

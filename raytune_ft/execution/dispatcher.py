@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from raytune_ft.execution.book import Book
 from raytune_ft.execution.deaths import death_of
-from raytune_ft.execution.entries import Event
+from raytune_ft.execution.entries import Event, LanesNow
 from raytune_ft.execution.lane_host import LaneHost
 from raytune_ft.training.lane.orders import Order, Start
 from raytune_ft.training.outcome import Outcome
@@ -100,9 +100,8 @@ class Dispatcher:
         del self._host.notices[: len(lines)]  # lanes add to it from threads of their own
         return [*lines, *filter(None, [self._book.line()])]
 
-    async def given_up(self) -> str | None:
-        """Why no lane will be there any more, so that trials wait in vain; None while they don't."""
-        return self._book.given_up
+    async def now(self) -> LanesNow:
+        return self._book.now()
 
     async def open(self, host: LaneHost) -> None:
         """Starts the lanes on `host`, and keeps them running."""

@@ -61,6 +61,19 @@ class Death:
     cause: Cause = Cause.died
 
 
+@dataclass(frozen=True)
+class LanesNow:
+    """How a study's lanes are.
+
+    Attributes:
+        given_up: Why no lane will be there any more, so that trials wait in vain; None while they don't.
+        away: Numbers of the lanes that hold no workers, as they are lost.
+    """
+
+    given_up: str | None = None
+    away: frozenset[int] = frozenset()
+
+
 @dataclass
 class TrialEntry:
     """One trial.

@@ -50,7 +50,7 @@ def run_on_lane(
             event: Event | None = ray.get(dispatcher.next_event.remote(spec.trial_id, WAIT_S))
             for line in ray.get(dispatcher.notices.remote()):
                 log(line)
-            if event is None and (why := ray.get(dispatcher.given_up.remote())):
+            if event is None and (why := ray.get(dispatcher.now.remote()).given_up):
                 raise LanesLost(str(run.root), why)
             if isinstance(event, Report):
                 reported(event.metrics)

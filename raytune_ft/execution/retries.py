@@ -1,4 +1,4 @@
-"""What follows when a lane's workers are no more: for the lane, for the study, and for the trials that they trained."""
+"""What follows for a lane and its study when the lane's workers are no more."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from raytune_ft.execution.entries import Cause
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
 """Between two starts of a lane that does not get ready; each pause is twice the one before."""
-FREE_LOSSES = 5
-"""Lanes that a trial may lose between two of its reports, before it is suspected of having to do with it."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +68,6 @@ def after_fall(fall: Fall, max_failures: int, outage_timeout_s: float) -> Again 
     pause_s = min(FIRST_PAUSE_S * 2 ** min(fall.failures - 1, 30), LONGEST_PAUSE_S)
     left_s = outage_timeout_s - fall.unready_s
     return Again(min(pause_s, left_s) if left_s > 0 else pause_s)  # one more start at the very end
-
-
-def charged(cause: Cause, losses: int) -> bool:
-    """Whether a trial may have to do with the end of the workers that trained it.
-
-    Args:
-        cause: Of what kind that was.
-        losses: Lanes that were lost with the trial since its last report, this one included.
-    """
-    return cause in (Cause.raised, Cause.died) or (cause is Cause.lost and losses > FREE_LOSSES)
 
 
 def span(seconds: float) -> str:

@@ -12,7 +12,7 @@ from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
 from raytune_ft.search.planning.foresight import Foresight
 from raytune_ft.search.planning.prices import device_price, devices_of_group
-from raytune_ft.search.spent import Meter, limits_reached, used_up
+from raytune_ft.search.spent import Meter, limits_reached, shared_group, used_up
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -70,7 +70,7 @@ class Accounts:
     @contextmanager
     def groups(self, count: int) -> Iterator[None]:
         """Worker groups that all trials share are up for the length of the block."""
-        names = [f"lane {number}" for number in range(count)]
+        names = [shared_group(number) for number in range(count)]
         for name in names:
             self._meter.group_up(name)
         try:
@@ -86,7 +86,7 @@ class Accounts:
         self.stop = BudgetStop(self._search.budget, self._meter)
         self.stop.watch(scheduler)
         self._foresight.shared_groups(trials.groups)
-        return (Metering(self._meter, self._foresight, self._run, own_groups=not trials.groups),)
+        return (Metering(self._meter, self._foresight, self._run, trials),)
 
     def cut_short(self, trial: str, result: Mapping[str, Any]) -> Outcome | None:
         """How a trial ended that had steps left when the budget was used up; None where that is not why it ended.

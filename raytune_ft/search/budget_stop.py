@@ -7,7 +7,7 @@ before it starts any; a trial that is paused or pending is ended by the schedule
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback, Stopper
 
@@ -15,8 +15,11 @@ from raytune_ft.config.budget import Budget
 from raytune_ft.paths import RunDirectory
 from raytune_ft.search.planning.foresight import Foresight
 from raytune_ft.search.searcher import TRIAL
-from raytune_ft.search.spent import Meter, used_up
+from raytune_ft.search.spent import Meter, shared_group, used_up
 from raytune_ft.training.metrics_log import read_metrics
+
+if TYPE_CHECKING:
+    from raytune_ft.search.trials import Trials
 
 _WAITING = ("PENDING", "PAUSED")
 
@@ -75,15 +78,26 @@ class Metering(Callback):
         meter: Of the study.
         foresight: Told of each start and report.
         run: Where trials leave their reports.
-        own_groups: Whether each trial has a worker group of its own.
+        trials: How they train: each with a worker group of its own, or with those that all share.
     """
 
-    def __init__(self, meter: Meter, foresight: Foresight, run: RunDirectory, own_groups: bool) -> None:
-        self._meter, self._foresight, self._run, self._own_groups = meter, foresight, run, own_groups
+    def __init__(self, meter: Meter, foresight: Foresight, run: RunDirectory, trials: Trials) -> None:
+        self._meter, self._foresight, self._run = meter, foresight, run
+        self._own_groups, self._away_now = not trials.groups, trials.away
+        self._away: frozenset[int] = frozenset()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks, and a sweep is resumed from its study."""
         return {}
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Devices of lanes that an outage took are not this study's."""
+        away = self._away_now()
+        for number in away - self._away:
+            self._meter.group_down(shared_group(number))
+        for number in self._away - away:
+            self._meter.group_up(shared_group(number))
+        self._away = away
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._foresight.started(trial.config[TRIAL])

@@ -8,6 +8,7 @@ from ray.exceptions import ActorUnavailableError, RayError
 from ray.tune import Callback
 
 from raytune_ft.errors import LanesLost
+from raytune_ft.execution.entries import LanesNow
 from raytune_ft.paths import RunDirectory
 from raytune_ft.search.asked import Asked
 
@@ -18,11 +19,15 @@ class LanesKept(Callback):
     Args:
         dispatcher: Its handle.
         run: Named where the search ends.
+
+    Attributes:
+        away: Numbers of the lanes that hold no workers now.
     """
 
     def __init__(self, dispatcher: Any, run: RunDirectory) -> None:
         self._dispatcher, self._run = dispatcher, run
-        self._given_up = Asked(dispatcher.given_up.remote)
+        self._now = Asked(dispatcher.now.remote)
+        self.away: frozenset[int] = frozenset()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks, and a sweep is resumed from its study."""
@@ -31,11 +36,12 @@ class LanesKept(Callback):
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Raises LanesLost, which ends Ray Tune's loop without a word about its trials."""
         try:
-            why = next(iter(self._given_up.news()), None)
+            now = next(iter(self._now.news()), LanesNow(away=self.away))
         except ActorUnavailableError:  # it is asked again
             return
         except RayError as error:
-            why = f"the lanes' dispatcher ended ({str(error).splitlines()[0]})"
-        if why is not None:
+            now = LanesNow(f"the lanes' dispatcher ended ({str(error).splitlines()[0]})")
+        self.away = now.away
+        if now.given_up is not None:
             self._dispatcher.close.remote(0.0)  # its proxies wait for reports that will not come
-            raise LanesLost(str(self._run.root), why)
+            raise LanesLost(str(self._run.root), now.given_up)

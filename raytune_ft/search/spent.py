@@ -142,6 +142,11 @@ class Meter:
             self._cost = (self._cost or 0.0) + held / 3600.0 * self.price
 
 
+def shared_group(number: int) -> str:
+    """The meter's name of a worker group that all trials share."""
+    return f"lane {number}"
+
+
 def _trained(report: Mapping[str, Any], last: Mapping[str, Any]) -> int:
     """Tokens since the report before: what the worker says, else the growth of its count."""
     if (known := report.get("trained_tokens")) is not None:

@@ -36,6 +36,7 @@ class Trials:
         callbacks: Of Tune's.
         max_failures: How often Tune starts a trial's process again.
         groups: Worker groups that all trials share; 0 where each has its own.
+        away: Numbers of those that hold no workers now.
         notices: Lines for the user that have come since it was called last.
     """
 
@@ -46,6 +47,7 @@ class Trials:
     callbacks: tuple[Any, ...] = ()
     max_failures: int = 0
     groups: int = 0
+    away: Callable[[], frozenset[int]] = frozenset
     notices: Callable[[], list[str]] = list
 
 
@@ -101,15 +103,17 @@ def on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any, count: 
     from raytune_ft.search.lanes_kept import LanesKept
     from raytune_ft.search.room import Room
 
+    kept = LanesKept(dispatcher, run)
     study = Study(_plain(experiment).model_dump(mode="json"), run, str(Path.cwd()), dispatcher)
     return Trials(
         tune.with_parameters(LaneTrial, study=study),
         dispatcher.drop.remote,
         Room(dispatcher, count, experiment),
         {"reuse_actors": True},
-        (ReleaseProxies(dispatcher), LanesKept(dispatcher, run)),
+        (ReleaseProxies(dispatcher), kept),
         PROXY_RETRIES,
         count,
+        lambda: kept.away,
         partial(_notices, dispatcher),
     )
 

@@ -162,7 +162,7 @@ def test_lanes_whose_workers_raise_before_any_was_ready_are_given_up_and_their_t
     run = RunDirectory(tmp_path / "broken")
     with lanes(experiment, Lane(), run, 1, broken) as dispatcher:
         ray.get(dispatcher.submit.remote(Start(TrialSpec.of("0000", {}, experiment, run)), "test", 0))
-        while (why := ray.get(dispatcher.given_up.remote())) is None:
+        while (why := ray.get(dispatcher.now.remote()).given_up) is None:
             time.sleep(0.1)
         event = ray.get(dispatcher.next_event.remote("0000", 0.1))
     assert why == "no lane can be started, 1 time(s) with the same error (ValueError: the base has no layers)"

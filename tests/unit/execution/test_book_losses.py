@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from raytune_ft.execution.book import SILENT_S
+from raytune_ft.execution.charges import FREE_LOSSES, charged
 from raytune_ft.execution.entries import Cause, Death, Ended, Gone
-from raytune_ft.execution.retries import FREE_LOSSES
 from raytune_ft.training.lane.orders import Drop, GoOn, Quit
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -130,6 +130,16 @@ def test_a_trial_is_charged_with_lost_nodes_only_where_it_gets_nowhere_between_t
     book.fell(0, gone)
     event = book.event("0000")
     assert isinstance(event, Ended) and event.outcome.step == 10 and event.outcome.reason.endswith(gone.reason)
+
+
+def test_a_trial_has_to_do_with_what_its_workers_raise_and_not_with_what_happens_to_them() -> None:
+    assert [charged(cause, 1) for cause in (Cause.raised, Cause.died, Cause.lost, Cause.preempted)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert charged(Cause.lost, 100) and not charged(Cause.preempted, 100)
 
 
 def test_a_lane_that_fell_silent_costs_its_trial_no_restart(make, clock, attach, submit) -> None:

@@ -139,10 +139,10 @@ def test_pauses_between_starts_grow_until_the_study_ends_and_trials_wait_all_the
         await dispatcher.submit(START, "proxy", 0)
         await dispatcher.open(Host(life))
         lines = await dispatcher.notices()
-        while await dispatcher.given_up() is None:
+        while (await dispatcher.now()).given_up is None:
             assert await dispatcher.next_event("0000", 5.0) is None
             lines += await dispatcher.notices()
-        why = await dispatcher.given_up()
+        why = (await dispatcher.now()).given_up
         await dispatcher.close(LONG_S)
         return why, lines, await dispatcher.next_event("0000", 5.0)
 
@@ -193,7 +193,7 @@ def test_where_ray_train_itself_fails_the_study_ends_instead_of_waiting_for_ever
         await dispatcher.submit(START, "proxy", 0)
         await dispatcher.open(Host(life))
         assert await dispatcher.next_event("0000", LONG_S) is None
-        why = await dispatcher.given_up()
+        why = (await dispatcher.now()).given_up
         await dispatcher.close(LONG_S)
         return why
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raytune_ft.execution.book import SILENT_S
-from raytune_ft.execution.entries import Cause, Death, Ended, Gone
+from raytune_ft.execution.entries import Cause, Death, Ended, Gone, LanesNow
 from raytune_ft.execution.lost_lanes import LINE_S
 from raytune_ft.training.lane.orders import Quit
 from raytune_ft.training.outcome import OutcomeKind
@@ -38,7 +38,7 @@ def test_fault_35_an_outage_of_all_lanes_ends_no_trial_and_they_train_when_it_is
     assert pauses == sorted(pauses) and pauses[-1] == 300.0
     assert clock.now > 1200.0 + 100.0
     assert [name for name in names if book.event(name) is not None] == []
-    assert book.given_up is None and book.room(4) == 0
+    assert book.now() == LanesNow(None, frozenset({0, 1})) and book.room(4) == 0
     assert attach(book, 1).starts_now() == ["0001"]
     assert book.fell(0, death) == 300.0 and book.given_up is None  # the other one is well
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raytune_ft.execution.entries import Cause
-from raytune_ft.execution.retries import LONGEST_PAUSE_S, Again, Fall, GiveUp, after_fall, charged, span
+from raytune_ft.execution.retries import LONGEST_PAUSE_S, Again, Fall, GiveUp, after_fall, span
 
 HOUR = 3600.0
 
@@ -51,16 +51,6 @@ def test_the_wait_ends_with_one_more_start_unless_others_may_come_or_the_node_wa
     assert decided(Cause.lost, failures=21, unready_s=HOUR, others_may_come=True) == Again(LONGEST_PAUSE_S)
     assert decided(Cause.preempted, failures=21, unready_s=HOUR) == Again(0.0)
     assert isinstance(decided(Cause.raised, failures=21, errors=9, unready_s=HOUR), GiveUp)
-
-
-def test_a_trial_has_to_do_with_what_its_workers_raise_and_not_with_what_happens_to_them() -> None:
-    assert [charged(cause, 1) for cause in (Cause.raised, Cause.died, Cause.lost, Cause.preempted)] == [
-        True,
-        True,
-        False,
-        False,
-    ]
-    assert charged(Cause.lost, 100) and not charged(Cause.preempted, 100)
 
 
 def test_spans_are_told_in_seconds_or_minutes() -> None:

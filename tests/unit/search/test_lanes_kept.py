@@ -16,14 +16,17 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
 from raytune_ft.errors import LanesLost
 from raytune_ft.execution.devices import Decision
+from raytune_ft.execution.entries import LanesNow
 from raytune_ft.execution.runner import Choice
 from raytune_ft.paths import RunDirectory
 from raytune_ft.search import sweep
 from raytune_ft.search.asked import Asked
+from raytune_ft.search.budget_stop import Metering
 from raytune_ft.search.lanes_kept import LanesKept
 from raytune_ft.search.on_cluster import OnCluster
 from raytune_ft.search.progress import Silent
 from raytune_ft.search.searcher import TRIAL, StudySearcher
+from raytune_ft.search.spent import Meter, shared_group
 from raytune_ft.search.study import open_study
 from raytune_ft.search.trials import Trials
 from raytune_ft.training.outcome import Outcome
@@ -38,7 +41,8 @@ class Dispatcher:
     def __init__(self) -> None:
         self.why: Any = None
         self.closed = 0
-        self.given_up = SimpleNamespace(remote=lambda: self)
+        self.away: frozenset[int] = frozenset()
+        self.now = SimpleNamespace(remote=lambda: self)
         self.close = SimpleNamespace(remote=self._close)
 
     def _close(self, wait_s: float) -> None:
@@ -50,7 +54,7 @@ def dispatcher(monkeypatch: pytest.MonkeyPatch) -> Dispatcher:
     def get(asked: Dispatcher) -> Any:
         if isinstance(asked.why, Exception):
             raise asked.why
-        return asked.why
+        return LanesNow(asked.why, asked.away)
 
     monkeypatch.setattr(ray, "wait", lambda refs, timeout: (refs, []))
     monkeypatch.setattr(ray, "get", get)
@@ -59,7 +63,7 @@ def dispatcher(monkeypatch: pytest.MonkeyPatch) -> Dispatcher:
 
 def watching(dispatcher: Dispatcher, run: RunDirectory) -> LanesKept:
     watcher: Any = LanesKept(dispatcher, run)
-    watcher._given_up = Asked(dispatcher.given_up.remote, every_s=-1.0)
+    watcher._now = Asked(dispatcher.now.remote, every_s=-1.0)
     return watcher  # type: ignore[no-any-return]
 
 
@@ -85,6 +89,27 @@ def test_a_dispatcher_that_is_no_more_ends_it_too(dispatcher: Dispatcher, run: R
     with pytest.raises(LanesLost, match="the lanes' dispatcher ended \\(The actor died unexpectedly"):
         for iteration in (2, 3):
             watcher.on_step_begin(iteration, [])
+
+
+def test_devices_of_lanes_that_an_outage_took_are_not_paid_for(dispatcher: Dispatcher, run: RunDirectory) -> None:
+    clock = SimpleNamespace(now=0.0)
+    meter = Meter(run.spent, 4, lambda: clock.now)
+    watcher = watching(dispatcher, run)
+    trials = Trials(None, lambda trial: None, lambda: 1, groups=2, away=lambda: watcher.away)
+    metering = Metering(meter, SimpleNamespace(), run, trials)  # type: ignore[arg-type]
+
+    def hour(*away: int) -> float:
+        dispatcher.away = frozenset(away)
+        for iteration in range(2):
+            watcher.on_step_begin(iteration, [])
+            metering.on_step_begin(iteration, [])
+        before = meter.spent.device_hours
+        clock.now += 3600.0
+        return meter.spent.device_hours - before
+
+    meter.group_up(shared_group(0))
+    meter.group_up(shared_group(1))
+    assert [hour(), hour(1), hour(0, 1), hour(0), hour()] == [8.0, 4.0, 0.0, 4.0, 8.0]
 
 
 @pytest.fixture
