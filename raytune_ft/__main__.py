@@ -18,7 +18,8 @@ RARELY = (50_000, 20, 20)
 def run() -> None:
     """As an interpreter ends, but for tearing down what was imported: with torch and Ray that takes a second."""
     gc.set_threshold(*RARELY)
-    python: Any = (threading, atexit)  # what the interpreter calls at its end has no public name
+    # What the interpreter calls at its end has no public name.
+    ends: list[Any] = [getattr(threading, "_shutdown", None), getattr(atexit, "_run_exitfuncs", None)]
     try:
         main()
     except SystemExit as end:
@@ -27,9 +28,11 @@ def run() -> None:
             raise
     else:
         code = None
+    if None in ends:
+        sys.exit(code)
     try:
-        python[0]._shutdown()
-        python[1]._run_exitfuncs()
+        for last in ends:
+            last()
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:  # nobody reads on

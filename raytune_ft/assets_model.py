@@ -41,7 +41,7 @@ def _convert(gguf: Path, target: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
     )
-    del model.config._model_name_or_path  # the GGUF's title, which no reader of a config.json knows
+    vars(model.config).pop("_model_name_or_path", None)  # the GGUF's title, which no reader of a config.json knows
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.model_max_length = model.config.max_position_embeddings
     _restore_digit_split(tokenizer)

@@ -11,6 +11,8 @@ from importlib.machinery import ModuleSpec
 from typing import Any
 from unittest import mock
 
+from raytune_ft.private_names import all_there, patches_wanted
+
 NEEDLESS = ("is_sklearn_available", "is_scipy_available")
 """Asked by transformers' modules when they are imported; each keeps the answer for itself."""
 ASKING = ("transformers.generation.candidate_generator", "transformers.loss.loss_utils")
@@ -29,7 +31,8 @@ def import_transformers() -> None:
     from transformers import utils
     from transformers.utils.import_utils import is_torch_available
 
-    if not is_torch_available():
+    names = [f"transformers.utils:{name}" for name in NEEDLESS]
+    if not is_torch_available() or not patches_wanted() or not all_there(*names, without="it imports scikit-learn"):
         return
     answers: dict[str, Any] = dict.fromkeys(NEEDLESS, _no)
     with mock.patch.multiple(utils, **answers):

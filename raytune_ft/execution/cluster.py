@@ -19,6 +19,7 @@ from raytune_ft.execution.leftovers import workers_end
 from raytune_ft.execution.loopback import environment, ray_on_loopback
 from raytune_ft.execution.token import read_token_anew
 from raytune_ft.execution.uninterrupted import uninterrupted
+from raytune_ft.private_names import forked_start_wanted
 
 STARTUP = {"RAY_worker_maximum_startup_concurrency": "8"}
 """Processes that a private Ray starts at once: by default one a CPU, and most of ours only wait."""
@@ -58,6 +59,7 @@ def ray_cluster(*, state_api: bool = True, forked: tuple[str, str] | None = None
         finally:
             ray.shutdown()
         return
+    forked = forked if forked_start_wanted() else None
     port = _free_port()
     # Ray Train asks the state API when a trial is stopped; told the address, it does not look for other instances.
     started_with = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"} | STARTUP | (FORKED_STARTUP if forked else {})

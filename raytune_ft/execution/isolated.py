@@ -18,9 +18,8 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
         spec: The trial. A second call for the same directory goes on from the last whole checkpoint.
         callbacks: Ray Train's `UserCallback`s; inside a Tune trial, the one that forwards reports to Tune.
     """
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
 
     from raytune_ft.execution.memory_monitor import OutOfMemoryEnds
     from raytune_ft.training.worker import train_worker

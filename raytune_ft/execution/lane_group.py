@@ -1,7 +1,7 @@
 """A lane's worker group: Ray Train's, without what lanes have no use for, so that it is there soon.
 
 Each process that a group waits for starts an interpreter, and torch alone takes a second to import; so only workers
-import it. Read against ray 2.60.0; tests/unit/execution/test_lane_group.py fails where another names things otherwise.
+import it. Read against ray 2.60.0; where another has not these names, `lane_host` takes Ray Train's own trainer.
 """
 
 from __future__ import annotations

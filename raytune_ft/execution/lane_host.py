@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +15,20 @@ from raytune_ft.execution.deaths import death_of
 from raytune_ft.execution.devices import LaneNodes
 from raytune_ft.execution.entries import Cause, Death
 from raytune_ft.execution.isolated import scaling
+from raytune_ft.private_names import all_there, patches_wanted
 
 RunLane = Callable[..., None]
 """`run_lane(experiment, desk, *, report_ready)` of `training.lane.loop`, or a test's."""
 
+GROUP_NAMES = (
+    "ray.train._internal.utils:get_address_and_port",
+    "ray.train.v2._internal.execution.controller.controller:LoggingManager.configure_controller_logger",
+    "ray.train.v2._internal.execution.controller.controller:TrainController",
+    "ray.train.v2._internal.execution.scaling_policy:FixedScalingPolicy",
+    "ray.train.v2.api.data_parallel_trainer:DataParallelTrainer._create_default_callbacks",
+    "ray.train.v2.api.data_parallel_trainer:DataParallelTrainer._initialize_and_run_controller",
+)
+"""What `lane_group` rests on, but for what its workers call: that would take an import of PyTorch."""
 HEALTH_CHECK_S = 1.0
 """How often Ray Train looks after its workers, and how long it takes to see that one died or that all returned."""
 
@@ -64,31 +75,36 @@ class LaneHost:
         os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(HEALTH_CHECK_S)
         if self._own:
             os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
-        from ray.train import RunConfig
-        from ray.train.v2.api.config import FailureConfig
-        from ray.train.v2.api.exceptions import TrainingFailedError
-
-        from raytune_ft.execution.lane_group import LaneTrainer, ProcessGroup
-        from raytune_ft.execution.lane_worker import lane_worker
-
-        trainer = LaneTrainer(
-            lane_worker,
-            own=self._own,
+        train: Any = importlib.import_module("ray.train")  # Ray's types say version 1 of it
+        # Whether and when another group is started depends on all lanes: the book decides.
+        once = train.FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0)
+        trainer = self._trainer(
             train_loop_config={**self._config, "lane": lane},
             scaling_config=scaling(self._experiment, self._selector()),
-            backend_config=ProcessGroup("cpu:gloo,cuda:nccl" if resources.gpus_per_worker else "gloo"),
-            run_config=RunConfig(
+            run_config=train.RunConfig(
                 name=f"lane-{lane}",
                 storage_path=str(self._records),
-                # Whether and when another group is started depends on all lanes: the book decides.
-                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
+                failure_config=once,
             ),
         )
         try:
             trainer.fit()
-        except TrainingFailedError as error:
+        except train.TrainingFailedError as error:
             return death_of(error)
         return Death("its workers ended by themselves", cause=Cause.lost)  # as one does that hears nothing any more
+
+    def _trainer(self, **settings: Any) -> Any:
+        """Of one worker group: without what lanes have no use for, or where that can't be left out, Ray Train's own."""
+        from raytune_ft.execution.lane_worker import lane_worker
+
+        backend = "cpu:gloo,cuda:nccl" if self._experiment.resources.gpus_per_worker else "gloo"
+        if patches_wanted() and all_there(*GROUP_NAMES, without="lanes start as Ray Train starts any workers"):
+            from raytune_ft.execution.lane_group import LaneTrainer, ProcessGroup
+
+            return LaneTrainer(lane_worker, own=self._own, backend_config=ProcessGroup(backend), **settings)
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        return TorchTrainer(lane_worker, torch_config=TorchConfig(backend), **settings)
 
     def _selector(self) -> dict[str, str] | None:
         if self._nodes is None:

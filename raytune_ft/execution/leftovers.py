@@ -12,7 +12,9 @@ from typing import Any
 import psutil
 
 from raytune_ft.execution.alive import wait_for_end
+from raytune_ft.private_names import all_there, patches_wanted
 
+NAMES = ("ray._private.worker:_global_node", "ray._private.node:Node.kill_all_processes")
 GONE_S = 5.0
 """How long killed processes may take to be gone."""
 
@@ -27,7 +29,9 @@ def workers_end(server: psutil.Process | None = None) -> Iterator[None]:
     Read against ray 2.60.0, which leaves its processes before it ends them: killed earlier, they would be missed.
     """
     started = _started(server)
-    node = getattr(importlib.import_module("ray._private.worker"), "_global_node", None)
+    node = None
+    if patches_wanted() and all_there(*NAMES, without="Ray waits a second for its raylet to end"):
+        node = importlib.import_module("ray._private.worker")._global_node
     if node is not None:
         end = node.kill_all_processes
 

@@ -13,8 +13,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from raytune_ft.execution.token import read_token_anew
+from raytune_ft.private_names import all_there
 
 LOOPBACK_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # the processes that ray.init starts read it
+NAMES = ("ray._private.ray_constants:ENABLE_RAY_CLUSTER",)
+REPLICA_NAMES = ("ray.serve._private.replica:add_port_to_grpc_server", "ray._common.tls_utils:add_port_to_grpc_server")
+OPEN = "its ports may be open to the network, and its token alone guards them"
 
 
 @contextmanager
@@ -35,6 +39,11 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 @contextmanager
 def ray_on_loopback() -> Iterator[None]:
     """`ray.init` in this block starts a Ray that only this machine can reach, also where ray was imported before."""
+    if not all_there(*NAMES, without=OPEN):
+        read_token_anew()
+        with environment(LOOPBACK_ENVIRONMENT):
+            yield
+        return
     constants: Any = importlib.import_module("ray._private.ray_constants")
     before = constants.ENABLE_RAY_CLUSTER
     constants.ENABLE_RAY_CLUSTER = False
@@ -52,6 +61,8 @@ def keep_replica_on_loopback() -> None:
     Serve binds it to every interface (serve/_private/replica.py); Ray's token guards it, but nobody needs to reach it.
     """
     if any(os.environ.get(name) != value for name, value in LOOPBACK_ENVIRONMENT.items()):
+        return
+    if not all_there(*REPLICA_NAMES, without=OPEN):
         return
     replica: Any = importlib.import_module("ray.serve._private.replica")
     replica.add_port_to_grpc_server = _add_loopback_port

@@ -5,6 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from raytune_ft.private_names import all_there
+
+NAMES = ("ray._raylet:Config.initialize", "ray._raylet:AuthenticationTokenLoader.reset_cache")
+
 
 def read_token_anew() -> None:
     """Ray's next connection reads the token that is given now, and whether tokens are asked for.
@@ -15,6 +19,8 @@ def read_token_anew() -> None:
     ray: Any = importlib.import_module("ray")
     raylet: Any = importlib.import_module("ray._raylet")
     if ray.is_initialized():
+        return
+    if not all_there(*NAMES, without="a second Ray in one process may refuse the token of the first"):
         return
     raylet.Config.initialize("")  # first: with the old mode, threads that still drain would look for a token
     raylet.AuthenticationTokenLoader.instance().reset_cache()

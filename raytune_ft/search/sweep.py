@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from raytune_ft.execution.early import Early
 from raytune_ft.execution.runner import choose_runner
 from raytune_ft.ownership import check_own
 from raytune_ft.paths import RunDirectory, TrialDirectory, read_json, write_text
+from raytune_ft.private_names import all_there, patches_wanted
 from raytune_ft.search.accounts import Accounts
 from raytune_ft.search.driver import only_driver
 from raytune_ft.search.heartbeat import Heartbeat
@@ -252,7 +254,7 @@ def _fit(tuner: Any, searcher: Any) -> LanesLost | None:
     """Raises what kept the searcher from its work: Tune makes a trial's failure of it, and goes on."""
     lost = None
     try:
-        with mock.patch("ray.air._internal.usage.tag_callbacks"):  # it imports W&B, to count who uses it
+        with _counting_no_users():
             tuner.fit()
     except LanesLost as error:
         lost = error
@@ -262,6 +264,13 @@ def _fit(tuner: Any, searcher: Any) -> LanesLost | None:
     if searcher.failure is not None:
         raise searcher.failure
     return lost
+
+
+def _counting_no_users() -> AbstractContextManager[Any]:
+    """Ray Tune imports W&B, to count who uses it."""
+    if patches_wanted() and all_there("ray.air._internal.usage:tag_callbacks", without="Ray Tune imports W&B"):
+        return mock.patch("ray.air._internal.usage.tag_callbacks")
+    return nullcontext()
 
 
 def _may_start(scheduler: Any, trials: Trials) -> bool:

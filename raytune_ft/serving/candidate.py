@@ -32,7 +32,7 @@ async def answer_rows(engine: Any, model: str, rows: Sequence[dict[str, Any]], g
 
 async def _ask(engine: Any, model: str, row: dict[str, Any], greedy: int) -> tuple[list[int], list[int]]:
     """How the question was read, and the likeliest answer, both as token ids."""
-    from ray.llm._internal.serve.core.configs.openai_api_models import ChatCompletionRequest, CompletionRequest
+    from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 
     options: dict[str, Any] = {"model": model, "temperature": 0.0, "max_tokens": greedy, "return_token_ids": True}
     asked = row["prompt"] if row["asked"] is None else row["asked"]
@@ -45,7 +45,7 @@ async def _ask(engine: Any, model: str, row: dict[str, Any], greedy: int) -> tup
 
 async def _logprob(engine: Any, model: str, before: list[int], token: int) -> float:
     """Of the token after those before, a request for each: on a CPU, prompt_logprobs fail with an adapter."""
-    from ray.llm._internal.serve.core.configs.openai_api_models import CompletionRequest
+    from ray.serve.llm.openai_api_models import CompletionRequest
 
     options: dict[str, Any] = {"temperature": 0.0, "max_tokens": 1, "logprobs": 0, "allowed_token_ids": [token]}
     answer = await _only(engine.completions(CompletionRequest(model=model, prompt=before, **options)))

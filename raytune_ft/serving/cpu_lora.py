@@ -13,6 +13,14 @@ from typing import Any
 
 import torch
 
+from raytune_ft.private_names import all_there
+
+_MODULE = "vllm.lora.punica_wrapper.punica_cpu"
+REPLACED = tuple(f"_{half}{of}" for half in ("shrink", "expand", "expand_slice") for of in ("_prefill", "_decode"))
+NAMES = (
+    *(f"{_MODULE}:PunicaWrapperCPU.{name}" for name in ("update_metadata", "token_lora_indices", *REPLACED)),
+    f"{_MODULE}:bgmv_shrink",
+)
 Tokens = list[tuple[int, slice | torch.Tensor]]
 """For each slot that tokens of the batch belong to, -1 for none: which tokens these are."""
 
@@ -23,8 +31,10 @@ class NoAdapterNoChange:
 
 def correct() -> None:
     """Replaces the products of a layer's adapters, and in those of the output head what a missing adapter adds."""
+    if not all_there(*NAMES, without="in a batch with an adapter's requests, those of the base may be answered by it"):
+        return
     # By name: the packages say nothing of what these modules share.
-    punica_cpu: Any = importlib.import_module("vllm.lora.punica_wrapper.punica_cpu")
+    punica_cpu: Any = importlib.import_module(_MODULE)
     wrapper = punica_cpu.PunicaWrapperCPU
     if "tokens" in vars(wrapper):
         return

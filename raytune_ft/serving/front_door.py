@@ -14,8 +14,16 @@ import socket
 import time
 from typing import Any
 
+from raytune_ft.private_names import all_there, patches_wanted
+
 BUSY_S, RETRY_S = 20.0, 0.2
 """How long a replica waits for the port, and how often it tries: the one before may take its time to end."""
+NAMES = (
+    "ray.serve._private.http_util:start_asgi_http_server",
+    "ray.serve._private.http_util:set_socket_reuse_port",
+    "ray.serve._private.replica:start_asgi_http_server",
+)
+DOOR = "ray.serve._private.constants:RAY_SERVE_ENABLE_DIRECT_INGRESS"
 DIRECT = "RAY_SERVE_ENABLE_DIRECT_INGRESS"
 
 
@@ -30,12 +38,22 @@ def direct_environment(port: int) -> dict[str, str]:
     }
 
 
+def port_of_proxy(endpoint: int, other: int) -> int:
+    """Where Serve's proxy listens beside an ingress at `endpoint`: at `other`; there itself, if Serve lets none.
+
+    Called when the process has its `direct_environment`: Serve reads it on its import.
+    """
+    return other if all_there(DOOR, without="a proxy passes each token of an answer on") else endpoint
+
+
 def listen_again() -> None:
     """Called in a replica before it is ready: it may listen where the one before it has just died.
 
     Serve's own option for that also lets two of them listen at once.
     """
     if os.environ.get(DIRECT) != "1":
+        return
+    if not patches_wanted() or not all_there(*NAMES, without="an ingress may find the port taken by one that died"):
         return
     http_util: Any = importlib.import_module("ray.serve._private.http_util")
     replica: Any = importlib.import_module("ray.serve._private.replica")

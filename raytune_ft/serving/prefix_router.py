@@ -14,10 +14,9 @@ import time
 from typing import Any, cast
 
 from ray.exceptions import RayError
-from ray.serve._private.common import ReplicaID
 from ray.serve._private.request_router.pow_2_router import PowerOfTwoChoicesRequestRouter
-from ray.serve._private.request_router.request_router import FIFOMixin
 from ray.serve.llm.request_router import PrefixCacheAffinityRouter
+from ray.serve.request_router import FIFOMixin, ReplicaID
 
 
 class AdapterPrefixRouter(FIFOMixin, PrefixCacheAffinityRouter):

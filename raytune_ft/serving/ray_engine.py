@@ -17,10 +17,10 @@ from typing import Any, cast
 from ray import serve
 from ray.llm._internal.common.models import global_id_manager
 from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
-from ray.llm._internal.serve.core.server.llm_server import LLMServer
 from ray.llm._internal.serve.utils.lora_serve_utils import LoraModelLoader
 from ray.serve import Application
 from ray.serve.llm import LLMConfig, build_llm_deployment
+from ray.serve.llm.deployment import LLMServer
 
 from raytune_ft.execution.loopback import keep_replica_on_loopback
 from raytune_ft.serving.batches import batches

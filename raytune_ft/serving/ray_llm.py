@@ -17,18 +17,14 @@ from typing import Any
 
 from fastapi import Request
 from ray import serve
-from ray.llm._internal.serve.core.configs.openai_api_models import (
-    ChatCompletionRequest,
-    CompletionRequest,
-    ErrorResponse,
-    ModelCard,
-)
-from ray.llm._internal.serve.core.ingress.ingress import OpenAiIngress, make_fastapi_ingress
+from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard
 from ray.llm._internal.serve.core.ingress.utils import _sanitize_chat_completion_request
 from ray.llm._internal.serve.core.protocol import RawRequestInfo
 from ray.serve import Application
 from ray.serve._private.http_util import session_id_from_headers
 from ray.serve.llm import LLMConfig
+from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
+from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from raytune_ft.execution.loopback import keep_replica_on_loopback
@@ -124,9 +120,8 @@ class RegistryIngress(OpenAiIngress):
             answers.cancel()
             raise self._failure(error, health) from error
         health.heard()
-        opening = first[0] if isinstance(first, list) else first
-        if isinstance(opening, ErrorResponse):
-            raise _told(opening)
+        if refusal := _refusal(first[0] if isinstance(first, list) else first):
+            raise refusal
         if not body.stream:
             content = first.model_dump()
             listener.whole(content)
@@ -211,8 +206,8 @@ class RegistryIngress(OpenAiIngress):
             answer = await anext(self._ask(body))
         except Exception as error:
             raise self._failure(error, self._health_of(str(body.model))) from error
-        if isinstance(answer, ErrorResponse):
-            raise _told(answer)
+        if refusal := _refusal(answer):
+            raise refusal
         listener.whole(answer.model_dump())
         return listener
 
@@ -239,9 +234,14 @@ class RegistryIngress(OpenAiIngress):
         return {**shown, "metadata": model.metadata}
 
 
-def _told(answer: ErrorResponse) -> RequestError:
-    """The engine's refusal; its codes are HTTP's."""
-    error = answer.error
+def _refusal(answer: Any) -> RequestError | None:
+    """The engine's, if the answer is one; its codes are HTTP's.
+
+    Told by what it holds: engines make Ray's internal `ErrorResponse`, of which the public one is a subclass.
+    """
+    error = getattr(answer, "error", None)
+    if error is None:
+        return None
     return RequestError(int(error.code), str(error.message), str(error.type), error.param)
 
 

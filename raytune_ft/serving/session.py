@@ -19,9 +19,10 @@ from raytune_ft.execution.cluster import FORKED_STARTUP
 from raytune_ft.execution.forked.started import Forked, forked_workers
 from raytune_ft.execution.loopback import environment, ray_on_loopback
 from raytune_ft.hardware.here import cpu_here, gpus_here, has_gpu
+from raytune_ft.private_names import patches_wanted
 from raytune_ft.serving.app import ENGINE_ENVIRONMENT, build_app
 from raytune_ft.serving.catalog import build_catalog
-from raytune_ft.serving.front_door import direct_environment
+from raytune_ft.serving.front_door import direct_environment, port_of_proxy
 from raytune_ft.serving.key_ring import check_exposure
 from raytune_ft.serving.keys import new_token
 from raytune_ft.serving.number_type import in_served_type
@@ -126,7 +127,7 @@ def served(
     if ray.is_initialized():
         raise RaytuneError("serve: this process already uses a Ray; call ray.shutdown() first")
     # Serve's proxy is there in any case; where others could reach it, it has the port, and the ingress no other.
-    direct = is_loopback(args.host)
+    direct = is_loopback(args.host) and patches_wanted()
     door = direct_environment(port) if direct else {}
     proxy_port = _free_port(args.host, 0) if direct else port
     started = time.monotonic()
@@ -183,9 +184,8 @@ def _start(
         copies.get_ready()
     check_gpus(args, int(ray.cluster_resources().get("GPU", 0)))
     quiet = {"log_level": "INFO" if engine_log else "ERROR"}
-    serve.start(
-        proxy_location="HeadOnly", http_options={"host": args.host, "port": proxy_port}, logging_config={**quiet}
-    )
+    where = {"host": args.host, "port": port_of_proxy(args.port, proxy_port)}
+    serve.start(proxy_location="HeadOnly", http_options=where, logging_config={**quiet})
     target = serve.RunTarget(target=build_app(args), name=_APP, route_prefix="/")
     serve.run_many([target], wait_for_applications_running=False, wait_for_ingress_deployment_creation=False)
 

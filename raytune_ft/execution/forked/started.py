@@ -2,7 +2,8 @@
 
 Ray starts an interpreter for each worker, twice, and both import Ray; torch and transformers come after. That takes 4
 core-seconds for a worker that trains and 1.3 for one that only waits, and hundreds of MiB for each that imported them.
-A copy shares what it does not write to. Read against ray 2.60.0.
+A copy shares what it does not write to. Read against ray 2.60.0; where another has not these names, and where
+`RAYTUNE_FT_FORKED_START=0` says so, Ray starts each worker itself.
 """
 
 from __future__ import annotations
@@ -27,7 +28,14 @@ import psutil
 
 from raytune_ft.execution.forked import setup_worker
 from raytune_ft.execution.loopback import environment
+from raytune_ft.private_names import all_there, forked_start_wanted
 
+NAMES = (
+    "ray._private.parameter:RayParams.update_if_absent",
+    "ray._private.worker:_global_node",
+    "ray._raylet:ObjectRef.from_random",
+    "ray.actor:ActorClassID.from_random",
+)
 END_S = 5.0
 LONGEST = 70
 """Bytes of the path of the directory for temporary files: a socket's own path has 107 at most."""
@@ -72,7 +80,8 @@ def forked_workers(modules: tuple[str, str]) -> Iterator[Forked | None]:
     Args:
         modules: What to import before Ray is there, and then.
     """
-    if not sys.platform.startswith("linux") or len(os.fsencode(tempfile.gettempdir())) > LONGEST:
+    on_linux = sys.platform.startswith("linux")
+    if not forked_start_wanted() or not on_linux or len(os.fsencode(tempfile.gettempdir())) > LONGEST:
         yield None
         return
     directory = tempfile.mkdtemp(prefix="raytune-ft-")  # only its owner can enter it
@@ -81,8 +90,8 @@ def forked_workers(modules: tuple[str, str]) -> Iterator[Forked | None]:
     with environment({setup_worker.SERVER: address}):
         server = _start(address, modules, theirs)
         try:
-            with _in_place_of_rays():
-                yield Forked(psutil.Process(server.pid), address)
+            with _in_place_of_rays() as replaced:
+                yield Forked(psutil.Process(server.pid), address) if replaced else None
         finally:
             assert server.stdin is not None
             server.stdin.close()
@@ -124,7 +133,11 @@ def allocator(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def _in_place_of_rays() -> Iterator[None]:
+def _in_place_of_rays() -> Iterator[bool]:
+    """Has Ray start our script for a worker; whether it does."""
+    if not all_there(*NAMES, without="each worker is a new process, which takes seconds"):  # imports Ray
+        yield False
+        return
     parameters = importlib.import_module("ray._private.parameter").RayParams
     update = parameters.update_if_absent
 
@@ -134,4 +147,4 @@ def _in_place_of_rays() -> Iterator[None]:
         update(self, **values)
 
     with mock.patch.object(parameters, "update_if_absent", update_if_absent):
-        yield
+        yield True
