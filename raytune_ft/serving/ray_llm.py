@@ -72,17 +72,17 @@ class RegistryIngress(OpenAiIngress):
         self._health = {model: Health(partial(self._probe, model)) for model in catalog.engines}
         self._shadow = Shadow(recorder_of(args.log_dir, args.log_prompts))
 
-    async def completions(self, body: CompletionRequest, request: Request) -> Response:
+    async def completions(self, body: CompletionRequest, request: Request) -> Response:  # type: ignore[override]
         """Goes on with a text."""
         return await self._answer(body, request)
 
-    async def chat(self, body: ChatCompletionRequest, request: Request) -> Response:
+    async def chat(self, body: ChatCompletionRequest, request: Request) -> Response:  # type: ignore[override]
         """Answers the last message."""
         try:
-            body = _sanitize_chat_completion_request(body)
+            sane: Any = _sanitize_chat_completion_request(body)
         except ValueError as error:
             raise RequestError(400, f"messages: {error}", "invalid_value", "messages") from error
-        return await self._answer(body, request)
+        return await self._answer(sane, request)
 
     async def models(self) -> Response:  # type: ignore[override]  # with facts that Ray's card has no place for
         """Every model that would be answered now."""
