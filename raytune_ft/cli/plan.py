@@ -105,7 +105,8 @@ def _groups(plan: Plan) -> str:
         return f"{plan.worker_groups}, one a trial"
     saved = duration(plan.saved_seconds)
     gain = f"; saves about {saved} as measured on {plan.saving_measured_on}" if plan.saved_seconds else ""
-    return f"at most {plan.worker_groups}, isolated trials would start {plan.isolated_worker_groups}{gain}"
+    known = "" if plan.fitting else " if so many fit where it runs"
+    return f"at most {plan.worker_groups}{known}, isolated trials would start {plan.isolated_worker_groups}{gain}"
 
 
 def _memory(memory: WorkerMemory | None) -> str:

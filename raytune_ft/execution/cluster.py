@@ -6,11 +6,12 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.training import Resources
 from raytune_ft.errors import InputError
 from raytune_ft.execution.few_processes import few_processes
 from raytune_ft.execution.forked.started import Forked, forked_workers
@@ -111,7 +112,7 @@ def check_resources(experiment: Experiment, wait_s: float = 0.0, lanes: int | No
 
     resources = experiment.resources
     groups = lanes or (experiment.search.max_concurrent if experiment.search else 1)
-    per_worker = _per_worker(experiment)
+    per_worker = _per_worker(resources)
     asked = {kind: groups * resources.workers * each for kind, each in per_worker.items()}
     deadline = time.monotonic() + wait_s
     while missing := {kind: n for kind, n in asked.items() if n > ray.cluster_resources().get(kind, 0.0)}:
@@ -129,17 +130,20 @@ def check_resources(experiment: Experiment, wait_s: float = 0.0, lanes: int | No
 
 
 def groups_that_fit(experiment: Experiment) -> int:
-    """Worker groups that the cluster's nodes hold at once; a worker does not span nodes, a group may."""
+    """Worker groups that the cluster's nodes hold at once."""
     import ray
 
-    per_worker = _per_worker(experiment)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return groups_on([node["Resources"] for node in ray.nodes() if node["Alive"]], experiment.resources)
+
+
+def groups_on(nodes: Iterable[Mapping[str, float]], resources: Resources) -> int:
+    """Worker groups that nodes with these resources hold at once; a worker does not span nodes, a group may."""
+    per_worker = _per_worker(resources)
     workers = sum(min(int(node.get(kind, 0.0) / each + 1e-6) for kind, each in per_worker.items()) for node in nodes)
-    return workers // experiment.resources.workers
+    return workers // resources.workers
 
 
-def _per_worker(experiment: Experiment) -> dict[str, float]:
-    resources = experiment.resources
+def _per_worker(resources: Resources) -> dict[str, float]:
     per_worker = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
     return {kind: each for kind, each in per_worker.items() if each}
 

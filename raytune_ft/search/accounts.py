@@ -59,9 +59,9 @@ class Accounts:
             raise InputError(where, what, f"raise {' and '.join(f'search.budget.{name}' for name in reached)} to go on")
         self._meter.closed = None
 
-    def plan(self, decision: Decision) -> None:
-        """Leaves `plan.json`, unless an earlier driver did."""
-        self._foresight.plan(decision)
+    def plan(self, decision: Decision, groups: int) -> None:
+        """Leaves `plan.json`, unless an earlier driver did; `groups` share all trials, 0 where each has its own."""
+        self._foresight.plan(decision, groups)
 
     def price(self) -> None:
         """Takes the prices of the cluster's devices; raises InputError where a limited cost has none."""

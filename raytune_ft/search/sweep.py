@@ -144,7 +144,7 @@ def _sweep(
             cluster = starting.get()
             experiment = cluster.decision.experiment
             write_text(run.experiment, resolved_yaml(experiment))
-            accounts.plan(cluster.decision)
+            accounts.plan(cluster.decision, cluster.trials.groups)
             enqueue_first(study, experiment)
             enqueue_best(study, taken)
             for each in taken:

@@ -42,12 +42,17 @@ class Foresight:
         self._groups = 0
         self._started: dict[str, float] = {}
 
-    def plan(self, decision: Decision) -> None:
-        """Leaves the plan, and looks out for the first report, unless an earlier driver saw one."""
+    def plan(self, decision: Decision, groups: int = 0) -> None:
+        """Leaves the plan, and looks out for the first report, unless an earlier driver saw one.
+
+        Args:
+            decision: The study's number type and devices.
+            groups: Worker groups that share all trials; 0 where each has its own.
+        """
         if self._run.plan.is_file() and read_json(self._run.plan)["after_first_rung"]:
             return
         self._experiment = decision.experiment
-        self._plan = plan_sweep(self._experiment, slowest(decision.devices, self._experiment))
+        self._plan = plan_sweep(self._experiment, slowest(decision.devices, self._experiment), groups or None)
         self._write(None)
 
     def shared_groups(self, count: int) -> None:
@@ -64,6 +69,8 @@ class Foresight:
             return
         plan, search = self._plan, self._experiment.search
         at_once = min(search.max_concurrent, search.trials) if search else 1
+        if self._groups and plan.peak:
+            at_once = min(at_once, self._groups * plan.peak.packed)  # more than these wait
         own = self._clock() - self._started[trial] if not self._groups and trial in self._started else None
         groups, evaluated = self._groups or at_once, plan.work.evaluated_tokens
         paces = measured_paces(

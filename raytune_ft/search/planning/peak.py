@@ -17,6 +17,7 @@ from raytune_ft.search.planning.activations import (
     trl_training_bytes,
 )
 from raytune_ft.search.planning.bounds import bounds, ranks
+from raytune_ft.search.planning.groups import Groups, packs_of
 from raytune_ft.search.planning.memory import WorkerMemory
 from raytune_ft.search.planning.row_lengths import RowLengths
 from raytune_ft.search.planning.span import Span
@@ -31,10 +32,6 @@ ISOLATED_PROCESS_MIB = 800.0
 """The same with TRL, PEFT and `datasets`."""
 CUDA_PROCESS_MIB = 64.0
 """On a GPU PyTorch's allocator is looked at, which knows nothing of the process; its workspaces for products."""
-SMALL_PASS = 768
-"""Passes with fewer tokens are packed from the start; the lane's `SMALL`."""
-MOST_PACKED = 64
-"""The lane's `MOST`."""
 CELLS = 1.15
 """Cells of attention's rectangles for each token of rows of similar length."""
 HEAP_GROWTH, HEAP_STEPS = 1.35, 20.0
@@ -58,8 +55,8 @@ class Peak:
         adapters: With gradients and optimizers, of all trials that are packed.
         activations: Of one pass, with the gaps that such passes leave in the heap.
         packed: Trials in it.
-        whole: The peak of all that, over the space: its smallest configuration, its largest, and the largest that a
-            lane may pack if that turns out faster.
+        whole: The peak of all that, over the space: its smallest configuration, its largest as lanes likely pack it,
+            and as many of these as a lane may pack if that turns out faster. No pack is larger than memory holds.
     """
 
     process: float
@@ -77,7 +74,7 @@ def peak_memory(
     memory: WorkerMemory | None,
     rows: RowLengths | None,
     work: Work,
-    groups: int,
+    groups: Groups,
 ) -> Peak | None:
     """Works it out; None where the weights, the shape of the model, or the length of rows are unknown.
 
@@ -87,45 +84,34 @@ def peak_memory(
         memory: Of weights and optimizer.
         rows: Of the data.
         work: Whose steps a lane's workers take one after the other.
-        groups: Worker groups that share the trials.
+        groups: Which share the trials, and the memory that a worker of theirs has.
     """
     shape = Shape.of(model_config(experiment.base_model))
     if memory is None or memory.adapter_bytes is None or rows is None or shape is None:
         return None
     batch = bounds(experiment, "train.per_device_train_batch_size")
     rank = ranks(experiment)
-    first, most = packs(experiment, runner, rows, groups)
     known = _Known(experiment, runner, memory, rows, shape)
-    own = groups if isinstance(runner, Lane) else work.trials
+    own = groups.count if isinstance(runner, Lane) else work.trials
+
+    def of_largest(packed: int, steps: float) -> _Parts:
+        return _parts(known, batch.most, 1.0, packed, steps / own)
+
+    wanted = packs_of(experiment, runner, rows, groups.count)
+    packs = groups.packed(wanted, lambda packed: of_largest(packed, work.steps.likely).sum)
+    likely = packs.likely(groups.token_s)
     smallest = _parts(known, batch.least, rank.least / rank.most, 1, work.steps.low / own)
-    largest = _parts(known, batch.most, 1.0, first, work.steps.likely / own)
-    packed = _parts(known, batch.most, 1.0, most, work.steps.high / own)
+    largest = of_largest(likely, work.steps.likely)
+    packed = of_largest(packs.most, work.steps.high)
     return Peak(
         process=largest.process,
         base=largest.base,
         loading=largest.loading,
         adapters=largest.adapters,
         activations=largest.activations,
-        packed=first,
+        packed=likely,
         whole=Span(smallest.sum, largest.sum, packed.sum).rounded(1),
     )
-
-
-def packs(experiment: Experiment, runner: Lane | Isolated, rows: RowLengths, groups: int) -> tuple[int, int]:
-    """Trials that a lane packs at first and at most."""
-    search = experiment.search
-    at_once = min(search.max_concurrent, search.trials) if search else 1
-    share = min(MOST_PACKED, -(-at_once // groups))
-    if isinstance(runner, Isolated):
-        return 1, 1
-    if isinstance(runner.packed, int):
-        return min(runner.packed, share), min(runner.packed, share)
-    tokens = rows.mean * bounds(experiment, "train.per_device_train_batch_size").least
-    first = 1
-    while first * 2 <= share and first * tokens < SMALL_PASS:
-        first *= 2
-    most = 1 << (share.bit_length() - 1)
-    return first, max(first, most)
 
 
 @dataclass(frozen=True)
@@ -212,3 +198,23 @@ def room_here(on_gpu: bool) -> Room | None:
         return Room(total / MIB, free / MIB, torch.cuda.get_device_name())
     memory = main_memory()
     return Room(memory.total / MIB, memory.free / MIB, "this machine")
+
+
+def too_large(experiment: Experiment, peak: Peak | None, room: Room | None) -> tuple[str, ...]:
+    """A line where memory does not hold the space's largest configuration, or not even its smallest."""
+    if peak is None or room is None or peak.whole.likely <= room.total:
+        return ()
+    has = f"{room.device} has {room.total:,.0f} MiB"
+    if peak.whole.low > room.total:
+        what = f"even the smallest configuration takes {peak.whole.low:,.0f} MiB at its peak, {has}"
+    else:
+        most = f"{peak.whole.likely:,.0f} MiB at its peak"
+        what = f"the largest configuration of the space takes {most}, {has}, and trials like it end out_of_memory"
+    batch = bounds(experiment, "train.per_device_train_batch_size")
+    remedies = [
+        "lower train.per_device_train_batch_size" if batch.most > 1 else "lower data.max_length",
+        *([] if experiment.train.gradient_checkpointing else ["set train.gradient_checkpointing: true"]),
+        "shard with resources.strategy: {type: deepspeed, zero_stage: 3}",
+        "run it where there is more",
+    ]
+    return (f"memory: {what}; {', '.join(remedies[:-1])}, or {remedies[-1]}",)

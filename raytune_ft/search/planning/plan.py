@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.number_type import NumberType
-from raytune_ft.config.training import Isolated, Lane, Resources
+from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.data.base_model import model_config
 from raytune_ft.execution.devices import threads_of
 from raytune_ft.execution.runner import choose_runner
@@ -18,8 +17,9 @@ from raytune_ft.search.planning.activations import Shape
 from raytune_ft.search.planning.bounds import Bounds, bounds, choices
 from raytune_ft.search.planning.disk import Disk, disk_of, too_full
 from raytune_ft.search.planning.forecast import device_hours, expected_paces, hours
+from raytune_ft.search.planning.groups import Groups, fitting_here, groups_at_once
 from raytune_ft.search.planning.memory import WorkerMemory, worker_memory
-from raytune_ft.search.planning.peak import Peak, Room, peak_memory, room_here
+from raytune_ft.search.planning.peak import Peak, Room, peak_memory, room_here, too_large
 from raytune_ft.search.planning.prices import devices_of_group
 from raytune_ft.search.planning.row_lengths import row_lengths
 from raytune_ft.search.planning.rungs import RungPlan, plain_halving_steps, plan_rungs, sweep_steps
@@ -57,7 +57,8 @@ class Plan:
         saving_measured_on: The machine whose seconds per start that counts with.
         memory: Of one worker; None where the base's weights are not on this machine.
         work: Steps, reports and tokens, with what is likely.
-        groups: Worker groups that train at the same time, as far as this machine can tell.
+        groups: Worker groups that train at the same time.
+        fitting: Worker groups that there is room for; None where this machine can't tell.
         peak: The most memory that a worker will hold, MiB; None where something of it is unknown.
         room: What this machine has; None where it has no such device.
         disk: What its checkpoints take; None where the weights that move are unknown.
@@ -89,6 +90,7 @@ class Plan:
     memory: WorkerMemory | None
     work: Work
     groups: int
+    fitting: int | None
     peak: Peak | None
     room: Room | None
     disk: Disk | None
@@ -109,43 +111,58 @@ def plan_here(experiment: Experiment) -> Plan:
         InputError: See `plan_sweep`.
     """
     on_gpu = bool(experiment.resources.gpus_per_worker)
-    device = next(iter(gpus_here()), None) if on_gpu else cpu_here(threads_of(experiment))
+    gpus = gpus_here() if on_gpu else []
+    device = next(iter(gpus), None) if on_gpu else cpu_here(threads_of(experiment))
     if experiment.train.dtype == "auto":
         experiment = experiment.computing_in(common_type([device]) if device else "bfloat16")
-    return plan_sweep(experiment, device)
+    return plan_sweep(experiment, device, fitting_here(experiment.resources, len(gpus)))
 
 
-def plan_sweep(experiment: Experiment, device: Device | None) -> Plan:
+def plan_sweep(experiment: Experiment, device: Device | None, fitting: int | None = None) -> Plan:
     """Works out what the experiment's sweep would do; without `search`, its one trial.
 
     Args:
         experiment: Its number type is decided.
         device: Of a worker; None where none is known.
+        fitting: Worker groups that there is room for; None where that is what this machine's CPUs hold, if anything.
 
     Raises:
         InputError: It asks for a lane that can't serve, or a file of the base or of the data is wrong.
     """
     choice = choose_runner(experiment)
+    fitting = fitting or fitting_here(experiment.resources, 0)
     search = experiment.search
     trials, at_once = (search.trials, min(search.max_concurrent, search.trials)) if search else (1, 1)
     last = bounds(experiment, "train.max_steps")
     rungs = plan_rungs(experiment, trials)
     steps = sweep_steps(experiment, trials)
     groups, saved = trials, 0.0
+    at_a_time = groups_at_once(choice.runner, at_once, fitting)
     if isinstance(choice.runner, Lane):
-        groups = choice.runner.lanes or at_once
-        saved = (math.ceil(trials / at_once) - 1) * SECONDS_PER_ISOLATED_START
+        groups = choice.runner.lanes or at_a_time
+        saved = (math.ceil(trials / min(at_once, fitting or at_once)) - 1) * SECONDS_PER_ISOLATED_START
     rows, halving_steps = row_lengths(experiment), plain_halving_steps(rungs) if last.least == last.most else None
     shape, memory = Shape.of(model_config(experiment.base_model)), worker_memory(experiment, choice.runner)
     work = work_of(experiment, steps, halving_steps, rows)
     expected = narrowed(experiment, work)
-    room = room_here(bool(experiment.resources.gpus_per_worker))
-    at_a_time = _groups(experiment.resources, choice.runner, at_once)
+    on_gpu = bool(experiment.resources.gpus_per_worker)
+    room = room_here(on_gpu)
     pass_tokens = rows.mean * bounds(experiment, "train.per_device_train_batch_size").least if rows else 1.0
-    speed = expected_speed(experiment, choice.runner, shape, device, pass_tokens) if shape else None
+
+    def speed_of(packed: int) -> Speed | None:
+        return expected_speed(experiment, choice.runner, shape, device, packed * pass_tokens) if shape else None
+
+    sharing = Groups(
+        at_a_time,
+        room.total if room else None,
+        1 if on_gpu else at_a_time * experiment.resources.workers,
+        on_gpu,
+        lambda packed: speed.train_s if (speed := speed_of(packed)) else None,
+    )
+    peak = peak_memory(experiment, choice.runner, memory, rows, work, sharing)
+    speed = speed_of(peak.packed if peak else 1)
     start_s = SECONDS_PER_ISOLATED_START if isinstance(choice.runner, Isolated) else None
     whole = hours(expected, expected_paces(speed, at_a_time, start_s)) if speed else None
-    peak = peak_memory(experiment, choice.runner, memory, rows, work, at_a_time)
     disk = disk_of(experiment, choice.runner, memory, work, at_once)
     held = device_hours(whole, at_a_time, devices_of_group(experiment.resources)) if whole else None
     return Plan(
@@ -167,6 +184,7 @@ def plan_sweep(experiment: Experiment, device: Device | None) -> Plan:
         memory=memory,
         work=expected,
         groups=at_a_time,
+        fitting=fitting,
         peak=peak,
         room=room,
         disk=disk,
@@ -177,7 +195,7 @@ def plan_sweep(experiment: Experiment, device: Device | None) -> Plan:
         device_hours=held,
         cost=cost_of(experiment, held) if held else None,
         budget=_closing(experiment, expected.tokens, whole, held),
-        warnings=(*_warnings(experiment), *_too_large(peak, room), *too_full(disk)),
+        warnings=(*_warnings(experiment), *too_large(experiment, peak, room), *too_full(disk)),
     )
 
 
@@ -208,15 +226,6 @@ def _closing(experiment: Experiment, tokens: Span | None, whole: Span | None, he
     return tuple(found)
 
 
-def _groups(resources: Resources, runner: Lane | Isolated, at_once: int) -> int:
-    """Worker groups at the same time: as many as trials, or as lanes; a private Ray has this machine's room only."""
-    if isinstance(runner, Lane) and runner.lanes:
-        return min(runner.lanes, at_once)
-    if os.environ.get("RAY_ADDRESS") or resources.gpus_per_worker or isinstance(runner, Isolated):
-        return at_once
-    return max(1, min(at_once, int((os.cpu_count() or 1) / (resources.workers * resources.cpus_per_worker))))
-
-
 def _warnings(experiment: Experiment) -> tuple[str, ...]:
     decaying = [name for name in choices(experiment, "train.lr_scheduler_type") if name in DECAYING]
     if not experiment.rungs() or not decaying:
@@ -225,16 +234,6 @@ def _warnings(experiment: Experiment) -> tuple[str, ...]:
     what = f"{decay} to the last step, and trials are compared before it, when those with a high rate still look worse"
     remedy = "use constant_with_warmup or warmup_stable_decay"
     return (f"train.lr_scheduler_type: {' and '.join(decaying)} {what} than they end; {remedy}",)
-
-
-def _too_large(peak: Peak | None, room: Room | None) -> tuple[str, ...]:
-    if peak is None or room is None or peak.whole.low <= room.total:
-        return ()
-    what = f"a worker takes {peak.whole.low:,.0f} MiB at its peak, {room.device} has {room.total:,.0f} MiB"
-    remedy = (
-        "lower train.per_device_train_batch_size, or shard with resources.strategy: {type: deepspeed, zero_stage: 3}"
-    )
-    return (f"memory: {what}; {remedy}, or run it where there is more",)
 
 
 def _samples_per_step(experiment: Experiment) -> Bounds:

@@ -95,7 +95,12 @@ def has_room(device: str) -> bool:
 
     if device != "cpu":
         free, _ = torch.cuda.mem_get_info()
-        return free > torch.cuda.max_memory_allocated()
+        return may_double(free, torch.cuda.max_memory_allocated(), on_gpu=True)
     import psutil
 
-    return main_memory().free > 2 * int(psutil.Process().memory_info().rss)
+    return may_double(main_memory().free, int(psutil.Process().memory_info().rss), on_gpu=False)
+
+
+def may_double(free: float, held: float, *, on_gpu: bool) -> bool:
+    """Whether memory that is free lets a worker that holds so much double its pack; main memory is for others too."""
+    return free > (held if on_gpu else 2 * held)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raytune_ft.search.planning import activations, peak
+from raytune_ft.search.planning import activations
 from raytune_ft.search.planning.activations import (
     Pass,
     Shape,
@@ -95,7 +95,6 @@ def test_an_evaluation_keeps_nothing_but_looks_at_more_tokens() -> None:
 
 
 def test_constants_are_those_of_the_training_code() -> None:
-    from raytune_ft.training.lane import evaluate, loss, pack_size
+    from raytune_ft.training.lane import evaluate, loss
 
     assert (activations.EVALUATION_TOKENS, activations.CHUNK) == (evaluate.TOKENS, loss.CHUNK)
-    assert (peak.SMALL_PASS, peak.MOST_PACKED) == (pack_size.SMALL, pack_size.MOST)

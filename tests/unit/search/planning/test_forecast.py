@@ -28,8 +28,9 @@ from raytune_ft.search.planning.forecast import (
     measured_paces,
 )
 from raytune_ft.search.planning.foresight import Foresight
+from raytune_ft.search.planning.groups import Groups, Packs, packs_of
 from raytune_ft.search.planning.memory import WorkerMemory
-from raytune_ft.search.planning.peak import packs, peak_memory
+from raytune_ft.search.planning.peak import peak_memory
 from raytune_ft.search.planning.row_lengths import RowLengths, row_lengths
 from raytune_ft.search.planning.span import Span
 from raytune_ft.search.planning.speed import Speed, expected_speed
@@ -205,11 +206,11 @@ def test_the_largest_of_many_batches_is_above_the_mean_and_below_the_longest_row
 
 def test_a_lane_packs_small_passes_from_the_start(make_experiment) -> None:
     experiment = make_experiment(max_concurrent=8)
-    assert packs(experiment, Lane(), ROWS, groups=1) == (4, 8)
-    assert packs(experiment, Lane(), ROWS, groups=2) == (4, 4)
-    assert packs(experiment, Lane(packed=2), ROWS, groups=1) == (2, 2)
-    assert packs(experiment, Isolated(), ROWS, groups=1) == (1, 1)
-    assert packs(make_experiment(), Lane(), ROWS, groups=1) == (1, 1)
+    assert packs_of(experiment, Lane(), ROWS, groups=1) == Packs(4, 8)
+    assert packs_of(experiment, Lane(), ROWS, groups=2) == Packs(4, 4)
+    assert packs_of(experiment, Lane(packed=2), ROWS, groups=1) == Packs(2, 2, doubles=False)
+    assert packs_of(experiment, Isolated(), ROWS, groups=1) == Packs(1, 1, doubles=False)
+    assert packs_of(make_experiment(), Lane(), ROWS, groups=1) == Packs(1, 1)
 
 
 def test_the_peak_grows_with_what_the_space_and_the_pack_may_bring(make_experiment, monkeypatch) -> None:
@@ -221,14 +222,17 @@ def test_the_peak_grows_with_what_the_space_and_the_pack_may_bring(make_experime
     )
     batches = {"parameters": {"train.per_device_train_batch_size": {"choice": [4, 64]}}}
     work = work_of(make_experiment(), Bounds(80, 360), 100, ROWS)
-    one = peak_memory(make_experiment(space=batches), Lane(), memory, ROWS, work, 1)
-    many = peak_memory(make_experiment(space=batches, max_concurrent=8), Lane(), memory, ROWS, work, 1)
+    one = peak_memory(make_experiment(space=batches), Lane(), memory, ROWS, work, Groups(1))
+    many = peak_memory(make_experiment(space=batches, max_concurrent=8), Lane(), memory, ROWS, work, Groups(1))
     assert one.whole.low < one.whole.likely <= one.whole.high
     assert many.packed == 8 and many.activations > 2 * one.activations and many.whole.likely > one.whole.likely
     short = work_of(make_experiment(scheduler={"type": "none"}, trials=1), Bounds(2, 2), 2, ROWS)
-    assert peak_memory(make_experiment(space=batches), Lane(), memory, ROWS, short, 1).activations < one.activations
-    assert peak_memory(make_experiment(), Lane(), None, ROWS, work, 1) is None
-    assert peak_memory(make_experiment(), Lane(), memory, None, work, 1) is None
+    assert (
+        peak_memory(make_experiment(space=batches), Lane(), memory, ROWS, short, Groups(1)).activations
+        < one.activations
+    )
+    assert peak_memory(make_experiment(), Lane(), None, ROWS, work, Groups(1)) is None
+    assert peak_memory(make_experiment(), Lane(), memory, None, work, Groups(1)) is None
 
 
 CONFIG: dict[str, Any] = {

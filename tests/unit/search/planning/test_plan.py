@@ -136,12 +136,22 @@ def test_a_conditional_parameter_leaves_the_experiments_own_value_possible(toy_e
 
 
 @pytest.mark.parametrize(
-    ("at_once", "lanes", "groups", "starts_saved"),
-    [(1, None, 1, 7), (2, None, 2, 3), (3, None, 3, 2), (8, None, 8, 0), (16, None, 8, 0), (4, 2, 2, 1), (1, 2, 2, 7)],
+    ("at_once", "lanes", "cpus", "groups", "starts_saved"),
+    [
+        (1, None, 8, 1, 7),
+        (2, None, 8, 2, 3),
+        (3, None, 8, 3, 2),
+        (8, None, 8, 8, 0),
+        (16, None, 8, 8, 0),
+        (4, 2, 8, 2, 1),
+        (1, 2, 8, 2, 7),
+        (8, None, 2, 2, 3),  # no more fit
+    ],
 )
 def test_lanes_start_once_and_isolated_trials_each(
-    planned, at_once: int, lanes: int | None, groups: int, starts_saved: int
+    planned, at_once: int, lanes: int | None, cpus: int, groups: int, starts_saved: int, monkeypatch
 ) -> None:
+    monkeypatch.setattr("raytune_ft.search.planning.groups.os.cpu_count", lambda: cpus)
     plan = planned(search={"max_concurrent": at_once}, runner={"type": "lane", "lanes": lanes})
     assert (plan.worker_groups, plan.isolated_worker_groups) == (groups, 8)
     assert plan.saved_seconds == starts_saved * SECONDS_PER_ISOLATED_START
