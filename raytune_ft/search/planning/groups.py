@@ -41,6 +41,18 @@ def groups_at_once(runner: Lane | Isolated, at_once: int, fitting: int | None) -
     return max(1, min(at_once, fitting))
 
 
+def workers_on_one(resources: Resources, groups: int) -> int:
+    """Workers that share one GPU's memory, or this machine's; those of a cluster are taken to be on a node each.
+
+    Args:
+        resources: Of a group.
+        groups: That train at the same time.
+    """
+    if resources.gpus_per_worker:
+        return max(1, int(1 / resources.gpus_per_worker))
+    return 1 if os.environ.get("RAY_ADDRESS") else groups * resources.workers
+
+
 def _unknown(packed: int) -> float | None:
     return None
 

@@ -17,7 +17,7 @@ from raytune_ft.search.planning.activations import Shape
 from raytune_ft.search.planning.bounds import Bounds, bounds, choices
 from raytune_ft.search.planning.disk import Disk, disk_of, too_full
 from raytune_ft.search.planning.forecast import device_hours, expected_paces, hours
-from raytune_ft.search.planning.groups import Groups, fitting_here, groups_at_once
+from raytune_ft.search.planning.groups import Groups, fitting_here, groups_at_once, packs_of, workers_on_one
 from raytune_ft.search.planning.memory import WorkerMemory, worker_memory
 from raytune_ft.search.planning.peak import Peak, Room, peak_memory, room_here, too_large
 from raytune_ft.search.planning.prices import devices_of_group
@@ -155,12 +155,13 @@ def plan_sweep(experiment: Experiment, device: Device | None, fitting: int | Non
     sharing = Groups(
         at_a_time,
         room.total if room else None,
-        1 if on_gpu else at_a_time * experiment.resources.workers,
+        workers_on_one(experiment.resources, at_a_time),
         on_gpu,
         lambda packed: speed.train_s if (speed := speed_of(packed)) else None,
     )
     peak = peak_memory(experiment, choice.runner, memory, rows, work, sharing)
-    speed = speed_of(peak.packed if peak else 1)
+    packed = packs_of(experiment, choice.runner, rows, at_a_time).likely(sharing.token_s) if rows else 1
+    speed = speed_of(peak.packed if peak else packed)
     start_s = SECONDS_PER_ISOLATED_START if isinstance(choice.runner, Isolated) else None
     whole = hours(expected, expected_paces(speed, at_a_time, start_s)) if speed else None
     disk = disk_of(experiment, choice.runner, memory, work, at_once)

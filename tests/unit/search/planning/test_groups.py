@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from raytune_ft.config.load import load_experiment
+from raytune_ft.config.training import Resources
 from raytune_ft.execution.devices import Decision
 from raytune_ft.hardware.device import Device
 from raytune_ft.paths import RunDirectory, read_json
@@ -77,6 +78,20 @@ def test_as_many_groups_train_as_fit_and_the_others_are_packed(
     assert found.peak is not None and found.peak.packed == packed
     workers = more.get("resources", {}).get("workers", 1) * more.get("resources", {}).get("gpus_per_worker", 1)
     assert found.device_hours == found.hours * (groups * workers)
+
+
+@pytest.mark.parametrize(
+    ("gpus_per_worker", "address", "workers"), [(0, None, 6), (0, "ray://head", 1), (1, None, 1), (0.5, None, 2)]
+)
+def test_workers_share_the_memory_of_what_they_are_on(
+    gpus_per_worker: float, address: str | None, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    resources = Resources(workers=2, gpus_per_worker=gpus_per_worker)
+    assert groups.workers_on_one(resources, 3) == workers
+    found = groups.Groups(3, 45.0, workers).packed(groups.Packs(1, 64), lambda packed: 4.0 + packed)
+    assert found.most == {6: 2, 1: 16, 2: 8}[workers]
 
 
 def test_eight_trials_on_one_gpu_take_as_long_as_one_after_the_other_less_what_packing_gains(planned: Planned) -> None:
