@@ -12,7 +12,7 @@ from raytune_ft.data.checks import split_sources
 from raytune_ft.errors import InputError
 from raytune_ft.paths import sha256_file
 
-RECIPE = 1  # raise it when the same inputs are tokenised in another way
+RECIPE = 2  # raise it when the same inputs are tokenised in another way
 
 
 def data_fingerprint(experiment: Experiment, tokenizer_directory: Path) -> str:

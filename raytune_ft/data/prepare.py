@@ -14,7 +14,7 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.data.bad_rows import BadRows, raise_bad_rows
 from raytune_ft.data.base_model import local_files
 from raytune_ft.data.checks import CheckedSplit, check_sizes, load_checked
-from raytune_ft.data.fingerprint import data_fingerprint, source_hashes
+from raytune_ft.data.fingerprint import RECIPE, data_fingerprint, source_hashes
 from raytune_ft.data.prepared import MANIFEST, SCHEMA, TEST_ROWS, PreparedData, open_prepared
 from raytune_ft.data.rows import Row
 from raytune_ft.data.template import ChatTemplate
@@ -77,6 +77,7 @@ def prepare(experiment: Experiment, target: Path, *, in_use: bool = False) -> Pr
     sources = source_hashes(experiment)
     manifest = {
         "schema": SCHEMA,
+        "recipe": RECIPE,
         "fingerprint": fingerprint,
         "form": experiment.data.format.value,
         "template_sha256": template.sha256 if template else None,
@@ -94,7 +95,11 @@ def prepare(experiment: Experiment, target: Path, *, in_use: bool = False) -> Pr
 
 def _changed(experiment: Experiment, target: Path) -> InputError:
     """Which of the sources is no longer what the trials in this run were trained on."""
-    before, now = read_json(target / MANIFEST)["splits"], source_hashes(experiment)
+    manifest, now = read_json(target / MANIFEST), source_hashes(experiment)
+    if manifest.get("recipe", 1) != RECIPE:
+        what = "was started by another version of raytune-ft, which encodes rows otherwise"
+        return InputError(str(target.parent), what, "go on with that version, or change `name`")
+    before = manifest["splits"]
     files = [before[name]["source"] for name, sha256 in now.items() if before[name]["sha256"] != sha256]
     what = f"was started with other data (changed: {', '.join(files) or 'the tokenizer of the base model'})"
     return InputError(str(target.parent), what, "put it back, or change `name`")

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raytune_ft.data.bad_rows import BadRow, BadRows
+from raytune_ft.data.continuation import continuations
 from raytune_ft.data.rows import Conversation, PromptCompletion, Row
 from raytune_ft.data.template import ChatTemplate, Span
-from raytune_ft.data.tokenizer import added_start, encode
+from raytune_ft.data.tokenizer import added_start
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -55,11 +56,10 @@ class RowTokeniser:
 
     def _encode(self, batch: Sequence[Row], bad_rows: BadRows) -> Iterator[tuple[Row, tuple[list[int], list[Span]]]]:
         pairs = [row for row in batch if isinstance(row, PromptCompletion)]
-        # Apart, so that the prompt alone, as it is served, has the same tokens.
-        prompts = encode(self._tokenizer, [row.prompt for row in pairs], special_tokens=True)
-        completions = encode(self._tokenizer, [row.completion for row in pairs], special_tokens=False)
+        prompts, completions = [row.prompt for row in pairs], [row.completion for row in pairs]
+        found = continuations(self._tokenizer, prompts, completions, special_tokens=True)
         end_token: int = self._tokenizer.eos_token_id
-        for pair, prompt, completion in zip(pairs, prompts, completions, strict=True):
+        for pair, (prompt, completion) in zip(pairs, found, strict=True):
             ids = [*prompt, *completion, end_token]
             yield pair, (ids, [(len(prompt), len(ids))])
         for row in batch:

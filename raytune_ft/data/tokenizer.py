@@ -57,3 +57,10 @@ def added_start(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The start token that the tokenizer puts before every text, or None."""
     added = encode(tokenizer, [""], special_tokens=True)[0][:1]
     return added[0] if added and added[0] == tokenizer.bos_token_id else None
+
+
+def added_end(tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many tokens the tokenizer puts behind every text, as BERT's does."""
+    (inner,), (whole,) = (encode(tokenizer, ["a"], special_tokens=added) for added in (False, True))
+    starts = [at for at in range(len(whole)) if inner and whole[at : at + len(inner)] == inner]
+    return len(whole) - starts[0] - len(inner) if starts else 0

