@@ -83,7 +83,11 @@ def go_on(experiment: Experiment, more: int = 0, *, trust: bool = False) -> Expe
 
 
 def evaluate(
-    run: RunDirectory | str | Path, log: Callable[[str], None] = _to_stderr, *, trust: bool = False
+    run: RunDirectory | str | Path,
+    log: Callable[[str], None] = _to_stderr,
+    *,
+    trust: bool = False,
+    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Compares base and winner on the test split; returns what `evaluation.json` holds. Raises InputError.
 
@@ -91,12 +95,13 @@ def evaluate(
         run: The run directory.
         log: Takes warnings.
         trust: Use it also where somebody else made it.
+        overrides: `evaluate.key=value` each, in place of what the run was started with.
     """
     from raytune_ft.evaluation.compare import evaluate_run
 
     directory = _directory(run)
     check_own(directory, trust=trust)
-    return evaluate_run(directory, log)
+    return evaluate_run(directory, log, overrides)
 
 
 def promote(

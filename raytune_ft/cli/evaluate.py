@@ -12,6 +12,10 @@ from raytune_ft.cli.output import console, emit, out, say
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run directory, e.g. runs/quickstart.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. evaluate.batch_size=4; repeatable."),
+    ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Use the run also where somebody else made it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -22,7 +26,7 @@ def evaluate(
     from raytune_ft.reporting.read import read_evaluation
 
     directory = RunDirectory(run.resolve())
-    result = api.evaluate(directory, say, trust=trust)
+    result = api.evaluate(directory, say, trust=trust, overrides=overrides or ())
 
     def text() -> None:
         console.print(comparison_table(read_evaluation(directory)))

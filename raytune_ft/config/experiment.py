@@ -29,9 +29,9 @@ class Evaluate(Strict):
     metrics: list[MetricName] = ["loss"]
     """`loss` for any data; the others where `labels` are given."""
     labels: list[str] = []
-    """The possible answers; the model's choice is the one with the greatest logit of its first token."""
+    """The possible answers; the model's choice is the one whose tokens have the greatest sum of log-probabilities."""
     batch_size: StrictInt = Field(16, ge=1)
-    """Rows of one forward pass."""
+    """Rows of one forward pass; half as many, and again, where memory runs out."""
     bootstrap_samples: StrictInt = Field(2000, ge=100)
     """Resamples of the paired bootstrap."""
     confidence: StrictFloat = Field(0.95, gt=0.5, lt=1.0)

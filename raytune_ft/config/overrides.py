@@ -23,6 +23,14 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     return parsed
 
 
+def check_section(section: str, assignments: Sequence[str]) -> None:
+    """Raises InputError for `--set` of anything but a section's settings: the others are of a run that is over."""
+    for key in parse_assignments(assignments):
+        if key.partition(".")[0] != section:
+            what = "is what the run was trained with, which stays as it is"
+            raise InputError(f"--set {key}", what, f"set {section}.* alone, or run it again under another `name`")
+
+
 def with_settings(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of nested `values` in which each dotted key of `settings` has its value; another `method.type` begins the
     section anew, as the settings of one method mean nothing to the other."""

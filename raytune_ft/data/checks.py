@@ -105,11 +105,19 @@ def load_checked(experiment: Experiment) -> CheckedData:
 
 
 def _check_labels(experiment: Experiment, read: dict[str, list[Row]], sources: dict[str, Path]) -> None:
-    """Raises InputError when a test answer begins with none of `evaluate.labels`: it could not be scored."""
+    """Raises InputError when a test row's last answer begins with none of `evaluate.labels`: it could not be scored.
+
+    Whether it does so in tokens, and as the chat template writes it, is checked when rows are tokenised.
+    """
     labels = tuple(experiment.evaluate.labels)
     for row in read.get("test", []) if labels else []:
-        if isinstance(row, PromptCompletion) and not row.completion.startswith(labels):
-            shown = row.completion if len(row.completion) <= 40 else row.completion[:37] + "..."
+        if isinstance(row, PromptCompletion):
+            answer, found = row.completion, row.completion.startswith(labels)
+        else:  # templates trim what is said
+            answer = next(turn.content for turn in reversed(row.messages) if turn.role == "assistant")
+            found = answer.strip().startswith(tuple(label.strip() for label in labels))
+        if not found:
+            shown = answer if len(answer) <= 40 else answer[:37] + "..."
             where = f"{sources['test']}:{row.line}"
             what = f"answer {shown!r} is none of evaluate.labels {list(labels)}"
             raise InputError(where, what, "add it to the labels, or mend the row")

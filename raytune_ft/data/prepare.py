@@ -15,6 +15,7 @@ from raytune_ft.data.bad_rows import BadRows, raise_bad_rows
 from raytune_ft.data.base_model import local_files
 from raytune_ft.data.checks import CheckedSplit, check_sizes, load_checked
 from raytune_ft.data.fingerprint import RECIPE, data_fingerprint, source_hashes
+from raytune_ft.data.labels import LabelReader, check_labels, read_labels
 from raytune_ft.data.prepared import MANIFEST, SCHEMA, TEST_ROWS, PreparedData, open_prepared
 from raytune_ft.data.rows import Row
 from raytune_ft.data.template import ChatTemplate
@@ -57,6 +58,7 @@ def prepare(experiment: Experiment, target: Path, *, in_use: bool = False) -> Pr
     if (target / MANIFEST).is_file():
         found = open_prepared(target)
         if found.fingerprint == fingerprint:
+            _check_other_labels(experiment, found)
             return found
         if in_use:
             raise _changed(experiment, target)
@@ -71,6 +73,10 @@ def prepare(experiment: Experiment, target: Path, *, in_use: bool = False) -> Pr
     tokeniser = RowTokeniser(tokenizer, template, experiment.data.max_length, loss_on_all)
     bad_rows = {split.source: BadRows(Path(split.source)) for split in checked.splits}
     tokenised = [_tokenise(split, tokeniser, bad_rows[split.source]) for split in checked.splits]
+    labels = experiment.evaluate.labels
+    for each in tokenised if labels else []:
+        if each.split.name == "test":
+            check_labels(LabelReader(tokenizer, template, labels), each.rows, bad_rows[each.split.source])
     raise_bad_rows(list(bad_rows.values()))
     _check_left(experiment, tokenised)
     warnings = [*checked.warnings, *_warnings(experiment, tokenised)]
@@ -81,6 +87,7 @@ def prepare(experiment: Experiment, target: Path, *, in_use: bool = False) -> Pr
         "fingerprint": fingerprint,
         "form": experiment.data.format.value,
         "template_sha256": template.sha256 if template else None,
+        "labels": labels,
         "base_model": experiment.base_model,
         "max_length": experiment.data.max_length,
         "splits": {
@@ -91,6 +98,15 @@ def prepare(experiment: Experiment, target: Path, *, in_use: bool = False) -> Pr
     }
     _write(tokenised, manifest, target)
     return open_prepared(target)
+
+
+def _check_other_labels(experiment: Experiment, found: PreparedData) -> None:
+    """Labels decide no token, so rows are not made anew for others; raises InputError where these don't fit them."""
+    labels = experiment.evaluate.labels
+    if not labels or "test" not in found.sizes or read_json(found.directory / MANIFEST).get("labels") == labels:
+        return
+    tokenizer = load_tokenizer(experiment.base_model, experiment.trust_remote_code)
+    read_labels(tokenizer, labels, found)
 
 
 def _changed(experiment: Experiment, target: Path) -> InputError:

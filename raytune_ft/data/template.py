@@ -61,6 +61,10 @@ class ChatTemplate:
         """The text, and the [start, end) of each answer in characters. Raises BadRow like `tokenise`."""
         return self._by_markers(conversation) if self._marked else self._by_prefixes(conversation)
 
+    def text_of(self, conversation: Conversation) -> str:
+        """The text alone. Raises BadRow where the template refuses the conversation."""
+        return self._apply(conversation.messages)
+
     def end_of_answer(self, ids: list[int], start: int, end: int) -> int:
         """Nothing is generated after the end token, so nothing after it is learned."""
         end_token = self._tokenizer.eos_token_id
@@ -97,7 +101,12 @@ class ChatTemplate:
                 raise BadRow("starts with the assistant, so its answer answers nothing", "start with system or user")
             question = self._apply(messages[:index], add_generation_prompt=True)
             answered = self._apply(messages[: index + 1])
-            if not (whole.startswith(answered) and answered.startswith(question) and done <= len(question)):
+            if not answered.startswith(question):
+                what = (
+                    f"the chat template ends a question with {question[-24:]!r}, and shows messages[{index}] without it"
+                )
+                raise BadRow(what, "use a template that does both alike, or format: prompt_completion")
+            if not (whole.startswith(answered) and done <= len(question)):
                 what = f"the chat template renders messages[{index}] differently as part of the whole conversation"
                 raise BadRow(what, "give a row to each answer, or use a template with generation markers")
             done = len(answered)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from raytune_ft.data.bad_rows import BadRow, BadRows
 from raytune_ft.data.continuation import continuations
 from raytune_ft.data.rows import Conversation, PromptCompletion, Row
-from raytune_ft.data.template import ChatTemplate, Span
+from raytune_ft.data.spans import Span
+from raytune_ft.data.template import ChatTemplate
 from raytune_ft.data.tokenizer import added_start
 
 if TYPE_CHECKING:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.load import load_experiment, with_parameters
+from raytune_ft.config.overrides import check_section
+from raytune_ft.data.labels import read_labels
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.errors import InputError, IntegrityError
@@ -18,7 +20,7 @@ from raytune_ft.evaluation.metrics import metric_values
 from raytune_ft.evaluation.recorded import write_scores
 from raytune_ft.evaluation.retention import GeneralText, general_text, perplexity, tokenised
 from raytune_ft.evaluation.row_progress import RowProgress
-from raytune_ft.evaluation.scoring import Scores, label_tokens, score
+from raytune_ft.evaluation.scoring import Scores, score
 from raytune_ft.hardware.here import in_type_of_this_machine
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.training.base_model import load_base, placed
@@ -28,20 +30,26 @@ from raytune_ft.training.tuned import is_adapter, load_tuned, tuned_sha256
 EXAMPLES = 20
 
 
-def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any]:
+def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Scores base and winner on the test split and on general text, and writes `evaluation.json`.
+
+    Args:
+        run: The run directory.
+        log: Takes progress and warnings.
+        overrides: `evaluate.key=value` each, in place of what the run was started with.
 
     Returns:
         What was written: metrics of both systems, the difference of each with its interval, perplexities of general
         text, and examples.
 
     Raises:
-        InputError: When the run has no winner or the experiment no test split.
+        InputError: When the run has no winner or the experiment no test split, or labels or settings are wrong.
     """
+    check_section("evaluate", overrides)
     if not run.winner.exists():
         raise InputError(str(run.root), "has no winner.json", "run raytune-ft sweep or train first")
     winner = read_json(run.winner)
-    experiment = with_parameters(load_experiment(run.experiment), winner["parameters"])
+    experiment = with_parameters(load_experiment(run.experiment, overrides), winner["parameters"])
     data = open_prepared(run.data)
     if "test" not in data.sizes:
         raise InputError("data.test", "missing, so there is nothing that no trial saw", "add a test file")
@@ -55,7 +63,7 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
 
     experiment = in_type_of_this_machine(experiment, log)
     tokenizer = load_tokenizer(experiment.base_model, experiment.trust_remote_code)
-    candidates = label_tokens(tokenizer, experiment.evaluate.labels)
+    labels = read_labels(tokenizer, experiment.evaluate.labels, data)
     adapter = run.root / winner["adapter"]
     rows = load_from_disk(data.split("test"))
     fluency: dict[str, float] = {}
@@ -63,7 +71,7 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
     def scored(name: str, model: Any) -> tuple[Scores, float]:
         started = time.monotonic()
         scores = score(
-            model, rows, tokenizer.pad_token_id, candidates, experiment.evaluate.batch_size, RowProgress(log, name)
+            model, rows, tokenizer.pad_token_id, experiment.evaluate.batch_size, RowProgress(log, name), labels, log
         )
         seconds = round(time.monotonic() - started, 2)
         if text is not None:
@@ -90,6 +98,7 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None]) -> dict[str, Any
         "dtype": experiment.train.number_type,
         "metrics": list(settings.metrics),
         "labels": list(settings.labels),
+        "settings": settings.model_dump(mode="json"),
         "winner": {
             "trial": winner["trial"],
             "step": winner["step"],

@@ -16,7 +16,7 @@ from raytune_ft.evaluation.scoring import score
 SHIPPED = Path(__file__).with_name("general_text.txt")
 MAX_TEXTS = 200
 MAX_TOKENS = 256  # of one text
-_BATCH = 4  # rows; every token has a loss here, so a batch holds its logits over the whole vocabulary
+_BATCH = 4  # rows
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def tokenised(text: GeneralText, tokenizer: Any) -> Any:
 
 def perplexity(model: Any, rows: Any, pad_token_id: int) -> tuple[float, int]:
     """Perplexity over all tokens of `tokenised` rows, and how many tokens these are; infinite where the loss is."""
-    scores = score(model, rows, pad_token_id, [], _BATCH, lambda done, rows: None)
+    scores = score(model, rows, pad_token_id, _BATCH)
     tokens = int(scores.tokens.sum())
     mean = float((scores.loss * scores.tokens).sum()) / tokens
     return (math.exp(mean) if mean < 700 else math.inf), tokens

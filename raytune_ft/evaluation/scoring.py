@@ -1,4 +1,4 @@
-"""What a model makes of tokenised rows: each answer's loss, and the label whose token it finds likeliest."""
+"""What a model makes of tokenised rows: each answer's loss, and the label that it finds likeliest."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from raytune_ft.data.labels import RowLabels
 from raytune_ft.data.tokenize import IGNORED
-from raytune_ft.errors import InputError
+from raytune_ft.errors import IntegrityError
+from raytune_ft.evaluation.choices import Path, Step, further_answers, likeliest, steps_of
+from raytune_ft.evaluation.reading import Reader, Reading
+from raytune_ft.evaluation.within_memory import WithinMemory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,120 +35,104 @@ class Scores:
     expected: np.ndarray | None
 
 
-def label_tokens(tokenizer: Any, labels: Sequence[str]) -> list[int]:
-    """First token of each label; labels must differ in it.
-
-    Raises:
-        InputError: When two labels begin with the same token, so that one logit can't tell them apart.
-    """
-    first: dict[int, str] = {}
-    for label in labels:
-        token = next(iter(tokenizer(label, add_special_tokens=False)["input_ids"]), None)
-        if token is None:
-            raise InputError("evaluate.labels", f"{label!r} has no tokens", "reword it")
-        if token in first:
-            raise InputError(
-                "evaluate.labels", f"{first[token]!r} and {label!r} begin with the same token", "reword one"
-            )
-        first[token] = label
-    return list(first)
-
-
 def score(
     model: Any,
     rows: Any,
     pad_token_id: int,
-    candidates: Sequence[int],
     batch_size: int,
-    progress: Callable[[int, int], None],
+    progress: Callable[[int, int], None] = lambda done, rows: None,
+    labels: Sequence[RowLabels] | None = None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Scores:
     """Runs `model` over `rows` without generating.
 
     Args:
-        model: A causal language model that takes `logits_to_keep`.
+        model: A causal language model.
         rows: n rows with `input_ids` and `labels` (-100 where no loss), as `data` writes them.
         pad_token_id: Fills shorter rows from the left.
-        candidates: First token of each label, or empty.
-        batch_size: Rows of one forward pass; rows of like length go together, and passes come in an order in which
-            their lengths do not grow, so that the rows done tell how long the others take.
+        batch_size: Rows of one forward pass, fewer where they don't fit into memory; rows of like length go together,
+            and passes come in an order in which their lengths do not grow, so that what is done tells how long the
+            others take.
         progress: Told rows done and rows in all.
+        labels: What each row's answer is compared with; None where there are no labels.
+        log: Told where memory ran out.
+
+    Raises:
+        IntegrityError: The labels' tokens are not those of the rows.
+        RaytuneError: A row doesn't fit into memory even alone.
     """
     import numpy as np
-    import torch
 
-    order = np.argsort([len(ids) for ids in rows["input_ids"]], kind="stable")
-    loss, tokens = np.zeros(len(order)), np.zeros(len(order), dtype=np.int64)
-    choice, expected = np.zeros(len(order), dtype=np.int64), np.zeros(len(order), dtype=np.int64)
+    compared: Sequence[RowLabels | None] = labels or [None] * len(rows)
+    pairs = enumerate(zip(rows["input_ids"], compared, strict=True))
+    passes = [each for at, (ids, own) in pairs for each in _passes(at, ids, own)]
+    passes.sort(key=lambda each: each.length)
+    loss, tokens = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.int64)
+    found: list[dict[Step, float]] = [{} for _ in range(len(rows))]
     model.eval()
-    starts, done = list(range(0, len(order), batch_size)), 0
+    read = WithinMemory(Reader(model, pad_token_id), log)
+    starts, done = list(range(0, len(passes), batch_size)), 0
     random.Random(0).shuffle(starts)
-    with torch.inference_mode():
-        for start in starts:
-            index = order[start : start + batch_size]
-            batch = [rows[int(i)] for i in index]
-            nll, answers, first_logits, first_tokens = _forward(model, batch, pad_token_id)
-            loss[index], tokens[index] = nll.numpy(), answers.numpy()
-            if candidates:
-                choice[index] = first_logits[:, list(candidates)].argmax(dim=1).numpy()
-                expected[index] = [_position(candidates, int(token)) for token in first_tokens]
-            done += len(index)
-            progress(done, len(order))
-    return Scores(loss, tokens, choice if candidates else None, expected if candidates else None)
+    for start in starts:
+        batch = passes[start : start + batch_size]
+        targets = [_targets(rows[each.row]["labels"]) if each.further is None else [] for each in batch]
+        values = read([each.reading(rows[each.row], own) for each, own in zip(batch, targets, strict=True)])
+        for each, own, logprobs in zip(batch, targets, values, strict=True):
+            if each.further is None:
+                loss[each.row], tokens[each.row] = -sum(logprobs[: len(own)]) / len(own), len(own)
+            found[each.row].update(zip(each.steps, logprobs[len(own) :], strict=True))
+        done += len(batch)
+        progress(done * len(rows) // len(passes), len(rows))
+    if not labels:
+        return Scores(loss, tokens, None, None)
+    choice = [likeliest(own.labels, steps) for own, steps in zip(labels, found, strict=True)]
+    return Scores(loss, tokens, np.array(choice, np.int64), np.array([own.expected for own in labels], np.int64))
 
 
 def answer_logprobs(model: Any, rows: list[dict[str, Any]], pad_token_id: int) -> list[list[float]]:
-    """Log-probability, in nats, of each token of each row that carries loss, in the row's order; one forward pass."""
-    import torch
-
-    with torch.inference_mode():
-        nll, target, _ = _nll(model, rows, pad_token_id)
-    return [(-each[counted]).tolist() for each, counted in zip(nll, target != IGNORED, strict=True)]
+    """Log-probability, in nats, of each token of each row that carries loss, in the row's order; one forward pass, or
+    more where memory runs out."""
+    read = WithinMemory(Reader(model, pad_token_id))
+    return read([Reading(row["input_ids"], _targets(row["labels"])) for row in rows])
 
 
-def _forward(model: Any, batch: list[dict[str, Any]], pad_token_id: int) -> tuple[Any, Any, Any, Any]:
-    """Per row: mean answer loss, answer tokens, logits and id of the answer's first token."""
-    import torch
+@dataclass(frozen=True)
+class _Pass:
+    """One row with its own answer, or with the beginning of another one.
 
-    nll, target, logits = _nll(model, batch, pad_token_id)
-    counted = target != IGNORED
-    answers = counted.sum(dim=1)
-    first = counted.int().argmax(dim=1)
-    each = torch.arange(len(batch))
-    return nll.sum(dim=1) / answers, answers, logits[each, first], target[each, first]
+    Attributes:
+        row: Its number.
+        length: Tokens to read.
+        further: The other answer's beginning; None for its own.
+        steps: What is asked for the labels.
+        context: Tokens before the answer.
+    """
 
+    row: int
+    length: int
+    further: Path | None
+    steps: Sequence[Step]
+    context: int = 0
 
-def _nll(model: Any, batch: list[dict[str, Any]], pad_token_id: int) -> tuple[Any, Any, Any]:
-    """Over the last positions that hold all answers: (rows, w) loss, 0 where there is none, (rows, w) the true tokens,
-    -100 where there is no loss, and (rows, w, vocabulary) logits, float32."""
-    import torch
-
-    width = max(len(row["input_ids"]) for row in batch)
-    ids = torch.full((len(batch), width), pad_token_id)
-    mask = torch.zeros((len(batch), width), dtype=torch.long)
-    labels = torch.full((len(batch), width), IGNORED)
-    for row, values in enumerate(batch):
-        length = len(values["input_ids"])
-        ids[row, width - length :] = torch.tensor(values["input_ids"])
-        mask[row, width - length :] = 1
-        labels[row, width - length + 1 :] = torch.tensor(values["labels"][1:])  # the first is predicted from nothing
-    keep = width - int((labels != IGNORED).int().argmax(dim=1).min()) + 1
-    device = next(model.parameters()).device
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    output = model(
-        input_ids=ids.to(device),
-        attention_mask=mask.to(device),
-        position_ids=positions.to(device),
-        logits_to_keep=min(keep, width),
-    )
-    logits = output.logits.float().cpu()[:, :-1]
-    target = labels[:, -logits.shape[1] :]
-    nll = torch.nn.functional.cross_entropy(logits.transpose(1, 2), target, ignore_index=IGNORED, reduction="none")
-    return nll, target, logits
+    def reading(self, row: dict[str, Any], targets: list[tuple[int, int]]) -> Reading:
+        ids = row["input_ids"] if self.further is None else [*row["input_ids"][: self.context], *self.further]
+        return Reading(ids, [*targets, *((self.context + len(path), token) for path, token in self.steps)])
 
 
-def _position(candidates: Sequence[int], token: int) -> int:
-    if token not in candidates:
-        raise InputError(
-            "evaluate.labels", f"a test row's answer begins with token {token}, no label's", "add its label"
-        )
-    return candidates.index(token)
+def _passes(at: int, ids: Sequence[int], own: RowLabels | None) -> list[_Pass]:
+    if own is None:
+        return [_Pass(at, len(ids), None, ())]
+    context = len(ids) - len(own.answer)
+    if context < 1 or tuple(ids[context:]) != own.answer:
+        raise IntegrityError(f"test row {at + 1}: its tokens are not those of its text; run the sweep again")
+    further = further_answers(own.answer, own.labels)
+    steps = steps_of([own.answer, *further], own.labels)
+    return [
+        _Pass(at, len(ids), None, steps[0], context),
+        *(_Pass(at, context + len(path), path, here, context) for path, here in zip(further, steps[1:], strict=True)),
+    ]
+
+
+def _targets(labels: Sequence[int]) -> list[tuple[int, int]]:
+    """Places and tokens with a loss; the first is predicted from nothing."""
+    return [(place, label) for place, label in enumerate(labels) if label != IGNORED and place]

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raytune_ft.config.experiment import Experiment
+from pydantic import ValidationError
+
+from raytune_ft.config.experiment import Evaluate, Experiment
 from raytune_ft.config.load import load_experiment
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.paths import RunDirectory, read_json
@@ -24,7 +26,7 @@ class Candidate:
 
     Attributes:
         run: The run directory.
-        experiment: As it was resolved.
+        experiment: As it was resolved, with the settings of `evaluate` that the winner was scored with.
         winner: winner.json.
         evaluation: evaluation.json.
         data: data/manifest.json.
@@ -77,6 +79,7 @@ def read_candidate(run: RunDirectory, merge: bool = False) -> tuple[Candidate, l
     evaluation = _mapping(run.evaluation, f"run: raytune-ft evaluate {run.root}")
     digest = tuned_sha256(source)
     _check_same_winner(run, winner, evaluation, source, digest)
+    experiment = _as_evaluated(run, experiment, evaluation)
     data = _mapping(run.data / "manifest.json", "run the sweep again")
     verdicts = [
         Verdict("files", True, f"whole, and the weights that were evaluated (sha256 {digest[:12]})"),
@@ -116,6 +119,15 @@ def same_base(candidate: Candidate) -> tuple[Verdict, str]:
     else:
         reason = f"the weights that it was trained on (sha256 {now[:12]})"
     return Verdict("base", True, reason, {"base_sha256": now}), now
+
+
+def _as_evaluated(run: RunDirectory, experiment: Experiment, evaluation: Mapping[str, Any]) -> Experiment:
+    """With the settings of `evaluate` that the winner was scored with; --set may have changed them."""
+    try:
+        settings = Evaluate.model_validate(evaluation.get("settings", experiment.evaluate))
+    except ValidationError as error:
+        raise IntegrityError(f"{run.evaluation}: settings are not what evaluate writes; run it again") from error
+    return experiment.model_copy(update={"evaluate": settings})
 
 
 def _mapping(path: Path, remedy: str) -> dict[str, Any]:

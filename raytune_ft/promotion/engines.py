@@ -85,6 +85,7 @@ class Engines:
             "champion": str(champion.path) if champion else None,
             "rows": gate.rows if gate else 0,
             "greedy": GREEDY_TOKENS,
+            "evaluate": self.candidate.experiment.evaluate.model_dump(mode="json"),
             "scored_in": self.candidate.evaluation.get("dtype"),
         }
         ours = self._own_scores() if champion else None  # before an engine starts for them

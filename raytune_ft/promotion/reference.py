@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from raytune_ft.config.experiment import Evaluate
 from raytune_ft.config.load import load_experiment, with_parameters
+from raytune_ft.data.labels import read_labels
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.data.tokenize import IGNORED
 from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.evaluation.recorded import scores_to_json
 from raytune_ft.evaluation.row_progress import RowProgress
-from raytune_ft.evaluation.scoring import Scores, answer_logprobs, label_tokens, score
+from raytune_ft.evaluation.scoring import Scores, answer_logprobs, score
 from raytune_ft.hardware.here import in_type_of_this_machine
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.promotion.asked import Asked, choose_rows
@@ -24,12 +26,13 @@ from raytune_ft.promotion.child import child_main, tell
 from raytune_ft.training.base_model import placed
 from raytune_ft.training.tuned import is_adapter, load_tuned
 
-BATCH = 4  # rows; their logits over the whole vocabulary are held at once
+BATCH = 4  # rows
 
 
 def work(spec: dict[str, Any]) -> Mapping[str, Any]:
     """Spec: `run`, `winner` (directory), `champion` (directory or null), `rows` (how many), `greedy` (tokens),
-    `scored_in` (the number type in which the winner was scored, null where nobody wrote it down).
+    `evaluate` (the settings with which the winner was scored), `scored_in` (the number type in which it was, null where
+    nobody wrote it down).
 
     Returns:
         `champion`: its scores, or null; `rows`: those that were asked; `answers`: one for each, see `parity.Answer`;
@@ -39,15 +42,15 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
 
     run = RunDirectory(Path(spec["run"]))
     experiment = with_parameters(load_experiment(run.experiment), read_json(run.winner)["parameters"])
+    evaluate = Evaluate.model_validate(spec["evaluate"])
     tokenizer = load_tokenizer(experiment.base_model, experiment.trust_remote_code)
     data = open_prepared(run.data)
     rows = load_from_disk(data.split("test"))
 
     def scored(model: Any) -> Scores:
         tell(f"scoring the champion on the {len(rows)} test rows that the winner was scored on")
-        candidates = label_tokens(tokenizer, experiment.evaluate.labels)
-        batch = experiment.evaluate.batch_size
-        return score(model, rows, tokenizer.pad_token_id, candidates, batch, RowProgress(tell, "champion"))
+        labels, progress = read_labels(tokenizer, evaluate.labels, data), RowProgress(tell, "champion")
+        return score(model, rows, tokenizer.pad_token_id, evaluate.batch_size, progress, labels, tell)
 
     serving = in_type_of_this_machine(experiment, tell)
     scoring = experiment.computing_in(spec["scored_in"]) if spec["scored_in"] else serving

@@ -76,5 +76,5 @@ class Surprise:
 
         kept = [found for row in rows if (found := row.of_part(part, self._tokenizer.eos_token_id))]
         table = Dataset.from_dict({"input_ids": [r.input_ids for r in kept], "labels": [r.labels for r in kept]})
-        scores = score(self._model, table, self._tokenizer.pad_token_id, [], self._batch_size, progress)
+        scores = score(self._model, table, self._tokenizer.pad_token_id, self._batch_size, progress)
         return scores.loss, scores.tokens

@@ -108,6 +108,10 @@ def test_a_space_with_low_above_high(command: Command, toy_experiment, tmp_path:
         (["check", "nowhere.yaml"], "nowhere.yaml: No such file or directory; give the path of a YAML file"),
         (["check"], "check: no experiment file given; raytune-ft check experiments/quickstart.yaml"),
         (["evaluate", "nowhere"], "has no winner.json; run raytune-ft sweep or train first"),
+        (
+            ["evaluate", "nowhere", "--set", "train.max_steps=3"],
+            "--set train.max_steps: is what the run was trained with, which stays as it is; set evaluate.* alone",
+        ),
         (["status", "nowhere"], "nowhere"),
         (["report", "nowhere"], "nowhere"),
         (["compare", "nowhere", "elsewhere"], "nowhere"),

@@ -10,6 +10,7 @@ import pytest
 from raytune_ft.config.load import load_experiment
 from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.data.prepare import prepare
+from raytune_ft.errors import InputError
 from raytune_ft.evaluation.compare import evaluate_run
 from raytune_ft.paths import RunDirectory, write_json, write_text
 from raytune_ft.promotion import child, reference
@@ -75,3 +76,27 @@ def test_a_champion_is_scored_as_evaluate_scored_it(
     retention = done.gates["retention"]
     assert retention["ratio"] == pytest.approx(retention["winner"] / retention["base"])
     assert evaluation["retention"]["texts"] == 40 and evaluation["retention"]["tokens"] > 1000
+
+
+def test_settings_of_evaluate_can_be_changed_on_a_finished_run(
+    tiny_run: RunDirectory, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And `promote` scores the champion as the winner was scored."""
+    monkeypatch.setattr(child, "run_child", lambda module, spec, *rest: dict(reference.work(spec)))
+    registry = Registry(tmp_path / "registry")
+    save_adapter(tiny_run, tiny_llama, 0)
+    as_started = evaluate_run(tiny_run, lambda line: None)
+    promote(tiny_run, registry, skip=["gain"], force=True)
+    save_adapter(tiny_run, tiny_llama, 1)
+    changed = ["evaluate.batch_size=1", "evaluate.metrics=[loss, accuracy]", "evaluate.labels=[' yes', ' no']"]
+    evaluation = evaluate_run(tiny_run, lambda line: None, changed)
+    assert evaluation["settings"]["batch_size"] == 1 and evaluation["labels"] == [" yes", " no"]
+    assert evaluation["systems"]["base"]["loss"] == pytest.approx(as_started["systems"]["base"]["loss"], abs=1e-5)
+    assert 0 < evaluation["systems"]["base"]["accuracy"] < 1
+    assert load_experiment(tiny_run.experiment).evaluate.labels == []
+    done = promote(tiny_run, registry, skip=["gain"], force=True)
+    assert done.gates["no_worse"]["metric"] == "accuracy"
+    with pytest.raises(InputError, match=r"^--set data\.max_length: is what the run was trained with"):
+        evaluate_run(tiny_run, lambda line: None, ["data.max_length=10"])
+    with pytest.raises(InputError, match="batch_size"):
+        evaluate_run(tiny_run, lambda line: None, ["evaluate.batch_size=0"])
