@@ -32,10 +32,8 @@ class Evaluate(Strict):
     """The possible answers; the model's choice is the one whose tokens have the greatest sum of log-probabilities."""
     batch_size: StrictInt = Field(16, ge=1)
     """Rows of one forward pass; half as many, and again, where memory runs out."""
-    bootstrap_samples: StrictInt = Field(2000, ge=100)
-    """Resamples of the paired bootstrap."""
     confidence: StrictFloat = Field(0.95, gt=0.5, lt=1.0)
-    """Level of the interval of the difference."""
+    """Level of the interval of the difference; each of its ends errs in half of the rest, by default in 2.5 %."""
 
     @model_validator(mode="after")
     def _labels(self) -> Evaluate:

@@ -16,6 +16,10 @@ KeyPath = tuple[str | int, ...]
 Place = Callable[[KeyPath], str]
 """Key path -> where it was written, `file:line`."""
 RENAMED = {
+    ("evaluate", "bootstrap_samples"): (
+        "is needed no more: intervals are worked out without resampling",
+        "leave it out",
+    ),
     ("train", "bf16"): ("is called dtype now", "write dtype: bfloat16 for true, float32 for false, or leave it out"),
 }
 """Key path of an earlier version -> what became of it, and what to write."""

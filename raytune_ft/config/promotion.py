@@ -15,10 +15,11 @@ class GainGate(Strict):
 
 
 class NoWorseGate(Strict):
-    """The winner is not worse than the champion on the run's test split, by a paired bootstrap."""
+    """The worse end of the interval of winner minus champion lies inside the margin, on the metric of `gain`."""
 
-    margin: StrictFloat = Field(0.02, ge=0.0)
-    """How much worse the mean may be, in the metric's own units; an interval all on the worse side always refuses."""
+    margin: StrictFloat | None = Field(None, gt=0.0)
+    """How much worse than the champion the winner may be at most, in the metric's own units. By default it follows from
+    the test rows: the smallest that a winner as good as the champion is shown to keep in four of five cases."""
 
 
 class RetentionGate(Strict):
@@ -56,6 +57,9 @@ class PromotionConfig(Strict):
     """Write the winner into the base's weights, and serve it as a model of its own: `needed` where vLLM can't load it
     as an adapter, `always` as `promote --merge` does."""
 
+    min_rows: StrictInt = Field(40, ge=2)
+    """With fewer test rows `gain` and `no_worse` refuse. From 40 on their intervals hold also where a few rows decide,
+    as with lognormal differences; accuracy's is exact at any number."""
     gain: GainGate | None = GainGate()
     """Better than the base."""
     no_worse: NoWorseGate | None = NoWorseGate()

@@ -15,8 +15,8 @@ from raytune_ft.data.labels import read_labels
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.errors import InputError, IntegrityError
-from raytune_ft.evaluation.bootstrap import paired_bootstrap
-from raytune_ft.evaluation.metrics import metric_values
+from raytune_ft.evaluation.interval import paired_interval
+from raytune_ft.evaluation.metrics import metric_value
 from raytune_ft.evaluation.recorded import write_scores
 from raytune_ft.evaluation.retention import GeneralText, general_text, perplexity, tokenised
 from raytune_ft.evaluation.row_progress import RowProgress
@@ -53,12 +53,13 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
     data = open_prepared(run.data)
     if "test" not in data.sizes:
         raise InputError("data.test", "missing, so there is nothing that no trial saw", "add a test file")
+    if data.sizes["test"] < 2:
+        raise InputError("data.test", "has one row, and the spread of one is unknown", "give at least two")
     if winner["data_fingerprint"] != data.fingerprint:
         raise IntegrityError(f"{run.data}: not the data that {run.winner} was searched on; run the sweep again")
 
     retention = experiment.promotion.retention
     text = general_text(retention.text) if retention else None
-    import numpy as np
     from datasets import load_from_disk
 
     experiment = in_type_of_this_machine(experiment, log)
@@ -89,7 +90,7 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
         tuned, tuned_seconds = scored("winner", placed(load_tuned(experiment, adapter)))
 
     adapter_sha256 = tuned_sha256(adapter)
-    settings, whole = experiment.evaluate, np.arange(len(rows))[None, :]
+    settings = experiment.evaluate
     result = {
         "schema": 1,
         "experiment": experiment.name,
@@ -106,22 +107,11 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
             "base_sha256": recorded_base_sha256(experiment.base_model),
         },
         "systems": {
-            name: {metric: float(metric_values(metric, scores, whole)[0]) for metric in settings.metrics}
-            | {"seconds": seconds}
+            name: {metric: metric_value(metric, scores) for metric in settings.metrics} | {"seconds": seconds}
             for name, scores, seconds in (("base", base, base_seconds), ("winner", tuned, tuned_seconds))
         },
         "difference": {
-            metric: asdict(
-                paired_bootstrap(
-                    metric,
-                    base,
-                    tuned,
-                    resamples=settings.bootstrap_samples,
-                    level=settings.confidence,
-                    seed=experiment.seed,
-                )
-            )
-            for metric in settings.metrics
+            metric: asdict(paired_interval(metric, base, tuned, settings.confidence)) for metric in settings.metrics
         },
         "retention": _retention(text, fluency),
         "examples": _examples(_read_rows(data.test_rows), base, tuned, settings.labels),

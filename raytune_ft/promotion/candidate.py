@@ -14,6 +14,7 @@ from raytune_ft.config.load import load_experiment
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.promotion.gates import Verdict
+from raytune_ft.promotion.judged import rows_of
 from raytune_ft.registry.adapter import AdapterFacts, check_adapter, check_mergeable
 from raytune_ft.registry.base import base_id, base_sha256
 from raytune_ft.registry.whole_model import check_model
@@ -49,6 +50,10 @@ class Candidate:
     @property
     def adapter(self) -> str:
         return self.experiment.adapter_name
+
+    @property
+    def test_rows(self) -> int:
+        return rows_of(self.run.evaluation, self.evaluation)
 
 
 def read_candidate(run: RunDirectory, merge: bool = False) -> tuple[Candidate, list[Verdict]]:

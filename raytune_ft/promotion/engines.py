@@ -68,7 +68,11 @@ class Engines:
             gates.leave_out("parity")
 
     def _against(self, champion: Champion | None, gates: Gates, *, parity: bool) -> None:
-        verdict = judge_unscored(champion, self.candidate.source, self.candidate.adapter_sha256, self.base_sha256)
+        settings = self.candidate.experiment.promotion
+        verdict = judge_unscored(
+            champion, self.candidate.source, self.candidate.adapter_sha256, self.base_sha256, self.candidate.test_rows,
+            settings.min_rows,
+        )  # fmt: skip
         if verdict is not None:
             gates.take(verdict)
             champion = None
@@ -125,16 +129,12 @@ class Engines:
     def _judge_champion(self, champion: Champion, theirs: dict[str, Any], ours: Scores, gates: Gates) -> None:
         from raytune_ft.evaluation.recorded import scores_from_json
 
-        experiment = self.candidate.experiment
-        gate = experiment.promotion.no_worse
-        assert gate is not None  # it is wanted
         fingerprint = str(self.candidate.winner["data_fingerprint"])
         gates.take(
             judge_no_worse(
-                champion, scores_from_json(theirs), ours, self.metric, gate, experiment.evaluate, experiment.seed,
-                fingerprint,
+                champion, scores_from_json(theirs), ours, self.metric, self.candidate.experiment, fingerprint
             )
-        )  # fmt: skip
+        )
 
 
 def serves(endpoint: Endpoint, base_model: str, dtype: NumberType, lora_rank: int, tokens: int) -> bool:

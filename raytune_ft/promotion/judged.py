@@ -35,6 +35,18 @@ def less_is_better(metric: str) -> bool:
     return metric == "loss"
 
 
+def rows_of(path: Path, evaluation: Mapping[str, Any]) -> int:
+    """How many test rows the evaluation has.
+
+    Raises:
+        IntegrityError: It doesn't say.
+    """
+    rows = evaluation.get("rows")
+    if type(rows) is not int:
+        raise IntegrityError(f"{path}: has no number of rows; run evaluate again")
+    return rows
+
+
 def gain_of(path: Path, evaluation: Mapping[str, Any]) -> Gain:
     """The difference on the first metric that isn't the loss, or on the loss.
 
@@ -49,11 +61,18 @@ def gain_of(path: Path, evaluation: Mapping[str, Any]) -> Gain:
     return Gain(metric, float(found["mean"]), float(found["low"]), float(found["high"]))
 
 
-def judge_gain(gain: Gain) -> Verdict:
-    """Refuses where the interval holds zero, or the gain is a loss."""
-    numbers = {"metric": gain.metric, "mean": gain.mean, "low": gain.low, "high": gain.high}
+def judge_gain(gain: Gain, rows: int, min_rows: int) -> Verdict:
+    """Refuses where the interval holds zero, or the gain is a loss, or where too few rows were asked."""
+    numbers = {"metric": gain.metric, "mean": gain.mean, "low": gain.low, "high": gain.high, "rows": rows}
+    if rows < min_rows:
+        return Verdict("gain", False, f"{too_few(rows, min_rows)}: {gain}", numbers)
     reason = f"{gain}" if gain.shown else f"no gain over the base is shown: {gain}"
     return Verdict("gain", gain.shown, reason, numbers)
+
+
+def too_few(rows: int, min_rows: int) -> str:
+    """What is said of too small a test split."""
+    return f"{rows} test rows are too few to judge by, promotion.min_rows asks for {min_rows}"
 
 
 def judge_retention(path: Path, evaluation: Mapping[str, Any], limit: RetentionGate) -> Verdict:

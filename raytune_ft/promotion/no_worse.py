@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raytune_ft.config.experiment import Evaluate
-from raytune_ft.config.promotion import NoWorseGate
+from raytune_ft.config.experiment import Experiment
 from raytune_ft.paths import read_json
 from raytune_ft.promotion.gates import Verdict
-from raytune_ft.promotion.judged import less_is_better
+from raytune_ft.promotion.judged import less_is_better, too_few
 from raytune_ft.registry import manifest as manifests
 from raytune_ft.registry.adapter import CONFIG_NAME, WEIGHTS_NAME
 from raytune_ft.registry.manifest import Manifest
@@ -44,54 +44,67 @@ def champion_of(registry: Registry, adapter: str) -> Champion | None:
     return Champion(path, manifests.read(path))
 
 
-def judge_unscored(champion: Champion | None, source: Path, adapter_sha256: str, base_sha256: str) -> Verdict | None:
+def judge_unscored(
+    champion: Champion | None, source: Path, adapter_sha256: str, base_sha256: str, rows: int, min_rows: int
+) -> Verdict | None:
     """The verdict where nothing has to be scored for it, else None."""
     if champion is None:
-        return Verdict(_GATE, None, "there is no champion yet")
+        return Verdict(_GATE, None, "there is no champion yet", {"champion": None})
+    numbers = {"champion": champion.manifest.version}
     if champion.manifest.base_sha256 != base_sha256:
         reason = f"the champion {champion.reference} is of another base, so the two can't be compared"
-        return Verdict(_GATE, False, reason, {"champion": champion.manifest.version})
+        return Verdict(_GATE, False, reason, numbers)
     if champion.manifest.files.get(WEIGHTS_NAME) == adapter_sha256 and _config(champion.path) == _config(source):
-        reason = f"it has the weights of the champion {champion.reference}"
-        return Verdict(_GATE, True, reason, {"champion": champion.manifest.version})
+        return Verdict(_GATE, True, f"it has the weights of the champion {champion.reference}", numbers)
+    if rows < min_rows:
+        return Verdict(_GATE, False, too_few(rows, min_rows), numbers)
     return None
 
 
 def judge_no_worse(
-    champion: Champion,
-    theirs: Scores,
-    ours: Scores,
-    metric: str,
-    gate: NoWorseGate,
-    evaluate: Evaluate,
-    seed: int,
-    data_fingerprint: str,
+    champion: Champion, theirs: Scores, ours: Scores, metric: str, experiment: Experiment, data_fingerprint: str
 ) -> Verdict:
-    """Refuses where the interval lies wholly on the worse side, or the mean is worse by more than the margin."""
-    from raytune_ft.evaluation.bootstrap import paired_bootstrap
+    """Refuses where the worse end of the interval does not lie inside the margin."""
+    from raytune_ft.evaluation.interval import paired_interval
+    from raytune_ft.evaluation.margin import provable_margin
 
-    found = paired_bootstrap(
-        metric, theirs, ours, resamples=evaluate.bootstrap_samples, level=evaluate.confidence, seed=seed
-    )
-    less = less_is_better(metric)
-    worse_by = found.mean if less else -found.mean
-    wholly = found.low > 0 if less else found.high < 0
-    passed = not wholly and worse_by <= gate.margin
+    gate, level, rows = experiment.promotion.no_worse, experiment.evaluate.confidence, len(ours.loss)
+    assert gate is not None  # it is wanted
+    found = paired_interval(metric, theirs, ours, level)
+    worse_by = found.high if less_is_better(metric) else -found.low
+    margin = gate.margin or provable_margin(metric, theirs, ours, level)
     reason = (
         f"against the champion {champion.reference}: {metric} {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}], "
-        f"on {len(ours.loss)} test rows"
+        f"on {rows} test rows"
     )
     if champion.manifest.data_fingerprint != data_fingerprint:
         reason += " (the champion was trained on other data, which may hold some of these rows)"
-    if wholly:
-        reason += "; it is worse"
-    elif not passed:
-        reason += f"; it may be worse by {gate.margin:g} at most"
+    passed = worse_by <= margin
+    sure = f"{100 * (1 + level) / 2:g} %"
+    if passed:
+        reason += f"; worse by no more than the margin {margin:.4f}, at {sure}"
+    else:
+        reason += f"; it may be worse by {worse_by:.4f} at {sure}, more than the margin {margin:.4f}"
+        provable = provable_margin(metric, theirs, ours, level)
+        reason += _more_rows(gate.margin, provable, rows)
     numbers = {
         "champion": champion.manifest.version, "metric": metric, "mean": found.mean, "low": found.low,
-        "high": found.high, "level": found.level, "margin": gate.margin, "rows": len(ours.loss),
+        "high": found.high, "level": found.level, "margin": margin, "rows": rows,
     }  # fmt: skip
     return Verdict(_GATE, passed, reason, numbers)
+
+
+def _more_rows(asked: float | None, provable: float, rows: int) -> str:
+    """How many rows a smaller margin needs, or the one that was asked for."""
+    from raytune_ft.evaluation.margin import rows_for
+
+    if asked is None:
+        return (
+            f", which follows from the rows; {provable / 2:.4f} needs about {rows_for(provable / 2, provable, rows):,}"
+        )
+    if asked < provable < math.inf:
+        return f", which needs about {rows_for(asked, provable, rows):,} test rows"
+    return ""
 
 
 def _config(directory: Path) -> dict[str, object]:

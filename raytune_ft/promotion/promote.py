@@ -83,7 +83,7 @@ def promote(
     gates.take(base)
     gain = gain_of(run.evaluation, candidate.evaluation)
     if gates.wanted("gain"):
-        gates.take(judge_gain(gain))
+        gates.take(judge_gain(gain, candidate.test_rows, settings.min_rows))
     else:
         gates.leave_out("gain")
     if settings.retention is not None and gates.wanted("retention"):

@@ -105,7 +105,7 @@ def run(
     experiment = {
         "name": "movies", "base_model": str(base_model), "data": {"train": "train.jsonl", "test": "test.jsonl"},
         "train": {"dtype": "float32"},
-        "evaluate": {"metrics": ["loss", "accuracy"], "labels": [" bad", " good"], "bootstrap_samples": 200},
+        "evaluate": {"metrics": ["loss", "accuracy"], "labels": [" bad", " good"]},
         "registry": {"path": str(tmp_path / "registry")},
     }  # fmt: skip
     run.experiment.write_text(yaml.safe_dump(experiment))

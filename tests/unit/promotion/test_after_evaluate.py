@@ -22,7 +22,7 @@ from raytune_ft.registry.store import Registry
 @pytest.fixture
 def tiny_run(toy_experiment, tiny_llama: Path, tmp_path: Path) -> RunDirectory:
     """A run with a winner.json and no adapter yet."""
-    promotion = {"parity": None, "no_worse": {"margin": 100.0}}
+    promotion = {"parity": None, "min_rows": 16, "no_worse": {"margin": 100.0}}
     experiment = load_experiment(toy_experiment(evaluate={"metrics": ["loss"]}, promotion=promotion))
     run = RunDirectory(tmp_path / "runs" / "toy")
     prepared = prepare(experiment, run.data)

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from raytune_ft.config.experiment import Evaluate, Experiment
+from raytune_ft.config.promotion import NoWorseGate, PromotionConfig
 from raytune_ft.errors import IntegrityError
+from raytune_ft.evaluation.scoring import Scores
 from raytune_ft.paths import RunDirectory, write_json
-from raytune_ft.promotion.gates import GateRefusedError
+from raytune_ft.promotion.gates import GateRefusedError, Verdict
+from raytune_ft.promotion.no_worse import Champion, judge_no_worse
 from raytune_ft.promotion.promote import promote
+from raytune_ft.registry.manifest import Manifest
 from raytune_ft.registry.store import Registry
+
+CHAMPION = Champion(
+    Path("registry/movies/1"),
+    Manifest.model_construct(adapter="movies", version=1, data_fingerprint="f"),
+)
 
 
 @pytest.fixture
@@ -47,12 +59,52 @@ def test_a_winner_is_refused_that_is_worse_than_the_champion(
         assert engines.names == ["transformers"]  # vLLM is not started for it
 
 
-def test_a_margin_of_nothing_takes_no_worse_mean(run: RunDirectory, champion: Registry, engines) -> None:
-    engines.right = 354
-    experiment = run.experiment.read_text()
-    run.experiment.write_text(experiment + "promotion: {no_worse: {margin: 0.0}}\n")
-    with pytest.raises(GateRefusedError, match="it may be worse by 0 at most"):
+def judged(wins: int, losses: int, margin: float | None) -> Verdict:
+    """Of a winner that alone is right on `wins` of 400 rows, and alone wrong on `losses`."""
+    expected, choice = np.ones(400, dtype=np.int64), np.ones((2, 400), dtype=np.int64)
+    choice[0, :wins] = choice[1, wins : wins + losses] = 0
+    theirs, ours = (Scores(np.zeros(400), expected, each, expected) for each in choice)
+    promotion = PromotionConfig(no_worse=NoWorseGate(margin=margin))
+    experiment = Experiment.model_construct(evaluate=Evaluate(), promotion=promotion)
+    return judge_no_worse(CHAMPION, theirs, ours, "accuracy", experiment, "f")
+
+
+def test_a_mean_inside_the_margin_is_not_enough() -> None:
+    verdict = judged(wins=20, losses=24, margin=0.02)
+    assert verdict.numbers["mean"] == pytest.approx(-0.01) and verdict.passed is False
+    assert verdict.reason.endswith(
+        "; it may be worse by 0.0443 at 97.5 %, more than the margin 0.0200, which needs about 2,500 test rows"
+    )
+    assert judged(wins=20, losses=24, margin=0.05).reason.endswith(
+        "; worse by no more than the margin 0.0500, at 97.5 %"
+    )
+
+
+def test_the_default_margin_follows_from_the_rows_and_is_said() -> None:
+    assert judged(wins=12, losses=12, margin=None).numbers["margin"] == pytest.approx(0.0363, abs=1e-4)
+    assert judged(wins=45, losses=45, margin=None).numbers["margin"] == pytest.approx(0.0672, abs=2e-3)
+    refused = judged(wins=6, losses=18, margin=None)
+    assert not refused.passed
+    assert "more than the margin 0.0363, which follows from the rows; 0.0181 needs about 1,600" in refused.reason
+
+
+def test_a_margin_that_so_many_rows_could_show_is_not_put_down_to_their_number() -> None:
+    verdict = judged(wins=6, losses=18, margin=0.04)
+    assert not verdict.passed and verdict.reason.endswith("more than the margin 0.0400")
+
+
+def test_too_few_rows_are_refused_before_an_engine_starts_for_them(
+    run: RunDirectory, champion: Registry, evaluate, engines
+) -> None:
+    evaluate(rows=39)
+    words = "39 test rows are too few to judge by, promotion.min_rows asks for 40"
+    with pytest.raises(GateRefusedError, match=f"gain: {words}"):
         promote(run, champion)
+    with pytest.raises(GateRefusedError, match=f"no_worse: {words}"):
+        promote(run, champion, skip=["gain"])
+    assert engines.asked == []
+    evaluate(rows=40)
+    assert promote(run, champion).version == 2
 
 
 def test_force_goes_past_a_better_champion(run: RunDirectory, champion: Registry, engines) -> None:

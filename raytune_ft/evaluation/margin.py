@@ -1,0 +1,61 @@
+"""How small a loss of quality a number of rows can rule out."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from raytune_ft.evaluation.interval import mean_interval, told_apart
+from raytune_ft.evaluation.matched_pairs import least_difference
+from raytune_ft.evaluation.metrics import RowDifferences, row_differences
+
+if TYPE_CHECKING:
+    from raytune_ft.evaluation.scoring import Scores
+
+EQUAL_PASSES = 0.82
+"""How often an equally good system is shown to be no worse than by the margin; a little above 80 %, so that somewhat
+skewed differences of rows keep those."""
+
+
+def provable_margin(metric: str, first: Scores, second: Scores, level: float) -> float:
+    """How much worse than `first` a system may still be where it is shown to be as good as these rows can show.
+
+    It follows from the rows and from how much the two systems' answers differ, not from which of them is better: a
+    system that is equally good ends inside of it in `EQUAL_PASSES` of the cases.
+
+    Args:
+        metric: `loss`, `accuracy`, `macro_f1` or `weighted_f1`.
+        first: One system's scores.
+        second: The other's, of the same rows.
+        level: Of the two-sided interval whose worse end has to lie inside.
+    """
+    if metric == "accuracy":
+        wins, losses, rows = told_apart(first, second)
+        return margin_of_counts(wins + losses, rows, level)
+    return margin_of_rows(row_differences(metric, first, second), level, less_is_better=metric == "loss")
+
+
+def margin_of_counts(told: int, rows: int, level: float) -> float:
+    """For an accuracy, where one system alone is right on `told` of the rows."""
+    from scipy.stats import binom
+
+    wins = int(binom.ppf(1 - EQUAL_PASSES, told, 0.5)) if told else 0
+    return -least_difference(wins, told - wins, rows, (1 - level) / 2)
+
+
+def margin_of_rows(found: RowDifferences, level: float, *, less_is_better: bool) -> float:
+    """For a mean over rows."""
+    from scipy.special import stdtrit
+
+    rows = len(found.values)
+    interval = mean_interval(found, level)
+    to_the_end = interval.high - interval.mean if less_is_better else interval.mean - interval.low
+    chance = float(stdtrit(max(rows - 1, 1), EQUAL_PASSES))
+    return to_the_end + chance * float(found.values.std(ddof=min(1, rows - 1))) / math.sqrt(rows)
+
+
+def rows_for(margin: float, provable: float, rows: int) -> int:
+    """About how many rows show `margin` where `rows` show `provable`: errors shrink with their root."""
+    needed = rows * (provable / margin) ** 2
+    unit = 10 ** max(0, math.floor(math.log10(needed)) - 1) if needed > 0 else 1
+    return math.ceil(needed / unit) * unit
