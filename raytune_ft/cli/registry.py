@@ -29,7 +29,12 @@ def promote(
     merge: Annotated[
         bool, typer.Option("--merge", help="Write it into the base's weights; it is served as a model of its own.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Go on past the gates gain, retention and no_worse.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Go on past the gates gain, retention and no_worse, or past a champion that moved."
+        ),
+    ] = False,
     skip: Annotated[
         list[str] | None, typer.Option(help="A gate that is not run: gain, retention, no_worse or parity; repeatable.")
     ] = None,
@@ -44,7 +49,7 @@ def promote(
     if from_canary is not None:
         if run is not None or alias != "champion":
             raise InputError("--from-canary", "takes neither a RUN nor --as", "the challenger becomes the champion")
-        _promote_from_canary(from_canary, registry or DEFAULT_REGISTRY, as_json)
+        _promote_from_canary(from_canary, registry or DEFAULT_REGISTRY, force, as_json)
         return
     if run is None:
         raise InputError("promote", "no run given", "raytune-ft promote RUN, or promote --from-canary ADAPTER")
@@ -157,12 +162,18 @@ def journal(
     emit([move.to_json() for move in moves], as_json, text)
 
 
-def _promote_from_canary(adapter: str, registry: Path, as_json: bool) -> None:
+def _promote_from_canary(adapter: str, registry: Path, force: bool, as_json: bool) -> None:
+    from raytune_ft.errors import RaytuneError
+    from raytune_ft.registry.compared import ChampionMovedError
     from raytune_ft.registry.journal import Move
     from raytune_ft.registry.location import open_registry
 
-    move = Move(command=f"raytune-ft promote --from-canary {adapter}")
-    version, before = open_registry(registry).end_canary(adapter, move=move)
+    move = Move(command=f"raytune-ft promote --from-canary {adapter}" + " --force" * force)
+    try:
+        version, before = open_registry(registry).end_canary(adapter, force=force, move=move)
+    except ChampionMovedError as moved:
+        remedy = "promote its run --as challenger again, or go past it with --force"
+        raise RaytuneError(f"{moved}; nothing was changed; {remedy}") from moved
     emit(
         {"adapter": adapter, "version": version, "alias": "champion", "previous": before},
         as_json,

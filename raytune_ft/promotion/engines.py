@@ -14,6 +14,7 @@ from raytune_ft.promotion.gates import Gates
 from raytune_ft.promotion.no_worse import Champion, champion_of, judge_no_worse, judge_unscored
 from raytune_ft.promotion.parity import GREEDY_TOKENS, Answer, ask_vllm, judge_parity
 from raytune_ft.registry.base import base_id
+from raytune_ft.registry.compared import Compared
 from raytune_ft.registry.staging import StagedAdapter
 from raytune_ft.registry.store import Registry
 
@@ -45,29 +46,32 @@ class Engines:
     say: Callable[[str], None]
     endpoint: Callable[[], Endpoint] | None = None
 
-    def judge(self, registry: Registry, gates: Gates) -> None:
-        """Asks both gates; `no_worse` again where another promotion moved the champion in the meantime.
+    def judge(self, registry: Registry, gates: Gates) -> Compared | None:
+        """Asks both gates, and returns the champion of the comparison; None where `no_worse` is left out.
 
         Raises:
             GateRefusedError: One refused.
             RaytuneError: An engine failed.
         """
-        parity = gates.wanted("parity")
-        if not gates.wanted("no_worse"):
+        parity, compared = gates.wanted("parity"), None
+        if gates.wanted("no_worse"):
+            compared = self._against(champion_of(registry, self.candidate.adapter), gates, parity=parity)
+        else:
             gates.leave_out("no_worse")
             if parity:
                 self._ask(None, gates, parity=True)
-        else:
-            champion = champion_of(registry, self.candidate.adapter)
-            self._against(champion, gates, parity=parity)
-            while (now := champion_of(registry, self.candidate.adapter)) != champion:
-                champion = now
-                self.say(f"the champion is {now.reference if now else 'gone'} now; comparing with it")
-                self._against(champion, gates, parity=False)
         if not parity:
             gates.leave_out("parity")
+        return compared
 
-    def _against(self, champion: Champion | None, gates: Gates, *, parity: bool) -> None:
+    def judge_again(self, registry: Registry, gates: Gates) -> Compared:
+        """Asks `no_worse` of the champion that there is now. Raises like `judge`."""
+        champion = champion_of(registry, self.candidate.adapter)
+        self.say(f"the champion is {champion.reference if champion else 'gone'} now; comparing with it")
+        return self._against(champion, gates, parity=False)
+
+    def _against(self, champion: Champion | None, gates: Gates, *, parity: bool) -> Compared:
+        compared = Compared(champion.manifest.version if champion else None)
         settings = self.candidate.experiment.promotion
         verdict = judge_unscored(
             champion, self.candidate.source, self.candidate.adapter_sha256, self.base_sha256, self.candidate.test_rows,
@@ -78,6 +82,7 @@ class Engines:
             champion = None
         if champion is not None or parity:
             self._ask(champion, gates, parity=parity)
+        return compared
 
     def _ask(self, champion: Champion | None, gates: Gates, *, parity: bool) -> None:
         """Runs transformers for what is wanted of it, judges the champion, then runs vLLM."""

@@ -13,6 +13,7 @@ from raytune_ft.promotion.gates import Verdict
 from raytune_ft.promotion.judged import less_is_better, too_few
 from raytune_ft.registry import manifest as manifests
 from raytune_ft.registry.adapter import CONFIG_NAME, WEIGHTS_NAME
+from raytune_ft.registry.compared import CHAMPION_KEY
 from raytune_ft.registry.manifest import Manifest
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import CHAMPION
@@ -49,8 +50,8 @@ def judge_unscored(
 ) -> Verdict | None:
     """The verdict where nothing has to be scored for it, else None."""
     if champion is None:
-        return Verdict(_GATE, None, "there is no champion yet", {"champion": None})
-    numbers = {"champion": champion.manifest.version}
+        return Verdict(_GATE, None, "there is no champion yet", {CHAMPION_KEY: None})
+    numbers = {CHAMPION_KEY: champion.manifest.version}
     if champion.manifest.base_sha256 != base_sha256:
         reason = f"the champion {champion.reference} is of another base, so the two can't be compared"
         return Verdict(_GATE, False, reason, numbers)
@@ -88,7 +89,7 @@ def judge_no_worse(
         provable = provable_margin(metric, theirs, ours, level)
         reason += _more_rows(gate.margin, provable, rows)
     numbers = {
-        "champion": champion.manifest.version, "metric": metric, "mean": found.mean, "low": found.low,
+        CHAMPION_KEY: champion.manifest.version, "metric": metric, "mean": found.mean, "low": found.low,
         "high": found.high, "level": found.level, "margin": margin, "rows": rows,
     }  # fmt: skip
     return Verdict(_GATE, passed, reason, numbers)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raytune_ft.config.load import load_experiment
+from raytune_ft.errors import RaytuneError
 from raytune_ft.paths import RunDirectory
 from raytune_ft.promotion.candidate import Candidate, read_candidate, same_base
 from raytune_ft.promotion.engines import Engines
@@ -16,8 +17,9 @@ from raytune_ft.promotion.gates import Gates
 from raytune_ft.promotion.judged import Gain, gain_of, judge_gain, judge_retention
 from raytune_ft.promotion.merge import merge_into
 from raytune_ft.promotion.parity import check_engine_is_there
-from raytune_ft.registry.add import Provenance, add_staged
+from raytune_ft.registry.add import Placing, Provenance, add_staged
 from raytune_ft.registry.card import CardFacts
+from raytune_ft.registry.compared import ChampionMovedError
 from raytune_ft.registry.journal import Move
 from raytune_ft.registry.staging import StagedAdapter, staged, staged_model
 from raytune_ft.registry.store import Registry
@@ -25,6 +27,9 @@ from raytune_ft.registry.traffic import CHAMPION
 
 if TYPE_CHECKING:
     from raytune_ft.serving.session import Endpoint
+
+_COMPARISONS = 5
+"""With so many champions at most; who promotes into a registry that moves faster has to wait."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def promote(
         InputError: The run has no winner or no evaluation yet, or vLLM is missing.
         IntegrityError: The adapter is broken, or the evaluation was made for other weights.
         GateRefusedError: A gate refused.
-        RaytuneError: The adapter is of another base, or can't be served.
+        RaytuneError: The adapter is of another base, or can't be served, or the champion did not keep still.
     """
     candidate, verdicts = read_candidate(run, merge)
     settings = candidate.experiment.promotion
@@ -91,14 +96,27 @@ def promote(
     else:
         gates.leave_out("retention")
     with _copied(candidate, registry, say) as copy:
-        Engines(candidate, copy, base_sha256, gain.metric, say, endpoint).judge(registry, gates)
-        typed = command or _typed(candidate, alias, merge, skip, gates.forced)
-        provenance = _provenance(candidate, gates, typed)
-        version = add_staged(registry, candidate.adapter, copy, provenance, base_sha256, _card_facts(candidate))
-    move = Move(action="promote", command=provenance.command, gates=provenance.gates, forced=provenance.forced)
-    previous = registry.set_alias(candidate.adapter, alias, version, move=move)
-    path = registry.path(candidate.adapter, version)
-    return Promotion(candidate.adapter, version, alias, previous, path, gain, provenance.forced, provenance.gates)
+        engines = Engines(candidate, copy, base_sha256, gain.metric, say, endpoint)
+        for again in range(_COMPARISONS):
+            compared = engines.judge_again(registry, gates) if again else engines.judge(registry, gates)
+            typed = command or _typed(candidate, alias, merge, skip, gates.forced)
+            provenance = _provenance(candidate, gates, typed)
+            move = Move(action="promote", command=typed, gates=provenance.gates, forced=provenance.forced)
+            placing = Placing(alias, move, compared)
+            try:
+                added = add_staged(
+                    registry, candidate.adapter, copy, provenance, base_sha256, _card_facts(candidate), placing
+                )
+                break
+            except ChampionMovedError:
+                continue
+        else:
+            what = f"the champion moved {_COMPARISONS} times while the run was compared with it"
+            raise RaytuneError(f"{candidate.adapter}: {what}; nothing was promoted; promote when nobody else does")
+    path = registry.path(candidate.adapter, added.version)
+    return Promotion(
+        candidate.adapter, added.version, alias, added.previous, path, gain, provenance.forced, provenance.gates
+    )
 
 
 def _copied(

@@ -12,10 +12,12 @@ from raytune_ft.config.number_type import NumberType
 from raytune_ft.paths import sha256_file, write_text
 from raytune_ft.registry.base import base_sha256
 from raytune_ft.registry.card import CARD_NAME, CardFacts, render_card
-from raytune_ft.registry.journal import last_moved
+from raytune_ft.registry.compared import Compared, check_compared
+from raytune_ft.registry.journal import Move, last_moved
 from raytune_ft.registry.manifest import MANIFEST_NAME, Manifest
 from raytune_ft.registry.staging import StagedAdapter, publish, staged
 from raytune_ft.registry.store import Registry
+from raytune_ft.registry.traffic import CHAMPION
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,29 @@ class Provenance:
     gates: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Placing:
+    """What a new version becomes, in the same move.
+
+    Attributes:
+        alias: `champion` or `challenger`.
+        move: What the journal says of it.
+        compared: The champion that it was judged against, which still has to be it; None where it was not judged.
+    """
+
+    alias: str
+    move: Move
+    compared: Compared | None
+
+
+@dataclass(frozen=True)
+class Added:
+    """A new version's number, and where its alias pointed before."""
+
+    version: int
+    previous: int | None
+
+
 def add_version(
     registry: Registry, adapter: str, source: Path, provenance: Provenance, card: CardFacts | None = None
 ) -> int:
@@ -50,7 +75,7 @@ def add_version(
         RaytuneError: The adapter is of another base, or vLLM couldn't serve it.
     """
     with staged(registry, adapter, source, provenance.base_model) as copy:
-        return add_staged(registry, adapter, copy, provenance, base_sha256(provenance.base_model), card)
+        return add_staged(registry, adapter, copy, provenance, base_sha256(provenance.base_model), card).version
 
 
 def add_staged(
@@ -60,12 +85,21 @@ def add_staged(
     provenance: Provenance,
     base_sha256: str,
     card: CardFacts | None = None,
-) -> int:
-    """Makes a staged adapter the next version: writes its manifest and card, and renames it into place."""
+    placing: Placing | None = None,
+) -> Added:
+    """Makes a staged adapter the next version: writes its manifest and card, and renames it into place.
+
+    With `placing`, an alias moves to it under the same lock, so that no other move comes between.
+
+    Raises:
+        ChampionMovedError: The champion is not the one that it was judged against; nothing was changed.
+    """
     copy.check_unchanged()
     directory = registry.directory(adapter)
     directory.mkdir(parents=True, exist_ok=True)
     with registry.lock(adapter):
+        if placing is not None:
+            check_compared(adapter, placing.compared, registry.alias(adapter, CHAMPION))
         there = (int(entry.name) for entry in directory.iterdir() if entry.name.isdecimal())
         version = max([last_moved(registry, adapter), *there]) + 1  # a number never means other weights again
         manifest = Manifest(
@@ -80,4 +114,8 @@ def add_staged(
             json.dumps({**manifest.to_json(), "files": files}, indent=2, ensure_ascii=False) + "\n",
         )
         publish(copy.path, directory / str(version))
-    return version
+        previous = None
+        if placing is not None:
+            previous = registry.alias(adapter, placing.alias)
+            registry.point(adapter, placing.alias, version, placing.move)
+    return Added(version, previous)

@@ -15,6 +15,7 @@ from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.names import check_name, is_name
 from raytune_ft.paths import read_json, write_json
 from raytune_ft.registry import manifest
+from raytune_ft.registry.compared import check_compared, compared_in
 from raytune_ft.registry.journal import Move, record
 from raytune_ft.registry.traffic import CHALLENGER, CHAMPION, clear_vanished, remove_rule
 
@@ -139,7 +140,7 @@ class Registry:
         check_alias(alias)
         with self.lock(adapter):
             before = self.alias(adapter, alias)
-            self._point(adapter, alias, version, move or Move())
+            self.point(adapter, alias, version, move or Move())
         return before
 
     def rollback(self, adapter: str, to: int | None = None, *, move: Move | None = None) -> int:
@@ -154,25 +155,39 @@ class Registry:
             if now is None or before is None or before == now:
                 why = f"is {now} already" if now and now == to else f"has no version before {now or 'the first'}"
                 raise RaytuneError(f"{adapter}: {CHAMPION} {why}; nothing was changed")
-            self._point(adapter, CHAMPION, before, replace(move or Move(), action="rollback"))
+            self.point(adapter, CHAMPION, before, replace(move or Move(), action="rollback"))
         return before
 
-    def end_canary(self, adapter: str, *, move: Move | None = None) -> tuple[int, int | None]:
+    def end_canary(self, adapter: str, *, force: bool = False, move: Move | None = None) -> tuple[int, int | None]:
         """Makes the challenger the champion and ends the traffic rule, in one move.
+
+        Args:
+            adapter: The adapter's name.
+            force: Also where the champion is not the one that the challenger was compared with.
+            move: What the journal says of it.
 
         Returns:
             The new champion's version, and the one before.
+
+        Raises:
+            ChampionMovedError: The champion is another one; nothing was changed.
         """
         with self.lock(adapter):
             aliases = self.aliases(adapter)
             if (version := aliases.get(CHALLENGER)) is None:
                 remedy = f"run: raytune-ft promote RUN --as {CHALLENGER}"
                 raise InputError(adapter, f"has no {CHALLENGER} in {self.location}", remedy)
-            self._point(adapter, CHAMPION, version, replace(move or Move(), action="canary_end"), drop=CHALLENGER)
-        return version, aliases.get(CHAMPION)
+            champion = aliases.get(CHAMPION)
+            compared = compared_in(manifest.read(self.path(adapter, version)).gates)
+            moved = compared is not None and champion not in (version, compared.champion)
+            if not force:
+                check_compared(f"{adapter}@{version}", compared if moved else None, champion)
+            move = replace(move or Move(), action="canary_end", forced=moved)
+            self.point(adapter, CHAMPION, version, move, drop=CHALLENGER)
+        return version, champion
 
-    def _point(self, adapter: str, alias: str, version: int, move: Move, drop: str | None = None) -> None:
-        """Verifies, journals, moves; the lock is held. `aliases.json` is what makes the move happen."""
+    def point(self, adapter: str, alias: str, version: int, move: Move, drop: str | None = None) -> None:
+        """Verifies, journals, moves; the caller holds the lock. `aliases.json` is what makes the move happen."""
         found = manifest.read(self.verified(adapter, version))
         clear_vanished(self, adapter, move.command)  # else a stale rule would wake up for the next challenger
         aliases = self.aliases(adapter)
