@@ -10,6 +10,7 @@ import asyncio
 import os
 import threading
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from unittest import mock
 
@@ -25,6 +26,8 @@ NEEDLESS = {"DatasetsCallback"}
 NEEDLESS_IN_OWN = {"PlacementGroupCleanerCallback"}
 """This one's process gives reserved resources back if all others die: a Ray of the study's own ends with them."""
 _one_at_a_time = threading.Lock()
+ANSWER_S = 1800.0
+"""How long workers may wait for one another; `TorchConfig`'s."""
 LEAVE_S = 30.0
 """How long workers may take to leave their process group."""
 
@@ -76,7 +79,7 @@ class AsksNobody(FixedScalingPolicy):
 
 @dataclass
 class ProcessGroup(BackendConfig):
-    """torch's process group over a lane's workers, as `ray.train.torch.TorchConfig` sets it up.
+    """torch's process group over a lane's workers, as `ray.train.torch.TorchConfig` sets it up, without importing it.
 
     Attributes:
         backend: torch.distributed's, such as `gloo` or `cpu:gloo,cuda:nccl`.
@@ -103,15 +106,15 @@ class _ProcessGroup(Backend):
 
 
 def _join(backend: str, address: str, port: int) -> None:
-    from ray.train.torch import config
+    import torch.distributed as dist
 
     os.environ |= {"MASTER_ADDR": address, "MASTER_PORT": str(port)}
-    config._set_torch_distributed_env_vars()
-    context = ray.train.get_context()
-    config._setup_torch_process_group(backend, context.get_world_rank(), context.get_world_size(), "env://")
+    context, wait = ray.train.get_context(), timedelta(seconds=ANSWER_S)
+    dist.init_process_group(backend, timeout=wait, world_size=context.get_world_size(), rank=context.get_world_rank())
 
 
 def _leave() -> None:
-    from ray.train.torch import config
+    import torch.distributed as dist
 
-    config._shutdown_torch(destroy_process_group=ray.train.get_context().get_world_size() > 1)
+    if dist.is_initialized():
+        dist.destroy_process_group()

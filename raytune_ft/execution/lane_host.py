@@ -28,7 +28,7 @@ GROUP_NAMES = (
     "ray.train.v2.api.data_parallel_trainer:DataParallelTrainer._create_default_callbacks",
     "ray.train.v2.api.data_parallel_trainer:DataParallelTrainer._initialize_and_run_controller",
 )
-"""What `lane_group` rests on, but for what its workers call: that would take an import of PyTorch."""
+"""What `lane_group` rests on."""
 HEALTH_CHECK_S = 1.0
 """How often Ray Train looks after its workers, and how long it takes to see that one died or that all returned."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.controller import controller as controllers
 
-from raytune_ft.execution.lane_group import NEEDLESS, NEEDLESS_IN_OWN, AsksNobody, LaneTrainer, ProcessGroup
+from raytune_ft.execution import lane_group
+from raytune_ft.execution.lane_group import ANSWER_S, NEEDLESS, NEEDLESS_IN_OWN, AsksNobody, LaneTrainer, ProcessGroup
 
 
 @pytest.fixture
@@ -66,13 +68,28 @@ def test_rays_controller_is_one_that_runs_in_this_process() -> None:
     assert list(inspect.signature(controllers.LoggingManager.configure_controller_logger).parameters) == ["context"]
 
 
-def test_the_process_group_is_set_up_by_what_ray_has_for_torch() -> None:
-    """Named there as here; and the workers of a node see one another's GPUs, as with Ray's own."""
-    from ray.train.torch import config
+def test_the_process_group_is_as_rays_own_for_torch() -> None:
+    """The workers of a node see one another's GPUs, and wait as long for one another."""
+    from ray.train.torch import TorchConfig
 
-    for name in ("_set_torch_distributed_env_vars", "_setup_torch_process_group", "_shutdown_torch"):
-        assert callable(getattr(config, name))
-    assert ProcessGroup().backend_cls.share_cuda_visible_devices is config._TorchBackend.share_cuda_visible_devices
+    theirs = TorchConfig()
+    assert ProcessGroup().backend_cls.share_cuda_visible_devices is theirs.backend_cls.share_cuda_visible_devices
+    assert theirs.timeout_s == ANSWER_S
+
+
+def test_a_worker_joins_the_group_and_leaves_it(monkeypatch: pytest.MonkeyPatch, free_ports: Any) -> None:
+    import torch.distributed as dist
+
+    alone = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
+    monkeypatch.setattr(lane_group.ray.train, "get_context", lambda: alone)
+    monkeypatch.setenv("MASTER_ADDR", "")
+    monkeypatch.setenv("MASTER_PORT", "")
+    (port,) = free_ports(1)
+    lane_group._leave()  # of none
+    lane_group._join("gloo", "127.0.0.1", port)
+    assert (dist.get_backend(), dist.get_rank(), dist.get_world_size()) == ("gloo", 0, 1)
+    lane_group._leave()
+    assert not dist.is_initialized()
 
 
 def test_a_lane_of_one_worker_opens_no_store_for_others() -> None:
