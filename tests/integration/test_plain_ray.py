@@ -1,4 +1,4 @@
-"""A sweep on lanes with every change to Ray switched off: slower to start, and the same search."""
+"""A sweep on lanes with every change to Ray switched off (fault 51): slower to start, and the same search."""
 
 from __future__ import annotations
 

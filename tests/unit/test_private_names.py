@@ -1,6 +1,6 @@
 """Private names of other packages: all are in `private_names.yaml`, and are what they were when they were read.
 
-An upgrade that moves one fails here first, with the file of ours that has to be read again.
+An upgrade that moves one (fault 51) fails here first, with the file of ours that has to be read again.
 """
 
 from __future__ import annotations

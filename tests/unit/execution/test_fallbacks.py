@@ -1,4 +1,7 @@
-"""Where a private name of Ray's or vLLM's is gone, or changes are switched off, theirs runs, and a line says so."""
+"""Where a private name of Ray's or vLLM's is gone, or changes are switched off, theirs runs, and a line says so.
+
+Fault 51.
+"""
 
 from __future__ import annotations
 
