@@ -31,19 +31,23 @@ def forked_start_wanted() -> bool:
 
 
 def all_there(*names: str, without: str) -> bool:
-    """Whether all of these names exist; where not, one line says which is gone.
+    """Whether all of these names exist; where not, one line of the log says which is gone.
 
     Args:
         names: `module:name`, or `module:Class.name`.
         without: What happens without what rests on them, as a clause.
     """
-    for name in names:
-        if not _exists(name):
-            if name not in _told:
-                _told.add(name)
-                _log.warning("%s has no %s any more: %s", _package(name), name.replace(":", "."), without)
-            return False
-    return True
+    line = missing(*names, without=without)
+    if line and line not in _told:
+        _told.add(line)
+        _log.warning(line)
+    return line is None
+
+
+def missing(*names: str, without: str) -> str | None:
+    """The line, for processes whose log the user does not see; None where all are there."""
+    gone = next((name for name in names if not _exists(name)), None)
+    return f"{_package(gone)} has no {gone.replace(':', '.')} any more: {without}" if gone else None
 
 
 def _exists(name: str) -> bool:

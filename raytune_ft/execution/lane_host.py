@@ -15,7 +15,7 @@ from raytune_ft.execution.deaths import death_of
 from raytune_ft.execution.devices import LaneNodes
 from raytune_ft.execution.entries import Cause, Death
 from raytune_ft.execution.isolated import scaling
-from raytune_ft.private_names import all_there, patches_wanted
+from raytune_ft.private_names import missing, patches_wanted
 
 RunLane = Callable[..., None]
 """`run_lane(experiment, desk, *, report_ready)` of `training.lane.loop`, or a test's."""
@@ -59,6 +59,7 @@ class LaneHost:
     ) -> None:
         self._experiment, self._records, self._own, self._nodes = experiment, records, own, nodes
         self.notices: list[str] = []
+        self._plain = False
         self._config = {"experiment": experiment, "dispatcher": dispatcher, "run_lane": run_lane}
 
     async def run(self, lane: int) -> Death:
@@ -98,12 +99,16 @@ class LaneHost:
         from raytune_ft.execution.lane_worker import lane_worker
 
         backend = "cpu:gloo,cuda:nccl" if self._experiment.resources.gpus_per_worker else "gloo"
-        if patches_wanted() and all_there(*GROUP_NAMES, without="lanes start as Ray Train starts any workers"):
+        gone = missing(*GROUP_NAMES, without="lanes start as Ray Train starts any workers")
+        if patches_wanted() and not gone:
             from raytune_ft.execution.lane_group import LaneTrainer, ProcessGroup
 
             return LaneTrainer(lane_worker, own=self._own, backend_config=ProcessGroup(backend), **settings)
         from ray.train.torch import TorchConfig, TorchTrainer
 
+        if gone and not self._plain:
+            self.notices.append(gone)
+        self._plain = True
         return TorchTrainer(lane_worker, torch_config=TorchConfig(backend), **settings)
 
     def _selector(self) -> dict[str, str] | None:

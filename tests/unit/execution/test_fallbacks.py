@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
 from raytune_ft import private_names
 from raytune_ft.config.experiment import Experiment
@@ -129,7 +130,11 @@ def test_lanes_are_started_by_rays_own_trainer(
         gone(missing)
     else:
         monkeypatch.setenv(PATCHES, "0")
-    trainer = host._trainer(scaling_config=ScalingConfig(), train_loop_config={"lane": 1})
+    for lane in (0, 1):
+        trainer = host._trainer(scaling_config=ScalingConfig(), train_loop_config={"lane": lane})
+    assert [line.partition(" any more")[0] for line in host.notices] == (
+        [f"ray {ray.__version__} has no {missing.replace(':', '.')}"] if missing else []
+    )
     assert type(trainer) is TorchTrainer
     assert trainer.backend_config.backend == "gloo" and trainer.train_loop_config == {"lane": 1}
 
