@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import load_experiment
 from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.data.prepare import prepare
@@ -18,12 +22,22 @@ from raytune_ft.promotion.promote import promote
 from raytune_ft.registry.base import base_sha256
 from raytune_ft.registry.store import Registry
 
+THINKS = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
+    "{{ message['content'] | trim }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
 
 @pytest.fixture
 def tiny_run(toy_experiment, tiny_llama: Path, tmp_path: Path) -> RunDirectory:
     """A run with a winner.json and no adapter yet."""
     promotion = {"parity": None, "min_rows": 16, "no_worse": {"margin": 100.0}}
     experiment = load_experiment(toy_experiment(evaluate={"metrics": ["loss"]}, promotion=promotion))
+    return run_of(experiment, tiny_llama, tmp_path)
+
+
+def run_of(experiment: Experiment, tiny_llama: Path, tmp_path: Path) -> RunDirectory:
     run = RunDirectory(tmp_path / "runs" / "toy")
     prepared = prepare(experiment, run.data)
     write_text(run.experiment, resolved_yaml(experiment))
@@ -100,3 +114,29 @@ def test_settings_of_evaluate_can_be_changed_on_a_finished_run(
         evaluate_run(tiny_run, lambda line: None, ["data.max_length=10"])
     with pytest.raises(InputError, match="batch_size"):
         evaluate_run(tiny_run, lambda line: None, ["evaluate.batch_size=0"])
+
+
+def test_chats_are_compared_by_their_last_answer_though_the_template_opens_it_with_a_thought(
+    toy_experiment, tiny_llama: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(tiny_llama, tmp_path / "thinks"))
+    (model / "chat_template.jinja").write_text(THINKS)
+    path = toy_experiment(base_model=str(model), evaluate={"metrics": ["accuracy"], "labels": ["yes", "no"]})
+    values = yaml.safe_load(path.read_text())
+    for split in ("train", "validation", "test"):
+        rows = [json.loads(line) for line in Path(values["data"][split]).read_text().splitlines()]
+        turns = [
+            [("user", "first"), ("assistant", "crowded"), ("user", row["prompt"]), ("assistant", row["completion"])]
+            for row in rows
+        ]
+        lines = [{"messages": [{"role": role, "content": text} for role, text in each]} for each in turns]
+        Path(values["data"][split]).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    experiment = load_experiment(path, ["data.format=messages", "data.max_length=128"])
+    run = run_of(experiment, model, tmp_path)
+    save_adapter(run, model, 0)
+    evaluation = evaluate_run(run, lambda line: None)
+    assert {example["expected"] for example in evaluation["examples"]} == {" yes", " no"}
+    assert {example["winner"] for example in evaluation["examples"]} <= {"yes", "no"}
+    right = [example["winner"] == example["expected"].strip() for example in evaluation["examples"]]
+    assert evaluation["rows"] == 32 and 0 < sum(right) < len(right)
+    assert 0 < evaluation["systems"]["winner"]["accuracy"] < 1
