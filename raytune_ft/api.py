@@ -14,6 +14,7 @@ from raytune_ft.paths import RunDirectory
 from raytune_ft.search.progress import Progress, Silent
 
 if TYPE_CHECKING:
+    from raytune_ft.data.checks import DataSummary
     from raytune_ft.promotion.promote import Promotion
     from raytune_ft.search.sweep import SweepResult
     from raytune_ft.serving.session import Endpoint
@@ -28,7 +29,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     return _load_experiment(path, overrides)
 
 
-def check_inputs(experiment: Experiment, log: Callable[[str], None] = _to_stderr) -> None:
+def check_inputs(experiment: Experiment, log: Callable[[str], None] = _to_stderr) -> DataSummary:
     """Checks the base, every line of the data and earlier studies; starts nothing, logs warnings. Raises InputError."""
     from raytune_ft.config.fits import search_warnings
     from raytune_ft.data.base_model import check_base_model
@@ -40,8 +41,10 @@ def check_inputs(experiment: Experiment, log: Callable[[str], None] = _to_stderr
     check_warm_start(experiment)
     if experiment.promotion.retention is not None:
         general_text(experiment.promotion.retention.text)
-    for warning in (*search_warnings(experiment), *check_data(experiment).warnings):
+    summary = check_data(experiment)
+    for warning in (*search_warnings(experiment), *summary.warnings):
         log(f"warning: {warning}")
+    return summary
 
 
 def run_sweep(

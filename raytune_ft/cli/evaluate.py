@@ -19,7 +19,7 @@ def evaluate(
     trust: Annotated[bool, typer.Option("--trust", help="Use the run also where somebody else made it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare base and winner on the test split, with a paired bootstrap interval."""
+    """Compare base and winner on the test split, with an interval of the difference."""
     from raytune_ft import api
     from raytune_ft.paths import RunDirectory
     from raytune_ft.reporting.leaderboard import comparison_table

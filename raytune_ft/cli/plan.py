@@ -26,17 +26,20 @@ def plan(
     """Say what a sweep would do and take: rungs, tokens, memory, hours, cost; start nothing."""
     from raytune_ft.api import check_inputs
     from raytune_ft.config.load import load_experiment
+    from raytune_ft.promotion.foresight import proof_of, proof_words, too_few_rows
     from raytune_ft.search.planning.plan import plan_here
 
     loaded = load_experiment(experiment, overrides or ())
-    check_inputs(loaded, say)
+    test_rows = check_inputs(loaded, say).rows.get("test")
+    proof, too_few = proof_of(loaded, test_rows), too_few_rows(loaded, test_rows)
     planned = plan_here(loaded)
-    for warning in planned.warnings:
+    for warning in (*planned.warnings, *([too_few] if too_few else [])):
         say(f"warning: {warning}")
-    emit(asdict(planned), as_json, lambda: _print(planned))
+    whole = {**asdict(planned), "proof": asdict(proof) if proof else None}
+    emit(whole, as_json, lambda: _print(planned, proof_words(proof) if proof else None))
 
 
-def _print(plan: Plan) -> None:
+def _print(plan: Plan, proof: str | None) -> None:
     out(f"{plan.experiment}: {_count(plan.trials, 'trial')}, {plan.max_concurrent} at a time")
     out(f"runner: {plan.runner} ({plan.runner_reason})")
     for rung in plan.rungs:
@@ -64,6 +67,8 @@ def _print(plan: Plan) -> None:
         out(f"cost: {_span('cost', plan.cost)}")
     for line in _budget(plan):
         out(line)
+    if proof:
+        out(f"proof: {proof}")
 
 
 def _span(name: str, span: Span | None) -> str:

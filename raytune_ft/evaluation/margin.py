@@ -37,9 +37,10 @@ def provable_margin(metric: str, first: Scores, second: Scores, level: float) ->
 
 def margin_of_counts(told: int, rows: int, level: float) -> float:
     """For an accuracy, where one system alone is right on `told` of the rows."""
-    from scipy.stats import binom
+    import numpy as np
+    from scipy.special import bdtr
 
-    wins = int(binom.ppf(1 - EQUAL_PASSES, told, 0.5)) if told else 0
+    wins = int((bdtr(np.arange(told + 1), told, 0.5) < 1 - EQUAL_PASSES).sum())  # or more, in so many of the cases
     return -least_difference(wins, told - wins, rows, (1 - level) / 2)
 
 
@@ -52,6 +53,16 @@ def margin_of_rows(found: RowDifferences, level: float, *, less_is_better: bool)
     to_the_end = interval.high - interval.mean if less_is_better else interval.mean - interval.low
     chance = float(stdtrit(max(rows - 1, 1), EQUAL_PASSES))
     return to_the_end + chance * float(found.values.std(ddof=min(1, rows - 1))) / math.sqrt(rows)
+
+
+def margin_of_normal_rows(rows: int, level: float) -> float:
+    """What so many normally distributed differences will show, in their standard deviations."""
+    import numpy as np
+    from scipy.special import ndtri
+
+    values = ndtri((np.arange(rows) + 0.5) / rows)
+    found = RowDifferences(values, float(values.min()), float(values.max()))
+    return margin_of_rows(found, level, less_is_better=True)
 
 
 def rows_for(margin: float, provable: float, rows: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 from raytune_ft.config.promotion import RetentionGate
 from raytune_ft.errors import IntegrityError
 from raytune_ft.promotion.gates import Verdict
+
+LOSS = "loss"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,12 @@ class Gain:
 
 def less_is_better(metric: str) -> bool:
     """True of `loss` alone."""
-    return metric == "loss"
+    return metric == LOSS
+
+
+def deciding_metric(metrics: Iterable[str]) -> str:
+    """The first that isn't the loss, or the loss."""
+    return next((name for name in metrics if name != LOSS), LOSS)
 
 
 def rows_of(path: Path, evaluation: Mapping[str, Any]) -> int:
@@ -54,7 +61,7 @@ def gain_of(path: Path, evaluation: Mapping[str, Any]) -> Gain:
         IntegrityError: The evaluation has none.
     """
     differences: dict[str, dict[str, float]] = evaluation.get("difference") or {}
-    metric = next((name for name in evaluation.get("metrics", []) if name != "loss" and name in differences), "loss")
+    metric = deciding_metric(name for name in evaluation.get("metrics", []) if name in differences)
     if metric not in differences:
         raise IntegrityError(f"{path}: has no difference of base and winner; run evaluate again")
     found = differences[metric]

@@ -122,7 +122,7 @@ class Winner:
 
 @dataclass(frozen=True)
 class Interval:
-    """Winner minus base, with its bootstrap interval."""
+    """Winner minus base, with its interval."""
 
     mean: float
     low: float

@@ -81,7 +81,7 @@ def against_base(evaluation: Evaluation | None, run: str, drawn: bool) -> str:
     level = next((f"{100 * gap.level:g} % interval" for gap in evaluation.difference.values()), "interval")
     table = _table(("metric", "base", "winner", "difference", level), rows, numbers=range(1, 5))
     plot = '<div class="plot" id="differences"></div>' if drawn else ""
-    note = f"On {evaluation.rows} rows of the {evaluation.split} split, which no trial saw; paired bootstrap."
+    note = f"On {evaluation.rows} rows of the {evaluation.split} split, which no trial saw, compared row by row."
     return f"<section>{title}<p class='note'>{escape(note)}</p>{table}{plot}</section>"
 
 

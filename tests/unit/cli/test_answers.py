@@ -107,7 +107,10 @@ def test_plan_says_what_a_sweep_would_take(toy_experiment) -> None:
     assert lines[7] == f"worker groups started: at most 1, isolated trials would start 2; {saved}"
     assert lines[8].startswith("memory of a worker: base ") and lines[9].startswith("  at its peak: ")
     assert lines[10].startswith("disk: ") and lines[10].endswith(" MiB free")
-    assert lines[11].startswith("time: ") and lines[12].startswith("device hours: ") and len(lines) == 13
+    assert lines[11].startswith("time: ") and lines[12].startswith("device hours: ")
+    assert lines[13].startswith("proof: 32 test rows show an accuracy to be worse by no more than ")
+    assert len(lines) == 14
+    assert "data.test: 32 rows are fewer than promotion.min_rows 40: gain and no_worse will refuse" in result.stderr
 
 
 def test_plan_of_isolated_trials_promises_no_saving(toy_experiment) -> None:

@@ -1,0 +1,81 @@
+"""What the gates will be able to show with an experiment's test rows, before anything is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.promotion.judged import LOSS, deciding_metric
+
+ALIKE, APART = 0.06, 0.25
+"""Shares of test rows on which one of two adapters alone is right: of two like ones, and of two that were trained quite
+differently."""
+_ALIKE_WORDS, _APART_WORDS = f"two that differ on {100 * ALIKE:g} % of the rows", f"{100 * APART:g} %"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What `no_worse` can show.
+
+    Attributes:
+        test_rows: How many there are.
+        metric: That decides.
+        margin: That the experiment asks for; None where it follows from the rows.
+        least: The smallest margin that a winner as good as its champion keeps in four of five cases: of an accuracy or
+            F1 where the two are `ALIKE`; of a loss in standard deviations of the rows' differences.
+        most: The same where they are `APART`.
+    """
+
+    test_rows: int
+    metric: str
+    margin: float | None
+    least: float
+    most: float
+
+
+def proof_of(experiment: Experiment, test_rows: int | None) -> Proof | None:
+    """Of the experiment's settings; None without test rows, or where `no_worse` is left out."""
+    from raytune_ft.evaluation.margin import margin_of_counts, margin_of_normal_rows
+
+    gate, level = experiment.promotion.no_worse, experiment.evaluate.confidence
+    if gate is None or test_rows is None or test_rows < 2:
+        return None
+    metric = deciding_metric(experiment.evaluate.metrics)
+    if metric == LOSS:
+        least = most = margin_of_normal_rows(test_rows, level)
+    else:
+        least, most = (margin_of_counts(round(share * test_rows), test_rows, level) for share in (ALIKE, APART))
+    return Proof(test_rows, metric, gate.margin, least, most)
+
+
+def proof_words(proof: Proof) -> str:
+    """In one line."""
+    from raytune_ft.evaluation.margin import rows_for
+
+    rows = f"{proof.test_rows:,} test rows"
+    if proof.metric == LOSS:
+        shown = f"{proof.least:.2g} standard deviations of the rows' differences"
+        half = rows_for(proof.least / 2, proof.least, proof.test_rows)
+        asked = "" if proof.margin is None else f"; the experiment asks for {proof.margin:g}"
+        return f"{rows} show a loss to be worse by no more than {shown}, half of that needs about {half:,}{asked}"
+    if proof.margin is None:
+        half = rows_for(proof.least / 2, proof.least, proof.test_rows)
+        shown = f"{proof.least:.3f} ({_ALIKE_WORDS}) to {proof.most:.3f} ({_APART_WORDS})"
+        return f"{rows} show {_named(proof.metric)} to be worse by no more than {shown}; half needs about {half:,}"
+    needs = [rows_for(proof.margin, margin, proof.test_rows) for margin in (proof.least, proof.most)]
+    shown = f"{needs[0]:,} ({_ALIKE_WORDS}) to {needs[1]:,} ({_APART_WORDS})"
+    return f"{rows}; to show {_named(proof.metric)} to be worse by no more than {proof.margin:g} takes about {shown}"
+
+
+def too_few_rows(experiment: Experiment, test_rows: int | None) -> str | None:
+    """The warning where gates will refuse for the number of rows alone, else None."""
+    promotion = experiment.promotion
+    gates = [name for name in ("gain", "no_worse") if getattr(promotion, name) is not None]
+    if not gates or test_rows is None or test_rows >= promotion.min_rows:
+        return None
+    what = f"{test_rows} rows are fewer than promotion.min_rows {promotion.min_rows}: {' and '.join(gates)} will refuse"
+    return f"data.test: {what}; give more rows, or set it lower"
+
+
+def _named(metric: str) -> str:
+    return f"{'an' if metric == 'accuracy' else 'a'} {metric}"
