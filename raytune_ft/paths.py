@@ -91,6 +91,11 @@ class RunDirectory:
         return self.root / "extended.json"
 
     @property
+    def base_loss(self) -> Path:
+        """The base's own loss on the validation split."""
+        return self.root / "base_loss.json"
+
+    @property
     def trials(self) -> Path:
         return self.root / "trials"
 

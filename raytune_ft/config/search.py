@@ -118,7 +118,7 @@ class Search(Strict):
     scheduler: Scheduler = Asha()
     """Who stops the weak ones early: `asha`, `hyperband`, `bohb`, `median`, `pbt`, `pb2` or `none`."""
     metric: MetricName = "eval_loss"
-    """The number that decides; `eval_loss` is the validation split's, as transformers' Trainer computes it."""
+    """The number that decides; `eval_loss` is the validation split's, as a mean over the answers' tokens."""
     mode: Mode = "min"
     """Whether less or more of it is better."""
     metrics: list[Metric] = []

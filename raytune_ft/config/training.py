@@ -82,7 +82,7 @@ class Train(Strict):
     eval_steps: StrictInt | None = Field(None, ge=1)
     """Steps between evaluations; by default the scheduler's rungs and the last step."""
     per_device_eval_batch_size: StrictInt = Field(16, ge=1)
-    """Rows of one worker's forward pass in evaluation."""
+    """Rows of one worker's forward pass in evaluation; it takes memory and time, and does not move `eval_loss`."""
     lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine", "warmup_stable_decay"] = (
         "constant_with_warmup"
     )
@@ -103,7 +103,7 @@ class Train(Strict):
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
     """Attention kernel, by transformers' names."""
     divergence_factor: StrictFloat = Field(2.0, gt=1.0)
-    """A trial ends as `diverged` when a loss is NaN or infinite, or `eval_loss` is this many times the first step's."""
+    """A trial ends as `diverged` when a loss is NaN or infinite, or `eval_loss` is this many times the base's own."""
 
     @property
     def number_type(self) -> NumberType:

@@ -17,29 +17,30 @@ def finite(value: float | None) -> float | None:
 class DivergenceGuard:
     """Watches losses, which must be the same on all ranks.
 
+    A batch's loss is only asked whether it is a number: how high it is says more of its rows than of the training.
+
     Attributes:
-        factor: `eval_loss` above this many times the first training loss is divergence.
+        factor: `eval_loss` above this many times the base's own is divergence.
+        base_loss: The base's loss on the same rows; None where nobody could measure it.
     """
 
     factor: float
-    first_loss: float | None = None
+    base_loss: float | None = None
 
     def train_loss(self, step: int, loss: float) -> str | None:
         """The reason to stop, or None."""
         if not math.isfinite(loss):
             return f"training loss is {loss} at step {step}; lower train.learning_rate"
-        if self.first_loss is None:
-            self.first_loss = loss
         return None
 
     def eval_loss(self, step: int, loss: float) -> str | None:
         """The reason to stop, or None."""
         if not math.isfinite(loss):
             return f"eval_loss is {loss} at step {step}; lower train.learning_rate"
-        if self.first_loss is not None and loss > self.factor * self.first_loss:
+        if self.base_loss is not None and loss > self.factor * self.base_loss:
             return (
-                f"eval_loss {loss:.3g} at step {step} is over {self.factor:g} times the first step's "
-                f"{self.first_loss:.3g}; lower train.learning_rate"
+                f"eval_loss {loss:.3g} at step {step} is over {self.factor:g} times the base's own "
+                f"{self.base_loss:.3g}; lower train.learning_rate"
             )
         return None
 

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from transformers import TrainerCallback
 
 from raytune_ft.paths import checkpoint_name
+from raytune_ft.training.base_loss import keep_base_loss
 from raytune_ft.training.guards import DivergenceGuard, finite
 from raytune_ft.training.metrics_log import append_metrics
 from raytune_ft.training.peak_memory import peak_memory_mib
@@ -23,7 +24,7 @@ from raytune_ft.training.tuned import tuned_mib
 class ReportingCallback(TrainerCallback):
     """Runs on every rank; losses are reduced over ranks before they come here, so ranks agree on each decision."""
 
-    def __init__(self, spec: TrialSpec, first_loss: float | None, seconds_before: float) -> None:
+    def __init__(self, spec: TrialSpec, base_loss: float | None, seconds_before: float) -> None:
         self._spec = spec
         self._report_steps = frozenset(spec.experiment.report_steps())
         self._started = time.monotonic() - seconds_before
@@ -31,7 +32,7 @@ class ReportingCallback(TrainerCallback):
         self._tokens = 0
         self._eval_seconds = 0.0
         self.last_eval_loss: float | None = None
-        self.guard = DivergenceGuard(spec.experiment.train.divergence_factor, first_loss)
+        self.guard = DivergenceGuard(spec.experiment.train.divergence_factor, base_loss)
         self.diverged: str | None = None
         first = ray.train.get_context().get_world_rank() == 0
         self._progress = ProgressWriter(spec.directory.progress, sorted(self._report_steps)) if first else None
@@ -78,11 +79,23 @@ class ReportingCallback(TrainerCallback):
                 self._progress.evaluating(state.global_step, 0.0)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 0:
+            self._base_measured(kwargs["metrics"])
+            return
         self.last_eval_loss = float(kwargs["metrics"]["eval_loss"])
         self._eval_seconds += float(kwargs["metrics"].get("eval_runtime", 0.0))
         if self._progress:
             self._progress.evaluating(state.global_step, 1.0)
         self._stop_if(self.guard.eval_loss(state.global_step, self.last_eval_loss), control)
+
+    def _base_measured(self, metrics: dict[str, Any]) -> None:
+        """Before the first step; the time that it took is not the trial's."""
+        self.guard.base_loss = loss = float(metrics["eval_loss"])
+        self._started += float(metrics.get("eval_runtime", 0.0))
+        if self._progress:  # on the first rank
+            keep_base_loss(self._spec, loss)
+            self._predicted = 0
+            self._progress.begins(0)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Every node's first rank hands its files to Ray Train, which joins them into one checkpoint."""

@@ -34,6 +34,7 @@ class TrialSpec:
         experiment: The experiment with `parameters` put in.
         data: Directory of the tokenised splits, readable by every worker.
         directory: The trial's own directory, writable by every worker.
+        base_loss: Where the first trial leaves the base's own validation loss for the others.
         copied: What it copied last, with these `parameters` from then on.
     """
 
@@ -42,6 +43,7 @@ class TrialSpec:
     experiment: Experiment
     data: Path
     directory: TrialDirectory
+    base_loss: Path
     copied: Copied | None = None
 
     @staticmethod
@@ -56,7 +58,7 @@ class TrialSpec:
         base = Path(experiment.base_model).expanduser()
         source = str(base.resolve()) if base.is_dir() else experiment.base_model
         resolved = experiment.model_copy(update={"base_model": source})
-        return TrialSpec(trial_id, parameters, resolved, run.data, run.trial(trial_id), copied)
+        return TrialSpec(trial_id, parameters, resolved, run.data, run.trial(trial_id), run.base_loss, copied)
 
     def write(self) -> None:
         """Leaves `config.json` in the trial's directory."""

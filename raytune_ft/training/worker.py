@@ -1,4 +1,4 @@
-"""The loop that every Ray Train worker of a trial runs: TRL's SFTTrainer on the tokenised splits."""
+"""The loop that every Ray Train worker of an isolated trial runs: TRL's SFTTrainer on the tokenised splits."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
+from ray.train.collective import broadcast_from_rank_zero
 
 from raytune_ft.config.training import DeepSpeed, Full, Lora
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.data.tokenizer import load_tokenizer
 from raytune_ft.paths import checkpoint_name, read_json
+from raytune_ft.training.base_loss import read_base_loss
 from raytune_ft.training.base_model import load_base
 from raytune_ft.training.deepspeed import deepspeed_settings
 from raytune_ft.training.guards import finite, out_of_memory_reason
@@ -56,7 +58,7 @@ def train_worker(config: dict[str, Any]) -> None:
     finally:
         if ray.train.get_context().get_local_rank() == 0:
             shutil.rmtree(local, ignore_errors=True)
-    if ray.train.get_context().get_world_rank() == 0 and Outcome.read(spec.directory) is None:  # it was not stopped
+    if _first() and Outcome.read(spec.directory) is None:  # it was not stopped
         outcome.write(spec.directory)
 
 
@@ -68,17 +70,17 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
     if step > last.get("step", 0):  # killed between the checkpoint and its line
         last = last | _unwritten(saved, Path(resume_from or ""))
         earlier.append(last)
-    if ray.train.get_context().get_world_rank() == 0:
+    if _first():
         write_metrics(spec.directory.metrics, earlier)
     if step >= spec.experiment.train.max_steps:  # killed after its last checkpoint; the trainer would do a step more
         seconds = float(last.get("seconds", 0.0))
         return Outcome(OutcomeKind.completed, f"ran all {step} steps", step, last["eval_loss"], seconds)
-    # Out of the checkpoint, which is the same for all ranks: metrics.jsonl may be stale on another node.
-    first_loss = next((entry["loss"] for entry in saved.get("log_history", ()) if "loss" in entry), None)
-    callback = ReportingCallback(spec, first_loss, float(last.get("seconds", 0.0)))
+    # The first rank looks for all: their views of a shared disk may differ for a while.
+    base_loss = broadcast_from_rank_zero(read_base_loss(spec) if _first() else None)
+    callback = ReportingCallback(spec, base_loss, float(last.get("seconds", 0.0)))
     callback.loads(step)
     try:
-        trainer = _trainer(spec, local, callback)
+        trainer = _trainer(spec, local, callback, measure_base=base_loss is None and resume_from is None)
     except (
         OSError,
         ValueError,
@@ -104,11 +106,16 @@ def _unwritten(saved: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
     return report | {key: value for key, value in further.items() if value is not None}
 
 
-def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback) -> Any:
+def _first() -> bool:
+    return bool(ray.train.get_context().get_world_rank() == 0)
+
+
+def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback, *, measure_base: bool) -> Any:
     from datasets import load_from_disk
     from transformers import PrinterCallback, ProgressCallback, set_seed
     from trl.trainer.sft_config import SFTConfig
-    from trl.trainer.sft_trainer import SFTTrainer
+
+    from raytune_ft.training.answer_trainer import AnswerTrainer
 
     experiment = spec.experiment
     train, method, strategy = experiment.train, experiment.method, experiment.resources.strategy
@@ -135,6 +142,7 @@ def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback) -> Any:
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,  # a NaN must be seen, not smoothed away
+        eval_on_start=measure_base,  # an adapter changes nothing before its first step
         eval_strategy="no",  # the callback asks for evaluation and saving at the report steps
         save_strategy="no",
         report_to="none",
@@ -147,7 +155,7 @@ def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback) -> Any:
         max_length=None,
     )
     data = open_prepared(spec.data)
-    trainer = SFTTrainer(
+    trainer = AnswerTrainer(
         model=load_base(experiment, moves=isinstance(method, Full) and not isinstance(strategy, DeepSpeed)),
         args=arguments,
         train_dataset=load_from_disk(data.split("train")),

@@ -38,7 +38,7 @@ class Checkpoint:
         weights: PEFT's name -> float32 tensor.
         optimizer: As `AdapterOptimizer.state` gives it.
         config: PEFT's `adapter_config.json`.
-        trainer: Step, first loss, seconds, tokens and the report made there.
+        trainer: Step, seconds, tokens and the report made there.
     """
 
     weights: Mapping[str, torch.Tensor]

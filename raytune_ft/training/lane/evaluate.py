@@ -1,9 +1,8 @@
-"""A trial's loss on the validation split, as transformers' Trainer defines it."""
+"""A trial's loss on the validation split: the mean over the answers' tokens, however rows are batched."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,13 +20,20 @@ TOKENS = 2048
 """Of a forward pass: batches share one up to here. Without gradients this takes less memory than a training step."""
 
 
-def evaluate(stepper: Stepper, trial: RunningTrial, ranks: Ranks) -> float | str:
-    """The mean over rows of their batch's mean token loss; the ranks share the batches.
+def evaluate(stepper: Stepper, trial: RunningTrial, ranks: Ranks, *, base_alone: bool = False) -> float | str:
+    """The ranks share the batches, and their sums of token losses are added up.
+
+    Args:
+        stepper: With the base.
+        trial: Whose adapter, and whose progress is told.
+        ranks: Of the lane.
+        base_alone: Without any adapter.
 
     Returns:
         The loss, or the reason why there was no memory for it.
     """
     rows, batch = trial.splits.validation, trial.spec.experiment.train.per_device_eval_batch_size
+    adapter = None if base_alone else trial.adapter
     batches = [range(start, min(start + batch, len(rows))) for start in range(0, len(rows), batch)]
     total = torch.zeros(1, dtype=torch.float64)
     reason = None
@@ -36,10 +42,7 @@ def evaluate(stepper: Stepper, trial: RunningTrial, ranks: Ranks) -> float | str
         for done, together in enumerate(passes):
             if trial.progress:
                 trial.progress.evaluating(trial.step, done / len(passes))
-            losses = stepper.row_losses(trial.adapter, [rows[row] for members in together for row in members])
-            ends = list(accumulate(len(members) for members in together))[:-1]
-            for members, each in zip(together, torch.tensor_split(losses, ends), strict=True):
-                total += each.sum() / int(rows.answers[members.start : members.stop].sum()) * len(members)
+            total += stepper.loss_sum(adapter, [rows[row] for members in together for row in members])
     except (RuntimeError, MemoryError) as error:
         reason = out_of_memory_reason(error)
         if reason is None:
@@ -48,7 +51,7 @@ def evaluate(stepper: Stepper, trial: RunningTrial, ranks: Ranks) -> float | str
         return reason
     if trial.progress:
         trial.progress.evaluating(trial.step, 1.0)
-    return float(ranks.sum(total)) / len(rows)
+    return float(ranks.sum(total)) / int(rows.answers.sum())
 
 
 def _passes(batches: Sequence[range], lengths: NDArray[np.int64]) -> list[list[range]]:

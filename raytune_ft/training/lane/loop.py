@@ -16,6 +16,7 @@ from raytune_ft.config.training import Lane
 from raytune_ft.data.arrow_rows import ArrowRows
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.errors import RaytuneError
+from raytune_ft.training.base_loss import keep_base_loss, read_base_loss
 from raytune_ft.training.guards import out_of_memory_reason
 from raytune_ft.training.lane.base import Base, load_lane_base
 from raytune_ft.training.lane.checkpoint import Beginning, find_beginning
@@ -68,6 +69,7 @@ class LaneLoop:
         self._stepper = Stepper(base, settings.step)
         self._trials: dict[str, RunningTrial] = {}
         self._splits: tuple[Path, Splits] | None = None
+        self._base_loss: tuple[Path, float] | None = None
         most = experiment.search.max_concurrent if experiment.search else 1
         self._pack = PackSize(settings.packed, most, base.device, ranks)
 
@@ -122,6 +124,8 @@ class LaneLoop:
             if no_memory is None:
                 raise
         no_memory, reason = self._ranks.agree(no_memory), self._ranks.agree(reason)
+        if trial is not None and not (no_memory or reason):
+            no_memory = self._hold_against_base(trial)
         if trial is None or no_memory or reason:
             kind = OutcomeKind.out_of_memory if no_memory else OutcomeKind.failed
             outcome = Outcome(kind, no_memory or reason or "")
@@ -141,6 +145,21 @@ class LaneLoop:
             train, validation = prepared.split("train"), prepared.split("validation")
             self._splits = (data, Splits(ArrowRows(train), ArrowRows(validation)))
         return self._splits[1]
+
+    def _hold_against_base(self, trial: RunningTrial) -> str | None:
+        """Gives the trial the base's own loss, measured now unless it is known; returns why no memory was found."""
+        spec, first = trial.spec, self._ranks.rank == 0
+        if self._base_loss is None or self._base_loss[0] != spec.data:
+            found = self._ranks.share(read_base_loss(spec) if first else None)
+            if found is None:
+                found = evaluate(self._stepper, trial, self._ranks, base_alone=True)
+                if isinstance(found, str):
+                    return found
+                if first:
+                    keep_base_loss(spec, found)
+            self._base_loss = (spec.data, found)
+        trial.held_against(self._base_loss[1])
+        return None
 
     def _step(self, trials: list[RunningTrial]) -> None:
         """One optimizer step of each trial, and the report of those that reached one."""

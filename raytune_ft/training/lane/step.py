@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -69,20 +69,15 @@ class Stepper:
         return [float(each) for each in total.detach()]
 
     @torch.no_grad()
-    def row_losses(self, adapter: Adapter, rows: Sequence[Row]) -> torch.Tensor:
-        """Sum of the token losses of each row, float64 [rows], without dropout."""
+    def loss_sum(self, adapter: Adapter | None, rows: Sequence[Row]) -> float:
+        """Sum of the token losses of all rows, without dropout; without an adapter the base's own."""
         layout = self._lay_out([rows])
+        pack = Pack(layout, [adapter]) if adapter else Pack(replace(layout, segments=()), [])
         try:
-            losses, positions = self._forward(Pack(layout, [adapter]))
+            losses, _ = self._forward(pack)
         finally:
             self.base.current.pack = None
-        ends = torch.tensor([len(ids) for ids, _ in rows], device=losses.device)
-        if not self._settings.padding_free:
-            ends = torch.full_like(ends, int(ends.max()))
-        row = torch.searchsorted(ends.cumsum(0), positions, right=True)
-        return (
-            torch.zeros(len(rows), dtype=torch.float64, device=losses.device).index_add(0, row, losses.double()).cpu()
-        )
+        return float(losses.double().sum())
 
     def _grouped(self, adapters: Sequence[Adapter]) -> bool:
         few = sum(adapter.method.r for adapter in adapters) <= GROUPED_RANKS

@@ -99,6 +99,11 @@ class RunningTrial:
         """Since the trial's training began, without the time between a stop and a restart."""
         return self._seconds_before + time.monotonic() - self._began
 
+    def held_against(self, base_loss: float) -> None:
+        """The base's own validation loss; the time that it took to measure is not the trial's."""
+        self.guard.base_loss = base_loss
+        self._began = time.monotonic()
+
     def waits(self) -> None:
         """It has reported, and trains on when the scheduler lets it."""
         self.waiting = True
@@ -199,7 +204,6 @@ class RunningTrial:
     def _write(self, report: dict[str, Any], optimizer: dict[str, torch.Tensor]) -> None:
         trainer = {
             "step": self.step,
-            "first_loss": self.guard.first_loss,
             "tokens": self._tokens,
             "loss_scale": self._loss_scale.state(),
             "seconds": report["seconds"],
@@ -241,7 +245,6 @@ class RunningTrial:
             self.adapter.from_peft(found.weights)
             self.optimizer.load_state(dict(found.optimizer))
             self.step, self._tokens = found.step, int(found.trainer["tokens"])
-            self.guard.first_loss = found.trainer["first_loss"]
             self._loss_scale.load_state(found.trainer.get("loss_scale"))
             self.last_report = found.trainer["report"]
             self.eval_loss = self.last_report["eval_loss"]

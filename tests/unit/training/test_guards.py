@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from raytune_ft.training.guards import DivergenceGuard, out_of_memory_reason
@@ -17,27 +18,30 @@ def test_a_loss_that_is_no_number_ends_the_trial_at_once(loss: float) -> None:
     assert guard.eval_loss(7, loss) == f"eval_loss is {loss} at step 7; lower train.learning_rate"
 
 
-def test_the_first_training_loss_is_the_measure() -> None:
-    guard = DivergenceGuard(2.0)
-    assert guard.eval_loss(0, 100.0) is None
-    assert guard.train_loss(1, 3.0) is None and guard.train_loss(2, 50.0) is None
-    assert guard.first_loss == 3.0
+def test_the_bases_own_validation_loss_is_the_measure() -> None:
+    guard = DivergenceGuard(2.0, base_loss=3.0)
+    assert guard.train_loss(1, 1.0) is None and guard.train_loss(2, 50.0) is None
     assert guard.eval_loss(5, 6.0) is None
     assert guard.eval_loss(10, 6.01) == (
-        "eval_loss 6.01 at step 10 is over 2 times the first step's 3; lower train.learning_rate"
+        "eval_loss 6.01 at step 10 is over 2 times the base's own 3; lower train.learning_rate"
     )
 
 
-def test_a_first_loss_that_is_no_number_is_not_a_measure() -> None:
+def test_without_a_measure_only_numbers_are_asked_for() -> None:
     guard = DivergenceGuard(2.0)
-    assert guard.train_loss(1, math.nan) is not None
-    assert guard.first_loss is None
+    assert guard.train_loss(1, 3.0) is None and guard.eval_loss(5, 100.0) is None
 
 
-def test_a_restarted_trial_keeps_its_measure() -> None:
-    guard = DivergenceGuard(2.0, first_loss=3.0)
-    assert guard.train_loss(11, 1.0) is None
-    assert guard.first_loss == 3.0 and guard.eval_loss(12, 6.5) is not None
+@pytest.mark.parametrize("batch", [1, 2, 4, 8])
+def test_an_easy_first_batch_ends_no_trial_that_is_better_than_the_base(batch: int) -> None:
+    """Rows whose losses spread exponentially around the base's 1.0."""
+    draw = np.random.default_rng(0)
+    fired = 0
+    for _ in range(2000):
+        guard = DivergenceGuard(2.0, base_loss=1.0)
+        guard.train_loss(1, float(draw.exponential(1.0, batch).mean()))
+        fired += guard.eval_loss(10, 0.9) is not None
+    assert fired == 0
 
 
 class OutOfMemoryError(RuntimeError):

@@ -1,4 +1,4 @@
-"""The lane's loop is TRL's SFTTrainer on the same rows, order and seed."""
+"""The lane's loop is TRL's SFTTrainer, as isolated trials have it, on the same rows, order and seed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def trl_losses(world: Any, start: Path, **changes: Any) -> tuple[list[float], fl
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, ProgressCallback
     from trl.trainer.sft_config import SFTConfig
-    from trl.trainer.sft_trainer import SFTTrainer
+
+    from raytune_ft.training.answer_trainer import AnswerTrainer
 
     train = world.experiment.train
     model = AutoModelForCausalLM.from_pretrained(world.experiment.base_model, dtype="float32")
@@ -30,7 +31,7 @@ def trl_losses(world: Any, start: Path, **changes: Any) -> tuple[list[float], fl
         for name, value in model.state_dict().items()
         if "lora_" in name
     }
-    trainer_state = {"step": 0, "first_loss": None, "tokens": 0, "seconds": 0.0, "report": {"eval_loss": None}}
+    trainer_state = {"step": 0, "tokens": 0, "seconds": 0.0, "report": {"eval_loss": None}}
     write_checkpoint(start, Checkpoint(weights, {}, {}, trainer_state))
     arguments = SFTConfig(
         output_dir=str(start.parent / "trl"),
@@ -54,7 +55,7 @@ def trl_losses(world: Any, start: Path, **changes: Any) -> tuple[list[float], fl
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,
     )
-    trainer = SFTTrainer(
+    trainer = AnswerTrainer(
         model=model,
         args=arguments,
         train_dataset=load_from_disk(str(world.run.data / "train")),

@@ -181,3 +181,39 @@ def test_a_copy_takes_the_donors_last_checkpoint_where_the_asked_one_is_gone(lan
     shutil.rmtree(donor)
     world.lane(world.start("0002", copy_from=donor / "step-000002"))
     assert world.outcome("0002")["outcome"] == "failed" and "step-000002" in world.outcome("0002")["reason"]
+
+
+def test_a_trial_is_held_against_the_base_and_not_against_its_first_batch(lane_world) -> None:
+    """Trials that hardly move, each with another row as its first batch: some rows are easy."""
+    world = lane_world(train={"learning_rate": 1e-9, "per_device_train_batch_size": 1, "max_steps": 2, "eval_steps": 2})
+    seeds = range(12)
+    desk = world.lane(*(world.start(f"{seed:04d}", seed=seed, train__divergence_factor=1.05) for seed in seeds))
+    assert {outcome.kind for outcome in desk.outcomes.values()} == {"completed"}
+    own = world.losses("0000")[-1][2]
+    assert read_json(world.run.base_loss)["eval_loss"] == pytest.approx(own, rel=1e-4)
+
+
+def test_the_base_is_measured_once_in_a_study(lane_world, monkeypatch: pytest.MonkeyPatch) -> None:
+    from raytune_ft.training.lane import loop
+
+    world, real, alone = lane_world(), loop.evaluate, []
+
+    def counted(*args, base_alone: bool = False):
+        alone.append(base_alone)
+        return real(*args, base_alone=base_alone)
+
+    monkeypatch.setattr(loop, "evaluate", counted)
+    world.lane(world.start("0000"), world.start("0001"), packed=2)
+    world.lane(world.start("0002"))  # another lane
+    assert alone.count(True) == 1 and alone.count(False) == 9
+
+
+def test_a_base_loss_of_other_rows_does_not_count(lane_world) -> None:
+    world = lane_world(train={"max_steps": 2, "eval_steps": 2})
+    before = {"schema": 1, "eval_loss": 1e-6, "of": {"base_model": "another", "data_fingerprint": "other"}}
+    world.run.root.mkdir(exist_ok=True)
+    world.run.base_loss.write_text(json.dumps(before))
+    assert world.lane(world.start("0000")).outcomes["0000"].kind == "completed"
+    assert read_json(world.run.base_loss)["eval_loss"] > 1e-3
+    world.run.base_loss.write_text("{half")
+    assert world.lane(world.start("0001")).outcomes["0001"].kind == "completed"

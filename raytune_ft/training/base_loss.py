@@ -1,0 +1,33 @@
+"""The base's own loss on the validation split, which trials are held against; a study's first trial measures it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import Any
+
+from raytune_ft.data.prepared import open_prepared
+from raytune_ft.errors import RaytuneError
+from raytune_ft.paths import read_json, write_json
+from raytune_ft.training.spec import TrialSpec
+
+
+def read_base_loss(spec: TrialSpec) -> float | None:
+    """What an earlier trial measured, or None; also None where that was another base or other rows."""
+    try:
+        found = read_json(spec.base_loss)
+        return float(found["eval_loss"]) if found["of"] == _measured_on(spec) else None
+    except (OSError, RaytuneError, KeyError, TypeError, ValueError):  # none yet, or one that does not count
+        return None
+
+
+def keep_base_loss(spec: TrialSpec, loss: float) -> None:
+    """Leaves it for the other trials of the study; called on one rank."""
+    if not math.isfinite(loss):
+        return
+    with contextlib.suppress(OSError):  # a full disk; whoever needs it then measures it anew
+        write_json(spec.base_loss, {"schema": 1, "eval_loss": loss, "of": _measured_on(spec)})
+
+
+def _measured_on(spec: TrialSpec) -> dict[str, Any]:
+    return {"base_model": spec.experiment.base_model, "data_fingerprint": open_prepared(spec.data).fingerprint}
