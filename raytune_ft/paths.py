@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,19 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def remove_directory(path: Path) -> None:
+    """Removes a directory so that a reader sees all of it or nothing, also after a crash; what can't be removed stays.
+
+    It is renamed first, to a hidden name in the same place, which a later call for `path` or for that name removes.
+    """
+    hidden = path if path.name.startswith(".") else path.with_name(f".{path.name}.removed")
+    if hidden != path:
+        shutil.rmtree(hidden, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            path.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any, mode: int = 0o644) -> None:

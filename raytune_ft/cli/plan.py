@@ -59,7 +59,8 @@ def _print(plan: Plan, proof: str | None) -> None:
         out(f"  at its peak: {_peak(plan)}")
     if plan.disk:
         free = f"{plan.disk.directory} has {plan.disk.free:,.0f} MiB free"
-        out(f"disk: {_span('memory_mib', plan.disk.checkpoints)} for the checkpoints of all trials; {free}")
+        stays = f"{_span('memory_mib', plan.disk.stays)} of {_count(plan.disk.trials, 'trial')} stay when it has ended"
+        out(f"disk: {_span('memory_mib', plan.disk.checkpoints)} of checkpoints at once, {stays}; {free}")
     out(f"time: {_time(plan)}")
     if plan.device_hours:
         out(f"device hours: {_span('device_hours', plan.device_hours)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictFloat, StrictInt, ValidationInfo, field_validator, model_validator
 
@@ -131,6 +131,9 @@ class Search(Strict):
     """What else the study may use up."""
     max_concurrent: StrictInt = Field(1, ge=1)
     """Trials at once; each takes `resources`."""
+    keep_checkpoints: Literal["all"] | Annotated[StrictInt, Field(ge=1)] = 3
+    """Trials whose best weights stay on disk when they have ended: the first so many of the leaderboard and, of several
+    goals, the front; of the others none, and of none the optimizer."""
     warm_start: list[str] = []
     """Run directories of earlier studies whose trials the algorithm learns from."""
     storage: str | None = None

@@ -24,6 +24,8 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
     from raytune_ft.execution.memory_monitor import OutOfMemoryEnds
     from raytune_ft.training.worker import train_worker
 
+    if (ended := Outcome.read(spec.directory)) is not None:  # and a driver that was killed did not notice
+        return ended
     resources = spec.experiment.resources
     memory: Any = OutOfMemoryEnds(spec.directory)  # Ray's types know callbacks of Tune only
     spec.directory.root.mkdir(parents=True, exist_ok=True)

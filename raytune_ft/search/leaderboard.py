@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.goals import Metric
 from raytune_ft.config.load import with_parameters
+from raytune_ft.errors import RaytuneError
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.search.causes import NothingWon, causes_of
 from raytune_ft.search.goals import goals_of, on_front, ranking, rule_words, sign, values_in
@@ -22,6 +24,7 @@ class Row:
 
     Attributes:
         value: The best of the first goal that it reported, at `step`.
+        checkpoint: Of that step, below the run directory; None where its weights are gone.
         values: Goal's name -> value at that step.
         front: Whether no other trial is as good in every goal and better in one.
     """
@@ -43,13 +46,8 @@ def build_leaderboard(experiment: Experiment, run: RunDirectory) -> list[Row]:
     """Ranks the trials that ended with a value and a checkpoint, and writes `leaderboard.json`."""
     goals = goals_of(experiment)
     best = experiment.search.best if experiment.search else None
-    rows = [row for path in sorted(run.trials.glob("*")) if path.is_dir() and (row := _row(run, path.name, goals))]
-    valued = [row for row in rows if row.value is not None]
-    values = [row.values for row in valued]
-    front = on_front(values, goals)
-    board = [
-        replace(valued[at], rank=rank, front=front[at]) for rank, at in enumerate(ranking(values, goals, best), 1)
-    ] + [row for row in rows if row.value is None]
+    rows = [row for path in sorted(run.trials.glob("*")) if path.is_dir() and (row := row_of(run, path.name, goals))]
+    board = in_order(rows, goals, best)
     write_json(
         run.leaderboard,
         {
@@ -65,7 +63,19 @@ def build_leaderboard(experiment: Experiment, run: RunDirectory) -> list[Row]:
     return board
 
 
-def _row(run: RunDirectory, name: str, goals: tuple[Metric, ...]) -> Row | None:
+def in_order(rows: Sequence[Row], goals: Sequence[Metric], best: str | None) -> list[Row]:
+    """The rows with their ranks, best first; last come those of trials that ended without a value, which have none."""
+    valued = [row for row in rows if row.value is not None]
+    values = [row.values for row in valued]
+    front = on_front(values, goals)
+    ranked = [
+        replace(valued[at], rank=rank, front=front[at]) for rank, at in enumerate(ranking(values, goals, best), 1)
+    ]
+    return ranked + [row for row in rows if row.value is None]
+
+
+def row_of(run: RunDirectory, name: str, goals: Sequence[Metric]) -> Row | None:
+    """The trial's row, without a rank; None where it has not ended."""
     trial, first = run.trial(name), goals[0]
     outcome = Outcome.read(trial)
     if outcome is None:
@@ -77,7 +87,9 @@ def _row(run: RunDirectory, name: str, goals: tuple[Metric, ...]) -> Row | None:
         if report.get("checkpoint") and first.name in values_in(report, goals)
     ]
     servable = outcome.kind in (OutcomeKind.completed, OutcomeKind.pruned)
-    best = min(reports, key=lambda report: sign(first) * report[first.name]) if reports and servable else None
+    # Of a trial that lost, no weights are left; one that was ended in the middle of a checkpoint lacks that one.
+    there = [report for report in reports if (trial.checkpoints / report["checkpoint"]).is_dir()]
+    best = min(there or reports, key=lambda report: sign(first) * report[first.name]) if reports and servable else None
     return Row(
         rank=None,
         trial=name,
@@ -87,7 +99,7 @@ def _row(run: RunDirectory, name: str, goals: tuple[Metric, ...]) -> Row | None:
         step=best["step"] if best else outcome.step,
         seconds=outcome.seconds or (reports[-1]["seconds"] if reports else 0.0),
         parameters=config["parameters"],
-        checkpoint=str((trial.checkpoints / best["checkpoint"]).relative_to(run.root)) if best else None,
+        checkpoint=str((trial.checkpoints / best["checkpoint"]).relative_to(run.root)) if best and there else None,
         values=values_in(best, goals) if best else {},
     )
 
@@ -97,11 +109,14 @@ def choose_winner(experiment: Experiment, run: RunDirectory, board: list[Row], f
 
     Raises:
         NothingWon: No trial ended with an adapter; with the causes.
+        RaytuneError: The best trial's weights were removed.
     """
     goals = goals_of(experiment)
     winner = next((row for row in board if row.rank == 1), None)
     if winner is None:
         raise NothingWon(run.root, causes_of(board))
+    if winner.checkpoint is None:
+        raise RaytuneError(f"{run.trial(winner.trial).checkpoints}: the best trial's weights are gone; put them back")
     write_json(
         run.winner,
         {

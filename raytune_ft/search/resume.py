@@ -15,7 +15,7 @@ from raytune_ft.paths import RunDirectory
 if TYPE_CHECKING:
     import optuna
 
-MAY_CHANGE = {"search.trials", "search.max_concurrent", "resources.outage_timeout_s"}
+MAY_CHANGE = {"search.trials", "search.max_concurrent", "search.keep_checkpoints", "resources.outage_timeout_s"}
 MAY_CHANGE_BELOW = ("search.budget.", "promotion.")
 
 

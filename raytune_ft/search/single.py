@@ -25,7 +25,7 @@ from raytune_ft.search.progress import Progress
 from raytune_ft.search.resume import check_same_experiment, in_recorded_type
 from raytune_ft.search.study import trial_name
 from raytune_ft.search.sweep import SweepResult
-from raytune_ft.training.ended import drop_optimizer
+from raytune_ft.training.ended import drop_optimizers, keep_weights
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.spec import TrialSpec
 
@@ -94,9 +94,12 @@ def _train(
                     outcome = run_on_lane(spec, runner, run, reported, own=own, nodes=decision.nodes, log=log)
                 else:
                     outcome = run_isolated(spec, [])
-                    drop_optimizer(trial)
                 beat.ended(spec.trial_id, str(outcome.kind), outcome.reason, outcome.value)
     if outcome.kind is not OutcomeKind.completed:
+        if outcome.kind is OutcomeKind.diverged:  # else it may be gone on with
+            drop_optimizers(trial)
         raise RaytuneError(f"{trial.root}: {outcome.kind}: {outcome.reason}")
     board = build_leaderboard(experiment, run)
-    return SweepResult(run, board, choose_winner(experiment, run, board, prepared.fingerprint))
+    winner = choose_winner(experiment, run, board, prepared.fingerprint)
+    keep_weights(trial, (winner.checkpoint or "").rpartition("/")[2])
+    return SweepResult(run, board, winner)

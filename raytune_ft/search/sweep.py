@@ -25,6 +25,7 @@ from raytune_ft.private_names import all_there, patches_wanted
 from raytune_ft.search.accounts import Accounts
 from raytune_ft.search.driver import only_driver
 from raytune_ft.search.heartbeat import Heartbeat
+from raytune_ft.search.kept import KeptCheckpoints
 from raytune_ft.search.leaderboard import Row, build_leaderboard, choose_winner
 from raytune_ft.search.on_cluster import on_cluster
 from raytune_ft.search.portfolio import enqueue_first
@@ -163,6 +164,7 @@ def _sweep(
     if ended < search.trials and not accounts.reason:
         raise lost.after(ended, search.trials) if lost else Interrupted
     winner = choose_winner(experiment, run, board, prepared.fingerprint)
+    KeptCheckpoints(experiment, run, ()).study_ended([row.trial for row in board])
     return SweepResult(run, board, winner)
 
 
@@ -203,12 +205,14 @@ def _tune(
             outcome = accounts.cut_short(name, result or {}) or _stopped(own, search, result or {})
         outcome.write(run.trial(name))
         trials.ended(name)
+        kept.ended(name)
         progress.ended(name, str(outcome.kind), outcome.reason, outcome.value)
         return outcome
 
     inside = make_scheduler(experiment, search)
     replay(inside, search, run, finished)
     scheduler = Pace(inside, search.max_concurrent)
+    kept = KeptCheckpoints(experiment, run, finished)
     keeping = accounts.attend(scheduler, trials)
     resumed = {trial_name(trial.number) for trial in interrupted}
 

@@ -17,7 +17,6 @@ from raytune_ft.execution.devices import LaneNodes
 from raytune_ft.execution.lane_host import RunLane
 from raytune_ft.execution.lanes import lane_count, lanes
 from raytune_ft.paths import RunDirectory
-from raytune_ft.training.ended import drop_optimizer
 
 PROXY_RETRIES = 10
 """A lane's proxy that dies, as with its node, is started again; its trial goes on meanwhile."""
@@ -91,7 +90,7 @@ def isolated(experiment: Experiment, run: RunDirectory) -> Trials:
     trainable = partial(
         run_tune_trial, experiment=_plain(experiment).model_dump(mode="json"), run=str(run.root), cwd=str(Path.cwd())
     )
-    return Trials(trainable, lambda trial: drop_optimizer(run.trial(trial)), lambda: sys.maxsize)
+    return Trials(trainable, lambda trial: None, lambda: sys.maxsize)
 
 
 def on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any, count: int) -> Trials:

@@ -85,6 +85,9 @@ def test_a_sweep_ranks_its_trials_and_a_diverged_one_is_a_failure_that_stops_not
     adapter = result.run.root / winner["adapter"]
     assert read_json(adapter / "adapter_config.json")["r"] == 8
     assert (adapter / "adapter_model.safetensors").stat().st_size > 0
+    left = {path.relative_to(result.run.trials).as_posix() for path in result.run.trials.glob("*/checkpoints/*")}
+    assert left == {path.removeprefix("trials/") for path in (winner["adapter"], by_trial["0002"].checkpoint)}
+    assert not list(result.run.trials.rglob("optimizer*"))
     assert [event for event in watcher.events if event[0] == "ended"] == [
         ("ended", "0000", "completed"),
         ("ended", "0001", "diverged"),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raytune_ft.errors import IntegrityError
-from raytune_ft.paths import read_json, sha256_file, sync_directory, write_json
+from raytune_ft.paths import read_json, remove_directory, sha256_file, sync_directory, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +80,7 @@ def write_checkpoint(target: Path, checkpoint: Checkpoint) -> None:
         write_json(aside / MANIFEST, {"schema": SCHEMA, "files": {name: sha256_file(aside / name) for name in files}})
         aside.chmod(0o755)
         if target.exists():
-            shutil.rmtree(target)
+            remove_directory(target)
         aside.rename(target)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -96,12 +96,14 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     """Reads what is whole.
 
     Raises:
-        IntegrityError: A file is missing, or is not what the manifest says.
+        IntegrityError: A file is missing, or is not what the manifest says, or the optimizer was taken out.
     """
     from safetensors.torch import load
 
     try:
         check_whole(directory)
+        if OPTIMIZER not in read_json(directory / MANIFEST)["files"]:
+            raise IntegrityError(f"{directory}: without its optimizer since its trial ended; copy one that trains")
         return Checkpoint(
             weights=load((directory / WEIGHTS).read_bytes()),
             optimizer=load((directory / OPTIMIZER).read_bytes()),
@@ -173,7 +175,22 @@ def keep_only(checkpoints: Path, names: set[str]) -> None:
     """Removes the trial's other checkpoints, and what a killed writer left."""
     for directory in checkpoints.iterdir():
         if directory.name not in names and directory.name.lstrip(".").startswith("step-"):
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_directory(directory)
+
+
+def drop_optimizer(directory: Path) -> None:
+    """Takes the optimizer out of a lane's checkpoint; what is left are whole weights, which nothing can go on from.
+
+    Raises:
+        IntegrityError: Its manifest is damaged.
+    """
+    if not (directory / MANIFEST).is_file():
+        return
+    manifest = read_json(directory / MANIFEST)
+    if OPTIMIZER in manifest["files"]:  # first, so that no crash leaves a file missing that it names
+        left = {name: sha256 for name, sha256 in manifest["files"].items() if name != OPTIMIZER}
+        write_json(directory / MANIFEST, {**manifest, "files": left})
+    (directory / OPTIMIZER).unlink(missing_ok=True)
 
 
 def _json(value: Any) -> bytes:

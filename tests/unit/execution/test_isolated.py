@@ -9,10 +9,11 @@ from ray.exceptions import OutOfMemoryError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.execution.isolated import failure, failure_reason, scaling
+from raytune_ft.execution.isolated import failure, failure_reason, run_isolated, scaling
 from raytune_ft.execution.memory_monitor import OutOfMemoryEnds
-from raytune_ft.paths import TrialDirectory
+from raytune_ft.paths import RunDirectory, TrialDirectory
 from raytune_ft.training.outcome import Outcome, OutcomeKind
+from raytune_ft.training.spec import TrialSpec
 
 
 def experiment(**resources: object) -> Experiment:
@@ -25,6 +26,15 @@ def test_workers_reserve_what_the_experiment_says() -> None:
     assert asked.resources_per_worker == {"CPU": 2, "GPU": 0.5}
     plain = scaling(experiment())
     assert (plain.num_workers, plain.use_gpu, plain.resources_per_worker) == (1, False, {"CPU": 1})
+
+
+def test_a_trial_that_ended_is_not_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that was killed did not notice; Ray Train would miss the checkpoints that were removed since."""
+    monkeypatch.setattr("ray.train.torch.TorchTrainer", None)
+    spec = TrialSpec.of("0000", {}, experiment(), RunDirectory(tmp_path))
+    ended = Outcome(OutcomeKind.pruned, "stopped by asha at step 5", 5, 0.5, 1.0)
+    ended.write(spec.directory)
+    assert run_isolated(spec, []) == ended
 
 
 @pytest.mark.parametrize(

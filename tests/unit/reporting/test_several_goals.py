@@ -46,6 +46,8 @@ def with_goals(run: RunDirectory, goals: str) -> RunDirectory:
             for report in read_metrics(trial.metrics)
         ]
         write_metrics(trial.metrics, reports)
+        for report in reports:
+            (trial.checkpoints / report["checkpoint"]).mkdir(parents=True, exist_ok=True)
     experiment = load_experiment(run.experiment)
     choose_winner(experiment, run, build_leaderboard(experiment, run), "4be1" * 16)
     return run

@@ -77,6 +77,7 @@ def ended(run: RunDirectory) -> Callable[..., None]:
         for step, loss in curve.items():
             report = {"step": step, "eval_loss": loss, "seconds": step * 1.0, "checkpoint": f"step-{step:06d}"}
             append_metrics(trial.metrics, report)
+            (trial.checkpoints / f"step-{step:06d}").mkdir(parents=True)
         write_json(trial.config, {"trial": name, "parameters": {"method.r": int(name)}})
         last = max(curve, default=0)
         Outcome(OutcomeKind(kind), outcome.pop("reason", f"it {kind}"), last, curve.get(last), **outcome).write(trial)

@@ -114,6 +114,7 @@ def three(make_experiment, run, ended):
         ended(name, "completed", {})
         append_metrics(run.trial(name).metrics, report(15, loss, mib))
         append_metrics(run.trial(name).metrics, report(45, loss + 0.1, mib))
+        (run.trial(name).checkpoints / "step-000015").mkdir(parents=True)
     ended("0004", "failed", {})
     return lambda **search: make_experiment(metrics=GOALS[:2], **search)
 
