@@ -18,7 +18,7 @@ from raytune_ft.paths import read_json
 SWITCHES = {
     "loss_positions_only": "step.loss_positions_only: false",
     "padding_free": "step.padding_free: false",
-    "attention": "step.attention: sdpa instead of math",
+    "attention": "train.attn_implementation: sdpa instead of eager",
     "fused": "step.fused: false",
     "compile": "step.compile: true (off by default)",
     "share_base": "share_base: false",

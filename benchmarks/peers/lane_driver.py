@@ -28,12 +28,12 @@ class LaneDriver:
     Args:
         job: The side's job: `experiment`, an experiment file, and `data`, its prepared rows.
         lane: The runner's settings.
-        dtype: The number type; by default the job's.
+        train: Settings of the experiment instead of its own; the number type is the job's by default.
     """
 
-    def __init__(self, job: dict[str, Any], lane: Lane, *, dtype: str | None = None) -> None:
+    def __init__(self, job: dict[str, Any], lane: Lane, *, train: dict[str, Any] | None = None) -> None:
         self._experiment: Experiment = with_parameters(
-            load_experiment(job["experiment"]), {"train.dtype": dtype or job["dtype"]}
+            load_experiment(job["experiment"]), {"train.dtype": job["dtype"], **(train or {})}
         )
         self._base = load_lane_base(self._experiment, lane.step, share=lane.share_base)
         self._stepper = Stepper(self._base, lane.step)

@@ -19,15 +19,15 @@ from raytune_ft.config.training import Lane, LaneStep
 from raytune_ft.training.lane.trial import RunningTrial
 
 ALL_ON = "all_on"
-VARIANTS = {
-    ALL_ON: (Lane(), None),
-    "loss_positions_only": (Lane(step=LaneStep(loss_positions_only=False)), None),
-    "padding_free": (Lane(step=LaneStep(padding_free=False)), None),
-    "attention": (Lane(step=LaneStep(attention="sdpa")), None),
-    "fused": (Lane(step=LaneStep(fused=False)), None),
-    "compile": (Lane(step=LaneStep(compile=True)), None),
-    "share_base": (Lane(share_base=False), None),
-    "other_dtype": (Lane(), "float32"),
+VARIANTS: dict[str, tuple[Lane, dict[str, Any]]] = {
+    ALL_ON: (Lane(), {}),
+    "loss_positions_only": (Lane(step=LaneStep(loss_positions_only=False)), {}),
+    "padding_free": (Lane(step=LaneStep(padding_free=False)), {}),
+    "attention": (Lane(), {"train.attn_implementation": "sdpa"}),
+    "fused": (Lane(step=LaneStep(fused=False)), {}),
+    "compile": (Lane(step=LaneStep(compile=True)), {}),
+    "share_base": (Lane(share_base=False), {}),
+    "other_dtype": (Lane(), {"train.dtype": "float32"}),
 }
 
 
@@ -38,8 +38,8 @@ def main(job: dict[str, Any], result: Path) -> None:
     warm_up: dict[str, float] = {}
     kept: dict[str, float] = {}
     for name in seconds:
-        lane, dtype = VARIANTS[name]
-        driver = LaneDriver(job, lane, dtype=dtype)
+        lane, train = VARIANTS[name]
+        driver = LaneDriver(job, lane, train=train)
         sides[name] = driver, driver.trial(name, 0, {})
         warm_up[name] = _timed(*sides[name], job["warm_up_steps"])
         kept[name] = _kept_mib(*sides[name])

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictFloat, StrictInt, field_validator
 
+from raytune_ft.config.attention import Attention
 from raytune_ft.config.model import Strict
 from raytune_ft.config.number_type import NumberType
 
@@ -100,8 +101,10 @@ class Train(Strict):
     float16 trains with loss scaling, and on CPUs on lanes alone."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
-    """Attention kernel, by transformers' names."""
+    attn_implementation: Attention = "auto"
+    """`eager` multiplies plain matrices, `sdpa` lets PyTorch choose a kernel, `flash_attention_2` is for GPUs: on lanes
+    PyTorch's own flash kernel, in isolated trials the package flash-attn. `auto` is `eager` on lanes on CPUs, where it
+    is faster for short rows, else `sdpa`."""
     divergence_factor: StrictFloat = Field(2.0, gt=1.0)
     """A trial ends as `diverged` when a loss is NaN or infinite, or `eval_loss` is this many times the base's own."""
 
@@ -171,8 +174,6 @@ class LaneStep(Strict):
     """Compute logits and cross entropy only where a label carries loss."""
     padding_free: bool = True
     """Lay the rows of a batch end to end; off, each is padded to the longest of the batch."""
-    attention: Literal["auto", "math", "sdpa"] = "auto"
-    """`math` multiplies plain matrices, `sdpa` is PyTorch's kernel; `auto` is `math` on CPUs, `sdpa` on GPUs."""
     fused: bool = True
     """Norms and gates with a backward pass of their own, where the model's family allows."""
     round_tokens: StrictInt = Field(32, ge=1)

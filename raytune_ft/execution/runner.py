@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
+from typing import Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.number_type import NOT_IN_FLOAT16
+from raytune_ft.config.overrides import value_at
 from raytune_ft.config.schedulers import PAUSING
 from raytune_ft.config.target_modules import names
 from raytune_ft.config.training import DeepSpeed, Full, Isolated, Lane
@@ -55,15 +58,18 @@ def choose_runner(experiment: Experiment) -> Choice:
     if isinstance(asked, Isolated):
         _check_no_pauses(experiment, "the experiment asks for isolated")
         _check_type(experiment, "the experiment asks for isolated")
+        _check_attention(experiment, "the experiment asks for isolated")
         return Choice(asked, "the experiment asks for it")
     obstacle = _obstacle(experiment)
     if obstacle is None:
+        _check_attention(experiment)
         return Choice(asked or Lane(), "the base is shared and each trial starts at once")
     if asked is not None:
         remedy = "use runner: {type: isolated}, or leave runner out"
         raise InputError("runner", f"type lane can't serve: {obstacle}", remedy)
     _check_no_pauses(experiment, f"no lane can serve: {obstacle}")
     _check_type(experiment, f"no lane can serve: {obstacle}")
+    _check_attention(experiment, f"no lane can serve: {obstacle}")
     return Choice(Isolated(), obstacle)
 
 
@@ -84,6 +90,27 @@ def _check_type(experiment: Experiment, why: str) -> None:
     if not experiment.resources.gpus_per_worker:
         what = f"float16 trains on CPUs on lanes alone, and {why}"
         raise InputError("train.dtype", what, "use float32, bfloat16 or auto")
+
+
+def _check_attention(experiment: Experiment, isolated: str | None = None) -> None:
+    """Raises InputError for flash_attention_2 where it can't be; `isolated` says why trials are, if they are."""
+    where, name = "train.attn_implementation", "flash_attention_2"
+    if name not in _values(experiment, where):
+        return
+    if not experiment.resources.gpus_per_worker:
+        raise InputError(where, f"{name} runs on GPUs alone, and trials take none", "use auto, eager or sdpa")
+    if "float32" in _values(experiment, "train.dtype"):
+        raise InputError(where, f"{name} does not compute in float32, which train.dtype is", "use auto or sdpa")
+    if isolated and importlib.util.find_spec("flash_attn") is None:
+        what = f"in isolated trials {name} is the package flash-attn, which is not installed, and {isolated}"
+        raise InputError(where, what, "use sdpa, which has PyTorch's own flash kernel, or install flash-attn")
+
+
+def _values(experiment: Experiment, key: str) -> list[Any]:
+    """What trials may have of a setting."""
+    own = value_at(experiment.model_dump(mode="json"), key)
+    searched = experiment.search.space.parameters.get(key) if experiment.search else None
+    return [own] if searched is None else [*searched.extremes(), *([own] if searched.when else [])]
 
 
 def _obstacle(experiment: Experiment) -> str | None:

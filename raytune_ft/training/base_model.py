@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from raytune_ft.config.attention import in_transformers
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.hardware.here import torch_type
 from raytune_ft.lean_imports import import_transformers
@@ -14,7 +15,7 @@ def load_base(experiment: Experiment, attn_implementation: str | None = None, *,
 
     Args:
         experiment: Names the base, its precision and attention.
-        attn_implementation: Instead of the experiment's.
+        attn_implementation: By transformers' names; by default the experiment's, or `sdpa` where it needs a package.
         moves: The weights are what an optimizer steps on, so they are float32 in any case.
 
     Raises:
@@ -31,7 +32,7 @@ def load_base(experiment: Experiment, attn_implementation: str | None = None, *,
     model, loaded = load(
         experiment.base_model,
         dtype=torch.float32 if moves else torch_type(experiment.train.number_type),
-        attn_implementation=attn_implementation or experiment.train.attn_implementation,
+        attn_implementation=attn_implementation or _attention_here(experiment),
         trust_remote_code=experiment.trust_remote_code,
         use_safetensors=True,
         output_loading_info=True,
@@ -43,6 +44,14 @@ def load_base(experiment: Experiment, attn_implementation: str | None = None, *,
     if (head := model.get_output_embeddings()) is not None:
         head.register_forward_pre_hook(_side_by_side)
     return model
+
+
+def _attention_here(experiment: Experiment) -> str:
+    """The experiment's kernel; `sdpa`, which gives the same numbers, where that is flash-attn's and it is missing."""
+    from transformers.utils.import_utils import is_flash_attn_2_available
+
+    name = in_transformers(experiment.train.attn_implementation)
+    return name if name != "flash_attention_2" or is_flash_attn_2_available() else "sdpa"
 
 
 def _side_by_side(head: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 import ray.train
 from ray.train.collective import broadcast_from_rank_zero
 
+from raytune_ft.config.attention import in_transformers
 from raytune_ft.config.training import DeepSpeed, Full, Lora
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.data.tokenizer import load_tokenizer
@@ -156,7 +157,11 @@ def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback, *, measu
     )
     data = open_prepared(spec.data)
     trainer = AnswerTrainer(
-        model=load_base(experiment, moves=isinstance(method, Full) and not isinstance(strategy, DeepSpeed)),
+        model=load_base(
+            experiment,
+            in_transformers(train.attn_implementation),
+            moves=isinstance(method, Full) and not isinstance(strategy, DeepSpeed),
+        ),
         args=arguments,
         train_dataset=load_from_disk(data.split("train")),
         eval_dataset=load_from_disk(data.split("validation")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from raytune_ft.config.attention import Attention, lane_kernel
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.number_type import WIDTHS
 from raytune_ft.config.training import Isolated, Lane
@@ -148,7 +149,7 @@ def _parts(known: _Known, batch: int, rank_share: float, packed: int, steps: flo
         rank=round(rank_share * ranks(known.experiment).most),
         dtype_bytes=WIDTHS[train.number_type],
         checkpointing=train.gradient_checkpointing,
-        math=not on_gpu if lane else train.attn_implementation == "eager",
+        math=_math(train.attn_implementation, lane=lane, on_gpu=on_gpu),
     )
     if lane:
         evaluation = lane_evaluation_bytes(known.shape, of, rows.answers / rows.mean)
@@ -170,6 +171,10 @@ def _parts(known: _Known, batch: int, rank_share: float, packed: int, steps: flo
         adapters=rank_share * (packed * state + saving) / MIB,
         activations=heap * used / MIB,
     )
+
+
+def _math(attention: Attention, *, lane: bool, on_gpu: bool) -> bool:
+    return lane_kernel(attention, on_gpu=on_gpu) == "math" if lane else attention == "eager"
 
 
 @dataclass(frozen=True)

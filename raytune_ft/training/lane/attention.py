@@ -7,10 +7,13 @@ the right of all its tokens. Read against transformers 5.19, whose models hand t
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from raytune_ft.config.attention import Kernel
 from raytune_ft.lean_imports import import_transformers
 from raytune_ft.training.lane.layout import AttentionGroup, Layout
 
@@ -39,7 +42,7 @@ def rows_attention(
     attention_mask: None,
     *,
     layout: Layout,
-    kernel: str,
+    kernel: Kernel,
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
@@ -52,7 +55,7 @@ def rows_attention(
         value: [1, kv heads, T, d].
         attention_mask: None.
         layout: Where the rows are.
-        kernel: `math` or `sdpa`.
+        kernel: Which computes it.
         scaling: Of the scores; by default 1 / sqrt(d).
 
     Returns:
@@ -61,7 +64,33 @@ def rows_attention(
     scaling = query.shape[3] ** -0.5 if scaling is None else scaling
     by_token = [each[0].transpose(0, 1) for each in (query, key, value)]  # [T, heads, d], as the projections made them
     attend: Callable[..., torch.Tensor] = _math if kernel == "math" else _sdpa
-    return attend(*by_token, scaling, layout)[None], None
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION) if kernel == "flash" else nullcontext():
+        return attend(*by_token, scaling, layout)[None], None
+
+
+def check_flash(config: Any, dtype: torch.dtype, device: str) -> None:
+    """Tries PyTorch's flash kernel on a few numbers, there and back.
+
+    Args:
+        config: The base's, by transformers.
+        dtype: Of its activations.
+        device: Where it is.
+
+    Raises:
+        ValueError: There is none for these heads, that type or that device.
+    """
+    heads, size = config.num_attention_heads, getattr(config, "head_dim", None)
+    kv_heads, size = getattr(config, "num_key_value_heads", None) or heads, size or config.hidden_size // heads
+    q, k, v = (torch.zeros(1, n, 16, size, dtype=dtype, device=device) for n in (heads, kv_heads, kv_heads))
+    try:
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION), torch.enable_grad():
+            out = torch.nn.functional.scaled_dot_product_attention(
+                q.requires_grad_(), k, v, is_causal=True, enable_gqa=True
+            )
+            torch.autograd.grad(out.sum(), q)
+    except RuntimeError as error:
+        what = f"PyTorch has no flash kernel here for heads of {size} numbers in {str(dtype).removeprefix('torch.')}"
+        raise ValueError(f"train.attn_implementation: flash_attention_2: {what}; use sdpa or auto") from error
 
 
 def _sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float, layout: Layout) -> torch.Tensor:

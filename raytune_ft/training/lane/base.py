@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from raytune_ft.config.attention import Kernel, lane_kernel
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.target_modules import names
 from raytune_ft.config.training import LaneStep, Lora
@@ -30,7 +31,7 @@ class Base:
         model: transformers' model, with a LoraLinear in the place of each linear module but the head.
         projections: Those modules, in the model's order.
         current: Which pack they work for.
-        kernel: Of attention: `math` or `sdpa`.
+        kernel: Of attention.
         device: Where the model is.
         dtype: Of its weights.
         grouped: How the adapters of several trials are multiplied.
@@ -39,7 +40,7 @@ class Base:
     model: Any
     projections: tuple[Projection, ...]
     current: Current
-    kernel: str
+    kernel: Kernel
     device: str
     dtype: torch.dtype
     grouped: bool
@@ -104,6 +105,9 @@ def load_lane_base(
         share: On a CPU, map the weights from files, so that the processes of a node hold them once.
         may_copy: Where the base's own files have another type, write a copy to map, unless there is one.
         device: `cpu` or `cuda`.
+
+    Raises:
+        ValueError: PyTorch has no flash kernel for the base there, and the experiment asks for it.
     """
     attention.register()
     model = load_base(experiment, attention.NAME)
@@ -129,7 +133,9 @@ def load_lane_base(
     if step.compile:
         for layer in model.base_model.layers:
             layer.compile(dynamic=True)
-    kernel = step.attention if step.attention != "auto" else ("math" if device == "cpu" else "sdpa")
+    kernel = lane_kernel(experiment.train.attn_implementation, on_gpu=device != "cpu")
+    if kernel == "flash":
+        attention.check_flash(model.config.get_text_config(), model.dtype, device)
     projections = tuple(Projection(name, linear.in_features, linear.out_features) for name, linear in linears)
     return Base(model, projections, current, kernel, device, model.dtype, grouped=device != "cpu")
 

@@ -128,6 +128,55 @@ def test_isolated_is_given_where_it_is_asked_for_without_a_look_at_the_model(exp
     assert (choice.runner, choice.reason) == (Isolated(), "the experiment asks for it")
 
 
+GPU = {"resources": {"gpus_per_worker": 1}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"train": {"attn_implementation": "flash_attention_2"}},
+            "flash_attention_2 runs on GPUs alone, and trials take none; use auto, eager or sdpa",
+        ),
+        (
+            {"space": {"train.attn_implementation": {"choice": ["sdpa", "flash_attention_2"]}}},
+            "flash_attention_2 runs on GPUs alone, and trials take none; use auto, eager or sdpa",
+        ),
+        (
+            {"train": {"attn_implementation": "flash_attention_2", "dtype": "float32"}, **GPU},
+            "flash_attention_2 does not compute in float32, which train.dtype is; use auto or sdpa",
+        ),
+        (
+            {"train": {"attn_implementation": "flash_attention_2"}, "runner": {"type": "isolated"}, **GPU},
+            "in isolated trials flash_attention_2 is the package flash-attn, which is not installed, and the "
+            "experiment asks for isolated; use sdpa, which has PyTorch's own flash kernel, or install flash-attn",
+        ),
+        (
+            {"train": {"attn_implementation": "flash_attention_2"}, "method": {"type": "full"}, **GPU},
+            "in isolated trials flash_attention_2 is the package flash-attn, which is not installed, and no lane can "
+            "serve: method full moves the base's own weights, which the trials of a lane share; use sdpa, which has "
+            "PyTorch's own flash kernel, or install flash-attn",
+        ),
+    ],
+)
+def test_flash_attention_is_refused_where_it_can_not_be(experiment, changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(InputError) as refused:
+        choose_runner(experiment(**changes))
+    assert str(refused.value) == f"train.attn_implementation: {line}"
+
+
+@pytest.mark.parametrize("train", [{"dtype": "bfloat16"}, {"dtype": "auto"}])
+def test_a_lane_on_a_gpu_takes_flash_attention_without_a_package(experiment, train: dict[str, Any]) -> None:
+    asked = experiment(train={"attn_implementation": "flash_attention_2", **train}, **GPU)
+    assert isinstance(choose_runner(asked).runner, Lane)
+
+
+def test_isolated_trials_take_flash_attention_where_its_package_is(experiment, monkeypatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    asked = experiment(train={"attn_implementation": "flash_attention_2"}, runner={"type": "isolated"}, **GPU)
+    assert isinstance(choose_runner(asked).runner, Isolated)
+
+
 def test_a_lane_keeps_the_settings_that_the_experiment_gives_it(experiment) -> None:
     choice = choose_runner(experiment(runner={"type": "lane", "packed": 2, "lanes": 3}))
     assert choice.runner == Lane(packed=2, lanes=3)

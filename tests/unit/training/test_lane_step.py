@@ -16,7 +16,6 @@ from raytune_ft.training.lane.ranks import Ranks
 SWITCHES: list[dict[str, Any]] = [
     {"loss_positions_only": False},
     {"padding_free": False},
-    {"attention": "sdpa"},
     {"fused": False},
     {"round_tokens": 1},
 ]
@@ -33,6 +32,43 @@ def test_a_switch_of_the_step_leaves_the_curve_as_it_is(lane_world, switch: dict
         world.lane(world.start(trial))
         curves.append([value for _, train, evaluation in world.losses(trial) for value in (train, evaluation)])
     assert curves[1] == pytest.approx(curves[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("kernel", ["eager", "sdpa", "flash_attention_2"])
+def test_each_kernel_of_attention_is_used_and_leaves_the_curve_as_it_is(lane_world, kernel: str) -> None:
+    """PyTorch has a flash kernel for CPUs too, so that the switch to it shows here; `check` allows it on GPUs alone."""
+    curves, used = [], []
+    for name, attention in (("auto", "auto"), ("other", kernel)):
+        world = lane_world(output_dir=name, train={"attn_implementation": attention})
+        with torch.profiler.profile() as profile:
+            world.lane(world.start(f"{name}-0"))
+        used.append({event.key for event in profile.key_averages()})
+        curves.append([value for _, *losses in world.losses(f"{name}-0") for value in losses])
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
+    assert "aten::scaled_dot_product_attention" not in used[0]
+    assert ("aten::scaled_dot_product_attention" in used[1]) == (kernel != "eager")
+    assert kernel != "flash_attention_2" or "aten::_scaled_dot_product_flash_attention_for_cpu" in used[1]
+
+
+def test_a_lane_without_a_flash_kernel_for_its_base_says_so_before_the_first_step() -> None:
+    from transformers import LlamaConfig
+
+    from raytune_ft.training.lane.attention import check_flash
+
+    config = LlamaConfig(num_attention_heads=4, num_key_value_heads=2, hidden_size=128)
+    check_flash(config, torch.bfloat16, "cpu")
+    with pytest.raises(
+        ValueError, match=r"^train\.attn_implementation: flash_attention_2: .* in int8; use sdpa or auto$"
+    ):
+        check_flash(config, torch.int8, "cpu")
+
+
+def test_what_trained_with_a_lanes_flash_kernel_is_evaluated_without_the_package_flash_attn(toy_experiment) -> None:
+    from raytune_ft.config.load import load_experiment
+    from raytune_ft.training.base_model import load_base
+
+    train = {"dtype": "float32", "attn_implementation": "flash_attention_2"}
+    assert load_base(load_experiment(toy_experiment(train=train))).config._attn_implementation == "sdpa"
 
 
 def test_recomputed_activations_leave_the_curve_as_it_is(lane_world) -> None:

@@ -50,8 +50,9 @@ def test_a_lane_keeps_what_it_is_thought_to_keep(toy_experiment, tiny_llama: Pat
     from raytune_ft.training.lane.pack import Pack
     from raytune_ft.training.lane.step import Stepper
 
-    experiment = load_experiment(toy_experiment(method={"type": "lora", "r": rank, "alpha": 16}))
-    settings = LaneStep(attention=kernel, round_tokens=1)
+    train = {"dtype": "float32", "attn_implementation": {"math": "eager"}.get(kernel, kernel)}
+    experiment = load_experiment(toy_experiment(method={"type": "lora", "r": rank, "alpha": 16}, train=train))
+    settings = LaneStep(round_tokens=1)
     base = load_lane_base(experiment, settings, share=True)
     stepper, adapter = Stepper(base, settings), base.adapter(experiment)
     ids = np.arange(48, dtype=np.int32)
