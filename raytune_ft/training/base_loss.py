@@ -21,12 +21,18 @@ def read_base_loss(spec: TrialSpec) -> float | None:
         return None
 
 
-def keep_base_loss(spec: TrialSpec, loss: float) -> None:
-    """Leaves it for the other trials of the study; called on one rank."""
-    if not math.isfinite(loss):
-        return
-    with contextlib.suppress(OSError):  # a full disk; whoever needs it then measures it anew
-        write_json(spec.base_loss, {"schema": 1, "eval_loss": loss, "of": _measured_on(spec)})
+def keep_base_loss(spec: TrialSpec, loss: float) -> float:
+    """Leaves it for the other trials of the study, unless one that began with this one was first; called on one rank.
+
+    Returns:
+        The one that counts.
+    """
+    if (known := read_base_loss(spec)) is not None:
+        return known
+    if math.isfinite(loss):
+        with contextlib.suppress(OSError):  # a full disk; whoever needs it then measures it anew
+            write_json(spec.base_loss, {"schema": 1, "eval_loss": loss, "of": _measured_on(spec)})
+    return loss
 
 
 def _measured_on(spec: TrialSpec) -> dict[str, Any]:

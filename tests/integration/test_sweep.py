@@ -136,7 +136,7 @@ def test_more_workers_than_the_cluster_has_is_an_error_before_the_first_trial(
 def test_deepspeed_on_two_workers_trains_the_same_curve_as_ddp(
     cluster: None, toy_experiment: Callable[..., Path]
 ) -> None:
-    curves = {}
+    curves, bases = {}, []
     for strategy in ({"type": "ddp"}, {"type": "deepspeed", "zero_stage": 2}):
         name = f"toy-{strategy['type']}"
         train = {
@@ -151,6 +151,8 @@ def test_deepspeed_on_two_workers_trains_the_same_curve_as_ddp(
         path = toy_experiment(name=name, train=train, resources=resources, search=None, runner=isolated)
         result = train_once(api.load_experiment(path), Recorder())
         curves[strategy["type"]] = read_metrics(result.run.trial("0000").metrics)
+        bases.append(read_json(result.run.base_loss)["eval_loss"])
+    assert bases[1] == pytest.approx(bases[0], rel=1e-4) and bases[0] > curves["ddp"][-1]["eval_loss"]
     for ddp, deepspeed in zip(curves["ddp"], curves["deepspeed"], strict=True):
         assert deepspeed["samples"] == ddp["samples"]
         assert deepspeed["train_loss"] == pytest.approx(ddp["train_loss"], rel=1e-3)

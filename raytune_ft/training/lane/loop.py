@@ -155,8 +155,7 @@ class LaneLoop:
                 found = evaluate(self._stepper, trial, self._ranks, base_alone=True)
                 if isinstance(found, str):
                     return found
-                if first:
-                    keep_base_loss(spec, found)
+                found = self._ranks.share(keep_base_loss(spec, found) if first else None)
             self._base_loss = (spec.data, found)
         trial.held_against(self._base_loss[1])
         return None

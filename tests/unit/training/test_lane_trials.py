@@ -217,3 +217,13 @@ def test_a_base_loss_of_other_rows_does_not_count(lane_world) -> None:
     assert read_json(world.run.base_loss)["eval_loss"] > 1e-3
     world.run.base_loss.write_text("{half")
     assert world.lane(world.start("0001")).outcomes["0001"].kind == "completed"
+
+
+def test_of_two_lanes_that_begin_at_once_the_first_to_measure_the_base_counts(lane_world) -> None:
+    from raytune_ft.training import base_loss
+
+    world = lane_world(train={"max_steps": 2, "eval_steps": 2})
+    spec = world.start("0000").spec
+    assert base_loss.keep_base_loss(spec, 3.0) == 3.0 and base_loss.keep_base_loss(spec, 3.1) == 3.0
+    assert base_loss.keep_base_loss(world.start("0001").spec, float("nan")) == 3.0
+    assert base_loss.read_base_loss(spec) == 3.0
