@@ -99,3 +99,16 @@ def test_constants_are_those_of_the_training_code() -> None:
     from raytune_ft.training.lane import evaluate, loss
 
     assert (activations.EVALUATION_TOKENS, activations.CHUNK) == (evaluate.TOKENS, loss.CHUNK)
+
+
+def test_a_lane_is_planned_with_the_kernel_that_it_will_have(toy_experiment) -> None:
+    from raytune_ft.config.load import load_experiment
+    from raytune_ft.hardware.device import Device
+    from raytune_ft.search.planning.plan import plan_sweep
+
+    cpu = Device("a CPU", gflops={"bfloat16": 200.0, "float16": 20.0, "float32": 100.0})
+    activations = {}
+    for kernel in ("auto", "eager", "sdpa"):
+        train = {"dtype": "float32", "attn_implementation": kernel}
+        activations[kernel] = plan_sweep(load_experiment(toy_experiment(train=train)), cpu).peak.activations
+    assert activations["auto"] == activations["eager"] != activations["sdpa"]
