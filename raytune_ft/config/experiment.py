@@ -174,6 +174,15 @@ class Experiment(Strict):
         """The same with that `train.dtype`."""
         return self.model_copy(update={"train": self.train.model_copy(update={"dtype": number_type})})
 
+    @property
+    def longest(self) -> int:
+        """Steps of the longest trial that its study can have: `train.max_steps`, unless that is searched."""
+        return self.search.longest(self.train.max_steps) if self.search else self.train.max_steps
+
+    def study_rungs(self) -> tuple[int, ...]:
+        """Those of its study's longest trial, ascending; a shorter one has those of them that lie before its end."""
+        return rungs(self.search.scheduler, self.longest, self.train.eval_steps) if self.search else ()
+
     def rungs(self) -> tuple[int, ...]:
         """Steps at which the scheduler looks at a trial, to stop it, pause it or have it copy, ascending."""
         return rungs(self.search.scheduler, self.train.max_steps, self.train.eval_steps) if self.search else ()

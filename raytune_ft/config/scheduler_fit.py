@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from raytune_ft.config.problems import Place, at
 from raytune_ft.config.schedulers import MUTABLE, Bohb, Hyperband, Pb2, Pbt
-from raytune_ft.config.search import Search
+from raytune_ft.config.search import STEPS, Search
 from raytune_ft.errors import InputError
 
 WITHOUT_MODEL = ("random", "quasi_random", "grid")
-STEPS = "train.max_steps"
 
 
 def check_scheduler(search: Search, place: Place) -> None:

@@ -19,7 +19,7 @@ class NoScheduler(Strict):
 
 
 class Asha(Strict):
-    """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934), Ray Tune's."""
+    """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934), by Ray Tune's rule."""
 
     type: Literal["asha"] = "asha"
     grace_period: StrictInt = Field(10, ge=1)

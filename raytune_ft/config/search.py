@@ -15,6 +15,8 @@ from raytune_ft.config.model import Strict
 from raytune_ft.config.overrides import value_at
 from raytune_ft.config.schedulers import Asha, Scheduler
 
+STEPS = "train.max_steps"
+"""Where it is searched, each trial has an end of its own."""
 _NOT_FIRST = "can't lead: only eval_loss tells of a trial before its end how good it is"
 
 
@@ -148,6 +150,13 @@ class Search(Strict):
     def goals(self) -> tuple[Metric, ...]:
         """What counts, the metric that the scheduler looks at first."""
         return tuple(self.metrics) or (Metric(name=self.metric, mode=self.mode),)
+
+    def longest(self, steps: int) -> int:
+        """Optimizer steps of the longest trial that the study can have, where the experiment says `steps`."""
+        searched = self.space.parameters.get(STEPS)
+        if searched is None:
+            return steps
+        return max(int(value) for value in [*searched.extremes(), *([steps] if searched.when else ())])
 
     @field_validator("metric")
     @classmethod

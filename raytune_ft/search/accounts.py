@@ -13,6 +13,7 @@ from raytune_ft.paths import RunDirectory
 from raytune_ft.search.planning.foresight import Foresight
 from raytune_ft.search.planning.prices import device_price, devices_of_group
 from raytune_ft.search.spent import Meter, limits_reached, shared_group, used_up
+from raytune_ft.search.stopped import steps_of
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -67,6 +68,10 @@ class Accounts:
         """Takes the prices of the cluster's devices; raises InputError where a limited cost has none."""
         self._meter.price = device_price(self._experiment)
 
+    def heard(self, trial: str, report: Mapping[str, Any]) -> None:
+        """Counts a report that an earlier driver did not live to count."""
+        self._meter.reported(trial, report)
+
     @contextmanager
     def groups(self, count: int) -> Iterator[None]:
         """Worker groups that all trials share are up for the length of the block."""
@@ -100,7 +105,7 @@ class Accounts:
         reports = [dict(result)] if result.get("step") else read_metrics(self._run.trial(trial).metrics)
         last = reports[-1] if reports else {}
         step, value = int(last.get("step", 0)), last.get(self._search.goals[0].name)
-        if step >= self._experiment.train.max_steps:
+        if step >= steps_of(self._experiment, self._run.trial(trial)):
             return None
         when = f"at step {step}" if step else "before its first report"
         return Outcome(OutcomeKind.pruned, f"{self.reason} {when}", step, value, float(last.get("seconds", 0.0)))

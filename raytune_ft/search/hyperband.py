@@ -2,11 +2,14 @@
 
 Read against ray 2.60's HyperBandForBOHB, whose brackets and halving these are. What differs: rungs are whole fractions
 of the last step, a trial that dies does not halve a bracket that is still filling, brackets are halved only while
-all of their trials are paused, and a trial at its last step ends by itself.
+all of their trials are paused, a trial at its last step ends by itself, and trials are compared by what they had at the
+bracket's rung, as one that a new driver goes on with may be ahead of it.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -14,6 +17,7 @@ from ray.tune.schedulers import HyperBandForBOHB, TrialScheduler
 from ray.tune.schedulers.hyperband import _Bracket
 
 from raytune_ft.config.rungs import Bracket
+from raytune_ft.search.searcher import TRIAL
 
 
 class PausingHyperband(HyperBandForBOHB):
@@ -29,10 +33,15 @@ class PausingHyperband(HyperBandForBOHB):
         self._last = brackets[0].rungs[-1]
         factor = brackets[0].factor
         self._goal = metric
+        self._curves: dict[str, dict[int, float]] = {}  # of all trials, by their names in the study
         super().__init__(time_attr="step", metric=metric, mode=mode, max_t=self._last, reduction_factor=factor)
         self._plan = {len(bracket.rungs) - 1: bracket for bracket in brackets}  # Ray names them by their halvings
         self._s_max_1 = len(brackets)
         self._get_r0 = lambda halvings: self._plan[halvings].rungs[0]
+
+    def remember(self, name: str, parameters: Mapping[str, Any], curve: Mapping[int, float]) -> None:
+        """What an earlier driver saw of a trial: step -> value; its bracket is not known any more."""
+        self._curves[name] = dict(curve)
 
     def waiting(self) -> bool:
         """Whether a paused trial goes on, or is about to; it comes before new ones, so that a bracket ends first."""
@@ -42,6 +51,7 @@ class PausingHyperband(HyperBandForBOHB):
         if "step" not in result or result.get(self._goal) is None or result["step"] >= self._last:
             return str(TrialScheduler.CONTINUE)
         bracket, _ = self._trial_info[trial]
+        self._curves.setdefault(trial.config[TRIAL], {})[result["step"]] = result[self._goal]
         bracket.update_trial_stats(trial, result)
         return str(TrialScheduler.CONTINUE if bracket.continue_trial(trial) else TrialScheduler.PAUSE)
 
@@ -72,16 +82,21 @@ class PausingHyperband(HyperBandForBOHB):
         return [bracket for band in self._hyperbands for bracket in band]
 
     def _create_bracket(self, s: int) -> _Rungs:
-        return _Rungs(self._plan[s])
+        return _Rungs(self._plan[s], self._curves)
 
     def _unpause_trial(self, tune_controller: Any, trial: Any) -> None:
         """Nothing: the searcher need not know."""
 
 
 class _Rungs(_Bracket):
-    """A bracket that stays full once it was, and whose rungs are given."""
+    """A bracket that stays full once it was, and whose rungs are given.
 
-    def __init__(self, plan: Bracket) -> None:
+    Args:
+        plan: The bracket.
+        curves: Trial's name -> step -> value.
+    """
+
+    def __init__(self, plan: Bracket, curves: Mapping[str, Mapping[int, float]]) -> None:
         super().__init__(
             time_attr="step",
             max_trials=plan.trials,
@@ -90,7 +105,7 @@ class _Rungs(_Bracket):
             eta=plan.factor,
             s=len(plan.rungs) - 1,
         )
-        self._rungs = plan.rungs
+        self._rungs, self._curves = plan.rungs, curves
 
     def filled(self) -> bool:
         return len(self._all_trials) >= self._n0
@@ -102,6 +117,11 @@ class _Rungs(_Bracket):
         return bool(live) and paused and (self.filled() or no_more) and self.cur_iter_done()
 
     def successive_halving(self, metric: str, metric_op: float) -> tuple[list[Any], list[Any]]:
+        rung, latest = self._cumul_r, dict(self._live_trials)
+        for trial in latest:  # one that has no value there can't be compared, and goes on
+            value = self._curves.get(trial.config[TRIAL], {}).get(rung, math.inf * metric_op)
+            self._live_trials[trial] = {metric: value}
         good, bad = super().successive_halving(metric, metric_op)
+        self._live_trials.update(latest)
         self._r = self._cumul_r = self._rungs[-1 - self._halves]
         return good, bad

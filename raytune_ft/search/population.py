@@ -24,9 +24,9 @@ from ray.tune.schedulers.pbt import _explore, _PBTTrialState
 from sklearn.exceptions import ConvergenceWarning
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.scheduler_fit import STEPS, mutable
+from raytune_ft.config.scheduler_fit import mutable
 from raytune_ft.config.schedulers import Pbt, Population
-from raytune_ft.config.search import Parameter, Search
+from raytune_ft.config.search import STEPS, Parameter, Search
 from raytune_ft.search.searcher import COPIED, PARAMETERS, TRIAL
 
 PERTURBATIONS: Any = (1.2, 0.8)
@@ -88,7 +88,7 @@ class _InRounds:
     def _look(self, tune_controller: Any, paused: list[Any]) -> None:
         """Each of the worst copies one of the best; a trial that is ahead, as a resumed one may be, is not compared."""
         after = self._next_look + self._interval
-        here = [trial for trial in paused if self._trial_state[trial].last_train_time < after]
+        here = [trial for trial in paused if self._trial_state[trial].last_train_time == self._next_look]
         here.sort(key=lambda trial: self._trial_state[trial].last_score)
         count = min(math.ceil(len(here) * self._quantile), len(here) // 2)
         for trial in here[:count]:

@@ -131,8 +131,10 @@ class StudySearcher(Searcher):
             return
         result = result or (None if error else last)  # Tune gives none where a paused trial is stopped
         with self._kept():
-            self._record(trial, result or {})  # the report at which the scheduler stops a trial comes only here
+            # First of all: a report that is on record without an outcome is one that the trial was let go on from,
+            # and the report at which the scheduler stops it comes only here.
             outcome = self._outcome_of(trial_name(trial.number), result)
+            self._record(trial, result or {})
             for report in self._curve_of(trial_name(trial.number)):  # a driver that was killed may have missed some
                 self._record(trial, report)
             curve = self._known.pop(trial.number, {})

@@ -12,7 +12,6 @@ from typing import Any
 from unittest import mock
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.load import with_parameters
 from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.config.search import Search
 from raytune_ft.data.prepare import prepare
@@ -20,7 +19,7 @@ from raytune_ft.errors import InputError, LanesLost
 from raytune_ft.execution.early import Early
 from raytune_ft.execution.runner import choose_runner
 from raytune_ft.ownership import check_own
-from raytune_ft.paths import RunDirectory, TrialDirectory, read_json, write_text
+from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.private_names import all_there, patches_wanted
 from raytune_ft.search.accounts import Accounts
 from raytune_ft.search.driver import only_driver
@@ -30,8 +29,10 @@ from raytune_ft.search.leaderboard import Row, build_leaderboard, choose_winner
 from raytune_ft.search.on_cluster import on_cluster
 from raytune_ft.search.portfolio import enqueue_first
 from raytune_ft.search.progress import Progress
+from raytune_ft.search.replay import decide_unseen, replay
 from raytune_ft.search.resume import check_same_experiment, in_recorded_type, interrupted_trials
-from raytune_ft.search.schedulers import make_scheduler, replay
+from raytune_ft.search.schedulers import make_scheduler
+from raytune_ft.search.stopped import steps_of, stopped
 from raytune_ft.search.storage import open_storage, storage_answers
 from raytune_ft.search.study import open_study, tell, trial_name
 from raytune_ft.search.trials import Trials
@@ -131,6 +132,8 @@ def _sweep(
         if search.storage and study.trials and not resume:
             where = f"search.storage: study {experiment.name}"
             raise InputError(where, f"already holds {len(study.trials)} trials", "add --resume, or change `name`")
+        for name in decide_unseen(experiment, search, run, study, accounts.heard):
+            log(f"trial {name} was behind at its last report, which the driver before did not live to see: stopped")
         finished = [trial_name(trial.number) for trial in study.trials if trial.state.is_finished()]
         left = search.trials - len(finished)
         interrupted = interrupted_trials(study)
@@ -174,7 +177,7 @@ def _end_interrupted(experiment: Experiment, search: Search, run: RunDirectory, 
         directory = run.trial(trial_name(trial.number))
         last = (read_metrics(directory.metrics) or [{}])[-1]
         outcome = Outcome.read(directory) or accounts.cut_short(directory.root.name, last)
-        outcome = outcome or _stopped(experiment, search, last)
+        outcome = outcome or stopped(search, steps_of(experiment, directory), last)
         outcome.write(directory)
         tell(study, trial, outcome)
 
@@ -201,8 +204,8 @@ def _tune(
     def outcome_of(name: str, result: dict[str, Any] | None) -> Outcome:
         outcome = Outcome.read(run.trial(name))
         if outcome is None:
-            own = _as_trained(experiment, run.trial(name))
-            outcome = accounts.cut_short(name, result or {}) or _stopped(own, search, result or {})
+            steps = steps_of(experiment, run.trial(name))
+            outcome = accounts.cut_short(name, result or {}) or stopped(search, steps, result or {})
         outcome.write(run.trial(name))
         trials.ended(name)
         kept.ended(name)
@@ -210,7 +213,7 @@ def _tune(
         return outcome
 
     inside = make_scheduler(experiment, search)
-    replay(inside, search, run, finished)
+    replay(inside, search, study.get_trials(deepcopy=False))
     scheduler = Pace(inside, search.max_concurrent)
     kept = KeptCheckpoints(experiment, run, finished)
     keeping = accounts.attend(scheduler, trials)
@@ -243,7 +246,7 @@ def _tune(
             stop=accounts.stop,
             callbacks=[
                 *keeping,
-                Watch(progress, experiment.rungs()),
+                Watch(progress, experiment.study_rungs()),
                 Quiet(),
                 *tune_callbacks(experiment, run.root),
                 *trials.callbacks,
@@ -283,21 +286,3 @@ def _may_start(scheduler: Any, trials: Trials) -> bool:
 
 def _trial_name(trial: Any) -> str:
     return str(trial.config["trial"])
-
-
-def _as_trained(experiment: Experiment, trial: TrialDirectory) -> Experiment:
-    """The experiment with the trial's own settings: `train.max_steps` may be searched."""
-    if not trial.config.is_file():
-        return experiment
-    return with_parameters(experiment, read_json(trial.config)["parameters"])
-
-
-def _stopped(experiment: Experiment, search: Search, result: dict[str, Any]) -> Outcome:
-    """How a trial ended that left no outcome: the scheduler stopped it, or its proxy died (which has no result)."""
-    step, value = int(result.get("step", 0)), result.get(search.goals[0].name)
-    seconds = float(result.get("seconds", 0.0))
-    if value is None:
-        return Outcome(OutcomeKind.failed, "the trial's process failed; see Ray's logs", step, None, seconds)
-    if step >= experiment.train.max_steps:
-        return Outcome(OutcomeKind.completed, f"ran all {step} steps", step, value, seconds)
-    return Outcome(OutcomeKind.pruned, f"stopped by {search.scheduler.type} at step {step}", step, value, seconds)

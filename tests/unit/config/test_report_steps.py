@@ -46,9 +46,10 @@ def test_a_trial_reports_at_rungs_evaluations_and_its_end(max_steps, eval_steps,
 
 
 def test_the_rungs_are_those_of_ray_tune() -> None:
-    from raytune_ft.search.schedulers import make_scheduler
+    from ray.tune.schedulers import AsyncHyperBandScheduler
 
-    for max_steps, grace_period, reduction_factor in ((45, 5, 3), (100, 10, 3), (81, 1, 3), (64, 1, 2), (7, 3, 4)):
-        built = experiment(max_steps, None, asha(grace_period, reduction_factor))
-        theirs = {rung for rung, _ in make_scheduler(built, built.search)._brackets[0]._rungs if rung < max_steps}
+    for max_steps, grace_period, factor in ((45, 5, 3), (100, 10, 3), (81, 1, 3), (64, 1, 2), (7, 3, 4)):
+        built = experiment(max_steps, None, asha(grace_period, factor))
+        rays = AsyncHyperBandScheduler(max_t=max_steps + 1, grace_period=grace_period, reduction_factor=factor)
+        theirs = {rung for rung, _ in rays._brackets[0]._rungs if rung < max_steps}
         assert theirs == {rung for rung in built.rungs() if rung < max_steps}

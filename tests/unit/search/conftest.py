@@ -22,7 +22,7 @@ from raytune_ft.search.resume import interrupted_trials
 from raytune_ft.search.samplers import make_sampler
 from raytune_ft.search.schedulers import make_scheduler
 from raytune_ft.search.searcher import StudySearcher
-from raytune_ft.search.sweep import _stopped
+from raytune_ft.search.stopped import stopped
 from raytune_ft.training.metrics_log import append_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -258,7 +258,7 @@ class Simulator:
         if name in self._dies:
             outcome = Outcome(OutcomeKind.diverged, "its loss is nan")
         else:
-            outcome = _stopped(self._experiment, self._search, result or {})
+            outcome = stopped(self._search, self._experiment.train.max_steps, result or {})
         self.outcomes[name] = outcome
         return outcome
 
@@ -283,3 +283,8 @@ def simulate(make_experiment: Callable[..., Experiment]) -> Callable[..., Simula
         return Simulator(make_experiment(**search), storage, gain, dies, seed, wanted)
 
     return make
+
+
+@pytest.fixture
+def simulated_trial() -> type[SimulatedTrial]:
+    return SimulatedTrial

@@ -6,14 +6,17 @@ import json
 import math
 from typing import Any
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
 from raytune_ft.config.rungs import brackets, rungs
 from raytune_ft.config.schedulers import Hyperband, Median, Pb2, Pbt
 from raytune_ft.search.planning.rungs import plan_rungs, sweep_steps
-from raytune_ft.search.schedulers import make_scheduler, replay
-from raytune_ft.training.outcome import OutcomeKind
+from raytune_ft.search.replay import PastTrial, replay
+from raytune_ft.search.schedulers import make_scheduler
+from raytune_ft.search.study import tell
+from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 HYPERBAND = {"type": "hyperband", "grace_period": 5, "reduction_factor": 3}
 RATE = "train.learning_rate"
@@ -118,16 +121,33 @@ def test_the_median_rule_stops_who_is_worse_than_half_and_pauses_nobody(simulate
     assert played.pauses == 0
 
 
-def test_a_resumed_median_rule_knows_who_came_before(make_experiment, run, ended) -> None:
-    for name, loss in (("0000", 0.5), ("0001", 0.4), ("0002", 0.6)):
-        ended(name, "completed", {15: loss, 30: loss - 0.1, 45: loss - 0.2})
-    ended("0003", "diverged", {})
+def test_a_resumed_median_rule_knows_who_came_before(make_experiment, quiet) -> None:
+    study = optuna.create_study()
+    for loss in (0.5, 0.4, 0.6):
+        trial = study.ask()
+        for step in (15, 30, 45):
+            trial.report(loss, step)
+        tell(study, trial, Outcome(OutcomeKind.completed, "", 45, loss))
+    tell(study, study.ask(), Outcome(OutcomeKind.diverged, ""))
     experiment = make_experiment(scheduler={"type": "median", "grace_period": 15})
-    for names, decision in (([], "CONTINUE"), (["0000", "0001", "0002", "0003"], "STOP")):
+    for trials, decision in (([], "CONTINUE"), (study.trials, "STOP")):
         scheduler = make_scheduler(experiment, experiment.search)
-        replay(scheduler, experiment.search, run, names)
-        trial = type("T", (), {"trial_id": "new", "config": {"parameters": {}}})()
-        assert scheduler.on_trial_result(None, trial, {"step": 15, "eval_loss": 0.7}) == decision
+        replay(scheduler, experiment.search, trials)
+        new = PastTrial.of("0004", {})
+        assert scheduler.on_trial_result(None, new, {"step": 15, "eval_loss": 0.7}) == decision
+
+
+def test_a_trial_that_goes_on_is_not_compared_with_itself_by_the_median_rule(make_experiment, quiet) -> None:
+    study = optuna.create_study()
+    for _ in range(3):
+        study.ask().report(0.5, 15)
+    experiment = make_experiment(scheduler={"type": "median", "grace_period": 15, "min_samples_required": 3})
+    scheduler = make_scheduler(experiment, experiment.search)
+    replay(scheduler, experiment.search, study.trials)
+    goes_on = PastTrial("of another driver", {"trial": "0000", "parameters": {}})
+    for step in (15, 30):  # a lane repeats its last report; two others are too few to judge by
+        assert scheduler.on_trial_result(None, goes_on, {"step": step, "eval_loss": 0.7}) == "CONTINUE"
+    assert len(scheduler._results) == 3
 
 
 def test_each_of_the_worst_goes_on_from_one_of_the_best_with_other_settings(simulate) -> None:

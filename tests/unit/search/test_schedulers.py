@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import optuna
 import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from raytune_ft.paths import RunDirectory
-from raytune_ft.search.schedulers import _Past, make_scheduler, replay
-from raytune_ft.training.metrics_log import append_metrics
+from raytune_ft.search.replay import PastTrial, replay
+from raytune_ft.search.schedulers import make_scheduler
+from raytune_ft.search.study import tell
+from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 STEPS = (5, 15, 45)
 # name -> eval_loss at each report step; the third and the last are bad from the start, the fifth later
@@ -21,18 +23,19 @@ CURVES = {
 }
 
 
-def show(scheduler, name: str, curve: tuple[float, ...], run: RunDirectory | None = None) -> int | None:
+def show(scheduler, name: str, curve: tuple[float, ...], study: optuna.Study | None = None) -> int | None:
     """Reports until the scheduler stops the trial; returns the step, or None when it ran to its end."""
-    trial = _Past(name)
+    trial, kept = PastTrial.of(name, {}), study.ask() if study else None
     scheduler.on_trial_add(None, trial)
     for step, loss in zip(STEPS, curve, strict=True):
-        report = {"step": step, "eval_loss": loss, "checkpoint": f"step-{step:06d}"}
-        if run:
-            run.trial(name).root.mkdir(parents=True, exist_ok=True)
-            append_metrics(run.trial(name).metrics, report)
-        if scheduler.on_trial_result(None, trial, report) == TrialScheduler.STOP and step < STEPS[-1]:
-            return step
-    return None
+        if kept:
+            kept.report(loss, step)
+        stops = scheduler.on_trial_result(None, trial, {"step": step, "eval_loss": loss}) == TrialScheduler.STOP
+        if stops or step == STEPS[-1]:
+            break
+    if study and kept:
+        tell(study, kept, Outcome(OutcomeKind.pruned if stops else OutcomeKind.completed, "", step, loss))
+    return step if stops else None
 
 
 def test_the_weak_are_stopped_at_a_rung_and_the_best_go_on(make_experiment) -> None:
@@ -44,23 +47,23 @@ def test_the_weak_are_stopped_at_a_rung_and_the_best_go_on(make_experiment) -> N
     assert stopped["0004"] == 15
 
 
-def test_without_a_scheduler_every_trial_runs_to_its_end(make_experiment, run) -> None:
-    experiment = make_experiment(scheduler={"type": "none"})
+def test_without_a_scheduler_every_trial_runs_to_its_end(make_experiment, quiet) -> None:
+    experiment, study = make_experiment(scheduler={"type": "none"}), optuna.create_study()
     scheduler = make_scheduler(experiment, experiment.search)
     assert isinstance(scheduler, FIFOScheduler)
-    replay(scheduler, experiment.search, run, ["0000"])
-    assert {show(scheduler, name, curve) for name, curve in CURVES.items()} == {None}
+    replay(scheduler, experiment.search, study.trials)
+    assert {show(scheduler, name, curve, study) for name, curve in CURVES.items()} == {None}
 
 
 @pytest.mark.parametrize("done", [1, 3, 5])
-def test_a_resumed_scheduler_stops_the_trials_that_the_uninterrupted_one_stops(make_experiment, run, done) -> None:
-    experiment = make_experiment()
+def test_a_resumed_scheduler_stops_the_trials_that_the_uninterrupted_one_stops(make_experiment, quiet, done) -> None:
+    experiment, study = make_experiment(), optuna.create_study()
     names = list(CURVES)
     whole = make_scheduler(experiment, experiment.search)
-    expected = {name: show(whole, name, CURVES[name], run) for name in names}
+    expected = {name: show(whole, name, CURVES[name], study) for name in names}
 
     resumed = make_scheduler(experiment, experiment.search)
-    replay(resumed, experiment.search, run, names[:done])
+    replay(resumed, experiment.search, study.trials[:done])
     assert {name: show(resumed, name, CURVES[name]) for name in names[done:]} == {
         name: expected[name] for name in names[done:]
     }
@@ -69,26 +72,34 @@ def test_a_resumed_scheduler_stops_the_trials_that_the_uninterrupted_one_stops(m
         assert show(fresh, "0005", CURVES["0005"]) is None, "without the past, the worst trial looks like the best"
 
 
-def test_reports_that_the_search_never_saw_do_not_move_the_bar(make_experiment, run) -> None:
-    """A diverged trial's last line has no checkpoint; a stopped trial's worker may report once more before it ends."""
-    experiment = make_experiment()
+def test_reports_that_the_search_never_saw_do_not_move_the_bar(make_experiment, quiet) -> None:
+    """A stopped trial's worker may report once more before it ends, and all that it reported is on record."""
+    experiment, study = make_experiment(), optuna.create_study()
     whole = make_scheduler(experiment, experiment.search)
-    for name in ("0000", "0001", "0002"):
-        show(whole, name, CURVES[name], run)
-    append_metrics(run.trial("0002").metrics, {"step": 15, "eval_loss": 0.01, "checkpoint": "step-000015"})
-    run.trial("0009").root.mkdir()
-    append_metrics(run.trial("0009").metrics, {"step": 5, "eval_loss": 1e9, "checkpoint": None})
+    for name in ("0000", "0001"):
+        show(whole, name, CURVES[name], study)
+    show(whole, "0002", CURVES["0002"])
+    stopped = study.ask()
+    for step, loss in ((5, CURVES["0002"][0]), (15, 0.01)):
+        stopped.report(loss, step)
+    tell(study, stopped, Outcome(OutcomeKind.pruned, "stopped by asha at step 5", 5, CURVES["0002"][0]))
 
     resumed = make_scheduler(experiment, experiment.search)
-    replay(resumed, experiment.search, run, ["0000", "0001", "0002", "0009"])
-    records = [
-        [(rung, dict(recorded)) for rung, recorded in scheduler._brackets[0]._rungs] for scheduler in (whole, resumed)
-    ]
-    assert records[0] == records[1]
+    replay(resumed, experiment.search, study.trials)
+    assert resumed.rungs == whole.rungs
 
 
-def test_a_finished_trial_without_a_curve_is_no_obstacle(make_experiment, run) -> None:
-    experiment = make_experiment()
+def test_a_finished_trial_without_a_curve_is_no_obstacle(make_experiment, quiet) -> None:
+    experiment, study = make_experiment(), optuna.create_study()
     scheduler = make_scheduler(experiment, experiment.search)
-    replay(scheduler, experiment.search, run, ["0000"])
+    tell(study, study.ask(), Outcome(OutcomeKind.failed, "a node died"))
+    replay(scheduler, experiment.search, study.trials)
     assert show(scheduler, "0001", CURVES["0001"]) is None
+
+
+def test_a_value_that_is_no_number_moves_no_bar(make_experiment) -> None:
+    experiment = make_experiment()
+    scheduler, trial = make_scheduler(experiment, experiment.search), PastTrial.of("0000", {})
+    for value in (None, float("nan"), float("inf")):
+        assert scheduler.on_trial_result(None, trial, {"step": 5, "eval_loss": value}) == "CONTINUE"
+    assert scheduler.rungs == {5: {}, 15: {}}

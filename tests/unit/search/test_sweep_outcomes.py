@@ -12,6 +12,7 @@ from raytune_ft.execution.runner import Choice
 from raytune_ft.paths import write_json
 from raytune_ft.search import on_cluster, sweep, trials
 from raytune_ft.search.progress import Silent
+from raytune_ft.search.stopped import steps_of, stopped
 from raytune_ft.training.outcome import OutcomeKind
 
 
@@ -25,7 +26,7 @@ from raytune_ft.training.outcome import OutcomeKind
 )
 def test_a_trial_without_an_outcome_was_stopped_or_lost(make_experiment, result, kind, reason) -> None:
     experiment = make_experiment()
-    outcome = sweep._stopped(experiment, experiment.search, result)
+    outcome = stopped(experiment.search, 45, result)
     assert (outcome.kind, outcome.reason) == (kind, reason)
     assert outcome.value == result.get("eval_loss")
 
@@ -34,9 +35,9 @@ def test_a_trial_ran_to_its_end_when_it_took_its_own_steps(make_experiment, run)
     """Settings of `train` may be searched, `max_steps` too."""
     experiment, trial = make_experiment(), run.trial("0000")
     result = {"step": 45, "eval_loss": 0.5, "seconds": 9.0}
-    assert sweep._as_trained(experiment, trial) is experiment
+    assert steps_of(experiment, trial) == 45
     write_json(trial.config, {"trial": "0000", "parameters": {"train.max_steps": 90}})
-    outcome = sweep._stopped(sweep._as_trained(experiment, trial), experiment.search, result)
+    outcome = stopped(experiment.search, steps_of(experiment, trial), result)
     assert (outcome.kind, outcome.reason) == (OutcomeKind.pruned, "stopped by asha at step 45")
 
 
