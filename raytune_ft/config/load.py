@@ -24,6 +24,13 @@ _METHOD = "method.type"
 PER_TRIAL = ("train", "method", "resources", "seed")
 """What each trial reads anew; data is tokenised once per study, and the rest belongs to the study."""
 
+MEASURING = {
+    "train.per_device_eval_batch_size": "is how eval_loss is computed, not what it is of",
+    "train.eval_steps": "decides how often a trial is measured, and the best of many measures is the luckiest",
+    "train.divergence_factor": "decides when a trial counts as diverged",
+}
+"""Settings that change no training, but what is seen of it; with why, in words."""
+
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """Reads, completes and checks an experiment file.
@@ -51,7 +58,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     check_space(experiment, values, place)
     if experiment.search is not None:
         check_algorithm(experiment, experiment.search, place)
-        check_scheduler(experiment.search, place)
+        check_scheduler(experiment, experiment.search, place)
         check_portfolio(experiment, values, place)
     return experiment
 
@@ -79,6 +86,10 @@ def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Place
         if key in PER_TRIAL and key != "seed":
             path = ("search", "space", "parameters", key)
             raise InputError(place(path), f"{key} is a section, which can't be searched", "search its settings")
+        if key in MEASURING:
+            path = ("search", "space", "parameters", key)
+            what = f"{key} {MEASURING[key]}, so trials that differ in it can't be compared"
+            raise InputError(place(path), what, f"remove it, and set {key} for all trials")
         if key.partition(".")[0] in Experiment.model_fields and key.partition(".")[0] not in PER_TRIAL:
             path = ("search", "space", "parameters", key)
             what = f"{key} is the same for all trials of a study, so it can't be searched"

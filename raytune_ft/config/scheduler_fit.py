@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.problems import Place, at
-from raytune_ft.config.schedulers import MUTABLE, Bohb, Hyperband, Pb2, Pbt
+from raytune_ft.config.schedulers import MUTABLE, Bohb, Hyperband, NoScheduler, Pb2, Pbt
 from raytune_ft.config.search import STEPS, Search
 from raytune_ft.errors import InputError
 
+SHAPE = "train.lr_scheduler_type"
+SAME_AT_ANY_LENGTH = ("constant", "constant_with_warmup")
+"""Shapes of the learning rate that at a step are the same however long the trial goes on."""
 WITHOUT_MODEL = ("random", "quasi_random", "grid")
 
 
-def check_scheduler(search: Search, place: Place) -> None:
+def check_scheduler(experiment: Experiment, search: Search, place: Place) -> None:
     """Raises InputError where the scheduler can't take the space or the algorithm."""
     scheduler = search.scheduler
+    if not isinstance(scheduler, NoScheduler | Hyperband | Bohb):
+        _check_lengths(experiment, search, place)
     match scheduler:
         case Hyperband() | Bohb():
             if STEPS in search.space.parameters:
@@ -42,6 +48,22 @@ def check_scheduler(search: Search, place: Place) -> None:
                     raise InputError(f"{where}: {key}.when", what, "use pbt, or remove it")
         case _:
             pass
+
+
+def _check_lengths(experiment: Experiment, search: Search, place: Place) -> None:
+    """Where trials have ends of their own, those that are compared at one step must have trained alike until then."""
+    space = search.space.parameters
+    if STEPS not in space:
+        return
+    shape = (space[STEPS].when or {}).get(SHAPE)
+    searched = space.get(SHAPE)
+    own = [experiment.train.lr_scheduler_type] if searched is None or searched.when else []
+    possible = [shape] if shape else [*(searched.extremes() if searched else ()), *own]
+    if decaying := [each for each in possible if each not in SAME_AT_ANY_LENGTH]:
+        where = f"{place(('search', 'space', 'parameters', STEPS))}: {STEPS}"
+        what = f"{search.scheduler.type} compares trials at one step, where {SHAPE} {' or '.join(decaying)} has come to"
+        remedy = f"use {' or '.join(SAME_AT_ANY_LENGTH)}, or scheduler none, or remove it"
+        raise InputError(where, f"{what} other rates in a shorter trial, and this searches their length", remedy)
 
 
 def mutable(search: Search) -> list[str]:

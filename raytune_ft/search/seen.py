@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from raytune_ft.config.goals import Metric
+from raytune_ft.config.search import STEPS
 from raytune_ft.search.attributes import CURVE_ATTRIBUTE, OUTCOME_ATTRIBUTE, STEP_ATTRIBUTE, VALUES_ATTRIBUTE
 from raytune_ft.search.fidelity import Peers, Whole, failed, violation
 from raytune_ft.search.goals import sign
@@ -182,7 +183,8 @@ class Seen:
         return trial
 
     def _stopped(self, trial: FrozenTrial, peers: Peers) -> Costs | None:
-        return peers.costs_at_the_end(self._costs(trial), trial.user_attrs.get(VALUES_ATTRIBUTE, {}), self._goals)
+        last, end = trial.user_attrs.get(VALUES_ATTRIBUTE, {}), trial.params.get(STEPS)
+        return peers.costs_at_the_end(self._costs(trial), last, self._goals, end)
 
     def _costs(self, trial: FrozenTrial) -> dict[int, float]:
         """Its curve of the first goal; Optuna keeps none in studies of several."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.overrides import value_at
-from raytune_ft.config.search import Search
+from raytune_ft.config.search import STEPS, Search
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.search.earlier import EarlierStudy, EarlierTrial, read_study
@@ -181,7 +181,7 @@ def _costs(trial: EarlierTrial, search: Search, peers: Peers) -> tuple[float, ..
         return None
     values, curve = values_in(trial.last, search.goals), _curve(trial, search)
     if trial.kind is OutcomeKind.pruned:
-        return peers.costs_at_the_end(curve, values, search.goals)
+        return peers.costs_at_the_end(curve, values, search.goals, trial.parameters.get(STEPS))
     if any(goal.name not in values for goal in search.goals):
         return None
     return tuple(sign(goal) * values[goal.name] for goal in search.goals)

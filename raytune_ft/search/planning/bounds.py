@@ -7,6 +7,10 @@ from typing import Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.overrides import value_at
+from raytune_ft.config.search import STEPS
+
+LAID_OUT = 20
+"""Values that stand for a range."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,18 @@ def bounds(experiment: Experiment, key: str) -> Bounds:
     """Least and most of a whole number."""
     values = [int(value) for value in choices(experiment, key)]
     return Bounds(min(values), max(values))
+
+
+def lengths(experiment: Experiment) -> list[int]:
+    """Optimizer steps of trials, each as likely as the others; a searched range is laid out evenly."""
+    own, parameter = experiment.train.max_steps, None
+    if experiment.search:
+        parameter = experiment.search.space.parameters.get(STEPS)
+    if parameter is None:
+        return [own]
+    count = len(parameter.choice) if parameter.choice else LAID_OUT
+    drawn = [int(parameter.at((at + 0.5) / count)) for at in range(count)]
+    return drawn + [own] * (count if parameter.when else 0)
 
 
 def ranks(experiment: Experiment) -> Bounds:

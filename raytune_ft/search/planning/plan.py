@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.number_type import NumberType
+from raytune_ft.config.search import STEPS
 from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.data.base_model import model_config
 from raytune_ft.execution.devices import threads_of
@@ -133,7 +134,7 @@ def plan_sweep(experiment: Experiment, device: Device | None, fitting: int | Non
     fitting = fitting or fitting_here(experiment.resources, 0)
     search = experiment.search
     trials, at_once = (search.trials, min(search.max_concurrent, search.trials)) if search else (1, 1)
-    last = bounds(experiment, "train.max_steps")
+    last = bounds(experiment, STEPS)
     rungs = plan_rungs(experiment, trials)
     steps = sweep_steps(experiment, trials)
     groups, saved = trials, 0.0

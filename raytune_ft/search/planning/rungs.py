@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.rungs import brackets
 from raytune_ft.config.schedulers import Asha, Bohb, Hyperband, Median
+from raytune_ft.config.search import STEPS
 from raytune_ft.search.planning.bounds import Bounds, bounds
 
 
@@ -30,36 +31,45 @@ class RungPlan:
 
 
 def plan_rungs(experiment: Experiment, trials: int) -> tuple[RungPlan, ...]:
-    """One for each step at which the scheduler looks, and the last."""
+    """One for each step at which the scheduler looks, and the last of the longest trial.
+
+    Where `train.max_steps` is searched, all trials may be too short for a step.
+    """
     scheduler = experiment.search.scheduler if experiment.search else None
-    steps = (*experiment.rungs(), experiment.train.max_steps)
-    match scheduler:
-        case Asha(reduction_factor=factor):
-            return tuple(
-                RungPlan(step, Bounds(1 if passed else trials, trials), math.ceil(trials / factor**passed))
-                for passed, step in enumerate(steps)
-            )
-        case Hyperband() | Bohb():
-            reach = _reached(scheduler, trials, experiment.train.max_steps)
-            return tuple(RungPlan(step, Bounds(reach[step], reach[step]), reach[step]) for step in steps)
-        case Median(min_samples_required=samples):
-            least = min(samples, trials)  # nobody is stopped before that many others have come as far
-            return tuple(
-                RungPlan(step, Bounds(least if passed else trials, trials), trials) for passed, step in enumerate(steps)
-            )
-        case _:
-            return tuple(RungPlan(step, Bounds(trials, trials), trials) for step in steps)
+    shortest, steps = bounds(experiment, STEPS).least, (*experiment.study_rungs(), experiment.longest)
+    if isinstance(scheduler, Hyperband | Bohb):  # which take no trials of unlike length
+        reach = _reached(scheduler, trials, experiment.longest)
+        return tuple(RungPlan(step, Bounds(reach[step], reach[step]), reach[step]) for step in steps)
+    spared, plans = _spared(experiment, trials), []
+    for passed, step in enumerate(steps):
+        least = spared if passed else trials
+        halving = trials
+        if isinstance(scheduler, Asha) and step <= shortest:
+            halving = math.ceil(trials / scheduler.reduction_factor**passed)
+        plans.append(RungPlan(step, Bounds(least if step <= shortest else 0, trials), halving))
+    return tuple(plans)
 
 
 def sweep_steps(experiment: Experiment, trials: int) -> Bounds:
     """Optimizer steps of the whole sweep."""
-    last, rungs = bounds(experiment, "train.max_steps"), plan_rungs(experiment, trials)
+    last, rungs = bounds(experiment, STEPS), plan_rungs(experiment, trials)
     if last.least == last.most:
         least, most = [rung.trials.least for rung in rungs], [rung.trials.most for rung in rungs]
         return Bounds(_steps(rungs, least), _steps(rungs, most))
-    end = rungs[-1].trials.least  # that many train to their own ends, and the others to the first rung
+    end = _spared(experiment, trials)  # that many train to their own ends, and the others to the first rung
     first = min(rungs[0].step, last.least)
     return Bounds(end * last.least + (trials - end) * first, trials * last.most)
+
+
+def _spared(experiment: Experiment, trials: int) -> int:
+    """Trials that are not stopped, whatever their losses, where nobody pauses."""
+    match experiment.search.scheduler if experiment.search else None:
+        case Asha():
+            return 1
+        case Median(min_samples_required=samples):
+            return min(samples, trials)  # nobody is stopped before that many others have come as far
+        case _:
+            return trials
 
 
 def plain_halving_steps(rungs: tuple[RungPlan, ...]) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from bisect import insort
+from bisect import bisect_left, insort
 from dataclasses import dataclass
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.schedulers import Asha, Halving, Median, NoScheduler
-from raytune_ft.search.planning.bounds import Bounds, bounds, choices
+from raytune_ft.config.search import STEPS
+from raytune_ft.search.planning.bounds import Bounds, bounds, choices, lengths
 from raytune_ft.search.planning.row_lengths import RowLengths
 from raytune_ft.search.planning.span import Span
 
@@ -59,16 +60,16 @@ def work_of(experiment: Experiment, steps: Bounds, halving_steps: int | None, ro
         likely_reports = statistics.fmean(reports for _, reports in played)
     else:
         likely_steps = _likely_steps(experiment, steps, halving_steps)
-        likely_reports = trials * len(experiment.report_steps()) * likely_steps / max(1, steps.most)
-    most_reports = float(trials * len(experiment.report_steps()))
+        likely_reports = trials * _most_reports(experiment) * likely_steps / max(1, steps.most)
+    most_reports = float(trials * _most_reports(experiment))
     reports = Span(float(trials), max(float(trials), likely_reports), max(most_reports, float(trials)))
     span = Span(float(steps.least), min(max(likely_steps, steps.least), steps.most), float(steps.most))
     if rows is None:
         return Work(trials, span, reports, None, None, None)
     per_step = _samples_per_step(experiment)
     per_row = Span.within(1.0 if rows.exact else SAMPLED_ROWS, rows.mean)
-    last = bounds(experiment, "train.max_steps")
-    of_trial = Span(float(last.least), float(experiment.train.max_steps), float(last.most)) * per_step * per_row
+    last = bounds(experiment, STEPS)
+    of_trial = Span(float(last.least), statistics.fmean(lengths(experiment)), float(last.most)) * per_step * per_row
     evaluated = reports * float(rows.validation_tokens)
     return Work(trials, span, reports, span * per_step * per_row, of_trial, evaluated)
 
@@ -81,7 +82,7 @@ def narrowed(experiment: Experiment, work: Work) -> Work:
     steps, reports = work.steps, work.reports
     if played:
         steps, reports = (_range([float(each[at]) for each in played]) for at in (0, 1))
-    whole_trials = max(1.0, steps.likely / experiment.train.max_steps)
+    whole_trials = max(1.0, steps.likely / statistics.fmean(lengths(experiment)))
     batch = _mean_of_draws(_samples_per_step(experiment), whole_trials)
     per_row = work.tokens.likely / work.steps.likely / batch.likely
     per_report = work.evaluated_tokens.likely / work.reports.likely
@@ -103,11 +104,21 @@ def _range(values: list[float]) -> Span:
 
 def _likely_steps(experiment: Experiment, steps: Bounds, halving_steps: int | None) -> float:
     scheduler = experiment.search.scheduler if experiment.search else NoScheduler()
+    whole = steps.most / experiment.longest * statistics.fmean(lengths(experiment))
     if isinstance(scheduler, Halving) and halving_steps is not None:
         return float(halving_steps)
     if isinstance(scheduler, Median):
-        return (steps.least + steps.most) / 2
-    return float(steps.most)
+        return (steps.least + whole) / 2
+    return whole
+
+
+def _most_reports(experiment: Experiment) -> int:
+    """Of the longest trial."""
+    return len(_as_long(experiment, experiment.longest).report_steps())
+
+
+def _as_long(experiment: Experiment, steps: int) -> Experiment:
+    return experiment.model_copy(update={"train": experiment.train.model_copy(update={"max_steps": steps})})
 
 
 def _samples_per_step(experiment: Experiment) -> Span:
@@ -123,28 +134,29 @@ def played_through(experiment: Experiment) -> list[tuple[int, int]]:
     """Steps and reports of sweeps under asynchronous halving whose trials come in an order of quality drawn at random.
 
     A trial goes on from a rung when it is at least as good as the quantile of those that came there before it (Ray
-    Tune's rule), and the first goes on unseen. Empty for other schedulers, and where the last step is searched.
+    Tune's rule), and the first goes on unseen; at its own end it ends. Empty for other schedulers.
     """
     search = experiment.search
-    last = bounds(experiment, "train.max_steps")
-    if search is None or not isinstance(search.scheduler, Asha) or last.least != last.most:
+    if search is None or not isinstance(search.scheduler, Asha):
         return []
-    rungs, factor, report_steps = experiment.rungs(), search.scheduler.reduction_factor, experiment.report_steps()
+    rungs, factor, possible = experiment.study_rungs(), search.scheduler.reduction_factor, lengths(experiment)
+    report_steps = {length: _as_long(experiment, length).report_steps() for length in set(possible)}
     draw = random.Random(0)
     found = []
     for _ in range(DRAWS if search.trials <= 100 else DRAWS // 20):
         seen: dict[int, list[float]] = {rung: [] for rung in rungs}
         steps = reports = 0
         for _ in range(search.trials):
-            quality, stop = draw.random(), last.most
-            for rung in rungs:
+            quality = draw.random()
+            end = stop = draw.choice(possible) if len(possible) > 1 else possible[0]
+            for rung in rungs[: bisect_left(rungs, end)]:
                 passes = not seen[rung] or quality >= _quantile(seen[rung], 1 - 1 / factor)
                 insort(seen[rung], quality)
                 if not passes:
                     stop = rung
                     break
             steps += stop
-            reports += sum(each <= stop for each in report_steps)
+            reports += sum(each <= stop for each in report_steps[end])
         found.append((steps, reports))
     return found
 

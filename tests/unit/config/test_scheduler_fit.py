@@ -11,6 +11,9 @@ from raytune_ft.execution.runner import choose_runner
 RATE = {"train.learning_rate": {"loguniform": [1e-4, 1e-2]}}
 RANK = {"method.r": {"choice": [4, 8]}}
 STEPS = {"train.max_steps": {"choice": [10, 20]}}
+STEPS_WHERE_CONSTANT = {"train.max_steps": {"choice": [10, 20], "when": {"train.lr_scheduler_type": "constant"}}}
+SHAPES = {"train.lr_scheduler_type": {"choice": ["constant", "cosine"]}}
+UNLIKE = "compares trials at one step, where train.lr_scheduler_type"
 DROPOUT = {"method.dropout": {"uniform": [0.0, 0.2], "when": {"method.r": 4}}}
 CHOICE = {"train.learning_rate": {"choice": [1e-4, 1e-3]}}
 
@@ -22,7 +25,7 @@ def load(toy_experiment):
     def make(scheduler: dict, space: dict = RATE, algorithm: str = "tpe", **changes):
         search = {"space": {"parameters": space}, "scheduler": scheduler, "algorithm": {"type": algorithm}, "trials": 2}
         train = {"max_steps": 20, "dtype": "float32", "per_device_train_batch_size": 4}
-        return load_experiment(toy_experiment(search=search, train=train, **changes))
+        return load_experiment(toy_experiment(**{"search": search, "train": train, **changes}))
 
     return make
 
@@ -33,6 +36,9 @@ def load(toy_experiment):
         ({"type": "hyperband", "grace_period": 5}, RATE | RANK, "random"),
         ({"type": "bohb", "grace_period": 5}, RATE | RANK, "gp"),
         ({"type": "median", "grace_period": 5}, RATE | STEPS, "random"),
+        ({"type": "asha", "grace_period": 5}, STEPS, "tpe"),
+        ({"type": "asha", "grace_period": 5}, SHAPES | STEPS_WHERE_CONSTANT, "tpe"),
+        ({"type": "pbt", "perturbation_interval": 5}, RATE | STEPS, "tpe"),
         ({"type": "pbt", "perturbation_interval": 5}, CHOICE | RANK, "random"),
         ({"type": "pbt", "perturbation_interval": 5}, DROPOUT | RANK, "random"),
         ({"type": "pb2", "perturbation_interval": 5}, RATE | RANK, "random"),
@@ -47,6 +53,9 @@ def test_what_fits_is_taken(load, scheduler, space, algorithm) -> None:
     ("scheduler", "space", "algorithm", "line"),
     [
         ({"type": "hyperband", "grace_period": 5}, STEPS, "tpe", "hyperband compares trials at fractions of one"),
+        ({"type": "asha", "grace_period": 5}, STEPS | SHAPES, "tpe", f"asha {UNLIKE} cosine has come to other rates"),
+        ({"type": "median", "grace_period": 5}, STEPS | SHAPES, "tpe", f"median {UNLIKE} cosine has come to"),
+        ({"type": "pbt", "perturbation_interval": 5}, STEPS | SHAPES | RATE, "tpe", f"pbt {UNLIKE} cosine has"),
         ({"type": "bohb", "grace_period": 5}, RATE, "random", "algorithm random has none; use scheduler hyperband"),
         ({"type": "bohb", "grace_period": 5}, RATE, "quasi_random", "algorithm quasi_random has none"),
         ({"type": "pbt"}, RANK, "tpe", "pbt changes settings while trials train, and the space searches none that can"),
@@ -82,3 +91,13 @@ def test_the_median_rule_and_asha_run_with_isolated_trials(load) -> None:
     for kind in ("asha", "median"):
         experiment = load({"type": kind, "grace_period": 5}, runner={"type": "isolated"})
         assert choose_runner(experiment).runner.type == "isolated"
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine", "warmup_stable_decay"])
+def test_trials_of_unlike_length_are_compared_only_where_their_rates_are_alike(load, shape) -> None:
+    """At step 10 the rate of a trial of 10 steps has decayed, and that of one of 20 has not."""
+    train = {"max_steps": 20, "lr_scheduler_type": shape, "dtype": "float32", "per_device_train_batch_size": 4}
+    with pytest.raises(InputError, match=f"toy.yaml:.*train.max_steps: asha compares .*{shape} .*or scheduler none"):
+        load({"type": "asha", "grace_period": 5}, STEPS, train=train)
+    assert load({"type": "none"}, STEPS, train=train).longest == 20
+    assert load({"type": "asha", "grace_period": 5}, train=train).longest == 20

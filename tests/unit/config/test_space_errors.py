@@ -61,6 +61,20 @@ def test_a_value_that_no_trial_could_run_is_refused_with_its_key(problem, parame
     assert message.startswith("space.yaml:4: ") and line in message
 
 
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("train.per_device_eval_batch_size", "[4, 8]"),
+        ("train.eval_steps", "[5, 10]"),
+        ("train.divergence_factor", "[1.5, 3.0]"),
+    ],
+)
+def test_a_setting_that_changes_what_is_measured_can_not_be_searched(problem, key, values) -> None:
+    message = problem(space=with_parameter(f"{key}: {{choice: {values}}}"))
+    assert message.startswith(f"space.yaml:4: {key} ") and "\n" not in message
+    assert message.endswith(f"so trials that differ in it can't be compared; remove it, and set {key} for all trials")
+
+
 @pytest.mark.parametrize("rank", ["[4, 0]", "[16, 513]"])
 def test_a_space_that_holds_a_rank_the_server_cannot_serve_is_refused(problem, rank) -> None:
     message = problem(space=f"parameters:\n  method.r: {{choice: {rank}}}\n")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raytune_ft.errors import InputError
-from raytune_ft.paths import RunDirectory
+from raytune_ft.paths import RunDirectory, write_json
 from raytune_ft.search.accounts import Accounts
 from raytune_ft.search.budget_stop import BudgetStop
 from raytune_ft.search.planning import prices
@@ -96,6 +96,11 @@ def test_a_trial_that_the_budget_stopped_is_pruned_with_the_reason_and_its_last_
     assert (outcome.kind, outcome.step, outcome.value) == (OutcomeKind.pruned, 15, 0.5)
     assert outcome.reason == "the budget's 1,000 tokens are used up at step 15"
     assert accounts.cut_short("0000", result("0000", 45, 1200)) is None  # it ran all its steps
+
+    for name, steps in (("0003", 15), ("0004", 90)):  # its own, where they are searched
+        write_json(run.trial(name).config, {"trial": name, "parameters": {"train.max_steps": steps}})
+    assert accounts.cut_short("0003", result("0003", 15, 1200)) is None
+    assert accounts.cut_short("0004", result("0004", 45, 1200)).reason.endswith(" are used up at step 45")
 
     ended("0001", "completed", {5: 0.9, 15: 0.7})  # Tune had paused it, and has no result
     paused = accounts.cut_short("0001", {})

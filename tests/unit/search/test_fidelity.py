@@ -34,6 +34,18 @@ def test_a_whole_trial_that_did_not_report_at_the_step_counts_by_the_report_befo
     assert Peers([GOOD]).at_the_end({6: 1.0}) == pytest.approx(0.8)
 
 
+def test_of_trials_with_ends_of_their_own_only_those_count_that_trained_on_and_up_to_the_stopped_ones_end() -> None:
+    short = Whole({5: 0.50, 15: 0.45}, 0.45)
+    peers = Peers([short, GOOD])
+    assert peers.at_the_end({5: 0.95}) == pytest.approx(0.95 - 0.125)  # the two lost 0.05 and 0.20
+    assert peers.at_the_end({5: 0.95, 15: 0.90}) == pytest.approx(0.80)  # the short one says nothing of step 15
+    assert Peers([short]).at_the_end({5: 0.95, 15: 0.90}) == 0.90
+    assert Peers([GOOD]).at_the_end({5: 0.95}, 15) == pytest.approx(0.85)  # it would have ended at step 15
+    tokens = (Metric(name="eval_loss"), Metric(name="tokens"))
+    last = {"eval_loss": 0.95, "tokens": 1000.0}
+    assert Peers([GOOD]).costs_at_the_end({5: 0.95}, last, tokens, 15) == pytest.approx((0.85, 3000.0))
+
+
 def test_what_grows_while_a_trial_trains_is_counted_to_the_end() -> None:
     goals = (Metric(name="eval_loss"), Metric(name="tokens"), Metric(name="adapter_mib", mode="max"))
     last = {"eval_loss": 0.95, "tokens": 1000.0, "adapter_mib": 4.0}

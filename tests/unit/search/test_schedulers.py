@@ -103,3 +103,38 @@ def test_a_value_that_is_no_number_moves_no_bar(make_experiment) -> None:
     for value in (None, float("nan"), float("inf")):
         assert scheduler.on_trial_result(None, trial, {"step": 5, "eval_loss": value}) == "CONTINUE"
     assert scheduler.rungs == {5: {}, 15: {}}
+
+
+def searching_steps(make_experiment, values: list[int], **parameter: object):
+    space = {"parameters": {"train.max_steps": {"choice": values, **parameter}, "method.r": {"choice": [4, 8]}}}
+    return make_experiment(space=space)  # in a file of 45 steps
+
+
+def test_trials_train_to_ends_of_their_own_beyond_the_files(make_experiment) -> None:
+    """The best of all was once stopped at the first report beyond the file's steps."""
+    experiment = searching_steps(make_experiment, [15, 400])
+    scheduler = make_scheduler(experiment, experiment.search)
+    assert tuple(scheduler.rungs) == experiment.study_rungs() == (5, 15, 45, 135)
+    long, short = PastTrial.of("0000", {"train.max_steps": 400}), PastTrial.of("0001", {"train.max_steps": 15})
+    for trial, steps in ((long, (5, 15, 45, 135, 200, 400)), (short, (5, 15))):
+        for step in steps:
+            report = {"step": step, "eval_loss": 0.1 if trial is long or step < 15 else 0.5}
+            assert scheduler.on_trial_result(None, trial, report) == TrialScheduler.CONTINUE
+    # The shorter one ended by itself: its last value is none that another one has to beat, or that it is stopped by.
+    assert {step: set(values) for step, values in scheduler.rungs.items()} == {
+        5: {"0000", "0001"},
+        15: {"0000"},
+        45: {"0000"},
+        135: {"0000"},
+    }
+    behind = PastTrial.of("0002", {"train.max_steps": 400})
+    assert scheduler.on_trial_result(None, behind, {"step": 135, "eval_loss": 0.4}) == TrialScheduler.STOP
+
+
+def test_where_only_some_trials_search_their_steps_the_files_are_possible_too(make_experiment) -> None:
+    always = searching_steps(make_experiment, [10, 20])
+    sometimes = searching_steps(make_experiment, [10, 20], when={"method.r": 4})
+    assert (always.longest, sometimes.longest) == (20, 45)
+    scheduler, trial = make_scheduler(sometimes, sometimes.search), PastTrial.of("0000", {"method.r": 8})
+    assert scheduler.on_trial_result(None, trial, {"step": 15, "eval_loss": 0.5}) == TrialScheduler.CONTINUE
+    assert scheduler.rungs == {5: {}, 15: {"0000": 0.5}}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from raytune_ft.config.load import load_experiment
+from raytune_ft.config.load import load_experiment, with_parameters
 from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.data.prepare import prepare
 from raytune_ft.execution.devices import Decision
@@ -35,6 +35,7 @@ from raytune_ft.search.planning.row_lengths import RowLengths, row_lengths
 from raytune_ft.search.planning.span import Span
 from raytune_ft.search.planning.speed import Speed, expected_speed
 from raytune_ft.search.planning.work import narrowed, played_through, work_of
+from raytune_ft.search.replay import PastTrial
 from raytune_ft.search.schedulers import make_scheduler
 from raytune_ft.search.spent import Meter
 
@@ -53,30 +54,27 @@ def test_spans_add_and_multiply_end_by_end() -> None:
     assert Span.within(2.0, 10.0) == Span(5.0, 10.0, 20.0)
 
 
-def test_sweeps_played_through_are_those_of_rays_scheduler(make_experiment) -> None:
-    """The mean over random orders of quality, with Ray Tune's own scheduler."""
-
-    class Trial:
-        def __init__(self, number: int) -> None:
-            self.trial_id = str(number)
-
-    experiment = make_experiment()
+@pytest.mark.parametrize("lengths", [[45], [20, 90]], ids=["as long as the file says", "of searched lengths"])
+def test_sweeps_played_through_are_those_of_the_scheduler(make_experiment, lengths) -> None:
+    """The mean over random orders of quality, with the scheduler of a sweep."""
+    experiment = make_experiment(space={"parameters": {"train.max_steps": {"choice": lengths}}})
     draw, totals = random.Random(5), []
     for _ in range(60):
         scheduler = make_scheduler(experiment, experiment.search)
         scheduler.set_search_properties("eval_loss", "min")
         total = 0
         for number in range(8):
-            trial, loss = Trial(number), draw.random()
+            parameters, loss = {"train.max_steps": draw.choice(lengths)}, draw.random()
+            trial = PastTrial.of(str(number), parameters)
             scheduler.on_trial_add(None, trial)
-            for step in experiment.report_steps():
+            for step in with_parameters(experiment, parameters).report_steps():
                 if scheduler.on_trial_result(None, trial, {"step": step, "eval_loss": loss}) == scheduler.STOP:
                     break
             total += step
         totals.append(total)
     played = [steps for steps, _ in played_through(experiment)]
     assert statistics.fmean(played) == pytest.approx(statistics.fmean(totals), rel=0.15)
-    assert min(played) >= 45 + 7 * 5 and max(played) <= 8 * 45
+    assert min(played) >= min(lengths) + 7 * 5 and max(played) <= 8 * max(lengths)
     assert played_through(make_experiment(scheduler={"type": "none"})) == []
 
 

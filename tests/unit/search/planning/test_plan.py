@@ -14,6 +14,7 @@ from raytune_ft.config.load import load_experiment
 from raytune_ft.hardware.device import Device
 from raytune_ft.search.planning.bounds import Bounds, choices
 from raytune_ft.search.planning.plan import SECONDS_PER_ISOLATED_START, Plan, plan_sweep
+from raytune_ft.search.replay import PastTrial
 from raytune_ft.search.schedulers import make_scheduler
 
 ROOT = Path(__file__).parents[4]
@@ -83,15 +84,11 @@ def test_without_a_search_there_is_one_trial(toy_experiment) -> None:
 def steps_of(experiment: Experiment, losses: list[float]) -> int:
     """Steps that Ray's own scheduler lets trials train, one after the other, each with its loss at every rung."""
 
-    class Trial:
-        def __init__(self, number: int) -> None:
-            self.trial_id = str(number)
-
     assert experiment.search is not None
     scheduler, total = make_scheduler(experiment, experiment.search), 0
     scheduler.set_search_properties("eval_loss", "min")
     for number, loss in enumerate(losses):
-        trial = Trial(number)
+        trial = PastTrial.of(str(number), {})
         scheduler.on_trial_add(None, trial)
         for step in experiment.report_steps():
             if scheduler.on_trial_result(None, trial, {"step": step, "eval_loss": loss}) == scheduler.STOP:
@@ -100,7 +97,7 @@ def steps_of(experiment: Experiment, losses: list[float]) -> int:
     return total
 
 
-def test_rays_scheduler_reaches_both_bounds_and_never_leaves_them(planned, tmp_path: Path) -> None:
+def test_the_scheduler_reaches_both_bounds_and_never_leaves_them(planned, tmp_path: Path) -> None:
     plan = planned()
     experiment = load_experiment(tmp_path / "toy.yaml")
     losses = [float(number) for number in range(8)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from raytune_ft.search.planning.bounds import Bounds
 from raytune_ft.search.planning.rungs import plain_halving_steps, plan_rungs, sweep_steps
+from raytune_ft.search.planning.work import work_of
 
 RATE = {"train.learning_rate": {"loguniform": [1e-4, 1e-2]}}
 
@@ -41,3 +42,33 @@ def test_a_last_bracket_that_stays_short_still_halves(make_experiment) -> None:
     rungs = plan_rungs(experiment, 11)  # nine in the first bracket; two of five in the second, and two have room
     assert [(rung.step, rung.halving) for rung in rungs] == [(5, 11), (15, 5), (45, 3)]
     assert plain_halving_steps(rungs) == 11 * 5 + 5 * 10 + 3 * 30 == sweep_steps(experiment, 11).most
+
+
+def test_all_trials_may_be_too_short_for_a_step_where_their_steps_are_searched(make_experiment) -> None:
+    experiment = make_experiment(space={"parameters": {"train.max_steps": {"choice": [20, 90]}}}, trials=6)
+    assert [(rung.step, rung.trials, rung.halving) for rung in plan_rungs(experiment, 6)] == [
+        (5, Bounds(6, 6), 6),
+        (15, Bounds(1, 6), 2),
+        (45, Bounds(0, 6), 6),
+        (90, Bounds(0, 6), 6),
+    ]
+    assert sweep_steps(experiment, 6) == Bounds(20 + 5 * 5, 6 * 90)
+
+
+def test_what_is_likely_counts_each_trials_own_steps(make_experiment) -> None:
+    space = {"parameters": {"train.max_steps": {"choice": [100, 400]}}}  # in a file of 45 steps
+
+    def fixed(steps: int):
+        experiment = make_experiment(trials=8)
+        return experiment.model_copy(update={"train": experiment.train.model_copy(update={"max_steps": steps})})
+
+    for scheduler in ({"type": "none"}, {"type": "asha", "grace_period": 5, "reduction_factor": 3}):
+        experiment = make_experiment(space=space, scheduler=scheduler, trials=8)
+        work = work_of(experiment, sweep_steps(experiment, 8), None, None)
+        assert work.steps.low <= work.steps.likely <= work.steps.high == 8 * 400
+        if scheduler["type"] == "none":
+            assert (work.steps.likely, work.reports.likely, work.reports.high) == (8 * 250, 8.0, 8.0)
+        else:
+            assert work.reports.high == 8 * 5  # 5, 15, 45, 135 and 400
+            alone = [work_of(each, sweep_steps(each, 8), None, None).steps.likely for each in map(fixed, (100, 400))]
+            assert alone[0] < work.steps.likely < alone[1]
