@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from raytune_ft.cli.output import console, emit, say
+from raytune_ft.cli.output import console, emit, out, say
 
 DASHBOARD = "http://127.0.0.1:8265"
 
@@ -19,17 +19,26 @@ def submit(
         [], "--set", metavar="KEY=VALUE", help="Override a setting, e.g. train.max_steps=20; may be repeated."
     ),
     wait: bool = typer.Option(True, help="Stream the job's log until it ends, or return at once."),
-    working_dir: Path = typer.Option(Path("."), help="Directory that is uploaded; the job starts in it."),
+    working_dir: Path = typer.Option(Path("."), help="The job finds its files, as far as it needs them."),
+    also: list[Path] = typer.Option(
+        [], metavar="PATH", help="A file or folder of the working directory that goes along too; may be repeated."
+    ),
     python: str = typer.Option("python", help="Interpreter on the cluster's nodes that has raytune-ft's packages."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be sent and run, and end."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
     """Run a sweep on a Ray cluster that is already up."""
-    from raytune_ft.cluster.submit import follow, submit_sweep
+    from raytune_ft.cluster.submit import follow, plan_job, start_job
 
-    job = submit_sweep(experiment, address=address, overrides=assignments, working_dir=working_dir, python=python)
-    say(f"job {job.submission_id}: {job.entrypoint}")
-    if job.shared_paths:
-        say(f"every node must see {', '.join(job.shared_paths)}")
+    plan = plan_job(experiment, overrides=assignments, working_dir=working_dir, also=also, python=python)
+    sent = {"entrypoint": plan.entrypoint, "files": plan.upload.files, "bytes": plan.upload.size}
+    if dry_run:
+        for line in plan.lines():
+            say(line)
+        emit({"status": "NOT SENT", **sent}, as_json, lambda: out(f"would run {plan.entrypoint}"))
+        return
+    job = start_job(plan, address=address, log=say)
+    say(f"job {job.submission_id}: {plan.entrypoint}")
     status = "PENDING"
     if wait:
         try:
@@ -45,7 +54,7 @@ def submit(
         if not wait:
             console.print(f"follow it: {job.how_to_follow}\nstop it:   {job.how_to_stop}", markup=False, soft_wrap=True)
 
-    emit({"submission_id": job.submission_id, "status": status, **commands}, as_json, text)
+    emit({"submission_id": job.submission_id, "status": status, **commands, **sent}, as_json, text)
 
 
 def doctor(as_json: bool = typer.Option(False, "--json", help="Print the findings as JSON.")) -> None:

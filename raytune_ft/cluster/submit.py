@@ -7,16 +7,22 @@ import os
 import secrets
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from raytune_ft.cluster.connection import DEFAULT_ADDRESS, reach, request_errors
-from raytune_ft.cluster.paths_on_cluster import NOT_UPLOADED, settings_for_cluster
+from raytune_ft.cluster.paths_on_cluster import paths_on_cluster
+from raytune_ft.cluster.secret_files import secret_in_text
+from raytune_ft.cluster.upload import Upload, choose
 from raytune_ft.config.load import load_experiment
+from raytune_ft.config.overrides import parse_assignments, with_settings
+from raytune_ft.config.resolve import redact
+from raytune_ft.config.yaml import read_yaml
 from raytune_ft.errors import InputError, RaytuneError
 
 if TYPE_CHECKING:
@@ -28,14 +34,29 @@ FORWARDED = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "RAY_USAGE_STATS_ENABLED",
 
 
 @dataclass(frozen=True)
+class JobPlan:
+    """A job that was checked and not sent yet."""
+
+    experiment: str
+    """Its name."""
+    entrypoint: str
+    upload: Upload
+    """The files that go along."""
+    shared_paths: tuple[str, ...]
+    """Absolute paths that every node of the cluster must see."""
+
+    def lines(self) -> list[str]:
+        """What a person should know before it is sent."""
+        shared = ", ".join(self.shared_paths)
+        return self.upload.lines() + ([f"every node must see {shared}"] if shared else [])
+
+
+@dataclass(frozen=True)
 class Job:
     """One submitted job."""
 
     submission_id: str
     address: str
-    entrypoint: str
-    shared_paths: tuple[str, ...]
-    """Absolute paths that every node of the cluster must see."""
 
     @property
     def how_to_follow(self) -> str:
@@ -46,25 +67,25 @@ class Job:
         return f"ray job stop {self.submission_id} --address {self.address}"
 
 
-def submit_sweep(
+def plan_job(
     experiment_file: Path,
     *,
-    address: str = DEFAULT_ADDRESS,
     overrides: Sequence[str] = (),
     working_dir: Path = Path("."),
+    also: Sequence[Path] = (),
     python: str = "python",
-) -> Job:
-    """Checks the experiment, uploads the working directory and starts `raytune-ft sweep` on the cluster.
+) -> JobPlan:
+    """Checks the experiment and decides what goes along with a job that runs `raytune-ft sweep`; sends nothing.
 
     Args:
         experiment_file: Inside `working_dir`; relative paths in it refer to `working_dir`.
-        address: URL of the cluster's dashboard.
         overrides: `key.path=value` each.
-        working_dir: What the job starts in; hidden files and what runs leave behind are not uploaded.
+        working_dir: Its files that the experiment names go along, and lie where they lie here.
+        also: Further files and directories of `working_dir` that go along.
         python: The interpreter of the cluster's nodes.
 
     Raises:
-        InputError: The experiment is wrong, or the cluster can't be reached or refuses the token.
+        InputError: The experiment is wrong, or something that would be sent looks like a secret or is too large.
     """
     root = working_dir.resolve()
     try:
@@ -74,21 +95,65 @@ def submit_sweep(
         raise InputError(str(experiment_file), f"lies outside the working directory {root}", remedy) from None
     with chdir(root):
         experiment = load_experiment(inside, overrides)
-    settings, shared = settings_for_cluster(experiment, root)
-    sets = [word for setting in (*overrides, *settings) for word in ("--set", setting)]
+        values = with_settings(read_yaml(inside).value, parse_assignments(overrides))
+    _refuse_secret_settings(str(inside), values, overrides)
+    paths = paths_on_cluster(experiment, values, root)
+    sets = [word for setting in (*overrides, *paths.settings) for word in ("--set", setting)]
     entrypoint = shlex.join([python, "-m", "raytune_ft", "sweep", str(inside), *sets])
+    return JobPlan(experiment.name, entrypoint, choose(root, inside, paths.sent, also), paths.shared)
+
+
+def start_job(plan: JobPlan, *, address: str = DEFAULT_ADDRESS, log: Callable[[str], Any] = lambda line: None) -> Job:
+    """Sends the job's files and starts it.
+
+    Args:
+        plan: The job.
+        address: URL of the cluster's dashboard.
+        log: Told what is sent, a line at a time, once the cluster has answered and before it is.
+
+    Raises:
+        InputError: The cluster can't be reached, or refuses the token.
+    """
     client = connect(address)
-    submission_id = f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    for line in plan.lines():
+        log(line)
+    submission_id = f"{plan.experiment}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     environment = {name: os.environ[name] for name in FORWARDED if name in os.environ}
-    with request_errors(address):
+    with TemporaryDirectory(prefix="raytune-ft-") as staged, request_errors(address):
+        plan.upload.copy_to(Path(staged))
         client.submit_job(
-            entrypoint=entrypoint,
+            entrypoint=plan.entrypoint,
             submission_id=submission_id,
             entrypoint_num_cpus=0,  # the driver only waits; every CPU is for trials
-            runtime_env={"working_dir": str(root), "excludes": list(NOT_UPLOADED), "env_vars": environment},
-            metadata={"experiment": experiment.name, "raytune_ft": version("raytune-ft")},
+            runtime_env={"working_dir": staged, "env_vars": environment},
+            metadata={"experiment": plan.experiment, "raytune_ft": version("raytune-ft")},
         )
-    return Job(submission_id, address, entrypoint, tuple(shared))
+    return Job(submission_id, address)
+
+
+def _refuse_secret_settings(file: str, values: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """A job's command and its files are seen by whoever sees the dashboard."""
+    for place, each in (*(("--set", parse_assignments([one])) for one in overrides), (file, values)):
+        if key := _secret_setting(each):
+            what = f"{key} holds a key or a password, which whoever sees the dashboard would see"
+            remedy = "leave it out; it belongs into the nodes' environment (PostgreSQL's into PGPASSWORD)"
+            raise InputError(place, what, remedy)
+
+
+def _secret_setting(value: Any, key: str = "") -> str | None:
+    """The path of the first setting in nested values that looks like a secret."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            path = f"{key}.{name}" if key else str(name)
+            scalar = not isinstance(item, Mapping | list)
+            found = path if scalar and redact({str(name): item}) != {str(name): item} else _secret_setting(item, path)
+            if found:
+                return found
+    elif isinstance(value, list):
+        return next((found for item in value if (found := _secret_setting(item, key))), None)
+    elif isinstance(value, str) and (redact(value) != value or secret_in_text(value)):
+        return key
+    return None
 
 
 def follow(job: Job, write: Callable[[str], Any]) -> None:
@@ -125,7 +190,7 @@ def _tail(client: JobSubmissionClient, submission_id: str, write: Callable[[str]
 def connect(address: str) -> JobSubmissionClient:
     """The job client of the cluster at `address`, or a one-line InputError that says what is missing."""
     reach(address)
-    # Exactly NOT_UPLOADED decides what is uploaded; a data file that git ignores is still data.
+    # What is sent was decided file by file; a data file that a .gitignore among them names is still data.
     os.environ.setdefault("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "1")
     from ray.job_submission import JobSubmissionClient
 

@@ -22,6 +22,7 @@ def test_a_sweep_runs_as_a_job_and_its_log_is_streamed(head: Any, toy_experiment
     assert json.loads(done.stdout)["status"] == "SUCCEEDED"
     winner = json.loads((tmp_path / "runs/toy/winner.json").read_text())
     assert winner["experiment"] == "toy"
+    assert f"sends 1 file of {tmp_path}, " in done.stderr
     assert winner["trial"] in done.stderr, "the job's log was not streamed"
     assert head.token_path.read_text() not in done.stdout + done.stderr
 

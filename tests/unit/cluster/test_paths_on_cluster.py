@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from raytune_ft.cluster.paths_on_cluster import NOT_UPLOADED, is_left_out, settings_for_cluster
+from raytune_ft.cluster.paths_on_cluster import Named, PathsOnCluster, paths_on_cluster
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.overrides import parse_assignments
 
@@ -15,6 +16,16 @@ from raytune_ft.config.overrides import parse_assignments
 def _experiment(**changes: object) -> Experiment:
     values = {"name": "x", "base_model": "org/model", "data": {"train": "data/train.jsonl"}, **changes}
     return Experiment.model_validate(values)
+
+
+def _paths(experiment: Experiment, working_dir: Path) -> PathsOnCluster:
+    return paths_on_cluster(experiment, {}, working_dir)
+
+
+def _named(experiment: Experiment, working_dir: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The job's settings, and the paths that every node must see."""
+    paths = _paths(experiment, working_dir)
+    return paths.settings, paths.shared
 
 
 def _touch(path: Path) -> Path:
@@ -25,7 +36,7 @@ def _touch(path: Path) -> Path:
 
 def test_a_file_that_is_uploaded_keeps_its_relative_name(tmp_path: Path) -> None:
     _touch(tmp_path / "data/train.jsonl")
-    settings, shared = settings_for_cluster(_experiment(), tmp_path)
+    settings, shared = _named(_experiment(), tmp_path)
     assert not [setting for setting in settings if setting.startswith("data.")]
     assert str(tmp_path / "data/train.jsonl") not in shared
 
@@ -34,7 +45,7 @@ def test_a_file_that_is_not_uploaded_gets_its_absolute_name(tmp_path: Path) -> N
     _touch(tmp_path / "assets/data/train.jsonl")
     _touch(tmp_path / "assets/model/config.json")
     experiment = _experiment(base_model="assets/model", data={"train": "assets/data/train.jsonl"})
-    settings, shared = settings_for_cluster(experiment, tmp_path)
+    settings, shared = _named(experiment, tmp_path)
     assert f"base_model={tmp_path}/assets/model" in settings
     assert f"data.train={tmp_path}/assets/data/train.jsonl" in settings
     assert f"{tmp_path}/assets/model" in shared
@@ -44,21 +55,21 @@ def test_a_file_outside_the_working_directory_gets_its_absolute_name(tmp_path: P
     _touch(tmp_path / "elsewhere/train.jsonl")
     inside = tmp_path / "work"
     inside.mkdir()
-    settings, _ = settings_for_cluster(_experiment(data={"train": "../elsewhere/train.jsonl"}), inside)
+    settings, _ = _named(_experiment(data={"train": "../elsewhere/train.jsonl"}), inside)
     assert f"data.train={tmp_path}/elsewhere/train.jsonl" in settings
 
 
 def test_results_never_go_into_the_job_s_throwaway_directory(tmp_path: Path) -> None:
-    settings, shared = settings_for_cluster(_experiment(), tmp_path)
+    settings, shared = _named(_experiment(), tmp_path)
     assert f"output_dir={tmp_path}/runs" in settings
     assert f"registry.path={tmp_path}/registry" in settings
-    assert shared == [f"{tmp_path}/runs", f"{tmp_path}/registry"]
+    assert shared == (f"{tmp_path}/runs", f"{tmp_path}/registry")
 
 
 def test_earlier_runs_are_found_where_they_lie(tmp_path: Path) -> None:
     space = {"parameters": {"method.r": {"choice": [4, 8]}}}
     experiment = _experiment(search={"space": space, "warm_start": ["runs/one", "/shared/two"]})
-    settings, shared = settings_for_cluster(experiment, tmp_path)
+    settings, shared = _named(experiment, tmp_path)
     assert f'search.warm_start=["{tmp_path}/runs/one", "/shared/two"]' in settings
     assert {f"{tmp_path}/runs/one", "/shared/two"} <= set(shared)
     (assignment,) = [setting for setting in settings if setting.startswith("search.warm_start")]
@@ -71,32 +82,85 @@ def test_hub_ids_urls_and_absolute_paths_stay_as_they_are(tmp_path: Path) -> Non
         output_dir="/shared/runs",
         registry={"path": "/shared/registry"},
     )
-    settings, shared = settings_for_cluster(experiment, tmp_path)
-    assert settings == []
-    assert shared == ["/shared/test.jsonl", "/shared/runs", "/shared/registry"]
+    settings, shared = _named(experiment, tmp_path)
+    assert settings == ()
+    assert shared == ("/shared/test.jsonl", "/shared/runs", "/shared/registry")
 
 
-@pytest.mark.parametrize(
-    ("path", "left_out"),
-    [
-        ("raytune_ft/registry/store.py", False),
-        ("experiments/quickstart.yaml", False),
-        ("data/.hidden.jsonl", False),
-        ("registry/a/1/manifest.json", True),
-        ("assets/data/movies.train.jsonl", True),
-        (".env", True),
-        (".git/config", True),
-        ("raytune_ft/__pycache__/paths.pyc", True),
-    ],
-)
-def test_what_ray_packs_is_what_the_rule_says(path: str, left_out: bool, tmp_path: Path) -> None:
-    from ray._private.runtime_env.packaging import create_package
+def test_what_a_setting_names_inside_the_working_directory_is_sent(tmp_path: Path) -> None:
+    _touch(tmp_path / "data/train.jsonl")
+    _touch(tmp_path / "models/base/config.json")
+    _touch(tmp_path / "spaces/mine.yaml")
+    _touch(tmp_path / "data/general.txt")
+    text = {"retention": {"text": "data/general.txt"}}
+    experiment = _experiment(base_model="./models/base", promotion=text)
+    paths = paths_on_cluster(experiment, {"search": {"space": "spaces/mine.yaml"}}, tmp_path)
+    assert {named.setting: str(named.path) for named in paths.sent} == {
+        "base_model": "models/base",
+        "data.train": "data/train.jsonl",
+        "promotion.retention.text": "data/general.txt",
+        "search.space": "spaces/mine.yaml",
+    }
 
-    _touch(tmp_path / "tree" / path)
-    _touch(tmp_path / "tree" / "always.txt")
-    package = tmp_path / "package.zip"
-    create_package(str(tmp_path / "tree"), package, include_gitignore=False, excludes=list(NOT_UPLOADED))
-    packed = zipfile.ZipFile(package).namelist()
-    assert "always.txt" in packed
-    assert (path not in packed) is left_out
-    assert is_left_out(Path(path).parts) is left_out
+
+@pytest.mark.parametrize("place", ["assets/train.jsonl", "runs/train.jsonl", ".hidden/train.jsonl", "../train.jsonl"])
+def test_results_hidden_files_and_other_directories_are_not_sent(place: str, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    path = _touch(work / place)
+    paths = _paths(_experiment(data={"train": place}), work)
+    assert not paths.sent
+    assert f"data.train={path.resolve()}" in paths.settings
+
+
+def test_a_link_keeps_its_name_unless_it_leads_out(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    (work / "data").mkdir(parents=True)
+    (work / "data/train.jsonl").symlink_to(_touch(work / "data/rows.jsonl"))
+    (work / "data/test.jsonl").symlink_to(_touch(tmp_path / "rows.jsonl"))
+    paths = _paths(_experiment(data={"train": "data/train.jsonl", "test": "data/test.jsonl"}), work)
+    assert paths.sent == (Named("data.train", Path("data/train.jsonl")),)
+    assert f"data.test={tmp_path}/rows.jsonl" in paths.settings
+
+
+def test_the_whole_working_directory_is_never_sent(tmp_path: Path) -> None:
+    assert not _paths(_experiment(base_model="."), tmp_path).sent
+
+
+def test_a_study_s_journal_survives_the_job(tmp_path: Path) -> None:
+    space = {"parameters": {"method.r": {"choice": [4, 8]}}}
+    paths = _paths(_experiment(search={"space": space, "storage": "x.journal"}), tmp_path)
+    assert f"search.storage=journal:{tmp_path}/x.journal" in paths.settings
+    assert f"{tmp_path}/x.journal" in paths.shared
+
+
+def test_each_setting_that_may_name_a_file_is_known_here() -> None:
+    """A new setting of text belongs to the paths of paths_on_cluster.py, or into this list of those that are none."""
+    from raytune_ft.cluster.paths_on_cluster import READ, READ_AT_LOADING, WRITTEN
+
+    no_paths = {
+        "name", "method.target_modules", "evaluate.labels", "search.best", "tracking.wandb.project",
+        "tracking.wandb.entity", "registry.adapter",
+    }  # fmt: skip
+    handled = {"search.storage", "search.warm_start"}
+    assert set(_texts(Experiment.model_json_schema())) == {*READ, *READ_AT_LOADING, *WRITTEN, *no_paths, *handled} - {
+        "search.space"  # a section, whose file is read before
+    }
+
+
+def _texts(schema: dict[str, Any]) -> Iterator[str]:
+    """Dotted names of a schema's fields that may hold free text, or lists of it."""
+
+    def walk(node: dict[str, Any], name: str) -> Iterator[str]:
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+        for choice in (*node.get("anyOf", ()), *node.get("oneOf", ()), *node.get("allOf", ())):
+            yield from walk(choice, name)
+        if node.get("type") == "array" and isinstance(node.get("items"), dict):
+            yield from walk(node["items"], name)
+        if node.get("type") == "string" and not {"enum", "const"} & node.keys():
+            yield name
+        for key, inner in node.get("properties", {}).items():
+            yield from walk(inner, f"{name}.{key}".removeprefix("."))
+
+    yield from walk(schema, "")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raytune_ft.cluster.submit import Job, connect, submit_sweep
+from raytune_ft.cluster.submit import Job, connect, plan_job
 from raytune_ft.errors import InputError
 
 EXPERIMENT = "name: x\nbase_model: org/model\ndata: {train: train.jsonl}\n"
@@ -62,16 +62,16 @@ def test_an_experiment_outside_the_working_directory_is_refused(tmp_path: Path) 
     inside.mkdir()
     (tmp_path / "x.yaml").write_text(EXPERIMENT)
     with pytest.raises(InputError, match="lies outside the working directory"):
-        submit_sweep(tmp_path / "x.yaml", working_dir=inside)
+        plan_job(tmp_path / "x.yaml", working_dir=inside)
 
 
 def test_a_wrong_experiment_is_refused_before_the_cluster_is_asked(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(EXPERIMENT + "train: {learing_rate: 1.0}\n")
     with pytest.raises(InputError, match="did you mean learning_rate"):
-        submit_sweep(tmp_path / "x.yaml", working_dir=tmp_path, address="http://127.0.0.1:1")
+        plan_job(tmp_path / "x.yaml", working_dir=tmp_path)
 
 
 def test_a_job_says_how_to_follow_and_to_stop_it() -> None:
-    job = Job("x-1", "http://head:8265", "python -m raytune_ft sweep x.yaml", ())
+    job = Job("x-1", "http://head:8265")
     assert job.how_to_follow == "ray job logs x-1 --follow --address http://head:8265"
     assert job.how_to_stop == "ray job stop x-1 --address http://head:8265"
