@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 
 from raytune_ft.errors import RaytuneError
 from raytune_ft.serving.catalog import UnknownModelError
+from raytune_ft.serving.exception_lines import told
 from raytune_ft.serving.openai_errors import RequestError
 
 _log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def as_request_error(error: Exception) -> RequestError:
         case UnknownModelError():
             return RequestError(404, str(error), "model_not_found", "model")
         case RaytuneError():
-            _log.error("a request failed: %s", error)
+            _log.error("a request failed: %s", told(error))
             return RequestError(500, "the model could not be loaded; the endpoint's log says why", "model_not_loaded")
         case RequestValidationError():
             first: Mapping[str, object] = error.errors()[0] if error.errors() else {"msg": "invalid request"}
@@ -60,7 +61,7 @@ def as_request_error(error: Exception) -> RequestError:
         return unavailable()
     if _names(error) & _OVERLOADED:
         return RequestError(503, "Too many requests wait already; try again shortly.", "overloaded")
-    _log.error("a request failed", exc_info=error)
+    _log.error("a request failed: %s", told(error))
     return RequestError(500, "The server had an error while answering.", "server_error")
 
 

@@ -8,13 +8,13 @@ import logging
 import os
 import socket
 import time
-import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from raytune_ft.serving.exception_lines import AnswerBrokeOffError, told
 from raytune_ft.serving.feedback import FeedbackDesk
 from raytune_ft.serving.key_ring import KeyRing
 from raytune_ft.serving.limits import Places
@@ -141,11 +141,9 @@ class Guard:
         try:
             await self._app(scope, receive, watched)
         except Exception as error:
-            if started:
-                raise  # the answer is cut, and the client sees that
-            place = traceback.extract_tb(error.__traceback__)[-1]  # not the text, which may hold a prompt
-            name = type(error).__name__
-            _log.error("request %s failed: %s in %s:%s", record.request, name, place.filename, place.lineno)
+            _log.error("request %s failed: %s", record.request, told(error))
+            if started:  # the answer is cut, and the client sees that; servers would log the error's text
+                raise AnswerBrokeOffError(f"request {record.request}") from None
             await refuse(
                 RequestError(500, "The request failed; the endpoint's log says where.", "internal_error"), send
             )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from raytune_ft.serving import background
+from raytune_ft.serving.exception_lines import told
 
 _log = logging.getLogger(__name__)
 _FRESH_S = 1.0
@@ -58,7 +59,7 @@ class Health:
         except TimeoutError:
             return self._heard_at > started
         except Exception as error:  # whatever it is, this is no engine that can answer
-            _log.warning("the engine can't answer: %s", " ".join(f"{type(error).__name__}: {error}".split())[:300])
+            _log.warning("the engine can't answer: %s", told(error))
             return False
         finally:
             self._asked_at = time.monotonic()

@@ -26,6 +26,7 @@ from raytune_ft.execution.loopback import keep_replica_on_loopback
 from raytune_ft.serving.batches import batches
 from raytune_ft.serving.candidate import answer_rows
 from raytune_ft.serving.catalog import Catalog
+from raytune_ft.serving.exception_lines import keep_texts_out_of_logs
 
 _BATCH_PAUSE_S = 0.05
 
@@ -59,6 +60,7 @@ class RegistryServer(LLMServer):
             path = await asyncio.to_thread(catalog.load_path, loading.model_id)
             loading.model_source = str(path.resolve())
         await super().__init__(llm_config)
+        keep_texts_out_of_logs()  # why a start failed is told in full
 
     async def can_answer(self) -> bool:
         """Goes into the engine's own loop and back: a process that merely lives does not count."""

@@ -30,6 +30,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from raytune_ft.execution.loopback import keep_replica_on_loopback
 from raytune_ft.serving.bodies import for_engine, shows_usage, user_of, words_of
 from raytune_ft.serving.catalog import Catalog, ListedModel, UnknownModelError
+from raytune_ft.serving.exception_lines import keep_texts_out_of_logs
 from raytune_ft.serving.failures import EngineGoneError, as_request_error, is_engine_gone, unavailable
 from raytune_ft.serving.front_door import listen_again
 from raytune_ft.serving.health import Health
@@ -71,6 +72,7 @@ class RegistryIngress(OpenAiIngress):
         self._router = Router(catalog)
         self._health = {model: Health(partial(self._probe, model)) for model in catalog.engines}
         self._shadow = Shadow(recorder_of(args.log_dir, args.log_prompts))
+        keep_texts_out_of_logs()
 
     async def completions(self, body: CompletionRequest, request: Request) -> Response:  # type: ignore[override]
         """Goes on with a text."""
@@ -198,7 +200,7 @@ class RegistryIngress(OpenAiIngress):
         )
         whole = body.model_copy(update={"stream": False})
         repeated = for_engine(whole, route.shadow, f"{exchange.request}-shadow", None)
-        self._shadow.offer(ShadowJob(record, lambda: self._ask_whole(repeated), listener.texts))
+        self._shadow.offer(ShadowJob(record, lambda: self._ask_whole(repeated), listener.answers))
 
     async def _ask_whole(self, body: Body) -> Listener:
         listener = Listener(words=True)

@@ -51,7 +51,7 @@ class RequestRecord:
     shadow: bool = False
     """Asked besides the champion; nobody saw the answer."""
     agrees: bool | None = None
-    """Of a shadow: it answered the champion's text."""
+    """Of a shadow: it answered the champion's text, and called the same tools with the same arguments."""
 
 
 @dataclass(frozen=True)

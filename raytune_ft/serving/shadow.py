@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from raytune_ft.serving import background
-from raytune_ft.serving.listener import Listener
+from raytune_ft.serving.exception_lines import told
+from raytune_ft.serving.listener import Answer, Listener
 from raytune_ft.serving.measure import Recorder
 from raytune_ft.serving.openai_errors import RequestError
 from raytune_ft.serving.records import RequestRecord
@@ -28,7 +29,7 @@ class ShadowJob:
     """The repetition's, as far as it is known before it is made."""
     ask: Callable[[], Awaitable[Listener]]
     """Asks the challenger; raises a RequestError where that fails."""
-    said: list[str]
+    said: list[Answer]
     """The champion's answers."""
 
 
@@ -75,14 +76,14 @@ async def _repeat(job: ShadowJob) -> RequestRecord:
         ended = replace(job.record, status=error.status, code=error.code)
     except TimeoutError:
         ended = replace(job.record, status=503, code="timeout")
-    except Exception:  # nobody waits for this answer, and the next one must still be asked
-        _log.exception("a shadow request failed")
+    except Exception as error:  # nobody waits for this answer, and the next one must still be asked
+        _log.error("a shadow request failed: %s", told(error))
         ended = replace(job.record, status=500, code="server_error")
     else:
         ended = replace(
             job.record,
             prompt_tokens=heard.prompt_tokens,
             completion_tokens=heard.completion_tokens,
-            agrees=heard.texts == job.said,
+            agrees=heard.answers == job.said,
         )
     return replace(ended, total_ms=round((time.perf_counter() - started) * 1000, 1))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from raytune_ft.serving.exception_lines import AnswerBrokeOffError
 from raytune_ft.serving.guard import KEY_NAME, Guard
 from raytune_ft.serving.keys import create_key
 from raytune_ft.serving.limits import check_request
@@ -272,7 +273,7 @@ def test_an_answer_that_breaks_within_is_cut(two_keys: Any) -> None:
         raise RuntimeError("broken")
 
     async def run() -> None:
-        with pytest.raises(RuntimeError, match="broken"):
+        with pytest.raises(AnswerBrokeOffError):
             await Client(Guard(breaks, args=args), headers["alice"]).task
 
     asyncio.run(run())

@@ -71,3 +71,51 @@ def test_an_answer_of_tool_calls_has_no_words() -> None:
     listener = Listener(words=True)
     listener.whole({"choices": [{"index": 0, "message": {"content": None, "tool_calls": []}}], "usage": None})
     assert listener.texts == [""]
+
+
+def _calling(*calls: tuple[str, str], text: str | None = None) -> Listener:
+    """A whole answer that calls these tools."""
+    listener = Listener(words=True)
+    told = [
+        {"id": f"call-{id(listener)}-{number}", "type": "function", "function": {"name": name, "arguments": arguments}}
+        for number, (name, arguments) in enumerate(calls)
+    ]
+    listener.whole({"choices": [{"index": 0, "message": {"content": text, "tool_calls": told}}]})
+    return listener
+
+
+PAY = ("pay", '{"to": "ann", "euros": 5}')
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (_calling(PAY), True),
+        (_calling(("pay", '{"euros":5,"to":"ann"}')), True),
+        (_calling(("pay", '{"to": "ann", "euros": 5000}')), False),
+        (_calling(("refund", PAY[1])), False),
+        (_calling(), False),
+        (_calling(PAY, PAY), False),
+        (_calling(PAY, text="I pay."), False),
+        (_calling(("pay", "not JSON")), False),
+    ],
+)
+def test_answers_are_the_same_where_they_call_the_same_tools_with_the_same_arguments(
+    other: Listener, same: bool
+) -> None:
+    assert (other.answers == _calling(PAY).answers) is same
+
+
+def test_calls_in_a_stream_s_pieces_are_the_whole_answer_s() -> None:
+    listener = Listener(words=True)
+    pieces = [
+        {"role": "assistant", "content": ""},
+        {"tool_calls": [{"index": 0, "id": "x", "function": {"name": "pay", "arguments": ""}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '{"to": "ann", '}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '"euros": 5}'}}]},
+        {"tool_calls": [{"index": 1, "id": "y", "function": {"name": "say", "arguments": "{}"}}]},
+    ]
+    for piece in pieces:
+        listener.chunk(chunk(choices=[{"index": 0, "delta": piece}]))
+    assert listener.answers == _calling(PAY, ("say", "{}")).answers
+    assert [name for name, _ in listener.answers[0].calls] == ["pay", "say"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from raytune_ft.serving.listener import Listener
+from raytune_ft.serving.listener import Answer, Listener
 from raytune_ft.serving.measure import Recorder
 from raytune_ft.serving.openai_errors import RequestError
 from raytune_ft.serving.records import RequestRecord
@@ -74,7 +74,7 @@ def saying(text: str) -> Callable[[], Awaitable[Listener]]:
 @pytest.mark.parametrize(("said", "agrees"), [("good", True), ("bad", False)])
 def test_the_record_says_whether_it_agrees(recorder: Recorder, kept: Kept, said: str, agrees: bool) -> None:
     async def run() -> None:
-        assert Shadow(recorder).offer(ShadowJob(RECORD, saying(said), ["good"]))
+        assert Shadow(recorder).offer(ShadowJob(RECORD, saying(said), [Answer("good")]))
         await asyncio.sleep(0.01)
 
     asyncio.run(run())
@@ -128,7 +128,7 @@ def test_a_challenger_that_fails_is_recorded_and_the_next_is_asked(
     async def run() -> None:
         shadow = Shadow(recorder, at_once=1)
         shadow.offer(ShadowJob(RECORD, fail, []))
-        shadow.offer(ShadowJob(RECORD, saying("good"), ["good"]))
+        shadow.offer(ShadowJob(RECORD, saying("good"), [Answer("good")]))
         await asyncio.sleep(0.01)
 
     asyncio.run(run())
