@@ -66,6 +66,8 @@ class Bucket:
         self._plain_http = endpoint.startswith("http://")
         self.identity = f"{endpoint} {self.url}"
         """Tells it from a bucket of the same name at another server."""
+        self.conditions_proved = False
+        """Whether the server was seen to refuse a write over another object than the one that was read."""
         self._small, self._large = self._store(bucket, _SMALL_TIMEOUT), self._store(bucket, _LARGE_TIMEOUT)
 
     def list(self, below: str = "") -> dict[str, str]:
@@ -105,13 +107,6 @@ class Bucket:
             if (found := self.get(key)) is not None and found.data == data:
                 return found.etag
             raise
-
-    def delete(self, key: str) -> None:
-        """Removes an object; one that is gone stays gone."""
-        import obstore
-
-        with self._errors(key):
-            obstore.delete(self._small, key)
 
     def upload(self, key: str, path: Path) -> None:
         """Writes a file's bytes, in parts where it is large."""

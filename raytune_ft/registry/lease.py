@@ -13,13 +13,15 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 from types import TracebackType
 
-from raytune_ft.errors import RaytuneError
+from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.registry.bucket import Bucket, ConflictError
 
 RENEW_S = 5.0
 EXPIRY_S = 20.0
+NO_TAG = '"' + "0" * 32 + '"'
 WAIT_S = 60.0
 _POLL_S = 0.2
 _log = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class Lease:
                 try:
                     self._tag = self._bucket.put(self._key, self._text(), over=found.etag if found else None)
                     self.taken_over = expired
+                    self._prove_conditions()
                     break
                 except ConflictError:
                     continue  # another one was faster
@@ -69,6 +72,23 @@ class Lease:
             self._bucket.put(self._key, self._text(held=False), over=self._tag)
         except RaytuneError as failed:
             _log.warning("%s; the lock frees itself after %.0f s", failed, self._expiry_s)
+
+    def _prove_conditions(self) -> None:
+        """Two writes that must fail, once a process: a server that takes them lets two holders overwrite each other.
+
+        Raises:
+            InputError: It does; nothing was changed but the lock itself.
+        """
+        if self._bucket.conditions_proved:
+            return
+        for header, over in (("If-None-Match", None), ("If-Match", NO_TAG)):
+            with suppress(ConflictError):
+                self._bucket.put(self._key, self._text(held=False), over=over)
+                what = f"the server ignores {header}, so one of two promotions at once would be lost"
+                raise InputError(
+                    self._bucket.url, what, "use a server with conditional writes, as Amazon's S3 has them"
+                )
+        self._bucket.conditions_proved = True
 
     def _renew(self) -> None:
         while not self._end.wait(self._renew_s):

@@ -27,6 +27,8 @@ from raytune_ft.registry.store import ALIASES_NAME
 
 STATE = (JOURNAL_NAME, TRAFFIC_NAME, ALIASES_NAME)
 """What says which version is served, in the order in which a move writes it."""
+ABSENT = b"null\n"
+"""What an object says in whose place there is no file: unlike a removal, such a write is refused over a newer one."""
 _TAGS_NAME = ".tags.json"
 _MANIFEST_KEY = re.compile(rf"([1-9][0-9]{{0,8}})/{re.escape(manifest.MANIFEST_NAME)}")
 _VERSION_KEY = re.compile(r"([1-9][0-9]{0,8})/.+")
@@ -87,20 +89,29 @@ def match(directory: Path, bucket: Bucket, adapter: str, listing: Mapping[str, s
     for number in begun:
         (directory / number).mkdir(exist_ok=True)  # a number whose upload was begun is not given again
     wanted = _wanted(listing)
-    changed = [key for key in wanted if known.get(key) != listing[key] or not (directory / key).is_file()]
+    changed = [key for key in wanted if known.get(key) != listing[key] or not _is_as_known(directory, key)]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         fetched = dict(zip(changed, pool.map(lambda key: bucket.get(f"{adapter}/{key}"), changed), strict=True))
     new = {key: known[key] for key in wanted if key in known}
     # Aliases last: what they point to is there before.
     for key, stored in sorted(fetched.items(), key=lambda item: STATE.index(item[0]) if item[0] in STATE else -1):
-        if stored is not None:
+        if stored is None:
+            continue
+        if stored.data == ABSENT:
+            (directory / key).unlink(missing_ok=True)
+        else:
             place(directory, key, stored.data)
-            new[key] = stored.etag
+        new[key] = stored.etag
     for name in STATE:
         if name not in listing:
             (directory / name).unlink(missing_ok=True)
     if new != known:
         set_tags(directory, new)
+
+
+def _is_as_known(directory: Path, key: str) -> bool:
+    """Whether a file is there whose tag is known; a rule that is not was read as ABSENT, as tags are noted last."""
+    return key == TRAFFIC_NAME or (directory / key).is_file()
 
 
 def _begun(listing: Mapping[str, str]) -> set[str]:

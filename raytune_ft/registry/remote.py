@@ -102,11 +102,34 @@ class RemoteRegistry(Registry):
         for name, now in self._state(directory).items():
             if now == before[name]:
                 continue
-            if now is None:
-                self.bucket.delete(f"{adapter}/{name}")
-                tags.pop(name, None)
-            else:
-                tags[name] = self.bucket.put(f"{adapter}/{name}", now, over=tags.get(name))
+            tags[name] = self._put(f"{adapter}/{name}", mirror.ABSENT if now is None else now, over=tags.get(name))
+
+    def _put(self, key: str, data: bytes, over: str | None) -> str:
+        """Writes under conditions; a write whose answer was lost is what is there afterwards.
+
+        Raises:
+            UnreachableError: It was not written, or nobody can tell.
+        """
+        try:
+            return self.bucket.put(key, data, over=over)
+        except UnreachableError as lost:
+            while True:
+                try:
+                    found = self.bucket.get(key)
+                    if found is not None and found.data == data:
+                        return found.etag
+                    if not key.endswith(f"/{ALIASES_NAME}"):
+                        raise lost
+                    # It may still be on its way; over another tag it comes too late.
+                    with suppress(ConflictError):
+                        at, now = (found.etag, found.data) if found else (None, b"{}")
+                        self.bucket.put(key, now + b"\n", over=at)
+                        raise lost
+                except UnreachableError as again:
+                    if again is lost:
+                        raise
+                    what = "no answer to a write, nor when asked what is there: nobody can tell whether it was made"
+                    raise UnreachableError(f"{self.bucket.url}/{key}: {what}; see raytune-ft adapters later") from lost
 
     def _fence(self, adapter: str) -> None:
         """Gives the aliases a new tag, so that a holder who was thought dead can't move them any more."""

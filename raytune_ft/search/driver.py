@@ -15,6 +15,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from raytune_ft.errors import InputError, IntegrityError
+from raytune_ft.ownership import writes_for_oneself
 from raytune_ft.paths import RunDirectory, read_json, write_json
 
 SIGN_S = 10.0
@@ -70,7 +71,15 @@ def only_driver(run: RunDirectory) -> Iterator[None]:
     Raises:
         InputError: Another process works in it.
     """
-    run.root.mkdir(parents=True, exist_ok=True)
+    run.root.parent.mkdir(parents=True, exist_ok=True)
+    with writes_for_oneself():  # else `check_own` refuses the run where the umask lets a group write
+        run.root.mkdir(exist_ok=True)
+        with _alone(run):
+            yield
+
+
+@contextmanager
+def _alone(run: RunDirectory) -> Iterator[None]:
     lock = FileLock(run.root / ".lock", timeout=0)
     try:
         lock.acquire()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,9 @@ import pytest
 from raytune_ft import api, ownership
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import InputError
-from raytune_ft.ownership import check_own
+from raytune_ft.ownership import check_own, writes_for_oneself
 from raytune_ft.paths import RunDirectory
+from raytune_ft.search.driver import only_driver
 from raytune_ft.search.progress import Silent
 from raytune_ft.search.single import train_once
 from raytune_ft.search.sweep import run_sweep
@@ -22,7 +23,7 @@ from raytune_ft.search.sweep import run_sweep
 def run(tmp_path: Path) -> RunDirectory:
     run = RunDirectory(tmp_path / "runs" / "toy")
     run.trials.mkdir(parents=True)
-    for path in (run.experiment, run.study, run.winner):
+    for path in (run.experiment, run.study, run.winner, run.evaluation):
         path.write_text("")
     return run
 
@@ -43,10 +44,14 @@ def experiment(run: RunDirectory) -> Experiment:
 @pytest.fixture
 def somebody_elses(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Makes a path look as if another user owned it."""
-    real = ownership._owner
+    real = ownership._all_of
+
+    def marked(root: Path, path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+        for each, status in real(root):
+            yield each, os.stat_result((*status[:4], 54321, *status[5:])) if each == path else status
 
     def mark(path: Path) -> None:
-        monkeypatch.setattr(ownership, "_owner", lambda asked: 54321 if asked == path else real(asked))
+        monkeypatch.setattr(ownership, "_all_of", lambda root: marked(root, path))
 
     return mark
 
@@ -56,7 +61,7 @@ def test_ones_own_run_and_one_that_is_not_there_yet_are_fine(run: RunDirectory, 
     check_own(RunDirectory(tmp_path / "new"), trust=False)
 
 
-@pytest.mark.parametrize("part", ["root", "experiment", "study", "trials", "winner"])
+@pytest.mark.parametrize("part", ["root", "experiment", "study", "trials", "winner", "evaluation"])
 def test_fault_33_a_run_that_somebody_else_made_is_refused_without_trust(
     run: RunDirectory, part: str, somebody_elses: Callable[[Path], None]
 ) -> None:
@@ -102,6 +107,54 @@ def test_fault_33_the_owner_on_the_disk_counts(run: RunDirectory) -> None:
     os.chown(run.study, 1, -1)
     with pytest.raises(InputError, match=r"study\.db: belongs to .*\(user id 1\)"):
         check_own(run, trust=False)
+
+
+def test_a_run_directory_that_a_group_or_everybody_can_write_lets_them_plant_a_proof(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership, "_private_group", lambda: None)
+    checkpoints = run.trials / "0001" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    for path in (run.root, run.evaluation, checkpoints):
+        for mode, who in ((0o020, "the group "), (0o002, "everybody")):
+            before = path.stat().st_mode
+            path.chmod(before | mode)
+            with pytest.raises(InputError) as caught:
+                check_own(run, trust=False)
+            assert str(caught.value).startswith(f"{path}: can be written by {who}")
+            assert str(caught.value).endswith(f"then chmod -R go-w {run.root}, or add --trust")
+            check_own(run, trust=True)
+            path.chmod(before)
+    check_own(run, trust=False)
+
+
+def test_a_group_of_the_user_alone_is_nobody_else(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.root.chmod(0o775)
+    monkeypatch.setattr(ownership, "_private_group", lambda: run.root.stat().st_gid)
+    check_own(run, trust=False)
+    run.root.chmod(0o777)
+    with pytest.raises(InputError, match="can be written by everybody"):
+        check_own(run, trust=False)
+
+
+def test_a_link_is_judged_by_who_made_it(run: RunDirectory) -> None:
+    (run.root / "linked").symlink_to("/tmp")
+    check_own(run, trust=False)
+
+
+def test_what_a_run_writes_is_for_its_user_alone_whatever_the_umask(tmp_path: Path) -> None:
+    run, before = RunDirectory(tmp_path / "runs" / "new"), os.umask(0o000)
+    try:
+        with only_driver(run):
+            (run.root / "tune").mkdir()
+            (run.root / "tune" / "state.json").write_text("{}")
+        check_own(run, trust=False)
+        assert (run.root.stat().st_mode & 0o777, run.root.parent.stat().st_mode & 0o777) == (0o755, 0o777)
+        with writes_for_oneself():
+            pass
+        assert os.umask(0o000) == 0o000, "the user's own is back"
+    finally:
+        os.umask(before)
 
 
 def test_nothing_of_ours_unpickles() -> None:
