@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -96,6 +97,92 @@ def test_ray_s_cluster_launcher_takes_the_vm_files(name: str) -> None:
 def test_the_slurm_script_is_valid_bash() -> None:
     done = subprocess.run(["bash", "-n", str(CLUSTERS / "slurm/sweep.sbatch")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def _stub(directory: Path, name: str, body: str = "") -> None:
+    path = directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/bash\n{body}\n")
+    path.chmod(0o755)
+
+
+def test_the_slurm_script_gives_each_node_s_ray_its_cores_and_time_to_start(tmp_path: Path) -> None:
+    """Since 22.05 srun takes its cores from no allocation; symmetric-run waits for 30 s by itself."""
+    tools, work = tmp_path / "bin", tmp_path / "work"
+    _stub(work / ".venv/bin", "activate")
+    _stub(tools, "scontrol", "printf 'node1\\nnode2\\n'")
+    _stub(tools, "python", "echo token")
+    _stub(tools, "srun", 'echo "$RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT"; printf "%s\\n" "$@"')
+    slurm = {"SLURM_SUBMIT_DIR": str(work), "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_NUM_NODES": "2"}
+    environment = {**slurm, "SLURM_CPUS_PER_TASK": "8", "PATH": f"{tools}:/usr/bin:/bin"}
+    script = str(CLUSTERS / "slurm/sweep.sbatch")
+    done = subprocess.run(["bash", script, "x.yaml"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    timeout_s, *words = done.stdout.splitlines()
+    of_srun, of_ray = words[: words.index("ray")], words[words.index("ray") :]
+    assert "--cpus-per-task=8" in of_srun and "--num-cpus=8" in of_ray
+    assert int(timeout_s) >= 300
+    assert of_ray[-5:] == ["python", "-m", "raytune_ft", "sweep", "x.yaml"]
+
+
+def test_symmetric_run_waits_as_long_as_the_slurm_script_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.scripts import symmetric_run
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT", "600")
+            assert importlib.reload(symmetric_run).CLUSTER_WAIT_TIMEOUT == 600
+    finally:
+        importlib.reload(symmetric_run)
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_the_skypilot_job_s_ray_takes_its_token_from_a_secret_and_prints_it_nowhere(tmp_path: Path, rank: str) -> None:
+    """A token that is made of the task's id and the nodes' addresses can be made by whoever reads the logs."""
+    task, tools = read("skypilot/sweep.yaml"), tmp_path / "bin"
+    assert task["secrets"]["RAY_AUTH_TOKEN"] is None, "required"
+    _stub(tmp_path / "raytune/bin", "activate")
+    _stub(tools, "ray", f'echo "$RAY_AUTH_TOKEN" >{tmp_path}/token; echo "$@"')
+    _stub(tools, "python")
+    sky = {"SKYPILOT_TASK_ID": "sky-1", "SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2", "SKYPILOT_NUM_GPUS_PER_NODE": "1"}
+    environment = {**sky, "SKYPILOT_NODE_RANK": rank, "HOME": str(tmp_path), "PATH": f"{tools}:/usr/bin:/bin"}
+    environment["EXPERIMENT"] = "x.yaml"
+    without = subprocess.run(["bash", "-c", task["run"]], env=environment, capture_output=True, text=True)
+    assert without.returncode != 0 and "--secret RAY_AUTH_TOKEN" in without.stderr
+    secret = "c0ffee" * 10
+    done = subprocess.run(
+        ["bash", "-c", task["run"]], env={**environment, "RAY_AUTH_TOKEN": secret}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "token").read_text().strip() == secret
+    assert secret not in done.stdout + done.stderr
+
+
+def test_no_field_of_the_rayservice_is_one_that_kuberay_ignores() -> None:
+    """Both thresholds are "not used anymore", says RayServiceSpec (ray-project/kuberay, rayservice_types.go)."""
+    ignored = {"serviceUnhealthySecondThreshold", "deploymentUnhealthySecondThreshold"}
+    assert not ignored & read("kuberay/rayservice-endpoint.yaml")["spec"].keys()
+
+
+def test_serve_s_processes_speak_grpc_wherever_these_files_start_ray() -> None:
+    from ray.serve._private import constants
+
+    name = "RAY_SERVE_USE_GRPC_BY_DEFAULT"
+    assert hasattr(constants, name), "Ray has another name for it"
+    assert f"{name}=1" in (CLUSTERS / "docker/Dockerfile").read_text()
+    for pod in pods(read("kuberay/rayservice-endpoint.yaml")["spec"]["rayClusterConfig"]):
+        assert {"name": name, "value": "1"} in pod["containers"][0]["env"]
+    for file in ("aws.yaml", "onprem.yaml"):
+        for role in ("head", "worker"):
+            (start,) = [each for each in read(f"vm/{file}")[f"{role}_start_ray_commands"] if "ray start" in each]
+            assert f"{name}=1 ray start" in " ".join(start.split())
+
+
+def test_an_image_without_the_mount_helper_is_told_of_before_the_mount() -> None:
+    check, mount, *_ = read("vm/aws.yaml")["setup_commands"]
+    assert "mount -t efs" in mount and "mount.efs" in check
+    done = subprocess.run(["bash", "-c", check.replace("/sbin/mount.efs", "/none")], capture_output=True, text=True)
+    assert done.returncode == 1 and "amazon-efs-utils" in done.stderr
 
 
 def test_the_skypilot_task_is_valid_and_its_commands_are_bash() -> None:
