@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -152,6 +153,7 @@ def serve(
 
     monkeypatch.setenv(API_KEY_VARIABLE, KEY)
     recorder_of.cache_clear()
+    record_factory = logging.getLogRecordFactory()  # a replica's has its process for itself
     clients: list[TestClient] = []
 
     def start(merged_engine: StubEngine | None = None, **options: Any) -> TestClient:
@@ -176,6 +178,7 @@ def serve(
     for client in clients:
         client.__exit__()
     recorder_of.cache_clear()
+    logging.setLogRecordFactory(record_factory)
 
 
 @pytest.fixture

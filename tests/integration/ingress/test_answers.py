@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,18 @@ def test_an_error_of_ours_tells_nothing_of_the_inside(serve: Any, engine: Any, a
     answer = ask(serve())
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "server_error")
     assert "secret" not in answer.text
+
+
+def test_a_prompt_in_an_error_s_text_comes_into_no_program_log(
+    serve: Any, engine: Any, ask: Any, prompt: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine.fails = lambda: ValueError(f"can't tokenise {prompt!r}")
+    client = serve()
+    with caplog.at_level(logging.DEBUG):
+        assert ask(client).status_code == 500
+        logging.getLogger("ray.serve").exception("Request failed.", exc_info=engine.fails())
+    assert "ValueError in " in caplog.text and "Request failed." in caplog.text
+    assert prompt not in caplog.text
 
 
 def test_health_needs_no_key_and_tells_nothing(serve: Any, engine: Any) -> None:
