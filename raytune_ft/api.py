@@ -119,6 +119,7 @@ def promote(
     trust: bool = False,
     log: Callable[[str], None] = _to_stderr,
     endpoint: Callable[[], Endpoint] | None = None,
+    url: str | None = None,
 ) -> Promotion:
     """Makes the winner a version of its adapter and moves an alias to it, if every gate lets it.
 
@@ -133,19 +134,24 @@ def promote(
         trust: Use the run directory also where somebody else made it.
         log: Takes what each gate found.
         endpoint: Gives an endpoint that runs, whose engine the gate parity then asks instead of one of its own.
+        url: An endpoint, ending in /v1, that is asked whether it takes such a rank; `log` is told where it does not.
 
     Raises:
         RaytuneError: A gate refused; the alias is where it was.
     """
     from raytune_ft.promotion.promote import promote as promote_run
+    from raytune_ft.promotion.room import warn_of_room
     from raytune_ft.registry.location import open_registry
 
     directory = _directory(run)
     check_own(directory, trust=trust)
     target = open_registry(registry or load_experiment(directory.experiment).registry.path)
-    return promote_run(
+    done = promote_run(
         directory, target, alias=alias, merge=merge, force=force, skip=skip, command=command, say=log, endpoint=endpoint
     )
+    if done.alias == "champion" and endpoint is None:  # that one's engine has loaded it already
+        warn_of_room(target, done.adapter, done.version, done.previous, url, log)
+    return done
 
 
 def _directory(run: RunDirectory | str | Path) -> RunDirectory:

@@ -39,6 +39,9 @@ def promote(
         list[str] | None, typer.Option(help="A gate that is not run: gain, retention, no_worse or parity; repeatable.")
     ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Use the run also where somebody else made it.")] = False,
+    url: Annotated[
+        str | None, typer.Option(help="A running endpoint, ending in /v1, that is asked whether it takes such a rank.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the winner of a run, or the challenger of a canary, the champion that is served."""
@@ -49,13 +52,13 @@ def promote(
     if from_canary is not None:
         if run is not None or alias != "champion":
             raise InputError("--from-canary", "takes neither a RUN nor --as", "the challenger becomes the champion")
-        _promote_from_canary(from_canary, registry or DEFAULT_REGISTRY, force, as_json)
+        _promote_from_canary(from_canary, registry or DEFAULT_REGISTRY, url, force, as_json)
         return
     if run is None:
         raise InputError("promote", "no run given", "raytune-ft promote RUN, or promote --from-canary ADAPTER")
     check_alias(alias)
     done = api.promote(
-        run, registry=registry, alias=alias, merge=merge, force=force, skip=skip or (), trust=trust, log=say
+        run, registry=registry, alias=alias, merge=merge, force=force, skip=skip or (), trust=trust, log=say, url=url
     )
 
     def text() -> None:
@@ -162,18 +165,21 @@ def journal(
     emit([move.to_json() for move in moves], as_json, text)
 
 
-def _promote_from_canary(adapter: str, registry: Path, force: bool, as_json: bool) -> None:
+def _promote_from_canary(adapter: str, registry: Path, url: str | None, force: bool, as_json: bool) -> None:
     from raytune_ft.errors import RaytuneError
+    from raytune_ft.promotion.room import warn_of_room
     from raytune_ft.registry.compared import ChampionMovedError
     from raytune_ft.registry.journal import Move
     from raytune_ft.registry.location import open_registry
 
     move = Move(command=f"raytune-ft promote --from-canary {adapter}" + " --force" * force)
+    opened = open_registry(registry)
     try:
-        version, before = open_registry(registry).end_canary(adapter, force=force, move=move)
+        version, before = opened.end_canary(adapter, force=force, move=move)
     except ChampionMovedError as moved:
         remedy = "promote its run --as challenger again, or go past it with --force"
         raise RaytuneError(f"{moved}; nothing was changed; {remedy}") from moved
+    warn_of_room(opened, adapter, version, before, url, say)
     emit(
         {"adapter": adapter, "version": version, "alias": "champion", "previous": before},
         as_json,

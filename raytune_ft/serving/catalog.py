@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from raytune_ft.config.number_type import NumberType
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.registry import manifest as manifests
 from raytune_ft.registry.base import base_id, base_sha256
-from raytune_ft.registry.listing import first_metric
 from raytune_ft.registry.location import absolute, open_registry
 from raytune_ft.registry.manifest import Manifest
 from raytune_ft.registry.traffic import CHAMPION
-from raytune_ft.serving.capacity import Capacity, capacity_for
-from raytune_ft.serving.registry_view import RegistryView, is_version
+from raytune_ft.serving.capacity import Capacity, bytes_per_rank, capacity_for, rank_with_room, served_rank
+from raytune_ft.serving.listed import ListedModel, listed_version
+from raytune_ft.serving.registry_view import RegistryView, View, is_version
 from raytune_ft.serving.settings import ServeArgs
-
-VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vLLM 0.29, config/lora.py: MaxLoRARanks
 
 
 class UnknownModelError(RaytuneError):
     """The endpoint doesn't serve the model that a request names."""
-
-
-@dataclass(frozen=True)
-class ListedModel:
-    """One model id, and what is known of it."""
-
-    id: str
-    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,33 +49,42 @@ class Catalog:
     capacity: Capacity = field(default_factory=Capacity)
     trained_in: tuple[NumberType, ...] = ()
     """Number types of the versions that are served, as far as they are recorded."""
+    followed: View | None = field(default=None, compare=False, repr=False)
+    """Asked in place of the registry itself, which may make its reader wait."""
 
     @cached_property
-    def view(self) -> RegistryView:
+    def view(self) -> View:
         """The registry, read anew where it changed.
 
         Raises:
             UnknownModelError: The endpoint has none.
         """
+        return self.followed or self._own_view
+
+    @cached_property
+    def _own_view(self) -> RegistryView:
         if self.registry is None:
             raise UnknownModelError(f"this endpoint serves {self.base} alone, without adapters")
         return RegistryView(self.registry)
 
-    @property
-    def may_wait(self) -> bool:
-        """Whether a question may wait for a server: then it is asked in a thread."""
-        return self.registry is not None and self.view.remote
+    def listed(self, answering: Callable[[str], int | None] = lambda adapter: None) -> list[ListedModel]:
+        """Every id that would be answered now, the base first.
 
-    def listed(self) -> list[ListedModel]:
-        """Every id that would be answered now, the base first."""
-        models = [ListedModel(self.base, {"base_model": self.base})]
+        Args:
+            answering: Of an adapter, the version that answers for its champion, where that is not the champion.
+        """
+        models = [ListedModel(self.base, {"base_model": self.base, "max_lora_rank": self.max_lora_rank})]
         for adapter, versions in self._served().items():
             named = f"{self.base}:{adapter}"
-            pointed = {name: number for name, number in self._aliases(adapter).items() if number in versions}
+            pointed = dict(self.aliases(adapter))
             if CHAMPION in pointed:
-                models.append(self._listed(named, versions[pointed[CHAMPION]], CHAMPION))
-            models += [self._listed(f"{named}@{name}", versions[pointed[name]], name) for name in sorted(pointed)]
-            models += [self._listed(f"{named}@{number}", found) for number, found in versions.items()]
+                pointed[CHAMPION] = answering(adapter) or pointed[CHAMPION]
+            pointed = {name: number for name, number in pointed.items() if number in versions}
+            if CHAMPION in pointed:
+                models.append(listed_version(named, self.base, versions[pointed[CHAMPION]], CHAMPION))
+            for name in sorted(pointed):
+                models.append(listed_version(f"{named}@{name}", self.base, versions[pointed[name]], name))
+            models += [listed_version(f"{named}@{number}", self.base, found) for number, found in versions.items()]
         return models
 
     def split(self, model: str) -> tuple[str, str] | None:
@@ -125,7 +123,41 @@ class Catalog:
             raise self.unknown(reference)
         if reason := self._refusal(found):
             raise UnknownModelError(f"the model {self.base}:{reference[:80]!a} is not served: {reason}")
-        return Named(f"{self.base}:{adapter}@{version}", alias, found)
+        return Named(self.id_of(adapter, version), alias, found)
+
+    def id_of(self, adapter: str, version: int) -> str:
+        """The id of one version."""
+        return f"{self.base}:{adapter}@{version}"
+
+    def refusal(self, adapter: str, version: int) -> str | None:
+        """Why a version can't be served here, or None."""
+        try:
+            found = self.view.manifest(adapter, version)
+        except (InputError, IntegrityError):
+            return "its manifest can't be read"
+        return "its files are missing" if found is None else self._refusal(found)
+
+    def foreign(self, adapter: str, version: int) -> bool:
+        """Whether a version is none for this endpoint: of another base, or not among those that were asked for."""
+        try:
+            found = self.view.manifest(adapter, version)
+        except (InputError, IntegrityError):
+            return False
+        return found is not None and self._foreign(found) is not None
+
+    def own_adapters(self) -> list[str]:
+        """Those with a version of this endpoint's base."""
+        if self.registry is None:
+            return []
+        found = self.view.whole_versions().items()
+        return [adapter for adapter, versions in found if not all(map(self._foreign, versions.values()))]
+
+    def aliases(self, adapter: str) -> Mapping[str, int]:
+        """Alias -> version; empty where that can't be read, and the versions are still served by number."""
+        try:
+            return self.view.aliases(adapter)
+        except (InputError, IntegrityError):
+            return {}  # logged where it was read
 
     def concrete(self, model: str) -> str:
         """The id with its version: an alias means what it points to now, so a request has exactly one version.
@@ -146,7 +178,7 @@ class Catalog:
         return [
             f"{adapter}@{number}"
             for adapter, versions in (self.view.whole_versions() if self.registry else {}).items()
-            for number in sorted(set(self._aliases(adapter).values()) & versions.keys())
+            for number in sorted(set(self.aliases(adapter).values()) & versions.keys())
             if not self._foreign(versions[number]) and self._lacks_engine(versions[number])
         ]
 
@@ -162,17 +194,11 @@ class Catalog:
             raise UnknownModelError(f"{concrete} is the base, no adapter")
         found = self.find(*named).manifest
         assert found is not None
-        return self.view.registry.verified(found.adapter, found.version)
+        return self._own_view.registry.verified(found.adapter, found.version)
 
     def unknown(self, reference: str) -> UnknownModelError:
         """The error for a reference that leads nowhere."""
         return UnknownModelError(f"the model {self.base}:{reference[:80]!a} does not exist")
-
-    def _aliases(self, adapter: str) -> Mapping[str, int]:
-        try:
-            return self.view.aliases(adapter)
-        except IntegrityError:
-            return {}  # logged where it was read; the versions are still served by number
 
     def _foreign(self, found: Manifest) -> str | None:
         if self.adapters and found.adapter not in self.adapters:
@@ -201,26 +227,6 @@ class Catalog:
             for adapter, versions in self.view.whole_versions().items()
         }
 
-    def _listed(self, model: str, found: Manifest, alias: str | None = None) -> ListedModel:
-        metric = first_metric(found.metrics)
-        gain = found.metrics["difference"][metric] if metric else {}
-        facts: dict[str, Any] = {
-            "base_model": self.base,
-            "adapter": found.adapter,
-            "version": found.version,
-            "alias": alias,
-            "form": found.form,
-            "lora_rank": found.lora_rank,
-            "merged": found.merged,
-            "study": found.study,
-            "trial": found.trial,
-            "created": found.created,
-            "forced": found.forced,
-            "metric": metric,
-            "gain": {name: gain[name] for name in ("mean", "low", "high") if name in gain} or None,
-        }
-        return ListedModel(model, facts)
-
 
 def build_catalog(args: ServeArgs) -> Catalog:
     """The catalog of an endpoint; the adapters that it was asked for must be there and be of its base.
@@ -240,7 +246,11 @@ def build_catalog(args: ServeArgs) -> Catalog:
         if found.base_sha256 == digest and not found.merged and (not args.adapters or adapter in args.adapters)
     ]
     trained_in = {found.dtype for found in served} | {_type_of_version(args.base_model)}
-    rank = served_rank(args.max_lora_rank or max((found.lora_rank for found in served), default=1))
+    greatest = max((found.lora_rank for found in served), default=1)
+    if args.max_lora_rank is not None:
+        rank = served_rank(args.max_lora_rank)
+    else:
+        rank = rank_with_room(greatest, bytes_per_rank(view, served) if view else 0)
     merged = []
     for reference in asked:
         assert registry is not None
@@ -274,8 +284,3 @@ def _type_of_version(base_model: str) -> NumberType | None:
     """Of a whole version that is served as a base of its own."""
     path = Path(base_model)
     return manifests.read(path).dtype if (path / manifests.MANIFEST_NAME).is_file() else None
-
-
-def served_rank(rank: int) -> int:
-    """The smallest of vLLM's steps that covers `rank`."""
-    return next(step for step in VLLM_LORA_RANKS if step >= rank)

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 KEY_NAME = "raytune_ft.key"
 """Where the ASGI scope holds the name of the request's API key."""
+ADMITTED = "raytune_ft.admitted"
+"""Where the scope of a request for `/health` says that who asks may ask for all else too."""
 HEALTH = "/health"
 _ROUTES = {
     "/v1/models": ("GET", "models"),
@@ -45,7 +47,8 @@ class Guard:
     """ASGI middleware: 401 without a key, 404 beyond the few routes, 429, 413 and 408 for too much or too slow.
 
     Keys are read where the app runs, so that none stands in Serve's arguments. Where none is set, only programs on the
-    same machine are answered. `/health` alone is open. What is refused here leaves a record; the app never sees it.
+    same machine are answered. `/health` alone is open, and tells key holders more. What is refused here leaves a
+    record; the app never sees it.
     """
 
     def __init__(self, app: App, *, args: ServeArgs) -> None:
@@ -58,7 +61,13 @@ class Guard:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             return  # nothing here speaks it, and it would pass without the key
-        if scope["type"] != "http" or (_path(scope) == HEALTH and scope["method"] == "GET"):
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if _path(scope) == HEALTH and scope["method"] == "GET":
+            with suppress(RequestError):
+                self._admit(scope)
+                scope[ADMITTED] = True
             await self._app(scope, receive, send)
             return
         record = RequestRecord(utc_now(), request_id(scope), None, _find(_path(scope))[1], "")

@@ -70,7 +70,9 @@ class Exchange:
     """What went wrong after the answer had begun; its status tells what the client's 200 could not."""
 
     def routed(self, route: Route) -> None:
-        """It goes to this version."""
+        """It goes to this version, or now to this one."""
+        if self.answered is not None:
+            self.recorder.metrics.ended(self.answered)
         self.answered, self.alias = route.model, route.alias
         self.recorder.metrics.begun(route.model)
 

@@ -33,6 +33,8 @@ class Metric:
         return tuple(f"ray_{self.name}{suffix}" for suffix in suffixes[self.kind])
 
 
+Sample = tuple[dict[str, str], float]
+"""Labels and value."""
 _GAUGE_EVERY_S = 5.0
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -60,9 +62,14 @@ SHADOW_DROPPED = Metric("raytune_ft_shadow_dropped", "counter", "Requests that t
 SHADOW_COMPARED = Metric(
     "raytune_ft_shadow_compared", "counter", "Answers of the shadow beside the champion's.", ("model", "agrees")
 )
+CHAMPION_HELD_BACK = Metric(
+    "raytune_ft_champion_held_back", "gauge", "1 while this champion does not answer and the version of before does."
+)
+REGISTRY_AGE = Metric("raytune_ft_registry_age_seconds", "gauge", "Since the registry was last read.", ())
+LOG_LOST = Metric("raytune_ft_log_lines_lost", "counter", "Lines that no log of the endpoint has.", ())
 METRICS = (
     REQUESTS, ERRORS, REFUSED, PROMPT_TOKENS, COMPLETION_TOKENS, TTFT, TPOT, REQUEST_TIME, IN_FLIGHT,
-    SHADOW_WAITING, SHADOW_DROPPED, SHADOW_COMPARED,
+    SHADOW_WAITING, SHADOW_DROPPED, SHADOW_COMPARED, CHAMPION_HELD_BACK, REGISTRY_AGE, LOG_LOST,
 )  # fmt: skip
 ENGINE_METRICS = (
     "ray_vllm_num_requests_running", "ray_vllm_num_requests_waiting", "ray_vllm_kv_cache_usage_perc",
@@ -94,6 +101,12 @@ class Metrics:
         self._of = {metric: make(metric) for metric in METRICS}
         self._in_flight: Counter[str] = Counter()
         self._shadow_waiting = 0
+        self._polled: dict[Metric, Callable[[], list[Sample]]] = {}
+        self._last: dict[tuple[Metric, tuple[tuple[str, str], ...]], float] = {}
+
+    def poll(self, metric: Metric, read: Callable[[], list[Sample]]) -> None:
+        """Asks `read` for the values of a gauge, or the totals of a counter, each time the gauges are told."""
+        self._polled[metric] = read
 
     def keep_told(self, every_s: float = _GAUGE_EVERY_S) -> None:
         """Tells the gauges again and again: Ray forgets one that has not changed for twice its report interval."""
@@ -104,8 +117,21 @@ class Metrics:
                 for model, count in list(self._in_flight.items()):
                     self._of[IN_FLIGHT].set(count, {"model": model})
                 self.shadow_waiting(self._shadow_waiting)
+                self.tell_polled()
 
         threading.Thread(target=tell, name="raytune-ft-gauges", daemon=True).start()
+
+    def tell_polled(self) -> None:
+        """Tells what `poll` asked for: a gauge that is not given any more is 0, a counter grows by what is new."""
+        for metric, read in list(self._polled.items()):
+            found = {(metric, tuple(sorted(labels.items()))): value for labels, value in read()}
+            gone = {each: 0.0 for each in self._last if each[0] is metric and each not in found}
+            for key, value in (found | (gone if metric.kind == "gauge" else {})).items():
+                if metric.kind == "gauge":
+                    self._of[metric].set(value, dict(key[1]))
+                elif new := value - self._last.get(key, 0.0):
+                    self._of[metric].inc(new, dict(key[1]))
+            self._last |= found
 
     def observe(self, record: RequestRecord) -> None:
         """Counts a request that ended."""

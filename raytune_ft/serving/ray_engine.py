@@ -11,6 +11,7 @@ import re
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, cast
 
@@ -26,9 +27,12 @@ from raytune_ft.execution.loopback import keep_replica_on_loopback
 from raytune_ft.serving.batches import batches
 from raytune_ft.serving.candidate import answer_rows
 from raytune_ft.serving.catalog import Catalog
+from raytune_ft.serving.champions import NotLoadedError
 from raytune_ft.serving.exception_lines import keep_texts_out_of_logs
+from raytune_ft.serving.failures import is_engine_gone
 
 _BATCH_PAUSE_S = 0.05
+_LOADS_AT_ONCE = 4
 
 
 class RegistryLoader(LoraModelLoader):
@@ -36,10 +40,11 @@ class RegistryLoader(LoraModelLoader):
 
     def __init__(self, catalog: Catalog, **options: Any) -> None:
         super().__init__(**options)
-        self._catalog = catalog
+        self._catalog, self._threads = catalog, ThreadPoolExecutor(_LOADS_AT_ONCE, "raytune-ft-load")
 
     async def load_model_from_config(self, lora_model_id: str, llm_config: LLMConfig) -> DiskMultiplexConfig:
-        path = await asyncio.to_thread(self._catalog.load_path, lora_model_id)
+        # On threads of its own: where the storage hangs, those that the rest of the replica uses stay free.
+        path = await asyncio.get_running_loop().run_in_executor(self._threads, self._catalog.load_path, lora_model_id)
         return DiskMultiplexConfig(
             model_id=lora_model_id,
             max_total_tokens=None,
@@ -81,8 +86,19 @@ class RegistryServer(LLMServer):
     async def _maybe_resolve_lora_from_multiplex(self) -> None:
         # Ray asks whether a version is loaded and then loads it: of requests that meet at its first use all but one
         # would fail with "has already been loaded".
-        async with self._turns[serve.get_multiplexed_model_id()]:
-            await super()._maybe_resolve_lora_from_multiplex()
+        model = serve.get_multiplexed_model_id()
+        async with self._turns[model]:
+            try:
+                await super()._maybe_resolve_lora_from_multiplex()
+            except Exception as error:
+                if is_engine_gone(error) or not model:
+                    raise
+                raise NotLoadedError(f"{model}: {type(error).__name__}: {error}") from error
+
+    async def load(self) -> bool:
+        """Loads the version that the call is for, so that the first request to it does not wait."""
+        await self._maybe_resolve_lora_from_multiplex()
+        return True
 
     def _init_multiplex_loader(self, model_downloader_cls: Any = None) -> None:
         super()._init_multiplex_loader(cast(Any, partial(RegistryLoader, self._catalog)))

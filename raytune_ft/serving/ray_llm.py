@@ -29,19 +29,22 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from raytune_ft.execution.loopback import keep_replica_on_loopback
 from raytune_ft.serving.bodies import for_engine, shows_usage, user_of, words_of
-from raytune_ft.serving.catalog import Catalog, ListedModel, UnknownModelError
+from raytune_ft.serving.catalog import Catalog, UnknownModelError
 from raytune_ft.serving.exception_lines import keep_texts_out_of_logs
 from raytune_ft.serving.failures import EngineGoneError, as_request_error, is_engine_gone, unavailable
 from raytune_ft.serving.front_door import listen_again
+from raytune_ft.serving.guard import ADMITTED
 from raytune_ft.serving.health import Health
 from raytune_ft.serving.key_ring import check_exposure
 from raytune_ft.serving.limits import check_request
+from raytune_ft.serving.listed import ListedModel
 from raytune_ft.serving.listener import DONE, Listener
 from raytune_ft.serving.measure import EXCHANGE, Exchange, recorder_of
 from raytune_ft.serving.openai_errors import RequestError
 from raytune_ft.serving.ray_engine import bind_engine
 from raytune_ft.serving.records import utc_now
-from raytune_ft.serving.routing import Route, Router
+from raytune_ft.serving.routing import Route
+from raytune_ft.serving.served_versions import ServedVersions
 from raytune_ft.serving.settings import ServeArgs
 from raytune_ft.serving.shadow import Shadow, ShadowJob
 from raytune_ft.serving.web import web_app
@@ -69,9 +72,11 @@ class RegistryIngress(OpenAiIngress):
         super().__init__(**options)
         check_exposure(args)  # a replica without the key must not start
         self._catalog, self._args, self._created = catalog, args, int(time.time())
-        self._router = Router(catalog)
+        self._versions = ServedVersions(catalog, self._load)
         self._health = {model: Health(partial(self._probe, model)) for model in catalog.engines}
-        self._shadow = Shadow(recorder_of(args.log_dir, args.log_prompts))
+        recorder = recorder_of(args.log_dir, args.log_prompts)
+        self._versions.export(recorder.metrics)
+        self._shadow = Shadow(recorder)
         keep_texts_out_of_logs()
 
     async def completions(self, body: CompletionRequest, request: Request) -> Response:  # type: ignore[override]
@@ -88,40 +93,41 @@ class RegistryIngress(OpenAiIngress):
 
     async def models(self) -> Response:  # type: ignore[override]  # with facts that Ray's card has no place for
         """Every model that would be answered now."""
-        listed = await asyncio.to_thread(self._catalog.listed)
+        listed = await self._versions.listed()
         return JSONResponse({"object": "list", "data": [self._shown(each) for each in listed]})
 
     async def model_data(self, model: str) -> Response:  # type: ignore[override]
         """One of them."""
-        for each in await asyncio.to_thread(self._catalog.listed):
+        for each in await self._versions.listed():
             if each.id == model:
                 return JSONResponse(self._shown(each))
         raise UnknownModelError(f"the model {model[:200]!a} does not exist")
 
-    async def health(self) -> Response:
-        """200 where each engine can answer, 503 where not; open to all, and says nothing else."""
+    async def health(self, request: Request) -> Response:
+        """200 where each engine can answer, 503 where not; open to all, and says more to key holders alone."""
         well = all(await asyncio.gather(*(health.answers() for health in self._health.values())))
-        return JSONResponse({"status": "ok" if well else "unavailable"}, 200 if well else 503)
+        detail = self._versions.detail() if request.scope.get(ADMITTED) else {}
+        return JSONResponse({"status": "ok" if well else "unavailable", **detail}, 200 if well else 503)
 
     async def _answer(self, body: Body, request: Request) -> Response:
         exchange: Exchange = request.scope[EXCHANGE]
         exchange.asked, exchange.stream = body.model or self._catalog.base, bool(body.stream)
         check_request(body, self._args.limits, self._args.max_model_len)
-        route = await self._route(exchange.asked, user_of(body) or exchange.key)
-        exchange.routed(route)
-        health = self._health_of(route.model)
-        if health.down:
-            raise unavailable()
+        user = user_of(body) or exchange.key
+        route = await self._versions.route(exchange.asked, user)
+        while True:
+            try:
+                first, answers = await self._begin(body, request, exchange, route)
+                break
+            except Exception as error:
+                again = self._versions.broke(route, error) and await self._versions.route(exchange.asked, user)
+                if not again or again.model == route.model:
+                    raise self._failure(error, self._health_of(route.model)) from error
+                route = again  # nobody is told that a new version does not load, while there is another
+        self._health_of(route.model).heard()
+        self._versions.heard(route)
         words = exchange.recorder.keeps_words or route.shadow is not None
         listener = Listener(words=words, show_usage=shows_usage(body))
-        answers = self._ask(for_engine(body, route.model, exchange.request, _WITH_USAGE), request)
-        try:
-            async with asyncio.timeout(_FIRST_ANSWER_S):
-                first = await anext(answers)
-        except Exception as error:
-            answers.cancel()
-            raise self._failure(error, health) from error
-        health.heard()
         if refusal := _refusal(first[0] if isinstance(first, list) else first):
             raise refusal
         if not body.stream:
@@ -131,6 +137,19 @@ class RegistryIngress(OpenAiIngress):
             return JSONResponse(content)
         streamed = self._stream(first, answers, exchange, body, route, listener)
         return StreamingResponse(streamed, media_type="text/event-stream")
+
+    async def _begin(self, body: Body, request: Request, exchange: Exchange, route: Route) -> tuple[Any, Any]:
+        """The first of the engine's answers, and all that follow."""
+        exchange.routed(route)
+        if self._health_of(route.model).down:
+            raise unavailable()
+        answers = self._ask(for_engine(body, route.model, exchange.request, _WITH_USAGE), request)
+        try:
+            async with asyncio.timeout(_FIRST_ANSWER_S):
+                return await anext(answers), answers
+        except Exception:
+            answers.cancel()
+            raise
 
     async def _stream(
         self, first: list[str], answers: Any, exchange: Exchange, body: Body, route: Route, listener: Listener
@@ -160,11 +179,6 @@ class RegistryIngress(OpenAiIngress):
         finally:
             if not ended:
                 answers.cancel()  # the client went away
-
-    async def _route(self, model: str, user: str | None) -> Route:
-        if self._catalog.may_wait:
-            return await asyncio.to_thread(self._router.route, model, user)
-        return self._router.route(model, user)  # some stats: cheaper than a thread
 
     def _ask(self, body: Body, request: Request | None = None) -> Any:
         """The engine's answers; vLLM knows each version under its own id, so none meets another's prefix cache."""
@@ -224,6 +238,12 @@ class RegistryIngress(OpenAiIngress):
 
     async def _probe(self, model: str) -> bool:
         return bool(await self._default_serve_handles[model].can_answer.remote())
+
+    async def _load(self, model: str) -> None:
+        handles = self._default_serve_handles
+        own = handles.get(model)  # of a merged version, whose engine has nothing to load
+        answer = own.can_answer if own else handles[self._catalog.base].options(multiplexed_model_id=model).load
+        await answer.remote()
 
     def _get_configured_serve_handle(self, model_id: str) -> Any:
         # Ray takes what stands behind the colon for an adapter of the base's engine.

@@ -1,11 +1,11 @@
-"""The registry as the endpoint sees it for every request: a file is read anew only where it changed."""
+"""The registry as the endpoint sees it: a file is read anew only where it changed."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.names import check_name, is_name
@@ -72,6 +72,22 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+class View(Protocol):
+    """What the catalog asks of a registry."""
+
+    def aliases(self, adapter: str) -> Mapping[str, int]:
+        """Alias -> version. Raises IntegrityError where the file is broken."""
+
+    def traffic(self, adapter: str) -> Traffic | None:
+        """How requests to the adapter's plain name are split, or None. Raises IntegrityError as `aliases`."""
+
+    def manifest(self, adapter: str, version: int) -> Manifest | None:
+        """The version's manifest; None where there is no such version. Raises IntegrityError as `aliases`."""
+
+    def whole_versions(self) -> dict[str, dict[int, Manifest]]:
+        """Adapter -> version -> manifest; a broken one is left out."""
 
 
 class RegistryView:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.registry.traffic import CHAMPION, Traffic
 from raytune_ft.serving.catalog import Catalog, Named, UnknownModelError
+from raytune_ft.serving.champions import Champions
+from raytune_ft.serving.openai_errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Route:
     """Alias that led there."""
     shadow: str | None = None
     """Concrete id that is asked besides, out of the client's sight."""
+    load: str | None = None
+    """Concrete id of a champion that has to be loaded before it can answer; this one answers meanwhile."""
 
 
 class Router:
@@ -29,10 +33,14 @@ class Router:
     Args:
         catalog: What is served.
         draw: Gives a number in [0, 1) for each request.
+        champions: Who answers for a champion that can't.
     """
 
-    def __init__(self, catalog: Catalog, draw: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self, catalog: Catalog, draw: Callable[[], float] = random.random, champions: Champions | None = None
+    ) -> None:
         self._catalog, self._draw = catalog, draw
+        self._champions = champions or Champions(catalog)
 
     def route(self, model: str, user: str | None = None) -> Route:
         """The route of one request.
@@ -43,21 +51,39 @@ class Router:
 
         Raises:
             UnknownModelError: There is no such model here.
+            RequestError: 503, the champion can't be served, and no version of before either.
         """
         named = self._catalog.split(model)
         if named is None:
             return Route(self._catalog.base)
         adapter, wanted = named
-        rule = self._rule(adapter) if not wanted else None
-        if rule is None:
+        if wanted not in ("", CHAMPION):
             found = self._catalog.find(adapter, wanted)
             return Route(found.id, found.alias)
+        rule = self._rule(adapter) if not wanted else None
+        if rule is None:
+            return self._champion(adapter, wanted)
         draw = self._draw()
         # A challenger that can't be served turns nobody away.
-        answering = self._servable(adapter, rule.alias(adapter, user, draw)) or self._catalog.find(adapter, CHAMPION)
+        drawn = rule.alias(adapter, user, draw)
+        challenger = self._servable(adapter, drawn) if drawn != CHAMPION else None
+        answering = Route(challenger.id, challenger.alias) if challenger else self._champion(adapter, wanted)
         besides = rule.besides(adapter, user, draw)
         shadow = self._servable(adapter, besides) if besides else None
-        return Route(answering.id, answering.alias, shadow.id if shadow and shadow.id != answering.id else None)
+        return replace(answering, shadow=shadow.id if shadow and shadow.id != answering.model else None)
+
+    def _champion(self, adapter: str, wanted: str) -> Route:
+        standing = self._champions.standing(adapter)
+        if standing is None or (standing.answering is None and self._catalog.foreign(adapter, standing.champion)):
+            return Route(self._catalog.find(adapter, wanted).id, CHAMPION)  # which says what is wrong
+        champion = self._catalog.id_of(adapter, standing.champion)
+        if standing.answering is None:
+            if self._champions.has_failed(champion):
+                return Route(champion, CHAMPION)  # the engine says what is wrong
+            told = f"the model {champion} can't be served here now, and no version of before either: {standing.reason}"
+            raise RequestError(503, told, "model_not_served", "model")
+        answering = self._catalog.id_of(adapter, standing.answering)
+        return Route(answering, CHAMPION, load=champion if standing.loading else None)
 
     def _rule(self, adapter: str) -> Traffic | None:
         try:
@@ -67,6 +93,7 @@ class Router:
 
     def _servable(self, adapter: str, alias: str) -> Named | None:
         try:
-            return self._catalog.find(adapter, alias)
+            found = self._catalog.find(adapter, alias)
         except UnknownModelError:
             return None
+        return None if self._champions.has_failed(found.id) else found

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from starlette.testclient import TestClient
 
 from raytune_ft.registry.store import Registry
 from raytune_ft.serving.catalog import Catalog
+from raytune_ft.serving.champions import NotLoadedError
 from raytune_ft.serving.measure import recorder_of
 from raytune_ft.serving.records import RequestRecord, read_records
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs
@@ -38,6 +40,9 @@ class StubEngine:
     fails: Callable[[], Exception] | None = None
     breaks_off: str = ""
     lingers: bool = False
+    unloadable: set[str] = field(default_factory=set)
+    loads: asyncio.Event | None = None
+    """Where it is set, a version is loaded as soon as that is."""
     well: bool = True
     died = ActorDiedError
 
@@ -58,12 +63,28 @@ class StubEngine:
         self.asked.append(body)
         return _Answers(self._stream(body) if body.stream else self._whole(body), self)
 
+    @property
+    def load(self) -> Any:
+        return SimpleNamespace(remote=self._load)
+
+    async def _load(self) -> bool:
+        model = self.options_given[-1]["multiplexed_model_id"]
+        if self.loads is not None:
+            await self.loads.wait()
+        self._refuse(model)
+        return True
+
+    def _refuse(self, model: str) -> None:
+        if model in self.unloadable:
+            raise NotLoadedError(f"{model}: ValueError: unsupported target at /secret/path")
+
     async def _health(self) -> bool:
         return self.well
 
     async def _whole(self, body: Any) -> AsyncIterator[Any]:
         from ray.llm._internal.serve.core.configs.openai_api_models import CompletionResponse, ErrorInfo, ErrorResponse
 
+        self._refuse(body.model)
         if self.fails:
             raise self.fails()
         if body.max_tokens == 99:
@@ -74,6 +95,7 @@ class StubEngine:
         yield CompletionResponse(id=f"cmpl-{body.request_id}", model=body.model, choices=[choice], usage=usage)
 
     async def _stream(self, body: Any) -> AsyncIterator[list[str]]:
+        self._refuse(body.model)
         for word in ("I", " am", f" {body.model}"):
             yield [_chunk(model=body.model, choices=[{"index": 0, "text": word}])]
             if self.breaks_off == "error":
@@ -108,19 +130,35 @@ def _chunk(**value: Any) -> str:
     return f"data: {json.dumps(value, separators=(',', ':'))}\n\n"
 
 
+def write_version(registry: Registry, version: int, **changes: Any) -> None:
+    """One more version of `movies`, without files."""
+    manifest = {
+        "schema": 1, "adapter": "movies", "version": version, "base_model": "base", "base_sha256": "same",
+        "lora_rank": 4, "data_fingerprint": "f", "form": "prompt_completion", "study": "quickstart",
+        "trial": "0003", "metrics": {}, "created": "2026-11-22T12:00:00+00:00", "command": "promote", "files": {},
+    }  # fmt: skip
+    directory = registry.root / "movies" / str(version)
+    directory.mkdir(parents=True)
+    (directory / "manifest.json").write_text(json.dumps({**manifest, **changes}))
+
+
+@pytest.fixture
+def promote(registry: Registry) -> Callable[..., None]:
+    """`promote(version, **manifest)`: a new version of `movies` becomes its champion."""
+
+    def promoting(version: int, **changes: Any) -> None:
+        write_version(registry, version, **changes)
+        registry.set_alias("movies", "champion", version)
+
+    return promoting
+
+
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
     """`movies`, version 1 champion and 2 challenger."""
-    for version in (1, 2):
-        directory = tmp_path / "registry" / "movies" / str(version)
-        directory.mkdir(parents=True)
-        manifest = {
-            "schema": 1, "adapter": "movies", "version": version, "base_model": "base", "base_sha256": "same",
-            "lora_rank": 4, "data_fingerprint": "f", "form": "prompt_completion", "study": "quickstart",
-            "trial": "0003", "metrics": {}, "created": "2026-11-22T12:00:00+00:00", "command": "promote", "files": {},
-        }  # fmt: skip
-        (directory / "manifest.json").write_text(json.dumps(manifest))
     registry = Registry(tmp_path / "registry")
+    for version in (1, 2):
+        write_version(registry, version)
     registry.set_alias("movies", "champion", 1)
     registry.set_alias("movies", "challenger", 2)
     return registry

@@ -12,6 +12,7 @@ from raytune_ft.registry.traffic import canary, set_traffic
 def test_a_canary_and_a_sticky_user(serve: Any, registry: Registry, ask: Any) -> None:
     client = serve()
     set_traffic(registry, "movies", canary(50, by="user"))
+    client.get("/v1/models")  # looks at the registry anew
     seen = set()
     for number in range(12):
         for name in ("user", "safety_identifier"):
@@ -83,6 +84,7 @@ def test_many_at_once_while_the_alias_moves(serve: Any, registry: Registry) -> N
             async def one(number: int) -> str:
                 if number % 10 == 0:
                     await asyncio.to_thread(registry.set_alias, "movies", "champion", 1 + number // 10 % 2)
+                    await asking.get("/v1/models")  # looks at the registry anew
                 body = {"model": "base:movies", "prompt": "x", "max_tokens": 8}
                 answer = (await asking.post("/v1/completions", json=body)).json()
                 assert answer["choices"][0]["text"] == f"I am {answer['model']}"

@@ -70,5 +70,5 @@ def test_the_engine_is_told(base: Path, add: Add) -> None:
     settings = engine_settings(args, build_catalog(args), gpus=0)
     assert settings["lora_config"] == {"max_num_adapters_per_replica": 8}
     engine = settings["engine_kwargs"]
-    assert (engine["max_loras"], engine["max_lora_rank"]) == (3, 8)
+    assert (engine["max_loras"], engine["max_lora_rank"]) == (3, 32)
     assert engine["max_cpu_loras"] > 8  # vLLM never forgets before Serve does

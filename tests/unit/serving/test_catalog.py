@@ -8,7 +8,8 @@ import pytest
 
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.registry.store import Registry
-from raytune_ft.serving.catalog import Catalog, UnknownModelError, build_catalog, served_rank
+from raytune_ft.serving.capacity import rank_with_room, served_rank
+from raytune_ft.serving.catalog import Catalog, UnknownModelError, build_catalog
 from raytune_ft.serving.champion import base_of_champions
 from raytune_ft.serving.settings import ServeArgs
 
@@ -113,14 +114,29 @@ def test_an_adapter_that_is_asked_for_must_have_a_champion(base: Path, registry:
             catalog_of(base, registry, adapters=(name,))
 
 
-def test_the_greatest_rank_is_what_the_registry_needs(base: Path, registry: Registry, add: Add) -> None:
-    assert catalog_of(base, registry).max_lora_rank == 8
+def test_the_greatest_rank_leaves_room_for_the_next_winner(base: Path, registry: Registry, add: Add) -> None:
+    """Fault 39: the rank-16 winner of a registry of rank 2."""
     before = catalog_of(base, registry)
-    add(base, "large", rank=17, champion=True)
-    assert catalog_of(base, registry).max_lora_rank == 32
+    assert before.max_lora_rank == 32
+    add(base, "larger", rank=16, champion=True)
+    assert before.concrete("base:larger") == "base:larger@1"
+    told = catalog_of(base, registry, max_lora_rank=8)
     with pytest.raises(UnknownModelError, match="above max_lora_rank 8"):
-        before.concrete("base:large")
+        told.concrete("base:larger")
+    add(base, "large", rank=17, champion=True)
+    assert catalog_of(base, registry).max_lora_rank == 64
     assert catalog_of(base, registry, max_lora_rank=200).max_lora_rank == 256
+
+
+@pytest.mark.parametrize(
+    ("greatest", "mib_per_rank", "rank"),
+    [(1, 0, 32), (8, 1, 32), (16, 1, 32), (17, 1, 64), (64, 1, 128), (300, 1, 512), (512, 1, 512),
+     (8, 100, 8), (8, 40, 16), (64, 10, 64), (16, 10_000, 16)],
+)  # fmt: skip
+def test_room_is_twice_the_greatest_rank_where_four_slots_of_it_fit(
+    greatest: int, mib_per_rank: int, rank: int
+) -> None:
+    assert rank_with_room(greatest, mib_per_rank << 20) == rank
 
 
 def test_ranks_are_vllms_own_steps() -> None:

@@ -117,10 +117,10 @@ def test_the_engine_gets_the_settings_of_the_endpoint(
     write_base: Callable[..., Path], add: Callable[..., Registry]
 ) -> None:
     base = write_base()
-    registry = add(base, rank=9, champion=True)
+    registry = add(base, rank=17, champion=True)
     args = parse_serve_args({"base_model": str(base), "registry": str(registry.root), "dtype": "bfloat16"})
     on_cpu = engine_settings(args, build_catalog(args), gpus=0)
-    assert (on_cpu["engine_kwargs"]["max_lora_rank"], on_cpu["engine_kwargs"]["dtype"]) == (16, "bfloat16")
+    assert (on_cpu["engine_kwargs"]["max_lora_rank"], on_cpu["engine_kwargs"]["dtype"]) == (64, "bfloat16")
     assert on_cpu["engine_kwargs"]["enforce_eager"] is True
     assert on_cpu["placement_group_config"] == {"bundles": [{"CPU": 1}]}
     assert on_cpu["runtime_env"]["env_vars"]["VLLM_CPU_KVCACHE_SPACE"] == "1"

@@ -1,0 +1,39 @@
+"""What the endpoint's list of models tells of one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from raytune_ft.registry.listing import first_metric
+from raytune_ft.registry.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """One model id, and what is known of it."""
+
+    id: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def listed_version(model: str, base: str, found: Manifest, alias: str | None = None) -> ListedModel:
+    """A version under one of its ids, with the facts of its card."""
+    metric = first_metric(found.metrics)
+    gain = found.metrics["difference"][metric] if metric else {}
+    facts: dict[str, Any] = {
+        "base_model": base,
+        "adapter": found.adapter,
+        "version": found.version,
+        "alias": alias,
+        "form": found.form,
+        "lora_rank": found.lora_rank,
+        "merged": found.merged,
+        "study": found.study,
+        "trial": found.trial,
+        "created": found.created,
+        "forced": found.forced,
+        "metric": metric,
+        "gain": {name: gain[name] for name in ("mean", "low", "high") if name in gain} or None,
+    }
+    return ListedModel(model, facts)
