@@ -33,6 +33,8 @@ def feedback(
     def text() -> None:
         written = f"{to}: {len(found.rows)} rows ({found.corrected} corrected, {found.approved} approved)"
         out(written if found.rows else "no rows, so nothing was written")
+        if len(found.by_key) > 1:
+            out("  by key: " + ", ".join(f"{key} {count}" for key, count in sorted(found.by_key.items())))
         for reason, count in sorted(found.left_out.items()):
             out(f"  left out {count}: {reason}")
         if found.rows:
@@ -44,6 +46,7 @@ def feedback(
         "rows": len(found.rows),
         "corrected": found.corrected,
         "approved": found.approved,
+        "by_key": found.by_key,
         "left_out": found.left_out,
     }
     emit(value, as_json, text)

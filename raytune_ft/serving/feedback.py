@@ -15,6 +15,8 @@ from raytune_ft.config.model import Strict
 from raytune_ft.serving.openai_errors import RequestError
 from raytune_ft.serving.records import LineFile, utc_now
 
+MOST_PER_ANSWER = 4
+"""Feedbacks on one answer that are kept by a replica; the last one counts."""
 _REMEMBERED = 10_000  # answers of this replica, about 2 MB
 _LOGS, _TAIL_BYTES = 16, 1 << 20  # of other replicas: the newest logs, and how much of their end is looked through
 
@@ -26,9 +28,9 @@ class Feedback(Strict):
     """The answer's x-request-id."""
     score: float = Field(ge=-1, le=1)
     """-1: wrong, 1: right."""
-    completion: str | None = Field(None, min_length=1)
+    completion: str | None = Field(None, min_length=1, max_length=65_536)
     """What the answer should have been."""
-    comment: str | None = None
+    comment: str | None = Field(None, max_length=4_096)
     """Why."""
 
 
@@ -44,26 +46,33 @@ class FeedbackDesk:
     def __init__(self, directory: Path, replica: str, remembered: int = _REMEMBERED) -> None:
         self._directory, self._remembered = directory, remembered
         self._file = LineFile(directory / f"feedback-{replica}.jsonl")
-        self._answered: OrderedDict[tuple[str, str | None], None] = OrderedDict()
+        self._given: OrderedDict[tuple[str, str | None], int] = OrderedDict()  # feedbacks on each answer
 
     def answered(self, request: str, key: str | None) -> None:
-        """Remembers that `key` is getting an answer under this id."""
-        self._answered[request, key] = None
-        self._answered.move_to_end((request, key))
-        if len(self._answered) > self._remembered:
-            self._answered.popitem(last=False)
+        """Remembers that `key` got an answer, the whole of it, under this id."""
+        self._given.setdefault((request, key), 0)
+        self._given.move_to_end((request, key))
+        if len(self._given) > self._remembered:
+            self._given.popitem(last=False)
 
     async def take(self, body: bytes, key: str | None) -> dict[str, Any]:
         """Keeps the feedback and returns the answer.
 
         Raises:
-            RequestError: 400 for a wrong body, 404 for an id that this key got no answer under, 503 on a full disk.
+            RequestError: 400 for a wrong body and for too much feedback on one answer, 404 for an id that this key got
+                no answer under, 503 on a full disk.
         """
         feedback = _parse(body)
         given = (feedback.request_id, key)
-        if given not in self._answered and not await asyncio.to_thread(self._in_logs, *given):
-            what = "no answer was given lately under this id and to this key"
-            raise RequestError(404, f"request_id: {what}", "request_not_found", "request_id")
+        if given not in self._given:
+            if not await asyncio.to_thread(self._in_logs, *given):
+                what = "no answer was given lately under this id and to this key"
+                raise RequestError(404, f"request_id: {what}", "request_not_found", "request_id")
+            self.answered(*given)
+        if self._given[given] >= MOST_PER_ANSWER:
+            what = f"there are {MOST_PER_ANSWER} feedbacks on this answer already, and the last one counts"
+            raise RequestError(400, f"request_id: {what}", "too_much_feedback", "request_id")
+        self._given[given] += 1
         if not self._file.write({"time": utc_now(), "key": key, **feedback.model_dump(mode="json")}):
             raise RequestError(503, "The feedback could not be kept.", "feedback_not_kept")
         return {"object": "feedback", "request_id": feedback.request_id, "score": feedback.score}

@@ -15,6 +15,18 @@ from raytune_ft.errors import InputError
 from raytune_ft.paths import write_text
 from raytune_ft.serving.records import PromptRecord, read_lines, read_prompts
 
+_Whose = tuple[str | None, str]
+"""Key and request id: the same id of two keys is two requests."""
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A row that a key's feedback gave."""
+
+    key: str | None
+    row: Row
+    corrected: bool
+
 
 @dataclass(frozen=True)
 class Collected:
@@ -26,12 +38,16 @@ class Collected:
     """Rows whose answer the feedback gave."""
     approved: int
     """Rows whose answer is the model's own."""
+    by_key: dict[str, int] = field(default_factory=dict)
+    """Name of the API key -> rows that its feedback gave; a row that several gave is the first one's."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Reason -> number of judged answers."""
 
 
 def collect(directory: Path, min_score: float, form: DataFormat | None = None) -> Collected:
     """Joins feedback and logged requests; the last word on an answer counts, and a corrected answer always.
+
+    Ids may be chosen by clients: what a key says is joined with that key's own requests, and displaces no other key's.
 
     Args:
         directory: The endpoint's log directory.
@@ -44,9 +60,9 @@ def collect(directory: Path, min_score: float, form: DataFormat | None = None) -
     feedback = _last_words(directory)
     asked = _requests(directory)
     left_out: Counter[str] = Counter()
-    rows: dict[Row, bool] = {}
-    for request, said in feedback.items():
-        found = asked.get(request, [])
+    judged: list[_Judged] = []
+    for whose, said in feedback.items():
+        found = asked.get(whose, [])
         corrected = said.get("completion") is not None
         if not found:
             left_out["the request was not logged"] += 1
@@ -61,14 +77,17 @@ def collect(directory: Path, min_score: float, form: DataFormat | None = None) -
             except BadRow as problem:
                 left_out[problem.what] += 1
                 continue
-            left_out["the same row is there already"] += row in rows
-            rows[row] = rows.get(row, False) or corrected
-    for row in _contradicted(rows):
-        left_out["another answer to its request was corrected"] += 1
-        del rows[row]
+            judged.append(_Judged(whose[0], row, corrected))
+    rows: dict[Row, bool] = {}
+    givers: dict[Row, str] = {}
+    for each in _uncontradicted(judged, left_out):
+        left_out["the same row is there already"] += each.row in rows
+        rows[each.row] = rows.get(each.row, False) or each.corrected
+        givers.setdefault(each.row, each.key or "none")
     kept, form = _of_one_form(rows, form, left_out)
     corrected_rows = sum(rows[row] for row in kept)
-    return Collected(kept, form, corrected_rows, len(kept) - corrected_rows, dict(+left_out))
+    by_key = Counter(givers[row] for row in kept)
+    return Collected(kept, form, corrected_rows, len(kept) - corrected_rows, dict(by_key), dict(+left_out))
 
 
 def write_rows(rows: tuple[Row, ...], path: Path) -> None:
@@ -115,31 +134,37 @@ def _text(turn: dict[str, Any]) -> str:
     return content
 
 
-def _last_words(directory: Path) -> dict[str, dict[str, Any]]:
-    """Request id -> the latest feedback on it."""
-    found: dict[str, dict[str, Any]] = {}
+def _last_words(directory: Path) -> dict[_Whose, dict[str, Any]]:
+    """The latest feedback of each key on each of its requests."""
+    found: dict[_Whose, dict[str, Any]] = {}
     lines = [line for path in sorted(directory.glob("feedback-*.jsonl")) for line in read_lines(path)]
     for line in sorted(lines, key=lambda line: str(line["time"])):
         if isinstance(line.get("request_id"), str) and isinstance(line.get("score"), int | float):
-            found[line["request_id"]] = line
+            found[_key(line.get("key")), line["request_id"]] = line
     if not found:
         raise InputError(str(directory), "holds no feedback", "clients send it to POST /v1/feedback")
     return found
 
 
-def _requests(directory: Path) -> dict[str, list[PromptRecord]]:
-    found: dict[str, list[PromptRecord]] = {}
+def _key(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _requests(directory: Path) -> dict[_Whose, list[PromptRecord]]:
+    found: dict[_Whose, list[PromptRecord]] = {}
     for record in read_prompts(directory):
-        found.setdefault(record.request, []).append(record)
+        found.setdefault((_key(record.key), record.request), []).append(record)
     if not found:
         raise InputError(str(directory), "holds no logged requests", "serve with --log-prompts")
     return found
 
 
-def _contradicted(rows: dict[Row, bool]) -> list[Row]:
-    """Approved rows whose request somebody corrected, maybe on another day."""
-    corrected = {_asked(row) for row, by_hand in rows.items() if by_hand}
-    return [row for row, by_hand in rows.items() if not by_hand and _asked(row) in corrected]
+def _uncontradicted(judged: list[_Judged], left_out: Counter[str]) -> list[_Judged]:
+    """All but the answers that a key approved and, maybe on another day, corrected for the same request."""
+    corrected = {(each.key, _asked(each.row)) for each in judged if each.corrected}
+    kept = [each for each in judged if each.corrected or (each.key, _asked(each.row)) not in corrected]
+    left_out["another answer to its request was corrected"] += len(judged) - len(kept)
+    return kept
 
 
 def _asked(row: Row) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from raytune_ft.serving.exception_lines import AnswerBrokeOffError, told
 from raytune_ft.serving.feedback import FeedbackDesk
@@ -29,6 +29,8 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 KEY_NAME = "raytune_ft.key"
 """Where the ASGI scope holds the name of the request's API key."""
+EXCHANGE = "raytune_ft.exchange"
+"""Where the ASGI scope holds what is known of the answer on its way: an `Ending`."""
 ADMITTED = "raytune_ft.admitted"
 """Where the scope of a request for `/health` says that who asks may ask for all else too."""
 HEALTH = "/health"
@@ -41,6 +43,15 @@ _ROUTES = {
 _PROXIED = (b"forwarded", b"x-forwarded-for", b"x-real-ip")
 _log = logging.getLogger(__name__)
 _GONE = 499  # nginx's status for a client that did not wait; only the log sees it
+
+
+class Ending(Protocol):
+    """How an answer ends."""
+
+    complete: bool
+    """All of a stream was handed out; whoever hangs up now has read it."""
+    failure: RequestError | None
+    """What went wrong after the answer had begun."""
 
 
 class Guard:
@@ -137,14 +148,14 @@ class Guard:
         return await self._desk.take(body, key)
 
     async def _ask(self, scope: Message, receive: Receive, send: Send, record: RequestRecord) -> None:
-        """Lets the app answer, tells the desk that it did, and hides what an error of ours says from the client."""
-        started = False
+        """Lets the app answer, tells the desk when it has, and hides what an error of ours says from the client."""
+        started = well = False
 
         async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            if self._desk and message.get("status") == 200 and record.route in ("chat", "completions"):
-                self._desk.answered(record.request, record.key)
+            nonlocal started, well
+            started, well = True, well or message.get("status") == 200
+            if well and self._desk and record.route in ("chat", "completions") and _is_whole(message, scope):
+                self._desk.answered(record.request, record.key)  # before it leaves: the client may be quick
             await send(message)
 
         try:
@@ -181,6 +192,14 @@ def _check_route(scope: Message) -> None:
         raise RequestError(404, f"Unknown path {path[:80]!a}.", "not_found")
     if scope["method"] != method:
         raise RequestError(405, f"{path[:80]} is asked with {method}.", "method_not_allowed")
+
+
+def _is_whole(message: Message, scope: Message) -> bool:
+    """Whether the answer has its end with this message, and is one."""
+    ending: Ending | None = scope.get(EXCHANGE)
+    if message["type"] != "http.response.body" or (ending is not None and ending.failure is not None):
+        return False
+    return not message.get("more_body", False) or (ending is not None and ending.complete)
 
 
 def _header(scope: Message, name: bytes) -> bytes | None:

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from raytune_ft.serving.guard import HEALTH, KEY_NAME, App, Message, Receive, Send, request_id
+from raytune_ft.serving.guard import EXCHANGE, HEALTH, KEY_NAME, App, Message, Receive, Send, request_id
 from raytune_ft.serving.listener import Listener
 from raytune_ft.serving.metrics import GONE, Metrics
 from raytune_ft.serving.openai_errors import RequestError
@@ -24,8 +24,6 @@ from raytune_ft.serving.records import RecordLog, RequestRecord, utc_now
 from raytune_ft.serving.routing import Route
 from raytune_ft.serving.settings import ServeArgs
 
-EXCHANGE = "raytune_ft.exchange"
-"""Where the ASGI scope holds the request's Exchange."""
 _ROUTES = {"/completions": "completions", "/chat/completions": "chat"}
 _ERROR_BYTES = 65536
 

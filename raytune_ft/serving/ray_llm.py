@@ -199,7 +199,8 @@ class RegistryIngress(OpenAiIngress):
         health.heard()
         recorder = exchange.recorder
         if recorder.log is not None and recorder.keeps_words:
-            recorder.log.write_prompt(exchange.request, route.model, words_of(body), (listener.texts or [""])[0])
+            said = (listener.texts or [""])[0]
+            recorder.log.write_prompt(exchange.request, exchange.key, route.model, words_of(body), said)
         if route.shadow is None:
             return
         record = replace(

@@ -65,6 +65,11 @@ class PromptRecord:
     asked: Any
     """The prompt, or the list of messages."""
     answer: str
+    key: str | None = None
+    """Name of the API key: ids may be chosen by clients, so that one alone says not whose request it is."""
+
+
+_WORDS = tuple(field.name for field in fields(PromptRecord) if field.name != "key")  # which older logs lack
 
 
 class RecordLog:
@@ -86,10 +91,10 @@ class RecordLog:
         """Adds a line to the access log."""
         self._access.write({**asdict(record), "asked": record.asked[:_MAX_ASKED]})
 
-    def write_prompt(self, request_id: str, model: str, asked: Any, answer: str) -> None:
+    def write_prompt(self, request_id: str, key: str | None, model: str, asked: Any, answer: str) -> None:
         """Keeps the words of an answered request, where that was asked for."""
         if self.prompts:
-            self._requests.write(asdict(PromptRecord(utc_now(), request_id, model, asked, answer)))
+            self._requests.write(asdict(PromptRecord(utc_now(), request_id, model, asked, answer, key)))
 
 
 class LineFile:
@@ -159,7 +164,7 @@ def read_prompts(directory: Path, since: datetime | None = None) -> Iterator[Pro
     """The logged words of all replicas, oldest first; none where they were not asked for."""
     for line in _merged(directory, "requests-*.jsonl", since):
         try:
-            yield PromptRecord(**{field.name: line[field.name] for field in fields(PromptRecord)})
+            yield PromptRecord(**{name: line[name] for name in _WORDS}, key=line.get("key"))
         except KeyError:
             _log.warning("%s: left out a line that is no request", directory)
 

@@ -79,7 +79,7 @@ class ServeArgs(Strict):
     max_model_len: int = Field(512, ge=8)
     """Tokens of prompt and answer together."""
     max_lora_rank: int | None = Field(None, ge=1, le=512)
-    """Greatest rank that can be served; by default twice the greatest in the registry, 32 at least, as memory allows."""
+    """Greatest rank that can be served; by default twice the greatest in the registry and 32 at least."""
     max_adapters: int | None = Field(None, ge=1)
     """Adapter versions in one batch of the engine; by default what the registry holds, 4 to 8, as memory allows."""
     max_loaded_adapters: int | None = Field(None, ge=1)

@@ -127,7 +127,7 @@ def logged(tmp_path: Path) -> Logged:
     log, desk = RecordLog(tmp_path, "a", prompts=True), FeedbackDesk(tmp_path, "a")
 
     def log_one(request: str, asked: Any, answer: str, score: float | None, completion: str | None = None) -> None:
-        log.write_prompt(request, "base:movies@1", asked, answer)
+        log.write_prompt(request, "alice", "base:movies@1", asked, answer)
         desk.answered(request, "alice")
         if score is not None:
             take(desk, request_id=request, score=score, completion=completion)

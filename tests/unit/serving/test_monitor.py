@@ -85,7 +85,7 @@ def _train_adapter(experiment: Any, run: RunDirectory) -> None:
 def log_of(tmp_path: Path, rows: list[dict[str, str]], model: str = MODEL) -> Path:
     log = RecordLog(tmp_path / "log", "a", prompts=True)
     for number, row in enumerate(rows):
-        log.write_prompt(f"{model}-{number}", model, row["prompt"], row["completion"])
+        log.write_prompt(f"{model}-{number}", None, model, row["prompt"], row["completion"])
     return tmp_path / "log"
 
 
@@ -107,9 +107,9 @@ def test_a_sample_is_drawn_and_other_models_and_forms_are_left_out(run: RunDirec
     log_of(tmp_path, OTHER_WORLD, model="tiny-llama")
     log_of(tmp_path, OTHER_WORLD, model="tiny-llama:other@1")
     writer = RecordLog(log, "b", prompts=True)
-    writer.write_prompt("long", MODEL, "Note: the bridge is empty. " * 10, " yes" * 80)
-    writer.write_prompt("chat", MODEL, [{"role": "user", "content": "Hi"}], "Hello")
-    writer.write_prompt("none", MODEL, "Note: the bridge is empty", "")
+    writer.write_prompt("long", None, MODEL, "Note: the bridge is empty. " * 10, " yes" * 80)
+    writer.write_prompt("chat", None, MODEL, [{"role": "user", "content": "Hi"}], "Hello")
+    writer.write_prompt("none", None, MODEL, "Note: the bridge is empty", "")
     report = check_drift(log, run, sample=100, model=False)
     assert (report.logged, report.compared, report.drift) == (63, 60, False)
     assert report.left_out == {

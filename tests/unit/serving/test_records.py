@@ -29,7 +29,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_the_logs_are_for_their_owner_alone(tmp_path: Path) -> None:
     log = RecordLog(tmp_path / "log", "app#ingress/../../x", prompts=True)
     log.write(RECORD)
-    log.write_prompt("r1", "base", "secret", "answer")
+    log.write_prompt("r1", None, "base", "secret", "answer")
     assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o700
     files = sorted((tmp_path / "log").iterdir())
     assert [path.name for path in files] == ["access-app-ingress-..-..-x.jsonl", "requests-app-ingress-..-..-x.jsonl"]
@@ -40,7 +40,7 @@ def test_words_are_kept_only_where_they_were_asked_for(tmp_path: Path) -> None:
     for name, wanted in (("without", False), ("with", True)):
         log = RecordLog(tmp_path / name, "a", prompts=wanted)
         log.write(RECORD)
-        log.write_prompt("r1", "base:movies@3", [{"role": "user", "content": "canary-4711"}], "an answer")
+        log.write_prompt("r1", None, "base:movies@3", [{"role": "user", "content": "canary-4711"}], "an answer")
     assert not any("canary-4711" in path.read_text() for path in (tmp_path / "without").iterdir())
     [found] = read_prompts(tmp_path / "with")
     assert (found.request, found.model, found.answer) == ("r1", "base:movies@3", "an answer")
