@@ -6,18 +6,22 @@ import asyncio
 import json
 import os
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
 
 from raytune_ft.config.model import Strict
+from raytune_ft.serving.line_file import MOST_BYTES, LineFile, as_line
+from raytune_ft.serving.log_queue import log_queue
 from raytune_ft.serving.openai_errors import RequestError
-from raytune_ft.serving.records import LineFile, utc_now
+from raytune_ft.serving.records import utc_now
 
 MOST_PER_ANSWER = 4
 """Feedbacks on one answer that are kept by a replica; the last one counts."""
 _REMEMBERED = 10_000  # answers of this replica, about 2 MB
+_LOOKS, _PATIENCE_S = 2, 5.0  # into the logs at once, and how long one request waits for them
 _LOGS, _TAIL_BYTES = 16, 1 << 20  # of other replicas: the newest logs, and how much of their end is looked through
 
 
@@ -41,11 +45,15 @@ class FeedbackDesk:
         directory: The endpoint's log directory.
         replica: Who writes; `feedback-<replica>.jsonl` is its own.
         remembered: Answers that are known without looking into the logs.
+        most_bytes: Of all feedback in the directory; the oldest goes.
     """
 
-    def __init__(self, directory: Path, replica: str, remembered: int = _REMEMBERED) -> None:
+    def __init__(
+        self, directory: Path, replica: str, remembered: int = _REMEMBERED, most_bytes: int = MOST_BYTES
+    ) -> None:
         self._directory, self._remembered = directory, remembered
-        self._file = LineFile(directory / f"feedback-{replica}.jsonl")
+        self._file = LineFile(directory / f"feedback-{replica}.jsonl", most_bytes)
+        self._readers = ThreadPoolExecutor(_LOOKS, "raytune-ft-feedback")
         self._given: OrderedDict[tuple[str, str | None], int] = OrderedDict()  # feedbacks on each answer
 
     def answered(self, request: str, key: str | None) -> None:
@@ -65,7 +73,7 @@ class FeedbackDesk:
         feedback = _parse(body)
         given = (feedback.request_id, key)
         if given not in self._given:
-            if not await asyncio.to_thread(self._in_logs, *given):
+            if not await self._look(*given):
                 what = "no answer was given lately under this id and to this key"
                 raise RequestError(404, f"request_id: {what}", "request_not_found", "request_id")
             self.answered(*given)
@@ -73,9 +81,18 @@ class FeedbackDesk:
             what = f"there are {MOST_PER_ANSWER} feedbacks on this answer already, and the last one counts"
             raise RequestError(400, f"request_id: {what}", "too_much_feedback", "request_id")
         self._given[given] += 1
-        if not self._file.write({"time": utc_now(), "key": key, **feedback.model_dump(mode="json")}):
+        line = as_line({"time": utc_now(), "key": key, **feedback.model_dump(mode="json")})
+        if not await log_queue().written(self._file, line, _PATIENCE_S):
             raise RequestError(503, "The feedback could not be kept.", "feedback_not_kept")
         return {"object": "feedback", "request_id": feedback.request_id, "score": feedback.score}
+
+    async def _look(self, request: str, key: str | None) -> bool:
+        """As `_in_logs`, on threads of its own: logs may lie on storage that hangs."""
+        looking = asyncio.get_running_loop().run_in_executor(self._readers, self._in_logs, request, key)
+        try:
+            return await asyncio.wait_for(looking, _PATIENCE_S)
+        except (TimeoutError, OSError):
+            raise RequestError(503, "The logs can't be read now.", "feedback_not_kept") from None
 
     def _in_logs(self, request: str, key: str | None) -> bool:
         """Whether another replica answered it, or this one before a restart."""

@@ -16,8 +16,10 @@ from typing import Any, Protocol
 
 from raytune_ft.serving.exception_lines import AnswerBrokeOffError, told
 from raytune_ft.serving.feedback import FeedbackDesk
+from raytune_ft.serving.follow import Follower
 from raytune_ft.serving.key_ring import KeyRing
 from raytune_ft.serving.limits import Places
+from raytune_ft.serving.log_queue import log_queue
 from raytune_ft.serving.openai_errors import RequestError
 from raytune_ft.serving.records import RecordLog, RequestRecord, utc_now
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs, is_loopback
@@ -34,6 +36,8 @@ EXCHANGE = "raytune_ft.exchange"
 ADMITTED = "raytune_ft.admitted"
 """Where the scope of a request for `/health` says that who asks may ask for all else too."""
 HEALTH = "/health"
+KEYS_EVERY_S = 1.0
+"""A changed file of keys counts after this time."""
 _ROUTES = {
     "/v1/models": ("GET", "models"),
     "/v1/completions": ("POST", "completions"),
@@ -65,9 +69,17 @@ class Guard:
     def __init__(self, app: App, *, args: ServeArgs) -> None:
         self._app, self._limits, self._keys = app, args.limits, KeyRing(args)
         self._places = Places(args.limits.max_concurrent_per_key)
-        replica = f"door-{socket.gethostname()}-{os.getpid()}"
-        self._records = RecordLog(Path(args.log_dir), replica, prompts=False) if args.log_dir else None
-        self._desk = FeedbackDesk(Path(args.log_dir), replica) if args.log_dir else None
+        self._records, self._desk = None, None
+        if args.log_dir is not None:
+            directory, replica, most = Path(args.log_dir), f"{socket.gethostname()}-{os.getpid()}", args.max_log_bytes
+            # Files of their own: a flood of refused requests displaces no record of one that was answered.
+            self._records = RecordLog(
+                directory, replica, prompts=False, queue=log_queue(), kind="refused", most_bytes=most
+            )
+            self._desk = FeedbackDesk(directory, replica, most_bytes=most)
+        self._followed_keys = Follower(self._keys.refresh, KEYS_EVERY_S, "the keys") if args.api_keys_file else None
+        if self._followed_keys is not None:
+            self._followed_keys.start()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

@@ -6,8 +6,6 @@ import hashlib
 import hmac
 import logging
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from raytune_ft.errors import InputError, RaytuneError
@@ -15,23 +13,21 @@ from raytune_ft.serving.keys import DEFAULT_KEY, read_keys
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs, is_loopback, read_api_key
 
 _log = logging.getLogger(__name__)
-_STAT_EVERY_S = 1.0
 _Stamp = tuple[int, int, int]
 
 
 class KeyRing:
     """The keys of one endpoint: the one of the environment or its file, and those of the file of hashed keys.
 
-    A changed file is read anew without a restart. One that vanishes or breaks while the endpoint serves changes nothing
-    but the program's log: the last good keys stay.
+    A changed file is read anew without a restart, by whoever calls `refresh`: a thread, as its storage may hang. One
+    that vanishes or breaks while the endpoint serves changes nothing but the program's log: the last good keys stay.
 
     Raises:
         InputError: A file is missing, or holds no usable key where it has to.
         IntegrityError: The file of hashed keys is broken.
     """
 
-    def __init__(self, args: ServeArgs, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._looked = clock, clock()
+    def __init__(self, args: ServeArgs) -> None:
         key = read_api_key(args.api_key_file)
         self._own = [] if key is None else [(hashlib.sha256(key.encode()).digest(), DEFAULT_KEY)]
         self._file = Path(args.api_keys_file) if args.api_keys_file is not None else None
@@ -50,17 +46,16 @@ class KeyRing:
 
     def name_of(self, token: bytes) -> str | None:
         """Name of the key, or None for one that opens nothing; takes the same time for each."""
-        self._refresh()
         given, found = hashlib.sha256(token).digest(), None
         for known, name in (*self._own, *self._filed):
             if hmac.compare_digest(known, given):
                 found = name
         return found
 
-    def _refresh(self) -> None:
-        if self._file is None or self._clock() - self._looked < _STAT_EVERY_S:
+    def refresh(self) -> None:
+        """Reads the file again where it changed."""
+        if self._file is None:
             return
-        self._looked = self._clock()
         stamp = self._stat()
         if stamp == self._stamp:
             return

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from raytune_ft.serving.guard import EXCHANGE, HEALTH, KEY_NAME, App, Message, Receive, Send, request_id
+from raytune_ft.serving.line_file import MOST_BYTES
 from raytune_ft.serving.listener import Listener
-from raytune_ft.serving.metrics import GONE, Metrics
+from raytune_ft.serving.log_queue import log_queue
+from raytune_ft.serving.metrics import GONE, LOG_LOST, Metrics
 from raytune_ft.serving.openai_errors import RequestError
 from raytune_ft.serving.records import RecordLog, RequestRecord, utc_now
 from raytune_ft.serving.routing import Route
@@ -105,7 +107,7 @@ class Measure:
     """ASGI middleware: gives each completion or chat an Exchange, and writes its record at the end."""
 
     def __init__(self, app: App, *, args: ServeArgs) -> None:
-        self._app, self._recorder = app, recorder_of(args.log_dir, args.log_prompts)
+        self._app, self._recorder = app, recorder_of(args.log_dir, args.log_prompts, args.max_log_bytes)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         route = _route(scope) if scope["type"] == "http" and scope["method"] == "POST" else None
@@ -131,7 +133,7 @@ class CountRefused:
     """ASGI middleware: counts, before the door, what did not come through it."""
 
     def __init__(self, app: App, *, args: ServeArgs) -> None:
-        self._app, self._metrics = app, recorder_of(args.log_dir, args.log_prompts).metrics
+        self._app, self._metrics = app, recorder_of(args.log_dir, args.log_prompts, args.max_log_bytes).metrics
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         async def counted(message: Message) -> None:
@@ -144,10 +146,12 @@ class CountRefused:
 
 
 @cache
-def recorder_of(log_dir: str | None, log_prompts: bool) -> Recorder:
+def recorder_of(log_dir: str | None, log_prompts: bool, most_bytes: int = MOST_BYTES) -> Recorder:
     """The one recorder of a replica."""
-    log = RecordLog(Path(log_dir), f"{socket.gethostname()}-{os.getpid()}", log_prompts) if log_dir else None
+    queue, replica = log_queue(), f"{socket.gethostname()}-{os.getpid()}"
+    log = RecordLog(Path(log_dir), replica, log_prompts, queue=queue, most_bytes=most_bytes) if log_dir else None
     metrics = Metrics()
+    metrics.poll(LOG_LOST, lambda: [({}, queue.lost)])
     metrics.keep_told()
     return Recorder(metrics, log)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import Any, Literal
 
 from raytune_ft.serving.records import RequestRecord
 
+_log = logging.getLogger(__name__)
 UNKNOWN = "unknown"
 """The one `model` of all requests that were answered by none, whatever they asked for."""
 GONE = 499  # the status of a client that did not wait
@@ -124,14 +126,22 @@ class Metrics:
     def tell_polled(self) -> None:
         """Tells what `poll` asked for: a gauge that is not given any more is 0, a counter grows by what is new."""
         for metric, read in list(self._polled.items()):
-            found = {(metric, tuple(sorted(labels.items()))): value for labels, value in read()}
-            gone = {each: 0.0 for each in self._last if each[0] is metric and each not in found}
-            for key, value in (found | (gone if metric.kind == "gauge" else {})).items():
-                if metric.kind == "gauge":
-                    self._of[metric].set(value, dict(key[1]))
-                elif new := value - self._last.get(key, 0.0):
+            try:
+                self._tell(metric, read())
+            except Exception:  # the thread tells the others too
+                _log.exception("%s can't be told", metric.name)
+
+    def _tell(self, metric: Metric, samples: list[Sample]) -> None:
+        found = {(metric, tuple(sorted(labels.items()))): value for labels, value in samples}
+        if metric.kind == "gauge":
+            gone = {each: 0.0 for each in self._last if each[0] is metric}
+            for (_, labels), value in (gone | found).items():
+                self._of[metric].set(value, dict(labels))
+        else:
+            for key, value in found.items():
+                if new := value - self._last.get(key, 0.0):
                     self._of[metric].inc(new, dict(key[1]))
-            self._last |= found
+        self._last |= found
 
     def observe(self, record: RequestRecord) -> None:
         """Counts a request that ended."""

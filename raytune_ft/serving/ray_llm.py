@@ -74,7 +74,7 @@ class RegistryIngress(OpenAiIngress):
         self._catalog, self._args, self._created = catalog, args, int(time.time())
         self._versions = ServedVersions(catalog, self._load)
         self._health = {model: Health(partial(self._probe, model)) for model in catalog.engines}
-        recorder = recorder_of(args.log_dir, args.log_prompts)
+        recorder = recorder_of(args.log_dir, args.log_prompts, args.max_log_bytes)
         self._versions.export(recorder.metrics)
         self._shadow = Shadow(recorder)
         keep_texts_out_of_logs()

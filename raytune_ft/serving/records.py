@@ -5,13 +5,15 @@ from __future__ import annotations
 import heapq
 import json
 import logging
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from raytune_ft.serving.line_file import MOST_BYTES, LineFile, as_line
+from raytune_ft.serving.log_queue import LogQueue
 
 _log = logging.getLogger(__name__)
 _MAX_ASKED = 200  # a model id as sent may be anything
@@ -79,81 +81,51 @@ class RecordLog:
         directory: Where; made with mode 0700. The files have mode 0600.
         replica: Who writes: each replica its own files.
         prompts: Keep prompts and answers too.
+        queue: Writes the lines in a thread; by default they are written at once.
+        kind: What the files of records are called in place of `access`.
+        most_bytes: Of all files of one kind in the directory.
     """
 
-    def __init__(self, directory: Path, replica: str, prompts: bool) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        replica: str,
+        prompts: bool,
+        *,
+        queue: LogQueue | None = None,
+        kind: Literal["access", "refused"] = "access",
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", replica)[:120]
-        self.prompts = prompts
-        self._access = LineFile(directory / f"access-{name}.jsonl")
-        self._requests = LineFile(directory / f"requests-{name}.jsonl")
+        self.prompts, self._queue = prompts, queue
+        self._access = LineFile(directory / f"{kind}-{name}.jsonl", most_bytes)
+        self._requests = LineFile(directory / f"requests-{name}.jsonl", most_bytes)
 
     def write(self, record: RequestRecord) -> None:
         """Adds a line to the access log."""
-        self._access.write({**asdict(record), "asked": record.asked[:_MAX_ASKED]})
+        self._add(self._access, {**asdict(record), "asked": record.asked[:_MAX_ASKED]})
 
     def write_prompt(self, request_id: str, key: str | None, model: str, asked: Any, answer: str) -> None:
         """Keeps the words of an answered request, where that was asked for."""
         if self.prompts:
-            self._requests.write(asdict(PromptRecord(utc_now(), request_id, model, asked, answer, key)))
+            self._add(self._requests, asdict(PromptRecord(utc_now(), request_id, model, asked, answer, key)))
 
-
-class LineFile:
-    """A JSONL file that is only appended to, a whole line in one write; also after a rotation and a full disk."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._handle: int | None = None
-        self._whole = True
-        self._lost = 0
-
-    def write(self, value: dict[str, Any]) -> bool:
-        """Adds a line; False, told to the program's log once, where that is impossible."""
-        try:
-            line = (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
-            handle = self._open()
-            if not self._whole:
-                line = b"\n" + line
-            self._whole = os.write(handle, line) == len(line)
-            if not self._whole:
-                raise OSError("the disk took a part of a line")
-        except (OSError, ValueError, TypeError) as error:
-            if not self._lost:
-                _log.error("%s: records are lost: %s", self._path, error)
-            self._lost += 1
-            return False
-        if self._lost:
-            _log.error("%s: written again; %d records were lost", self._path, self._lost)
-            self._lost = 0
-        return True
-
-    def _open(self) -> int:
-        """The open file; a new one where the old was moved away."""
-        if self._handle is not None:
-            try:
-                if os.path.samestat(os.fstat(self._handle), os.stat(self._path)):
-                    return self._handle
-            except FileNotFoundError:
-                pass  # rotated: a new file is made below
-            os.close(self._handle)
-            self._handle = None
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        handle = os.open(self._path, flags, 0o600)
-        size = os.fstat(handle).st_size
-        self._whole = size == 0 or os.pread(handle, 1, size - 1) == b"\n"  # a killed writer left half a line
-        self._handle = handle
-        return handle
+    def _add(self, file: LineFile, value: dict[str, Any]) -> None:
+        if self._queue is None:
+            file.write(value)
+        else:
+            self._queue.put(file, as_line(value))
 
 
 def read_records(directory: Path, since: datetime | None = None) -> Iterator[RequestRecord]:
-    """The access logs of all replicas, oldest first.
+    """The access logs of all replicas, oldest first, with what their doors refused.
 
     Args:
         directory: The endpoint's log directory.
         since: Leave out what came before; UTC where it has no zone.
     """
     known = {field.name for field in fields(RequestRecord)}
-    for line in _merged(directory, "access-*.jsonl", since):
+    for line in _merged(directory, ("access-*.jsonl", "refused-*.jsonl"), since):
         try:
             yield RequestRecord(**{name: value for name, value in line.items() if name in known})
         except TypeError:
@@ -162,7 +134,7 @@ def read_records(directory: Path, since: datetime | None = None) -> Iterator[Req
 
 def read_prompts(directory: Path, since: datetime | None = None) -> Iterator[PromptRecord]:
     """The logged words of all replicas, oldest first; none where they were not asked for."""
-    for line in _merged(directory, "requests-*.jsonl", since):
+    for line in _merged(directory, ("requests-*.jsonl",), since):
         try:
             yield PromptRecord(**{name: line[name] for name in _WORDS}, key=line.get("key"))
         except KeyError:
@@ -171,7 +143,11 @@ def read_prompts(directory: Path, since: datetime | None = None) -> Iterator[Pro
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of a JSONL log; one that is broken (a killed writer's) is left out."""
-    with path.open("rb") as stream:
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:  # the oldest go
+        return
+    with stream:
         for line in stream:
             try:
                 value = json.loads(line) if line.strip() else None
@@ -182,11 +158,11 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield value
 
 
-def _merged(directory: Path, pattern: str, since: datetime | None) -> Iterator[dict[str, Any]]:
+def _merged(directory: Path, patterns: Sequence[str], since: datetime | None) -> Iterator[dict[str, Any]]:
     if since is not None and since.tzinfo is None:
         since = since.replace(tzinfo=UTC)
     first = since.astimezone(UTC).isoformat(timespec="milliseconds") if since else ""
-    logs = [read_lines(path) for path in sorted(directory.glob(pattern))]
+    logs = [read_lines(path) for pattern in patterns for path in sorted(directory.glob(pattern))]
     for line in heapq.merge(*logs, key=lambda line: str(line["time"])):
         if line["time"] >= first:
             yield line

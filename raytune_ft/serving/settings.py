@@ -76,6 +76,8 @@ class ServeArgs(Strict):
     """Directory of the access log and of feedback; null keeps neither."""
     log_prompts: bool = False
     """Keep prompts and answers too, in `log_dir`."""
+    max_log_mib: int = Field(1024, ge=16)
+    """MiB of all logs of one kind (access, refused, requests, feedback) in `log_dir`; beyond it the oldest files go."""
     max_model_len: int = Field(512, ge=8)
     """Tokens of prompt and answer together."""
     max_lora_rank: int | None = Field(None, ge=1, le=512)
@@ -113,6 +115,11 @@ class ServeArgs(Strict):
     """Starts of the engine before the deployment counts as failed."""
     limits: Limits = Limits()
     """What one request may ask for."""
+
+    @property
+    def max_log_bytes(self) -> int:
+        """`max_log_mib` in bytes."""
+        return self.max_log_mib << 20
 
     @model_validator(mode="after")
     def _prompts_need_a_place(self) -> Self:

@@ -166,6 +166,10 @@ def wrong_requests_are_refused_in_openai_shape(endpoint: Endpoint) -> None:
 
 def every_request_left_a_record(endpoint: Endpoint, log: Path) -> None:
     answer = httpx_post(endpoint, json.dumps({"model": BASE, "prompt": PROMPT, "max_tokens": 3}).encode())
+    deadline = time.monotonic() + 60
+    while answer.headers["x-request-id"] not in {record.request for record in read_records(log)}:
+        assert time.monotonic() < deadline  # a thread writes the records
+        time.sleep(0.05)
     known = {record.request: record for record in read_records(log)}
     mine = known[answer.headers["x-request-id"]]
     assert (mine.key, mine.route, mine.answered, mine.status) == ("default", "completions", BASE, 200)

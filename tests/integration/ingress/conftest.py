@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from raytune_ft.registry.store import Registry
 from raytune_ft.serving.catalog import Catalog
 from raytune_ft.serving.champions import NotLoadedError
+from raytune_ft.serving.log_queue import log_queue
 from raytune_ft.serving.measure import recorder_of
 from raytune_ft.serving.records import RequestRecord, read_records
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs
@@ -245,6 +246,7 @@ def records(log_dir: Path) -> Callable[..., list[RequestRecord]]:
     """`records(shadow=False)`: what the endpoint has written down so far."""
 
     def reading(shadow: bool = False) -> list[RequestRecord]:
+        assert log_queue().flush(50)
         return [record for record in read_records(log_dir) if record.shadow == shadow]
 
     return reading

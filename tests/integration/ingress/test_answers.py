@@ -13,6 +13,7 @@ import pytest
 
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import canary, set_traffic
+from raytune_ft.serving.log_queue import log_queue
 from raytune_ft.serving.records import read_prompts
 
 
@@ -145,6 +146,7 @@ def test_health_needs_no_key_and_tells_nothing(serve: Any, engine: Any) -> None:
 def test_words_are_kept_only_where_they_are_asked_for(serve: Any, log_dir: Path, ask: Any, prompt: str) -> None:
     client = serve(log_prompts=True)
     ask(client, stream=True)
+    assert log_queue().flush(50)
     (kept,) = read_prompts(log_dir)
     assert (kept.request, kept.model, kept.asked, kept.answer) == ("r-1", "base:movies@1", prompt, "I am base:movies@1")
 

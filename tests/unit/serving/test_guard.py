@@ -14,6 +14,7 @@ from raytune_ft.serving.exception_lines import AnswerBrokeOffError
 from raytune_ft.serving.guard import KEY_NAME, Guard
 from raytune_ft.serving.keys import create_key
 from raytune_ft.serving.limits import check_request
+from raytune_ft.serving.log_queue import log_queue
 from raytune_ft.serving.openai_errors import RequestError
 from raytune_ft.serving.records import read_records
 from raytune_ft.serving.settings import API_KEY_VARIABLE, Limits, ServeArgs
@@ -308,6 +309,7 @@ def test_a_client_that_goes_away_within_its_body_is_not_answered(two_keys: Any) 
         assert gone.sent.empty()
 
     asyncio.run(run())
+    assert log_queue().flush(50)
     [record] = read_records(Path(args.log_dir))
     assert (record.key, record.status, record.code) == ("alice", 499, "client_gone")
 
@@ -328,6 +330,7 @@ def test_what_is_refused_leaves_a_record_without_the_key_or_the_body(
         request(of, {**headers["alice"], "x-request-id": "r-1"}, [body * 100])
         request(of, headers["alice"], [body], asked=("GET", "/metrics"))
         request(of, headers["alice"], [body])
+    assert log_queue().flush(50)
     records = list(read_records(Path(args.log_dir)))
     assert [(each.key, each.route, each.status, each.code, each.request) for each in records] == [
         (None, "completions", 401, "invalid_api_key", ""),

@@ -1,0 +1,170 @@
+"""Requests wait for no log: a thread writes them, and what it has no room for is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raytune_ft.serving import guard
+from raytune_ft.serving.guard import Guard
+from raytune_ft.serving.line_file import LineFile, as_line
+from raytune_ft.serving.log_queue import LogQueue
+from raytune_ft.serving.metrics import CHAMPION_HELD_BACK, LOG_LOST, Metric, Metrics, Sample
+from raytune_ft.serving.records import RecordLog, RequestRecord, read_records
+from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs
+
+RECORD = RequestRecord("2026-11-22T10:00:00.000+00:00", "r", None, "chat", "base")
+
+
+class Hanging(LineFile):
+    """A file on a disk that answers nothing for a while."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.answers, self.asked = threading.Event(), threading.Event()
+
+    def append(self, lines: bytes, count: int) -> bool:
+        self.asked.set()
+        assert self.answers.wait(60)
+        return super().append(lines, count)
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> Iterator[Hanging]:
+    file = Hanging(tmp_path / "access-a.jsonl")
+    yield file
+    file.answers.set()
+
+
+def test_lines_are_written_in_their_order(tmp_path: Path) -> None:
+    queue = LogQueue()
+    log = RecordLog(tmp_path, "a", prompts=False, queue=queue)
+    for number in range(5000):
+        log.write(RequestRecord(RECORD.time, str(number), None, "chat", "base"))
+    assert queue.flush(60) and queue.lost == 0
+    assert [record.request for record in read_records(tmp_path)] == [str(number) for number in range(5000)]
+
+
+def test_a_disk_that_hangs_costs_lines_and_no_time(hanging: Hanging, caplog: pytest.LogCaptureFixture) -> None:
+    """Faults 37 and 43."""
+    line = as_line({"n": 1})
+    queue = LogQueue(most_bytes=100 * len(line))
+    assert queue.put(hanging, line)
+    assert hanging.asked.wait(50)
+    taken = [queue.put(hanging, line) for _ in range(1000)]
+    assert (taken.count(True), queue.lost) == (99, 901), "what is being written counts too"
+    assert not queue.flush(0.01)
+    assert len(caplog.messages) == 1
+    hanging.answers.set()
+    assert queue.flush(50) and queue.lost == 901
+    assert queue.put(hanging, line) and queue.flush(50)
+
+
+def test_lines_that_the_disk_refuses_are_counted(tmp_path: Path) -> None:
+    queue = LogQueue()
+    (tmp_path / "access-a.jsonl").mkdir()
+    log = RecordLog(tmp_path, "a", prompts=False, queue=queue)
+    for _ in range(7):
+        log.write(RECORD)
+    assert queue.flush(50) and queue.lost == 7
+
+
+def test_who_wants_to_know_is_told_and_does_not_wait_for_ever(hanging: Hanging, tmp_path: Path) -> None:
+    queue, well = LogQueue(), LineFile(tmp_path / "feedback-a.jsonl")
+    assert asyncio.run(queue.written(well, b"{}\n", 50)) is True
+    assert asyncio.run(queue.written(hanging, b"{}\n", 0.01)) is False
+    hanging.answers.set()
+    assert queue.flush(50), "the loop that waited is closed, and the writer goes on"
+    assert asyncio.run(queue.written(well, b"{}\n", 50)) is True
+
+
+def test_the_door_answers_on_while_its_log_hangs(
+    hanging: Hanging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 43: 10,000 refused requests."""
+    monkeypatch.setenv(API_KEY_VARIABLE, "a-good-long-key")
+    queue = LogQueue(most_bytes=100_000)
+    monkeypatch.setattr(guard, "log_queue", lambda: queue)
+    door = Guard(lambda *_: None, args=ServeArgs(base_model="x", log_dir=str(tmp_path)))  # type: ignore[arg-type, return-value]
+    assert door._records is not None
+    door._records._access = hanging
+    statuses: list[int] = []
+
+    async def receive() -> Any:
+        raise AssertionError("nothing is read of who has no key")
+
+    async def send(message: Any) -> None:
+        if "status" in message:
+            statuses.append(message["status"])
+
+    async def run() -> None:
+        scope = {"type": "http", "client": ("10.0.0.9", 1), "method": "POST", "path": "/v1/completions", "headers": []}
+        for _ in range(10_000):
+            await door(dict(scope), receive, send)
+
+    asyncio.run(run())
+    assert statuses == [401] * 10_000
+    assert 9_000 < queue.lost < 10_000
+    assert not (tmp_path / "access-a.jsonl").exists()
+
+
+def test_what_is_lost_and_held_back_is_told_to_prometheus() -> None:
+    told: list[tuple[str, str, float, dict[str, str]]] = []
+
+    class Told:
+        def __init__(self, metric: Metric) -> None:
+            self.name = metric.name
+
+        def inc(self, value: float, labels: dict[str, str]) -> None:
+            told.append(("inc", self.name, value, labels))
+
+        def set(self, value: float, labels: dict[str, str]) -> None:
+            told.append(("set", self.name, value, labels))
+
+    metrics = Metrics(Told)
+    lost, held = [0.0], [{"model": "base:movies@3"}]
+
+    def held_back() -> list[Sample]:
+        return [(labels, 1.0) for labels in held]
+
+    metrics.poll(LOG_LOST, lambda: [({}, lost[0])])
+    metrics.poll(CHAMPION_HELD_BACK, held_back)
+    metrics.tell_polled()
+    lost[0] = 5.0
+    metrics.tell_polled()
+    held.clear()
+    lost[0] = 7.0
+    metrics.tell_polled()
+    metrics.tell_polled()
+    assert [each for each in told if each[0] == "inc"] == [
+        ("inc", "raytune_ft_log_lines_lost", 5.0, {}), ("inc", "raytune_ft_log_lines_lost", 2.0, {}),
+    ]  # fmt: skip
+    assert [each[2] for each in told if each[1] == "raytune_ft_champion_held_back"] == [1.0, 1.0, 0.0, 0.0]
+
+
+def test_a_poll_that_fails_ends_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[float] = []
+
+    class Told:
+        def __init__(self, metric: Metric) -> None: ...
+
+        def inc(self, value: float, labels: dict[str, str]) -> None:
+            told.append(value)
+
+        set = inc
+
+    def broken() -> list[Sample]:
+        raise ValueError("broken")
+
+    metrics = Metrics(Told)
+    metrics.poll(CHAMPION_HELD_BACK, broken)
+    metrics.poll(LOG_LOST, lambda: [({}, 1.0)])
+    with caplog.at_level(logging.ERROR):
+        metrics.tell_polled()
+    assert told == [1.0] and "broken" in caplog.text
