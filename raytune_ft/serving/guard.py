@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from raytune_ft.serving.exception_lines import AnswerBrokeOffError, told
 from raytune_ft.serving.feedback import FeedbackDesk
 from raytune_ft.serving.follow import Follower
+from raytune_ft.serving.forwarded import came_through_proxy
 from raytune_ft.serving.key_ring import KeyRing
 from raytune_ft.serving.limits import Places
 from raytune_ft.serving.log_queue import log_queue
@@ -44,7 +45,6 @@ _ROUTES = {
     "/v1/chat/completions": ("POST", "chat"),
     "/v1/feedback": ("POST", "feedback"),
 }
-_PROXIED = (b"forwarded", b"x-forwarded-for", b"x-real-ip")
 _log = logging.getLogger(__name__)
 _GONE = 499  # nginx's status for a client that did not wait; only the log sees it
 
@@ -124,9 +124,9 @@ class Guard:
                 raise RequestError(401, "Incorrect API key provided.", "invalid_api_key")
             return name
         client, host = scope.get("client"), _header(scope, b"host")
-        proxied = any(_header(scope, name) is not None for name in _PROXIED)
         # A page in this machine's browser can have its own name resolved to loopback; its Host header gives it away.
-        if client is None or not is_loopback(str(client[0])) or proxied or not _names_loopback(host):
+        local = client is not None and is_loopback(str(client[0])) and _names_loopback(host)
+        if not local or came_through_proxy(scope):
             raise RequestError(
                 401, f"This endpoint has no API key; set {API_KEY_VARIABLE} to reach it from elsewhere.", "no_api_key"
             )
@@ -220,7 +220,7 @@ def _header(scope: Message, name: bytes) -> bytes | None:
 
 def _names_loopback(host: bytes | None) -> bool:
     if host is None:
-        return True  # HTTP/1.0; browsers always send one
+        return True  # a page can't leave it out: browsers always send it
     name = host.decode("latin-1")
     name = name.partition("]")[0].lstrip("[") if name.startswith("[") else name.partition(":")[0]
     return is_loopback(name)

@@ -114,6 +114,8 @@ def served(
     if api_key is None and args.api_keys_file is not None:  # it holds hashes: this process needs a key to ask with
         api_key = new_token()
         own = {API_KEY_VARIABLE: api_key}
+    if api_key is None:
+        log(f"no {API_KEY_VARIABLE}: each program of this machine may ask, and whoever reaches a proxy on it")
     catalog = build_catalog(args)  # refuses what can't be served before anything is started
     for reference in catalog.without_engine():
         log(f"{reference} is a model of its own; --merged {reference} starts an engine for it")

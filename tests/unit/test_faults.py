@@ -155,6 +155,44 @@ SHOWN_BY = {
             "test_fault_33_every_way_to_restore_a_run_asks",
         ],
     },
+    37: {  # shared storage answers nothing
+        "integration/ingress/test_hung_registry.py": [
+            "test_a_mount_that_hangs_stops_neither_streams_nor_requests_nor_health"
+        ],
+        "integration/ingress/test_champion_not_served.py": [
+            "test_while_a_champion_is_loaded_the_one_of_before_answers"
+        ],
+        "unit/serving/test_followed_registry.py": [
+            "test_while_the_storage_hangs_the_last_state_answers_and_says_its_age"
+        ],
+        "unit/serving/test_log_queue.py": ["test_a_disk_that_hangs_costs_lines_and_no_time"],
+        "unit/serving/test_keys.py": ["test_no_request_touches_the_file"],
+    },
+    39: {  # a winner that the endpoint has no room for
+        "integration/ingress/test_champion_not_served.py": [
+            "test_a_champion_that_the_endpoint_has_no_room_for_leaves_the_one_of_before"
+        ],
+        "unit/serving/test_catalog.py": ["test_the_greatest_rank_leaves_room_for_the_next_winner"],
+    },
+    41: {  # a proxy before an endpoint without a key
+        "unit/serving/test_keyless_door.py": [
+            "test_nginx_as_it_is_by_default_is_refused",
+            "test_a_header_that_a_proxy_adds_is_refused",
+        ],
+    },
+    42: {  # another client's request id, a flood of feedback
+        "unit/serving/test_feedback_keys.py": [
+            "test_feedback_is_joined_with_the_request_of_the_same_key_and_id",
+            "test_an_answer_takes_a_few_feedbacks_and_the_last_counts",
+        ],
+    },
+    43: {  # the log's disk is full or slow, a flood of refused requests
+        "unit/serving/test_log_queue.py": [
+            "test_a_disk_that_hangs_costs_lines_and_no_time",
+            "test_lines_that_the_disk_refuses_are_counted",
+            "test_the_door_answers_on_while_its_log_hangs",
+        ],
+    },
     51: {  # a private name of another package is gone
         "unit/execution/test_fallbacks.py": [
             "test_the_line_says_which_name_is_gone_and_what_is_lost_and_comes_once",

@@ -92,6 +92,7 @@ def test_a_log_of_before_keys_were_kept_is_joined_where_no_key_is_needed(endpoin
 
 
 def test_an_answer_takes_a_few_feedbacks_and_the_last_counts(endpoint: Endpoint) -> None:
+    """Fault 42."""
     endpoint.answered("alice", "r1", "prompt", " answer")
     for score in range(MOST_PER_ANSWER):
         endpoint.say("alice", "r1", score % 2)

@@ -91,7 +91,7 @@ def test_a_move_is_seen_by_the_next_look(registry: Registry) -> None:
 
 
 def test_while_the_storage_hangs_the_last_state_answers_and_says_its_age(hanging: Hanging) -> None:
-    """Faults 37 and 22: a hung mount."""
+    """Fault 37: a hung mount."""
     followed = FollowedRegistry(hanging, every_s=0.001)
     followed.start()
     hanging.open.clear()

@@ -67,6 +67,7 @@ def test_a_disk_that_hangs_costs_lines_and_no_time(hanging: Hanging, caplog: pyt
 
 
 def test_lines_that_the_disk_refuses_are_counted(tmp_path: Path) -> None:
+    """Fault 43."""
     queue = LogQueue()
     (tmp_path / "access-a.jsonl").mkdir()
     log = RecordLog(tmp_path, "a", prompts=False, queue=queue)
