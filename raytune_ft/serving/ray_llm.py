@@ -33,13 +33,13 @@ from raytune_ft.serving.catalog import Catalog, UnknownModelError
 from raytune_ft.serving.exception_lines import keep_texts_out_of_logs
 from raytune_ft.serving.failures import EngineGoneError, as_request_error, is_engine_gone, unavailable
 from raytune_ft.serving.front_door import listen_again
-from raytune_ft.serving.guard import ADMITTED
+from raytune_ft.serving.guard import ADMITTED, EXCHANGE
 from raytune_ft.serving.health import Health
 from raytune_ft.serving.key_ring import check_exposure
 from raytune_ft.serving.limits import check_request
 from raytune_ft.serving.listed import ListedModel
 from raytune_ft.serving.listener import DONE, Listener
-from raytune_ft.serving.measure import EXCHANGE, Exchange, recorder_of
+from raytune_ft.serving.measure import Exchange, recorder_of
 from raytune_ft.serving.openai_errors import RequestError
 from raytune_ft.serving.ray_engine import bind_engine
 from raytune_ft.serving.records import utc_now

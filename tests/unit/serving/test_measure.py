@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from raytune_ft.serving import measure
-from raytune_ft.serving.guard import KEY_NAME
+from raytune_ft.serving.guard import EXCHANGE, KEY_NAME
 from raytune_ft.serving.listener import Listener
-from raytune_ft.serving.measure import EXCHANGE, CountRefused, Exchange, Measure, Recorder
+from raytune_ft.serving.measure import CountRefused, Exchange, Measure, Recorder
 from raytune_ft.serving.metrics import METRICS, Metric, Metrics
 from raytune_ft.serving.openai_errors import RequestError
 from raytune_ft.serving.records import RecordLog, RequestRecord, read_records
