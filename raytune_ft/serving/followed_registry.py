@@ -15,7 +15,9 @@ from raytune_ft.serving.registry_view import RegistryView, View
 
 _T = TypeVar("_T")
 EVERY_S = 0.5
-"""Pause between two looks at the registry: a moved alias counts about that much later."""
+"""Pause between two looks at a directory: a moved alias counts about that much later."""
+EVERY_IN_BUCKET_S = 2.0
+"""The same of a bucket, where each look is a request that is paid for."""
 ANEW_S = 1.0
 """What names a model that is unknown, or asks for the list, waits at most this long for a look of its own."""
 
@@ -107,7 +109,8 @@ class FollowedRegistry:
 def follow(location: str) -> FollowedRegistry:
     """Begins to follow the registry in a directory or bucket."""
     view = RegistryView(location)
-    followed = FollowedRegistry(view, str(view.registry.root))
+    every_s = EVERY_IN_BUCKET_S if view.remote else EVERY_S
+    followed = FollowedRegistry(view, str(view.registry.root), every_s)
     followed.start()
     return followed
 
