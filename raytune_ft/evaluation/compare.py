@@ -21,6 +21,7 @@ from raytune_ft.evaluation.recorded import write_scores
 from raytune_ft.evaluation.retention import GeneralText, general_text, perplexity, tokenised
 from raytune_ft.evaluation.row_progress import RowProgress
 from raytune_ft.evaluation.scoring import Scores, score
+from raytune_ft.evaluation.uses import Use, note_use
 from raytune_ft.hardware.here import in_type_of_this_machine
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.training.base_model import load_base, placed
@@ -67,7 +68,11 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
     labels = read_labels(tokenizer, experiment.evaluate.labels, data)
     adapter = run.root / winner["adapter"]
     rows = load_from_disk(data.split("test"))
-    fluency: dict[str, float] = {}
+    adapter_sha256, fluency = tuned_sha256(adapter), dict[str, float]()
+    # Before the work, as anybody can decide by what comes of it.
+    uses = note_use(run, Use("evaluate", run.root.name, str(winner["trial"]), adapter_sha256, "base"))
+    if uses is not None:
+        log(uses.words(experiment.evaluate.confidence))
 
     def scored(name: str, model: Any) -> tuple[Scores, float]:
         started = time.monotonic()
@@ -89,7 +94,6 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
         base, base_seconds = scored("base", placed(load_base(experiment)))
         tuned, tuned_seconds = scored("winner", placed(load_tuned(experiment, adapter)))
 
-    adapter_sha256 = tuned_sha256(adapter)
     settings = experiment.evaluate
     result = {
         "schema": 1,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from raytune_ft.config.load import load_experiment
 from raytune_ft.errors import RaytuneError
+from raytune_ft.evaluation.uses import Use, Uses, note_use, read_uses
 from raytune_ft.paths import RunDirectory
 from raytune_ft.promotion.candidate import Candidate, read_candidate, same_base
 from raytune_ft.promotion.engines import Engines
@@ -86,6 +87,7 @@ def promote(
         gates.take(verdict)
     base, base_sha256 = same_base(candidate)
     gates.take(base)
+    uses = _count_use(candidate, registry, alias, gates)
     gain = gain_of(run.evaluation, candidate.evaluation)
     if gates.wanted("gain"):
         gates.take(judge_gain(gain, candidate.test_rows, settings.min_rows))
@@ -98,15 +100,16 @@ def promote(
     with _copied(candidate, registry, say) as copy:
         engines = Engines(candidate, copy, base_sha256, gain.metric, say, endpoint)
         for again in range(_COMPARISONS):
+            if again:  # against another version, which is another decision
+                uses = _count_use(candidate, registry, alias, gates)
             compared = engines.judge_again(registry, gates) if again else engines.judge(registry, gates)
+            facts = _card_facts(candidate, uses)
             typed = command or _typed(candidate, alias, merge, skip, gates.forced)
             provenance = _provenance(candidate, gates, typed)
             move = Move(action="promote", command=typed, gates=provenance.gates, forced=provenance.forced)
             placing = Placing(alias, move, compared)
             try:
-                added = add_staged(
-                    registry, candidate.adapter, copy, provenance, base_sha256, _card_facts(candidate), placing
-                )
+                added = add_staged(registry, candidate.adapter, copy, provenance, base_sha256, facts, placing)
                 break
             except ChampionMovedError:
                 continue
@@ -163,10 +166,21 @@ def _as_typed(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else path.name if path.is_absolute() else str(path)
 
 
-def _card_facts(candidate: Candidate) -> CardFacts:
+def _count_use(candidate: Candidate, registry: Registry, alias: str, gates: Gates) -> Uses | None:
+    """The gates from here on decide by the test split, whether they let the winner pass or not."""
+    run, holds = candidate.run, registry.alias(candidate.adapter, alias)
+    if not (gates.wanted("gain") or gates.wanted("no_worse")):
+        return read_uses(run)
+    against = f"{candidate.adapter}@{alias}, " + (f"version {holds}" if holds else "without a version")
+    trial, weights = str(candidate.winner["trial"]), candidate.adapter_sha256
+    return note_use(run, Use("promote", run.root.name, trial, weights, against))
+
+
+def _card_facts(candidate: Candidate, uses: Uses | None) -> CardFacts:
     return CardFacts(
         rows={name: int(split["rows"]) for name, split in candidate.data.get("splits", {}).items()},
         duplicates=candidate.data.get("duplicates") or {},
         parameters=candidate.winner.get("parameters") or {},
         test_rows=candidate.evaluation.get("rows"),
+        test_uses=uses,
     )

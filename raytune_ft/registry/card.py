@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from raytune_ft.evaluation.uses import Uses
 from raytune_ft.registry.manifest import Manifest
 
 CARD_NAME = "README.md"
@@ -26,6 +27,8 @@ class CardFacts:
     """The winning trial's configuration."""
     test_rows: int | None = None
     """Held-out rows that base and winner were compared on."""
+    test_uses: Uses | None = None
+    """What these rows were used for until then."""
 
 
 def render_card(manifest: Manifest, peft_config: Mapping[str, Any], facts: CardFacts) -> str:
@@ -54,6 +57,7 @@ def render_card(manifest: Manifest, peft_config: Mapping[str, Any], facts: CardF
         *([_forced(manifest), ""] if manifest.forced else []),
         f"## Base against this {'model' if manifest.merged else 'adapter'}", "",
         *_metrics(manifest.metrics, facts.test_rows), "",
+        *([facts.test_uses.words(_level(manifest.metrics)), ""] if facts.test_uses else []),
         *(["## Gates", "", *_gates(manifest.gates), ""] if manifest.gates else []),
         "## Data", "", f"Fingerprint `{manifest.data_fingerprint}`.", "",
         *[f"- {split}: {count} rows" for split, count in facts.rows.items()],
@@ -99,6 +103,11 @@ def _metrics(metrics: Mapping[str, Any], test_rows: int | None) -> list[str]:
             f"| {level}: {gain['low']:+.4f} to {gain['high']:+.4f} |"
         )
     return table
+
+
+def _level(metrics: Mapping[str, Any]) -> float:
+    """Of the intervals, of which there is one for each metric."""
+    return next((float(gain.get("level", 0.95)) for gain in metrics.get("difference", {}).values()), 0.95)
 
 
 def _number(value: Any) -> str:

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from raytune_ft.evaluation.uses import read_uses
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.reporting import sections
 from raytune_ft.reporting.importance import parameter_importances
@@ -50,7 +51,7 @@ def write_report(run: RunDirectory) -> Path:
     body = "\n".join(
         [
             sections.header(board, winner, evaluation),
-            sections.against_base(evaluation, str(run.root), figures["differences"] is not None),
+            sections.against_base(evaluation, read_uses(run), str(run.root), figures["differences"] is not None),
             sections.search_plots(board),
             sections.goals(board, figures["pareto"] is not None),
             sections.parameters(shares, figures["parallel"] is not None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from raytune_ft.evaluation.uses import Uses
 from raytune_ft.reporting.importance import Importances
 from raytune_ft.reporting.plan_truth import Line, amount, span_words, verdict
 from raytune_ft.reporting.plots import NEUTRAL, OUTCOME_COLOURS
@@ -65,8 +66,8 @@ def _winner_words(board: Leaderboard, winner: Winner) -> str:
     return f"{board.metric} of the winner, with {goals_in_words(others)}"
 
 
-def against_base(evaluation: Evaluation | None, run: str, drawn: bool) -> str:
-    """Base and winner on rows that no trial saw."""
+def against_base(evaluation: Evaluation | None, uses: Uses | None, run: str, drawn: bool) -> str:
+    """Base and winner on rows that no trial saw, and what these rows were used for so far."""
     title = "<h2>Base against winner</h2>"
     if evaluation is None:
         note = f"The winner was not evaluated yet. Run <code>raytune-ft evaluate {escape(run)}</code>."
@@ -82,6 +83,8 @@ def against_base(evaluation: Evaluation | None, run: str, drawn: bool) -> str:
     table = _table(("metric", "base", "winner", "difference", level), rows, numbers=range(1, 5))
     plot = '<div class="plot" id="differences"></div>' if drawn else ""
     note = f"On {evaluation.rows} rows of the {evaluation.split} split, which no trial saw, compared row by row."
+    if uses is not None:
+        note += " " + uses.words(next((gap.level for gap in evaluation.difference.values()), 0.95))
     return f"<section>{title}<p class='note'>{escape(note)}</p>{table}{plot}</section>"
 
 

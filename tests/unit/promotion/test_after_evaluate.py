@@ -16,6 +16,7 @@ from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError
 from raytune_ft.evaluation.compare import evaluate_run
+from raytune_ft.evaluation.uses import Uses, read_uses
 from raytune_ft.paths import RunDirectory, write_json, write_text
 from raytune_ft.promotion import child, reference
 from raytune_ft.promotion.promote import promote
@@ -85,6 +86,7 @@ def test_a_champion_is_scored_as_evaluate_scored_it(
         losses.append(evaluation["systems"]["winner"]["loss"])
         done = promote(tiny_run, registry, skip=["gain"], force=True)
     assert asked == ["raytune_ft.promotion.reference"]
+    assert read_uses(tiny_run) == Uses(2, 2, 1)
     assert done.gates["no_worse"]["mean"] == pytest.approx(losses[1] - losses[0], abs=1e-5)
     assert done.gates["no_worse"]["mean"] != pytest.approx(0, abs=1e-4)
     assert done.gates["base"]["reason"].startswith("the weights that it was trained on")

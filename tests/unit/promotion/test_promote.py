@@ -10,7 +10,9 @@ import yaml
 from typer.testing import CliRunner
 
 from raytune_ft.cli.app import app
+from raytune_ft.data.prepared import TEST_ROWS
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
+from raytune_ft.evaluation.uses import Use, Uses, note_use, read_uses
 from raytune_ft.paths import RunDirectory, write_json
 from raytune_ft.promotion.promote import promote
 from raytune_ft.registry.manifest import verify
@@ -49,6 +51,26 @@ def test_the_card_tells_where_the_adapter_comes_from(run: RunDirectory, registry
     ):  # fmt: skip
         assert fact in card
     assert str(tmp_path) not in card
+
+
+def test_the_card_says_how_often_the_test_rows_decided_and_a_refusal_counts_too(
+    run: RunDirectory, registry: Registry
+) -> None:
+    (run.data / TEST_ROWS).write_text('{"prompt": "a", "completion": " b"}\n')
+    difference = json.loads(run.evaluation.read_text())["difference"]
+    change(run.evaluation, difference={"accuracy": {"mean": 0.01, "low": 0.0, "high": 0.02, "level": 0.95}})
+    with pytest.raises(RaytuneError, match="no gain over the base is shown"):
+        promote(run, registry)
+    assert read_uses(run) == Uses(0, 1, 1)
+    change(run.evaluation, difference=difference)
+    note_use(run, Use("evaluate", "movies", "0003", "other weights", "base"))
+    done = promote(run, registry)
+    again = promote(run, registry)  # another champion by now
+    cards = [(each.path / "README.md").read_text() for each in (done, again)]
+    assert "These rows were used for 2 decisions so far, in 1 run: 1 winner compared with the base, 1 prom" in cards[0]
+    assert "These rows were used for 3 decisions so far" in cards[1]
+    promote(run, registry, skip=["gain", "no_worse"])  # by nothing that the test rows say
+    assert read_uses(run) == Uses(1, 2, 1)
 
 
 def test_a_gain_that_is_not_shown_is_refused_and_the_champion_stays(run: RunDirectory, registry: Registry) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from raytune_ft.data.prepared import TEST_ROWS
 from raytune_ft.errors import InputError
+from raytune_ft.evaluation.uses import Use, note_use
 from raytune_ft.paths import RunDirectory, write_json
 from raytune_ft.reporting.html import write_report
 from raytune_ft.reporting.importance import parameter_importances
@@ -65,6 +67,19 @@ def test_the_report_is_one_file_without_links_and_with_every_figure(make_run: Ma
     assert set(figures) == {"history", "curves", "importance", "parallel", "differences"}
     assert set(figures) <= page.ids
     assert all(figure["data"] for figure in figures.values())
+
+
+def test_the_report_says_how_often_the_test_rows_decided_something(make_run: MakeRun) -> None:
+    run = make_run()
+    assert "These rows were used for" not in page_of(run)[0]
+    (run.data / TEST_ROWS).write_text('{"prompt": "a", "completion": " b"}\n', encoding="utf-8")
+    for number in range(4):
+        note_use(run, Use("evaluate", f"run-{number}", "0001", f"weights {number}", "base"))
+    note_use(run, Use("promote", "run-0", "0001", "weights 0", "movies@champion, without a version"))
+    told = "used for 5 decisions so far, in 4 runs: 4 winners compared with the base, 1 promotion judged."
+    luck = "of 4 winners no better than the base, one passes by luck in up to 10 % of the cases."
+    text, _ = page_of(run)
+    assert told in text and luck in text
 
 
 def test_only_the_two_scripts_of_the_report_may_run(make_run: MakeRun) -> None:

@@ -1,0 +1,138 @@
+"""How often a test split decided something: the more decisions, the likelier it is that one came out well by luck.
+
+There is one file for each split, beside the runs: rows that several studies share are one split, known by its content.
+A repetition decides nothing new, as the same weights have the same scores on the same rows, and is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from raytune_ft.data.prepared import TEST_ROWS
+from raytune_ft.errors import IntegrityError
+from raytune_ft.paths import RunDirectory, read_json, sha256_file, write_json
+
+LEDGERS = ".test_uses"
+"""Directory of the ledgers, beside the runs; no run can be called so."""
+SCHEMA = 1
+_LOCK_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Use:
+    """One decision that the scores of a test split took part in.
+
+    Attributes:
+        kind: `evaluate` compared a winner with the base; `promote` put one before the gates.
+        run: The run's name.
+        trial: The winner's.
+        weights_sha256: Of the winner.
+        against: What it was held against: `base`, or the alias with the version that it had.
+    """
+
+    kind: Literal["evaluate", "promote"]
+    run: str
+    trial: str
+    weights_sha256: str
+    against: str
+
+
+@dataclass(frozen=True)
+class Uses:
+    """What a split was used for so far.
+
+    Attributes:
+        evaluations: Winners that were compared with the base.
+        promotions: That were judged, whether they passed or not.
+        runs: Whose winners these were.
+    """
+
+    evaluations: int
+    promotions: int
+    runs: int
+
+    @property
+    def decisions(self) -> int:
+        """All of them."""
+        return self.evaluations + self.promotions
+
+    def luck(self, level: float) -> float:
+        """How likely it is that one of so many winners that are no better than the base passes an interval of `level`.
+
+        At most: winners of one study are alike, and pass or fail together.
+        """
+        return 1.0 - (1.0 - (1.0 - level) / 2.0) ** self.evaluations
+
+    def words(self, level: float) -> str:
+        """For a person, in a sentence or two."""
+        compared = f"{_count(self.evaluations, 'winner')} compared with the base"
+        judged = f"{_count(self.promotions, 'promotion')} judged"
+        told = f"These rows were used for {_count(self.decisions, 'decision')} so far, in {_count(self.runs, 'run')}: "
+        told += f"{compared}, {judged}."
+        if self.evaluations > 1:
+            told += f" An interval holds for one comparison: of {self.evaluations} winners no better than the base, "
+            told += f"one passes by luck in up to {100 * self.luck(level):.0f} % of the cases."
+        return told
+
+
+def note_use(run: RunDirectory, use: Use) -> Uses | None:
+    """Enters a decision, unless it is there, and returns what there is then; None where the run has no test split.
+
+    Raises:
+        IntegrityError: The ledger is broken, or can't be written.
+    """
+    path = _ledger(run)
+    if path is None:
+        return None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock"), timeout=_LOCK_TIMEOUT_S):
+            found = _read(path)
+            if asdict(use) not in [{key: each.get(key) for key in asdict(use)} for each in found]:
+                found.append({**asdict(use), "time": datetime.now(UTC).isoformat(timespec="seconds")})
+                write_json(path, {"schema": SCHEMA, "split_sha256": path.stem, "uses": found})
+    except (OSError, Timeout) as error:
+        what = getattr(error, "strerror", None) or error
+        remedy = "each use of a test split is counted there; make it writable"
+        raise IntegrityError(f"{path}: can't be written ({what}); {remedy}") from None
+    return _counted(found)
+
+
+def read_uses(run: RunDirectory) -> Uses | None:
+    """What the run's test split was used for, in all runs beside it; None where nothing is known.
+
+    Raises:
+        IntegrityError: The ledger is broken.
+    """
+    path = _ledger(run)
+    return _counted(_read(path)) if path is not None and path.is_file() else None
+
+
+def _ledger(run: RunDirectory) -> Path | None:
+    rows = run.data / TEST_ROWS
+    return run.root.parent / LEDGERS / f"{sha256_file(rows)}.json" if rows.is_file() else None
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    value = read_json(path)
+    uses = value.get("uses") if isinstance(value, dict) else None
+    if not isinstance(uses, list) or not all(isinstance(each, dict) and "kind" in each for each in uses):
+        raise IntegrityError(f"{path}: is no ledger of a test split's uses; put it back, or remove it to count anew")
+    return uses
+
+
+def _counted(uses: Sequence[Mapping[str, Any]]) -> Uses:
+    kinds = [each["kind"] for each in uses]
+    return Uses(kinds.count("evaluate"), kinds.count("promote"), len({each.get("run") for each in uses}))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
