@@ -49,7 +49,8 @@ def replay(scheduler: Any, search: Search, trials: Sequence[optuna.trial.FrozenT
     if not isinstance(search.scheduler, Asha | Median | Hyperband | Bohb):
         return
     for trial in trials:
-        scheduler.remember(trial_name(trial.number), trial.params, _seen(trial))
+        if curve := _seen(trial):
+            scheduler.remember(trial_name(trial.number), trial.params, curve)
 
 
 def decide_unseen(
