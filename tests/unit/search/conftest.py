@@ -234,7 +234,7 @@ class Simulator:
         return config
 
     def _train(self, trial: SimulatedTrial) -> None:
-        ahead = [step for step in self._experiment.report_steps() if step > trial.step]
+        ahead = [step for step in self._own(trial.config["parameters"]).report_steps() if step > trial.step]
         if not ahead or ahead[0] >= self._dies.get(trial.name, ahead[0] + 1):
             self.stop_trial(trial)
             return
@@ -258,9 +258,16 @@ class Simulator:
         if name in self._dies:
             outcome = Outcome(OutcomeKind.diverged, "its loss is nan")
         else:
-            outcome = stopped(self._search, self._experiment.train.max_steps, result or {})
+            own = next(trial.config["parameters"] for trial in self._trials if trial.name == name)
+            outcome = stopped(self._search, self._own(own).train.max_steps, result or {})
         self.outcomes[name] = outcome
         return outcome
+
+    def _own(self, parameters: dict[str, Any]) -> Experiment:
+        """The trial's experiment: its steps may be searched."""
+        steps = parameters.get("train.max_steps", self._experiment.train.max_steps)
+        train = self._experiment.train.model_copy(update={"max_steps": steps})
+        return self._experiment.model_copy(update={"train": train})
 
 
 @pytest.fixture

@@ -138,3 +138,22 @@ def test_where_only_some_trials_search_their_steps_the_files_are_possible_too(ma
     scheduler, trial = make_scheduler(sometimes, sometimes.search), PastTrial.of("0000", {"method.r": 8})
     assert scheduler.on_trial_result(None, trial, {"step": 15, "eval_loss": 0.5}) == TrialScheduler.CONTINUE
     assert scheduler.rungs == {5: {}, 15: {"0000": 0.5}}
+
+
+def test_a_study_over_lengths_ends_each_trial_at_its_own_last_step_or_where_it_is_behind(simulate, quiet) -> None:
+    lengths, rate = (15, 400, 15, 400, 100, 400), "train.learning_rate"
+    space = {
+        "parameters": {"train.max_steps": {"choice": [15, 100, 400]}, rate: {"loguniform": [1e-4, 1e-2]}},
+        "start_from": [{"train.max_steps": steps, rate: 1e-3 * (6 - at)} for at, steps in enumerate(lengths)],
+    }
+    played = simulate(space=space, trials=6).play()  # in a file of 45 steps
+    ends = {name: (str(outcome.kind), outcome.step) for name, outcome in sorted(played.outcomes.items())}
+    assert list(ends.values())[:2] == [("completed", 15), ("pruned", 5)]
+    best_first = simulate(space={**space, "start_from": space["start_from"][1:2]}, trials=1, fresh=True).play()
+    assert best_first.outcomes["0000"].kind is OutcomeKind.completed and best_first.outcomes["0000"].step == 400
+    assert [step for _, step, _ in best_first.reports] == [5, 15, 45, 135, 400]
+    rising = [{"train.max_steps": steps, rate: 1e-3 * (1 + at)} for at, steps in enumerate(lengths)]
+    played = simulate(space={**space, "start_from": rising}, trials=6, fresh=True).play()  # each is the best so far
+    assert [played.outcomes[f"{at:04d}"].step for at in range(6)] == list(lengths)
+    assert {str(outcome.kind) for outcome in played.outcomes.values()} == {"completed"}
+    assert [trial.state.name for trial in played.study.trials] == ["COMPLETE"] * 6
