@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from raytune_ft.training.guards import out_of_memory_reason
+from raytune_ft.training.lane.adapter import Adapter
 from raytune_ft.training.lane.ranks import Ranks
 from raytune_ft.training.lane.step import Stepper
 from raytune_ft.training.lane.trial import RunningTrial
@@ -20,20 +21,19 @@ TOKENS = 2048
 """Of a forward pass: batches share one up to here. Without gradients this takes less memory than a training step."""
 
 
-def evaluate(stepper: Stepper, trial: RunningTrial, ranks: Ranks, *, base_alone: bool = False) -> float | str:
-    """The ranks share the batches, and their sums of token losses are added up.
+def evaluate(stepper: Stepper, trial: RunningTrial, ranks: Ranks) -> float | str:
+    """The trial's loss, or the reason why there was no memory for it."""
+    return _evaluate(stepper, trial, ranks, trial.adapter)
 
-    Args:
-        stepper: With the base.
-        trial: Whose adapter, and whose progress is told.
-        ranks: Of the lane.
-        base_alone: Without any adapter.
 
-    Returns:
-        The loss, or the reason why there was no memory for it.
-    """
+def evaluate_base(stepper: Stepper, trial: RunningTrial, ranks: Ranks) -> float | str:
+    """The same without any adapter; it shows as the trial's progress."""
+    return _evaluate(stepper, trial, ranks, None)
+
+
+def _evaluate(stepper: Stepper, trial: RunningTrial, ranks: Ranks, adapter: Adapter | None) -> float | str:
+    """The ranks share the batches, and their sums of token losses are added up."""
     rows, batch = trial.splits.validation, trial.spec.experiment.train.per_device_eval_batch_size
-    adapter = None if base_alone else trial.adapter
     batches = [range(start, min(start + batch, len(rows))) for start in range(0, len(rows), batch)]
     total = torch.zeros(1, dtype=torch.float64)
     reason = None

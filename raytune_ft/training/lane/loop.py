@@ -20,7 +20,7 @@ from raytune_ft.training.base_loss import keep_base_loss, read_base_loss
 from raytune_ft.training.guards import out_of_memory_reason
 from raytune_ft.training.lane.base import Base, load_lane_base
 from raytune_ft.training.lane.checkpoint import Beginning, find_beginning
-from raytune_ft.training.lane.evaluate import evaluate
+from raytune_ft.training.lane.evaluate import evaluate, evaluate_base
 from raytune_ft.training.lane.orders import Desk, Drop, GoOn, Order, Quit, Start
 from raytune_ft.training.lane.pack_size import PackSize
 from raytune_ft.training.lane.ranks import Ranks
@@ -152,7 +152,7 @@ class LaneLoop:
         if self._base_loss is None or self._base_loss[0] != spec.data:
             found = self._ranks.share(read_base_loss(spec) if first else None)
             if found is None:
-                found = evaluate(self._stepper, trial, self._ranks, base_alone=True)
+                found = evaluate_base(self._stepper, trial, self._ranks)
                 if isinstance(found, str):
                     return found
                 found = self._ranks.share(keep_base_loss(spec, found) if first else None)

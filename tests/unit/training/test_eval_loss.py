@@ -16,7 +16,7 @@ from raytune_ft.config.load import with_parameters
 from raytune_ft.data.arrow_rows import ArrowRows
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training import reporting_callback, worker
-from raytune_ft.training.lane.evaluate import evaluate
+from raytune_ft.training.lane.evaluate import evaluate, evaluate_base
 from raytune_ft.training.lane.ranks import Ranks
 from raytune_ft.training.lane.step import Stepper
 from raytune_ft.training.lane.trial import RunningTrial, Splits
@@ -69,7 +69,7 @@ def test_a_lanes_is_the_token_mean_with_any_batch(uneven, batch: int) -> None:
     trial = RunningTrial(start.spec, uneven.base, splits, Ranks(), None)  # its adapter changes nothing yet
     stepper, expected = Stepper(uneven.base, uneven.settings.step), token_mean(uneven.experiment, uneven.run)
     assert evaluate(stepper, trial, Ranks()) == pytest.approx(expected, rel=1e-5)
-    assert evaluate(stepper, trial, Ranks(), base_alone=True) == pytest.approx(expected, rel=1e-5)
+    assert evaluate_base(stepper, trial, Ranks()) == pytest.approx(expected, rel=1e-5)
     shares = [evaluate(stepper, trial, OneOfTwo(rank, 2)) for rank in (0, 1)]
     assert sum(shares) == pytest.approx(expected, rel=1e-5)
 

@@ -168,9 +168,9 @@ def test_a_lane_that_was_cut_off_writes_nothing_for_trials_that_may_be_anothers(
     start = world.start("0000")
     desk = world.desk(start)
 
-    def cut_off(stepper: Stepper, trial: Any, ranks: Any, **base: bool) -> float:
+    def cut_off(stepper: Stepper, trial: Any, ranks: Any) -> float:
         desk.cut_off = trial.step == 4
-        return math.nan if what == "the end" and desk.cut_off else evaluate(stepper, trial, ranks, **base)
+        return math.nan if what == "the end" and desk.cut_off else evaluate(stepper, trial, ranks)
 
     monkeypatch.setattr(loop, "evaluate", cut_off)
     world.work(desk)

@@ -196,16 +196,16 @@ def test_a_trial_is_held_against_the_base_and_not_against_its_first_batch(lane_w
 def test_the_base_is_measured_once_in_a_study(lane_world, monkeypatch: pytest.MonkeyPatch) -> None:
     from raytune_ft.training.lane import loop
 
-    world, real, alone = lane_world(), loop.evaluate, []
+    world, real, measured = lane_world(), loop.evaluate_base, []
 
-    def counted(*args, base_alone: bool = False):
-        alone.append(base_alone)
-        return real(*args, base_alone=base_alone)
+    def counted(stepper, trial, ranks):
+        measured.append(trial.name)
+        return real(stepper, trial, ranks)
 
-    monkeypatch.setattr(loop, "evaluate", counted)
+    monkeypatch.setattr(loop, "evaluate_base", counted)
     world.lane(world.start("0000"), world.start("0001"), packed=2)
     world.lane(world.start("0002"))  # another lane
-    assert alone.count(True) == 1 and alone.count(False) == 9
+    assert measured == ["0000"]
 
 
 def test_a_base_loss_of_other_rows_does_not_count(lane_world) -> None:
