@@ -58,7 +58,7 @@ def _chance(wins: int, losses: int, rows: int, difference: float, error: float) 
     shares = np.linspace(max(least, abs(difference)), max(most, abs(difference)), _SHARES)[:, None]
 
     def scale(count: float | np.ndarray) -> np.ndarray:
-        return np.sqrt(np.maximum(count, rows * abs(difference)) + 1)
+        return np.asarray(np.sqrt(np.maximum(count, rows * abs(difference)) + 1))
 
     score = (wins - losses - rows * difference) / scale(told)
     reach = _TAILS * math.sqrt(rows * shares[-1, 0] * (1 - shares[0, 0])) + 10

@@ -18,11 +18,15 @@ from typer.testing import CliRunner
 from raytune_ft.cli.app import app
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.registry import remote
+from raytune_ft.registry.add import Added, Placing, Provenance, add_staged
+from raytune_ft.registry.base import base_sha256
 from raytune_ft.registry.bucket import Bucket, UnreachableError
-from raytune_ft.registry.journal import read_journal
+from raytune_ft.registry.compared import ChampionMovedError, Compared
+from raytune_ft.registry.journal import Move, read_journal
 from raytune_ft.registry.listing import list_versions
 from raytune_ft.registry.manifest import verify
 from raytune_ft.registry.remote import RemoteRegistry
+from raytune_ft.registry.staging import StagedAdapter, staged
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import canary, read_traffic, set_traffic
 from raytune_ft.serving.catalog import build_catalog
@@ -192,3 +196,25 @@ def test_an_endpoint_follows_a_bucket_from_version_to_version(node: Node, base: 
     assert (
         path.is_relative_to(Path(os.environ[remote.CACHE_VARIABLE])) and (path / "adapter_model.safetensors").exists()
     )
+
+
+def test_a_version_goes_in_only_over_the_champion_that_it_was_compared_with(node: Node, add: Add, base: Path) -> None:
+    one, other = node("one"), node("other")
+    add(one)
+    one.set_alias("movies", "champion", 1)
+    source = next(base.parent.glob("source-*"))
+    provenance = Provenance(str(base), "f" * 64, "prompt_completion", "study", "0002", "a test")
+
+    def place(copy: StagedAdapter, champion: int) -> Added:
+        placing = Placing("champion", Move(action="promote"), Compared(champion))
+        return add_staged(one, "movies", copy, provenance, base_sha256(str(base)), placing=placing)
+
+    with staged(one, "movies", source, str(base)) as copy:
+        add(other)
+        other.set_alias("movies", "champion", 2)  # while the first one compares with version 1
+        with pytest.raises(ChampionMovedError, match="movies: was compared with champion 1, there is champion 2 now"):
+            place(copy, champion=1)
+        assert (other.versions("movies"), other.alias("movies", "champion")) == ([1, 2], 2)
+        assert place(copy, champion=2) == Added(version=3, previous=2)
+    assert node("reader").aliases("movies") == {"champion": 3, "previous": 2}
+    assert verify(node("reader").verified("movies", 3)).trial == "0002"
