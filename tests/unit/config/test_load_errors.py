@@ -32,6 +32,10 @@ def test_a_key_of_before_gets_one_line_that_says_what_to_write(problem, value: s
         "experiment.yaml:11: train.bf16: is called dtype now; write dtype: bfloat16 for true, float32 for false, "
         "or leave it out"
     )
+    message = problem(("max_steps: 30", "max_steps: 30\nevaluate:\n  bootstrap_samples: 2000"))
+    assert message.endswith(
+        "evaluate.bootstrap_samples: is needed no more: intervals are worked out without resampling; leave it out"
+    )
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,15 @@ def test_the_exact_interval_of_a_few_counts(wins: int, losses: int, rows: int, l
     assert found == pytest.approx((low, high), abs=1e-4)
 
 
+def test_any_counts_of_a_few_rows_have_an_interval_around_what_was_seen() -> None:
+    for rows in range(1, 6):
+        for wins in range(rows + 1):
+            for losses in range(rows - wins + 1):
+                low, high = least_difference(wins, losses, rows, 0.025), -least_difference(losses, wins, rows, 0.025)
+                assert -1 <= low <= (wins - losses) / rows <= high <= 1
+                assert (low == -1) == (losses == rows) or low < -0.9
+
+
 def test_a_higher_level_has_a_wider_interval() -> None:
     draw = np.random.default_rng(0)
     first, second = (right(draw.random(100) < 0.7, draw.exponential(1.0, 100)) for _ in range(2))

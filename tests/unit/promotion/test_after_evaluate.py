@@ -17,7 +17,7 @@ from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError
 from raytune_ft.evaluation.compare import evaluate_run
 from raytune_ft.evaluation.uses import Uses, read_uses
-from raytune_ft.paths import RunDirectory, write_json, write_text
+from raytune_ft.paths import RunDirectory, read_json, write_json, write_text
 from raytune_ft.promotion import child, reference
 from raytune_ft.promotion.promote import promote
 from raytune_ft.registry.base import base_sha256
@@ -143,3 +143,11 @@ def test_chats_are_compared_by_their_last_answer_though_the_template_opens_it_wi
     right = [example["winner"] == example["expected"].strip() for example in evaluation["examples"]]
     assert evaluation["rows"] == 32 and 0 < sum(right) < len(right)
     assert 0 < evaluation["systems"]["winner"]["accuracy"] < 1
+
+
+def test_one_test_row_is_refused_before_a_model_is_loaded(tiny_run: RunDirectory) -> None:
+    manifest = read_json(tiny_run.data / "manifest.json")
+    manifest["splits"]["test"]["rows"] = 1
+    write_json(tiny_run.data / "manifest.json", manifest)
+    with pytest.raises(InputError, match=r"^data\.test: has one row, .*; give at least two"):
+        evaluate_run(tiny_run, lambda line: None)

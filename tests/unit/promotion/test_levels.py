@@ -75,7 +75,7 @@ def test_a_loss_that_is_no_better_than_the_bases_rarely_passes_as_a_gain(name: s
     def false_gain(draw: np.random.Generator) -> bool:
         return gains(losses(np.zeros(rows)), losses(difference(draw, rows)), "loss", min_rows)
 
-    found = share(6000 if rows < 400 else 2500, false_gain)
+    found = share(5000 if rows < 400 else 2500, false_gain)
     assert found <= AT_MOST
     if name not in EVEN and rows >= min_rows:
         assert found > 0  # not by refusing everything
@@ -112,7 +112,7 @@ def test_a_loss_that_is_worse_by_the_margin_rarely_passes_as_no_worse(name: str,
     def false(draw: np.random.Generator) -> bool:
         return no_worse(losses(np.zeros(rows)), losses(difference(draw, rows) + margin), "loss", margin)
 
-    assert share(4000 if rows < 400 else 2000, false) <= AT_MOST
+    assert share(3000 if rows < 400 else 1500, false) <= AT_MOST
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_an_equal_loss_passes_within_the_default_margin(name: str, rows: int) ->
         def passes(draw: np.random.Generator, side: int = side) -> bool:
             return no_worse(losses(np.zeros(rows)), losses(side * difference(draw, rows)), "loss", None)
 
-        assert share(2500, passes) >= 0.8
+        assert share(1500, passes) >= 0.8
 
 
 @pytest.mark.parametrize("rows", SIZES)
@@ -186,7 +186,7 @@ def test_an_equal_accuracy_passes_within_the_default_margin(rows: int, told: int
     margin = margin_of_counts(told, rows, 0.95)
     needed = wins_that_pass(rows, told, -margin - 1e-9)
     assert binom.sf(needed - 1, told, 0.5) >= 0.8
-    assert needed == 0 or binom.sf(needed, told, 0.5) < 0.83, "the margin is no wider than that takes"
+    assert needed == 0 or binom.sf(needed, told, 0.5) < 0.84, "the margin is no wider than that takes"
 
 
 def test_four_points_worse_does_not_pass_at_400_rows_by_default() -> None:

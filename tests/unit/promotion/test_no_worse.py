@@ -82,7 +82,7 @@ def test_a_mean_inside_the_margin_is_not_enough() -> None:
 
 def test_the_default_margin_follows_from_the_rows_and_is_said() -> None:
     assert judged(wins=12, losses=12, margin=None).numbers["margin"] == pytest.approx(0.0363, abs=1e-4)
-    assert judged(wins=45, losses=45, margin=None).numbers["margin"] == pytest.approx(0.0672, abs=2e-3)
+    assert judged(wins=45, losses=45, margin=None).numbers["margin"] == pytest.approx(0.0726, abs=1e-4)
     refused = judged(wins=6, losses=18, margin=None)
     assert not refused.passed
     assert "more than the margin 0.0363, which follows from the rows; 0.0181 needs about 1,600" in refused.reason
