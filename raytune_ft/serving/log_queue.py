@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,7 @@ from raytune_ft.serving.line_file import LineFile
 
 _MOST_BYTES = 16 << 20  # about 40,000 records
 _AT_ONCE = 1000
+_PAUSE_S = 0.02  # a thread that woke for each line would take the interpreter from the requests each time
 _log = logging.getLogger(__name__)
 
 
@@ -65,7 +67,8 @@ class LogQueue:
                 self._writer = threading.Thread(target=self._write, name="raytune-ft-logs", daemon=True)
                 self._writer.start()
                 atexit.register(self.flush, 2.0)
-            self._changed.notify_all()
+            if len(self._waiting) == 1:
+                self._changed.notify_all()
         return True
 
     async def written(self, file: LineFile, line: bytes, timeout_s: float) -> bool:
@@ -112,6 +115,7 @@ class LogQueue:
             with self._changed:
                 self._bytes -= sum(len(entry.line) for entry in taken)
                 self._changed.notify_all()
+            time.sleep(_PAUSE_S)
 
 
 @cache
