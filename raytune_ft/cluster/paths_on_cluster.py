@@ -19,6 +19,7 @@ READ_AT_LOADING = ("search.space", "search.algorithm.file")
 """Likewise; the loaded experiment holds the files' contents in their place."""
 WRITTEN = ("output_dir", "registry.path")
 """Settings that name directories which a job writes."""
+_SQLITE = "sqlite:///"
 LEFT_OUT = ("assets", "runs", "registry", "wandb", "outputs", "dist")
 """Folders of a working directory that hold what runs leave behind, or what is fetched: large, and never sent."""
 
@@ -75,10 +76,11 @@ def paths_on_cluster(experiment: Experiment, values: Mapping[str, Any], working_
             shared.append(str(path.resolve()))
     if experiment.search is not None:
         storage = experiment.search.storage or ""
-        if journal_path(storage) is not None:
-            journal = working_dir / Path(storage.removeprefix(JOURNAL_SCHEME)).expanduser()
-            settings.append(f"search.storage={JOURNAL_SCHEME}{journal.resolve()}")
-            shared.append(str(journal.resolve()))
+        scheme = JOURNAL_SCHEME if journal_path(storage) is not None else _SQLITE
+        if scheme == JOURNAL_SCHEME or storage.startswith(_SQLITE):  # a file that the study is kept in
+            kept = (working_dir / Path(storage.removeprefix(scheme)).expanduser()).resolve()
+            settings.append(f"search.storage={scheme}{kept}")
+            shared.append(str(kept))
         if earlier := experiment.search.warm_start:  # run directories, which are not sent
             absolute = [str((working_dir / each).resolve()) for each in earlier]
             settings.append(f"search.warm_start={json.dumps(absolute)}")

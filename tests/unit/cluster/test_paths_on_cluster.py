@@ -127,11 +127,22 @@ def test_the_whole_working_directory_is_never_sent(tmp_path: Path) -> None:
     assert not _paths(_experiment(base_model="."), tmp_path).sent
 
 
-def test_a_study_s_journal_survives_the_job(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("storage", "there"),
+    [("x.journal", "journal:{}/x.journal"), ("sqlite:///x.db", "sqlite:///{}/x.db"), ("sqlite:////y.db", None)],
+)
+def test_a_study_s_file_survives_the_job(storage: str, there: str | None, tmp_path: Path) -> None:
     space = {"parameters": {"method.r": {"choice": [4, 8]}}}
-    paths = _paths(_experiment(search={"space": space, "storage": "x.journal"}), tmp_path)
-    assert f"search.storage=journal:{tmp_path}/x.journal" in paths.settings
-    assert f"{tmp_path}/x.journal" in paths.shared
+    paths = _paths(_experiment(search={"space": space, "storage": storage}), tmp_path)
+    expected = there.format(tmp_path) if there else storage
+    assert f"search.storage={expected}" in paths.settings
+    assert "/" + expected.partition(":")[2].lstrip("/") in paths.shared
+
+
+def test_a_study_on_a_server_stays_as_it_is(tmp_path: Path) -> None:
+    space = {"parameters": {"method.r": {"choice": [4, 8]}}}
+    paths = _paths(_experiment(search={"space": space, "storage": "postgresql://me@db/studies"}), tmp_path)
+    assert not [each for each in paths.settings if each.startswith("search.storage")]
 
 
 def test_each_setting_that_may_name_a_file_is_known_here() -> None:
