@@ -152,7 +152,7 @@ def sweeps(
     monkeypatch.setattr(sweep, "on_cluster", cluster)
     monkeypatch.setattr(sweep, "choose_runner", lambda experiment: Choice(Lane(), "it does not matter"))
     monkeypatch.setattr(sweep, "choose_winner", lambda experiment, run, board, fingerprint: board[0])
-    monkeypatch.setattr(sweep.Accounts, "plan", lambda self, decision: None)
+    monkeypatch.setattr(sweep.Accounts, "plan", lambda self, decision, groups: None)
     monkeypatch.setattr(sweep, "_tune", tune)
     return experiment, handed_out
 

@@ -73,7 +73,7 @@ def add(tmp_path: Path) -> Callable[..., Registry]:
             with staged_model(
                 registry, name, facts, lambda path: shutil.copytree(base, path, dirs_exist_ok=True)
             ) as copy:
-                version = add_staged(registry, name, copy, provenance, base_sha256(str(base)))
+                version = add_staged(registry, name, copy, provenance, base_sha256(str(base))).version
         else:
             version = add_version(registry, name, source, provenance)
         if champion:
