@@ -149,26 +149,6 @@ def test_their_ray_starts_what_they_need_and_no_more(dispatcher: Any) -> None:
     assert not [command for command in running for name in needless if name in command]
 
 
-def test_lanes_whose_workers_raise_before_any_was_ready_are_given_up_and_their_trials_stay_open(
-    cluster: None, make, tmp_path: Path
-) -> None:
-    def broken(experiment: Experiment, desk: Any, *, report_ready: Callable[[], None]) -> None:
-        raise ValueError("the base has no layers")
-
-    experiment = make("broken", 4)
-    experiment = experiment.model_copy(
-        update={"resources": experiment.resources.model_copy(update={"max_failures": 0})}
-    )
-    run = RunDirectory(tmp_path / "broken")
-    with lanes(experiment, Lane(), run, 1, broken) as dispatcher:
-        ray.get(dispatcher.submit.remote(Start(TrialSpec.of("0000", {}, experiment, run)), "test", 0))
-        while (why := ray.get(dispatcher.now.remote()).given_up) is None:
-            time.sleep(0.1)
-        event = ray.get(dispatcher.next_event.remote("0000", 0.1))
-    assert why == "no lane can be started, 1 time(s) with the same error (ValueError: the base has no layers)"
-    assert event is None and Outcome.read(run.trial("0000")) is None
-
-
 def test_a_killed_worker_and_a_killed_proxy_cost_no_trial_and_no_step(search_on, make) -> None:
     """Fault 1."""
     before: list[psutil.Process] = []

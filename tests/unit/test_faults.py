@@ -155,6 +155,14 @@ SHOWN_BY = {
             "test_fault_33_every_way_to_restore_a_run_asks",
         ],
     },
+    35: {  # an outage
+        "unit/execution/test_lost_lanes.py": ["test_fault_35_an_outage_of_all_lanes_ends_no_trial"],
+        "unit/search/test_lanes_kept.py": ["test_fault_35_a_sweep_without_lanes_leaves_its_trials_open"],
+        "integration/test_lanes_outage.py": ["test_fault_35_a_sweep_ends_open_where_lanes_stay_away"],
+    },
+    36: {  # nodes are taken away in waves
+        "unit/execution/test_book_losses.py": ["test_fault_36_a_preempted_node_is_charged_to_no_trial_and_no_lane"],
+    },
     37: {  # shared storage answers nothing
         "integration/ingress/test_hung_registry.py": [
             "test_a_mount_that_hangs_stops_neither_streams_nor_requests_nor_health"

@@ -101,7 +101,7 @@ def test_a_start_that_the_lane_never_heard_of_is_not_charged_with_its_death(make
     assert book.event("0000") is None and attach(book, 0).starts_now() == ["0000"]
 
 
-def test_a_preempted_node_is_charged_to_no_trial_and_no_lane(make, attach, submit) -> None:
+def test_fault_36_a_preempted_node_is_charged_to_no_trial_and_no_lane(make, attach, submit) -> None:
     book = make(max_failures=0)
     submit(book, "0000")
     for _ in range(20):
