@@ -78,7 +78,7 @@ def tune_on() -> Callable[..., Any]:
         study = open_study(experiment, search, run)
         enqueue_first(study, experiment)
         trials, accounts = on_lanes(experiment, run, dispatcher, lanes), Accounts(experiment, search, run)
-        sweep._tune(experiment, search, run, study, search.trials, [], trials, accounts, progress)
+        sweep._tune(experiment, search, run, study, search.trials, [], [], trials, accounts, progress)
         return run, study
 
     return tune
