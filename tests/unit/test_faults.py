@@ -182,6 +182,12 @@ SHOWN_BY = {
         ],
         "unit/serving/test_catalog.py": ["test_the_greatest_rank_leaves_room_for_the_next_winner"],
     },
+    40: {  # two promotions, or one and the end of a canary, at once
+        "unit/promotion/test_at_once.py": [
+            "test_fault_40_a_winner_that_was_judged_against_an_old_champion_is_judged_again",
+            "test_fault_40_the_canary_ends_only_against_the_champion_of_its_challengers_comparison",
+        ],
+    },
     41: {  # a proxy before an endpoint without a key
         "unit/serving/test_keyless_door.py": [
             "test_nginx_as_it_is_by_default_is_refused",

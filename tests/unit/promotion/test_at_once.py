@@ -68,7 +68,7 @@ def at_once(runs: list[RunDirectory], registry: Registry) -> list[Promotion | Ex
         return sorted(pool.map(attempt, runs), key=lambda done: isinstance(done, Exception))
 
 
-def test_a_winner_that_was_judged_against_an_old_champion_is_judged_again(
+def test_fault_40_a_winner_that_was_judged_against_an_old_champion_is_judged_again(
     runs: list[RunDirectory], registry: Registry, engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer_for(engines, monkeypatch, {"1": 340, "2": 352})
@@ -138,7 +138,7 @@ def test_a_champion_that_never_keeps_still_ends_in_one_line(
     assert "\n" not in str(caught.value) and registry.versions("movies") == [1, 2]
 
 
-def test_the_canary_ends_only_against_the_champion_that_its_challenger_was_compared_with(
+def test_fault_40_the_canary_ends_only_against_the_champion_of_its_challengers_comparison(
     runs: list[RunDirectory], registry: Registry
 ) -> None:
     promote(runs[0], registry, alias="challenger")
