@@ -20,6 +20,8 @@ RENAMED = {
         "is needed no more: intervals are worked out without resampling",
         "leave it out",
     ),
+    ("runner", "pin_threads"): ("is needed no more: pinning gained nothing", "leave it out"),
+    ("runner", "step", "attention"): ("is called train.attn_implementation now", "move it there, or leave it out"),
     ("train", "bf16"): ("is called dtype now", "write dtype: bfloat16 for true, float32 for false, or leave it out"),
 }
 """Key path of an earlier version -> what became of it, and what to write."""

@@ -36,6 +36,11 @@ def test_a_key_of_before_gets_one_line_that_says_what_to_write(problem, value: s
     assert message.endswith(
         "evaluate.bootstrap_samples: is needed no more: intervals are worked out without resampling; leave it out"
     )
+    lane = "max_steps: 30\nrunner:\n  type: lane\n  "
+    pinned = problem(("max_steps: 30", f"{lane}pin_threads: true"))
+    assert pinned.endswith("runner.pin_threads: is needed no more: pinning gained nothing; leave it out")
+    attention = problem(("max_steps: 30", f"{lane}step: {{attention: math}}"))
+    assert "runner.step.attention: is called train.attn_implementation now" in attention
 
 
 @pytest.mark.parametrize(
