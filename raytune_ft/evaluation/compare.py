@@ -103,6 +103,7 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
         "dtype": experiment.train.number_type,
         "metrics": list(settings.metrics),
         "labels": list(settings.labels),
+        "label_rows": _label_rows(base, settings.labels),
         "settings": settings.model_dump(mode="json"),
         "winner": {
             "trial": winner["trial"],
@@ -135,6 +136,12 @@ def _retention(text: GeneralText | None, fluency: dict[str, float]) -> dict[str,
         **fluency,
         "ratio": fluency["winner"] / fluency["base"],
     }
+
+
+def _label_rows(scores: Scores, labels: list[str]) -> dict[str, int]:
+    """How many rows expect each label."""
+    expected = [] if scores.expected is None else scores.expected.tolist()
+    return {label: expected.count(at) for at, label in enumerate(labels)}
 
 
 def _examples(rows: list[dict[str, Any]], base: Scores, tuned: Scores, labels: list[str]) -> list[dict[str, Any]]:

@@ -74,6 +74,8 @@ def comparison_table(evaluation: Evaluation) -> Table:
         box=box.SIMPLE_HEAD,
         title=f"base against winner, {evaluation.rows} rows of {evaluation.split}",
         title_justify="left",
+        caption=evaluation.few(),
+        caption_justify="left",
     )
     table.add_column("metric")
     for header in ("base", "winner", "difference", level):

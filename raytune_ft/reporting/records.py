@@ -140,6 +140,10 @@ class Example:
     winner: str | None = None
 
 
+FEW_ROWS = 40
+"""A label with fewer moves `macro_f1` by a lot with each row; as many as `promotion.min_rows` wants by default."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Base against winner on a split that no trial saw."""
@@ -150,7 +154,16 @@ class Evaluation:
     systems: Mapping[str, Mapping[str, float]]
     difference: Mapping[str, Interval]
     labels: tuple[str, ...] = ()
+    label_rows: Mapping[str, int] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
+
+    def few(self) -> str | None:
+        """Why the interval of `macro_f1` is wide, where it rests on a label with few rows."""
+        there = {label: rows for label, rows in self.label_rows.items() if rows}
+        rarest = min(there, key=lambda label: there[label], default="")
+        if "macro_f1" not in self.metrics or there.get(rarest, FEW_ROWS) >= FEW_ROWS:
+            return None
+        return f"macro_f1 counts {rarest!r}, with {there[rarest]} rows, as much as any label: hence its wide interval"
 
 
 @dataclass(frozen=True)

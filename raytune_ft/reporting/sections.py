@@ -83,6 +83,8 @@ def against_base(evaluation: Evaluation | None, uses: Uses | None, run: str, dra
     table = _table(("metric", "base", "winner", "difference", level), rows, numbers=range(1, 5))
     plot = '<div class="plot" id="differences"></div>' if drawn else ""
     note = f"On {evaluation.rows} rows of the {evaluation.split} split, which no trial saw, compared row by row."
+    if few := evaluation.few():
+        note += f" {few}."
     if uses is not None:
         note += " " + uses.words(next((gap.level for gap in evaluation.difference.values()), 0.95))
     return f"<section>{title}<p class='note'>{escape(note)}</p>{table}{plot}</section>"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -45,6 +46,14 @@ def test_the_comparison_shows_the_interval_of_the_difference(make_run: MakeRun) 
     line = next(line for line in text.splitlines() if "accuracy" in line)
     assert line.split() == ["accuracy", "0.7900", "0.8750", "+0.085", "+0.050", "to", "+0.120"]
     assert "95 % interval" in text
+
+
+def test_a_label_with_few_rows_explains_the_wide_interval_of_macro_f1(make_run: MakeRun) -> None:
+    evaluation = replace(read_evaluation(make_run()), metrics=("macro_f1",), label_rows={" yes": 393, " no": 7})
+    text = " ".join(text_of(comparison_table(evaluation)).split())
+    assert "macro_f1 counts ' no', with 7 rows, as much as any label: hence its wide interval" in text
+    for other in ({"metrics": ("accuracy",)}, {"label_rows": {" yes": 200, " no": 200, " never": 0}}):
+        assert replace(evaluation, **other).few() is None
 
 
 def test_parameters_that_end_alike_keep_their_whole_path() -> None:
