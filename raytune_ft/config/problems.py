@@ -15,7 +15,7 @@ from raytune_ft.errors import InputError
 KeyPath = tuple[str | int, ...]
 Place = Callable[[KeyPath], str]
 """Key path -> where it was written, `file:line`."""
-RENAMED = {
+RENAMED: dict[KeyPath, tuple[str, str]] = {
     ("evaluate", "bootstrap_samples"): (
         "is needed no more: intervals are worked out without resampling",
         "leave it out",
