@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import load_experiment as _load_experiment
+from raytune_ft.config.load import load_recorded
 from raytune_ft.ownership import check_own
 from raytune_ft.paths import RunDirectory
 from raytune_ft.search.progress import Progress, Silent
@@ -145,7 +146,7 @@ def promote(
 
     directory = _directory(run)
     check_own(directory, trust=trust)
-    target = open_registry(registry or load_experiment(directory.experiment).registry.path)
+    target = open_registry(registry or load_recorded(directory).registry.path)
     done = promote_run(
         directory, target, alias=alias, merge=merge, force=force, skip=skip, command=command, say=log, endpoint=endpoint
     )

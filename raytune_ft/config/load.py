@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from raytune_ft.config.fits import check_algorithm
 from raytune_ft.config.overrides import parse_assignments, with_settings
 from raytune_ft.config.portfolio import check_portfolio, put_in
 from raytune_ft.config.problems import KeyPath, always, input_error
+from raytune_ft.config.recorded import in_todays_words
 from raytune_ft.config.scheduler_fit import check_scheduler
 from raytune_ft.config.search import SearchSpace
 from raytune_ft.config.shipped import find
 from raytune_ft.config.yaml import Document, read_yaml
 from raytune_ft.errors import InputError
+from raytune_ft.paths import RunDirectory
 
 _METHOD = "method.type"
 PER_TRIAL = ("train", "method", "resources", "seed")
@@ -42,7 +45,16 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     Raises:
         InputError: One line per problem: `file:line: key.path: what; remedy`.
     """
-    document = read_yaml(Path(path))
+    return _load(read_yaml(Path(path)), overrides)
+
+
+def load_recorded(run: RunDirectory, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment that a run was made by, whichever version wrote it; raises InputError like `load_experiment`."""
+    document = read_yaml(run.experiment)
+    return _load(replace(document, value=in_todays_words(document.value)), overrides)
+
+
+def _load(document: Document, overrides: Sequence[str]) -> Experiment:
     settings = parse_assignments(overrides)
     try:
         values = with_settings(document.value, settings)

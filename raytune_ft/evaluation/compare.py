@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from raytune_ft.config.load import load_experiment, with_parameters
+from raytune_ft.config.load import load_recorded, with_parameters
 from raytune_ft.config.overrides import check_section
 from raytune_ft.data.labels import read_labels
 from raytune_ft.data.prepared import open_prepared
@@ -50,7 +50,7 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
     if not run.winner.exists():
         raise InputError(str(run.root), "has no winner.json", "run raytune-ft sweep or train first")
     winner = read_json(run.winner)
-    experiment = with_parameters(load_experiment(run.experiment, overrides), winner["parameters"])
+    experiment = with_parameters(load_recorded(run, overrides), winner["parameters"])
     data = open_prepared(run.data)
     if "test" not in data.sizes:
         raise InputError("data.test", "missing, so there is nothing that no trial saw", "add a test file")

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from raytune_ft.config.experiment import Evaluate, Experiment
-from raytune_ft.config.load import load_experiment
+from raytune_ft.config.load import load_recorded
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.promotion.gates import Verdict
@@ -71,7 +71,7 @@ def read_candidate(run: RunDirectory, merge: bool = False) -> tuple[Candidate, l
     winner = _mapping(run.winner, "run the sweep first; a sweep whose trials all failed leaves no winner")
     if lacks := sorted({"adapter", "base_model", "trial", "step", "data_fingerprint"} - winner.keys()):
         raise IntegrityError(f"{run.winner}: lacks {lacks[0]}; run the sweep again")
-    experiment = load_experiment(run.experiment)
+    experiment = load_recorded(run)
     source = _winner_directory(run, winner)
     how = "always" if merge else experiment.promotion.merge
     method = winner.get("parameters", {}).get("method.type") or experiment.method.type

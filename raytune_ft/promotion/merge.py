@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from raytune_ft.config.load import load_experiment, with_parameters
+from raytune_ft.config.load import load_recorded, with_parameters
 from raytune_ft.data.base_model import TOKENIZER_FILES
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.promotion import child
@@ -39,7 +39,7 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
         ValueError: A weight is missing or not finite.
     """
     run, target = RunDirectory(Path(spec["run"])), Path(spec["target"])
-    experiment = with_parameters(load_experiment(run.experiment), read_json(run.winner)["parameters"])
+    experiment = with_parameters(load_recorded(run), read_json(run.winner)["parameters"])
     model = load_tuned(experiment, Path(spec["winner"]))
     if is_adapter(Path(spec["winner"])):
         model = model.merge_and_unload(safe_merge=True)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from raytune_ft.evaluation.scoring import Scores
 
 _GATE = "no_worse"
+LARGEST_LOSS, LARGEST_SCORE = 0.5, 0.2
+"""A margin that follows from few rows, or from one that stands out, ends here: a share of the champion's loss, and
+points of an accuracy or F1 out of 1. Beyond, the rows can't show that a winner is any good."""
 _DECIDING = ("r", "lora_alpha", "use_rslora", "use_dora", "target_modules", "fan_in_fan_out")
 
 
@@ -73,7 +76,8 @@ def judge_no_worse(
     assert gate is not None  # it is wanted
     found = paired_interval(metric, theirs, ours, level)
     worse_by = found.high if less_is_better(metric) else -found.low
-    margin = gate.margin or provable_margin(metric, theirs, ours, level)
+    provable = provable_margin(metric, theirs, ours, level)
+    margin = gate.margin or min(provable, _largest(metric, theirs))
     reason = (
         f"against the champion {champion.reference}: {metric} {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}], "
         f"on {rows} test rows"
@@ -86,8 +90,7 @@ def judge_no_worse(
         reason += f"; worse by no more than the margin {margin:.4f}, at {sure}"
     else:
         reason += f"; it may be worse by {worse_by:.4f} at {sure}, more than the margin {margin:.4f}"
-        provable = provable_margin(metric, theirs, ours, level)
-        reason += _more_rows(gate.margin, provable, rows)
+        reason += _more_rows(gate.margin, margin, provable, rows)
     numbers = {
         CHAMPION_KEY: champion.manifest.version, "metric": metric, "mean": found.mean, "low": found.low,
         "high": found.high, "level": found.level, "margin": margin, "rows": rows,
@@ -95,17 +98,23 @@ def judge_no_worse(
     return Verdict(_GATE, passed, reason, numbers)
 
 
-def _more_rows(asked: float | None, provable: float, rows: int) -> str:
-    """How many rows a smaller margin needs, or the one that was asked for."""
+def _largest(metric: str, champion: Scores) -> float:
+    """The greatest margin that is taken where the experiment gives none."""
+    from raytune_ft.evaluation.metrics import metric_value
+
+    return LARGEST_LOSS * metric_value("loss", champion) if metric == "loss" else LARGEST_SCORE
+
+
+def _more_rows(asked: float | None, margin: float, provable: float, rows: int) -> str:
+    """How many rows the margin needs, or half of it where these show it."""
     from raytune_ft.evaluation.margin import rows_for
 
-    if asked is None:
-        return (
-            f", which follows from the rows; {provable / 2:.4f} needs about {rows_for(provable / 2, provable, rows):,}"
-        )
-    if asked < provable < math.inf:
-        return f", which needs about {rows_for(asked, provable, rows):,} test rows"
-    return ""
+    whose = ", which follows from the rows" if asked is None else ""
+    if not (margin > 0 and 0 < provable < math.inf):  # a row without a number, or rows that are all alike
+        return whose
+    if margin < provable:
+        return f"{whose}, which needs about {rows_for(margin, provable, rows):,} test rows"
+    return f"{whose}; {margin / 2:.4f} needs about {rows_for(margin / 2, provable, rows):,}" if asked is None else ""
 
 
 def _config(directory: Path) -> dict[str, object]:

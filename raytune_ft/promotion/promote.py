@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raytune_ft.config.load import load_experiment
+from raytune_ft.config.load import load_recorded
 from raytune_ft.errors import RaytuneError
 from raytune_ft.evaluation.uses import Use, Uses, note_use, read_uses
 from raytune_ft.paths import RunDirectory
@@ -133,7 +133,7 @@ def _copied(
 
 def adapter_of(run: RunDirectory) -> str:
     """The adapter's name that the run's experiment gives."""
-    return load_experiment(run.experiment).adapter_name
+    return load_recorded(run).adapter_name
 
 
 def _provenance(candidate: Candidate, gates: Gates, command: str) -> Provenance:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.experiment import Evaluate
-from raytune_ft.config.load import load_experiment, with_parameters
+from raytune_ft.config.load import load_recorded, with_parameters
 from raytune_ft.data.labels import read_labels
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.data.tokenize import IGNORED
@@ -41,7 +41,7 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
     from datasets import load_from_disk
 
     run = RunDirectory(Path(spec["run"]))
-    experiment = with_parameters(load_experiment(run.experiment), read_json(run.winner)["parameters"])
+    experiment = with_parameters(load_recorded(run), read_json(run.winner)["parameters"])
     evaluate = Evaluate.model_validate(spec["evaluate"])
     tokenizer = load_tokenizer(experiment.base_model, experiment.trust_remote_code)
     data = open_prepared(run.data)

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from raytune_ft.config.recorded import in_todays_words
 from raytune_ft.paths import RunDirectory
 from raytune_ft.reporting.read import read_data_facts, read_evaluation, read_leaderboard, read_trials, read_winner
 from raytune_ft.reporting.records import Interval
@@ -105,7 +106,9 @@ def doubts(one: RunSummary, other: RunSummary, settings: Mapping[str, tuple[Any,
 
 def differing_settings(first: RunDirectory, second: RunDirectory) -> dict[str, tuple[Any, Any]]:
     """Key path -> both values of what the resolved experiments don't share; a name is no setting."""
-    one, other = (flat(yaml.safe_load(run.experiment.read_text(encoding="utf-8"))) for run in (first, second))
+    one, other = (
+        flat(in_todays_words(yaml.safe_load(run.experiment.read_text(encoding="utf-8")))) for run in (first, second)
+    )
     keys = [key for key in dict.fromkeys([*one, *other]) if key not in _NAMES and one.get(key) != other.get(key)]
     return {key: (one.get(key), other.get(key)) for key in keys}
 

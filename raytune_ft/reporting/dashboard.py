@@ -7,7 +7,7 @@ from contextlib import suppress
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from raytune_ft.config.load import load_experiment
+from raytune_ft.config.load import load_recorded
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
 from raytune_ft.search.storage import journal_path, open_storage
@@ -25,7 +25,7 @@ def serve_dashboard(run: RunDirectory, host: str, port: int, ready: Callable[[st
     Raises:
         InputError: When there is no study to show, its storage does not answer, or the port is taken.
     """
-    search = load_experiment(run.experiment).search
+    search = load_recorded(run).search
     storage = search.storage if search else None
     file = journal_path(storage) if storage else run.study
     if file is not None and not file.is_file():

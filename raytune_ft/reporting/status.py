@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raytune_ft.config.budget import Budget
-from raytune_ft.config.load import load_experiment
+from raytune_ft.config.load import load_recorded
 from raytune_ft.paths import RunDirectory, shown_path
 from raytune_ft.reporting.front import Best, bests_of, front_lines, front_of
 from raytune_ft.reporting.leaderboard import outcome_text
@@ -74,7 +74,7 @@ def run_status(run: RunDirectory, now: float | None = None) -> RunStatus:
         now: Unix time of the look; by default this moment.
     """
     now = time.time() if now is None else now
-    experiment = load_experiment(run.experiment)
+    experiment = load_recorded(run)
     planned = experiment.search.trials if experiment.search else 1
     trials = read_trials(run)
     goals = goals_of(experiment)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.recorded import in_todays_words
 from raytune_ft.config.resolve import resolved_values
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
@@ -31,7 +32,7 @@ def check_same_experiment(experiment: Experiment, run: RunDirectory) -> None:
     """Raises InputError, with the differences, when `run` belongs to another configuration."""
     if not run.experiment.exists():
         return
-    before = flat(yaml.safe_load(run.experiment.read_text(encoding="utf-8")))
+    before = flat(in_todays_words(yaml.safe_load(run.experiment.read_text(encoding="utf-8"))))
     now = flat(resolved_values(experiment))
     changed = [
         f"{key}: {before.get(key)!r} -> {now.get(key)!r}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.load import load_experiment, with_parameters
+from raytune_ft.config.load import load_recorded, with_parameters
 from raytune_ft.data.arrow_rows import ArrowRows
 from raytune_ft.data.bad_rows import BadRow, BadRows
 from raytune_ft.data.prepared import PreparedData, open_prepared
@@ -88,7 +88,7 @@ def check_drift(
     Raises:
         InputError: There are too few logged requests or training rows.
     """
-    experiment, data = load_experiment(run.experiment), open_prepared(run.data)
+    experiment, data = load_recorded(run), open_prepared(run.data)
     if run.winner.exists():
         experiment = with_parameters(experiment, read_json(run.winner)["parameters"])
     tokenizer = load_tokenizer(experiment.base_model, experiment.trust_remote_code)

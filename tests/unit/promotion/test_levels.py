@@ -58,6 +58,10 @@ def no_worse(champion: Scores, winner: Scores, metric: str, margin: float | None
     return bool(judge_no_worse(CHAMPION, champion, winner, metric, experiment, "f").passed)
 
 
+LEVEL = 8.0
+"""The champion's loss, where a margin follows from the rows: at most half of it."""
+
+
 def share(times: int, happens: Callable[[np.random.Generator], bool]) -> float:
     draw = np.random.default_rng(7)
     return sum(happens(draw) for _ in range(times)) / times
@@ -123,7 +127,7 @@ def test_an_equal_loss_passes_within_the_default_margin(name: str, rows: int) ->
     for side in (1, -1):
 
         def passes(draw: np.random.Generator, side: int = side) -> bool:
-            return no_worse(losses(np.zeros(rows)), losses(side * difference(draw, rows)), "loss", None)
+            return no_worse(losses(LEVEL + np.zeros(rows)), losses(LEVEL + side * difference(draw, rows)), "loss", None)
 
         assert share(1500, passes) >= 0.8
 
@@ -134,7 +138,8 @@ def test_what_the_default_margin_promises_is_kept(rows: int) -> None:
 
     def broken(draw: np.random.Generator) -> bool:
         truly = 2.0 / np.sqrt(rows)
-        champion, winner = losses(np.zeros(rows)), losses(EVEN["two exponential losses"](draw, rows) + truly)
+        worse = EVEN["two exponential losses"](draw, rows) + truly
+        champion, winner = losses(LEVEL + np.zeros(rows)), losses(LEVEL + worse)
         return no_worse(champion, winner, "loss", None) and provable_margin("loss", champion, winner, 0.95) < truly
 
     assert share(2500, broken) <= AT_MOST

@@ -93,6 +93,32 @@ def test_a_margin_that_so_many_rows_could_show_is_not_put_down_to_their_number()
     assert not verdict.passed and verdict.reason.endswith("more than the margin 0.0400")
 
 
+def by_loss(theirs: np.ndarray, ours: np.ndarray) -> Verdict:
+    """With the margin that follows from the rows."""
+    one, other = (Scores(each, np.ones(len(each), dtype=np.int64), None, None) for each in (theirs, ours))
+    experiment = Experiment.model_construct(evaluate=Evaluate(), promotion=PromotionConfig())
+    return judge_no_worse(CHAMPION, one, other, "loss", experiment, "f")
+
+
+def test_one_row_that_is_lost_widens_no_margin_until_it_passes() -> None:
+    draw = np.random.default_rng(3)
+    theirs = 1 + 0.02 * draw.standard_normal(60)
+    ours = theirs + 0.01 * draw.standard_normal(60)
+    assert by_loss(theirs, ours).passed
+    ours[0] += 50
+    refused = by_loss(theirs, ours)
+    assert refused.passed is False and refused.numbers["margin"] == pytest.approx(0.5, rel=0.02)
+    assert "needs about" in refused.reason
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("row", [1.5, np.nan, np.inf])
+def test_a_loss_without_spread_or_without_a_number_is_refused_in_words(row: float) -> None:
+    theirs, ours = np.ones(60), np.full(60, 1.5)
+    ours[0] = row
+    assert by_loss(theirs, ours).passed is False
+
+
 def test_too_few_rows_are_refused_before_an_engine_starts_for_them(
     run: RunDirectory, champion: Registry, evaluate, engines
 ) -> None:
