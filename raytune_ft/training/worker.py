@@ -23,6 +23,7 @@ from raytune_ft.training.kernel_cache import keep_few_kernels
 from raytune_ft.training.lane.optimizer import decay_steps
 from raytune_ft.training.metrics_log import read_metrics, write_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
+from raytune_ft.training.progress import TrialProgress, read_progress
 from raytune_ft.training.reporting_callback import ReportingCallback
 from raytune_ft.training.scratch import scratch_directory
 from raytune_ft.training.spec import TrialSpec
@@ -69,7 +70,7 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
     earlier = [report for report in read_metrics(spec.directory.metrics) if report["step"] <= step]
     last = earlier[-1] if earlier else {}
     if step > last.get("step", 0):  # killed between the checkpoint and its line
-        last = last | _unwritten(saved, Path(resume_from or ""))
+        last = last | _unwritten(saved, Path(resume_from or ""), last, read_progress(spec.directory.progress))
         earlier.append(last)
     if _first():
         write_metrics(spec.directory.metrics, earlier)
@@ -98,12 +99,18 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
     return Outcome(OutcomeKind.completed, f"ran all {done} steps", done, value, round(callback.seconds, 3))
 
 
-def _unwritten(saved: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
-    """What the line of a checkpoint says, out of the checkpoint itself."""
+def _unwritten(
+    saved: dict[str, Any], checkpoint: Path, last: dict[str, Any], progress: TrialProgress | None
+) -> dict[str, Any]:
+    """What the line of a checkpoint says, out of the checkpoint itself; seconds go on from the last line."""
     step = saved["global_step"]
     logged = {key: value for entry in saved["log_history"] for key, value in entry.items()}
     report = {"step": step, "eval_loss": finite(logged.get("eval_loss")), "checkpoint": checkpoint_name(step)}
-    further = {"tokens": logged.get("num_tokens"), "adapter_mib": tuned_mib(checkpoint)}
+    seconds = None
+    if progress is not None and progress.step_s is not None:
+        took = progress.step_s * (step - last.get("step", 0)) + (progress.evaluation_s or 0.0)
+        seconds = round(last.get("seconds", 0.0) + took, 3)
+    further = {"tokens": logged.get("num_tokens"), "seconds": seconds, "adapter_mib": tuned_mib(checkpoint)}
     return report | {key: value for key, value in further.items() if value is not None}
 
 
