@@ -64,13 +64,19 @@ def build_leaderboard(experiment: Experiment, run: RunDirectory) -> list[Row]:
 
 
 def in_order(rows: Sequence[Row], goals: Sequence[Metric], best: str | None) -> list[Row]:
-    """The rows with their ranks, best first; last come those of trials that ended without a value, which have none."""
+    """The rows with their ranks, best first; last come those of trials that ended without a value, which have none.
+
+    The first place is for weights that are there: a row that lost its own has it only where no row has any.
+    """
     valued = [row for row in rows if row.value is not None]
     values = [row.values for row in valued]
     front = on_front(values, goals)
-    ranked = [
-        replace(valued[at], rank=rank, front=front[at]) for rank, at in enumerate(ranking(values, goals, best), 1)
-    ]
+    order = ranking(values, goals, best)
+    there = [at for at, row in enumerate(valued) if row.checkpoint is not None]
+    if there and valued[order[0]].checkpoint is None:
+        first = there[ranking([values[at] for at in there], goals, best)[0]]
+        order = [first, *(at for at in order if at != first)]
+    ranked = [replace(valued[at], rank=rank, front=front[at]) for rank, at in enumerate(order, 1)]
     return ranked + [row for row in rows if row.value is None]
 
 
@@ -97,7 +103,7 @@ def row_of(run: RunDirectory, name: str, goals: Sequence[Metric]) -> Row | None:
         outcome=str(outcome.kind),
         reason=outcome.reason,
         step=best["step"] if best else outcome.step,
-        seconds=outcome.seconds or (reports[-1]["seconds"] if reports else 0.0),
+        seconds=outcome.seconds or max((float(report.get("seconds") or 0.0) for report in reports), default=0.0),
         parameters=config["parameters"],
         checkpoint=str((trial.checkpoints / best["checkpoint"]).relative_to(run.root)) if best and there else None,
         values=values_in(best, goals) if best else {},
@@ -109,14 +115,14 @@ def choose_winner(experiment: Experiment, run: RunDirectory, board: list[Row], f
 
     Raises:
         NothingWon: No trial ended with an adapter; with the causes.
-        RaytuneError: The best trial's weights were removed.
+        RaytuneError: No trial has its weights any more.
     """
     goals = goals_of(experiment)
     winner = next((row for row in board if row.rank == 1), None)
     if winner is None:
         raise NothingWon(run.root, causes_of(board))
     if winner.checkpoint is None:
-        raise RaytuneError(f"{run.trial(winner.trial).checkpoints}: the best trial's weights are gone; put them back")
+        raise RaytuneError(f"{run.trial(winner.trial).checkpoints}: the weights of all trials are gone; put these back")
     write_json(
         run.winner,
         {

@@ -142,3 +142,25 @@ def test_a_damaged_outcome_is_named_not_guessed(make_experiment, run, ended) -> 
     run.trial("0000").outcome.write_text('{"outc')
     with pytest.raises(IntegrityError, match=r"0000/outcome\.json: not whole JSON"):
         build_leaderboard(make_experiment(), run)
+
+
+def test_the_first_place_is_for_weights_that_are_there(make_experiment, run, ended) -> None:
+    """Also where files of the best trial were taken away: a study that has others' is not at its end."""
+    for name, loss in (("0000", 0.3), ("0001", 0.5), ("0002", 0.4)):
+        ended(name, "completed", {5: loss})
+    (run.trial("0000").checkpoints / "step-000005").rmdir()
+    experiment = make_experiment()
+    board = build_leaderboard(experiment, run)
+    assert [(row.rank, row.trial) for row in board] == [(1, "0002"), (2, "0000"), (3, "0001")]
+    assert choose_winner(experiment, run, board, "f").trial == "0002"
+    for name in ("0001", "0002"):
+        (run.trial(name).checkpoints / "step-000005").rmdir()
+    with pytest.raises(RaytuneError, match="the weights of all trials are gone"):
+        choose_winner(experiment, run, build_leaderboard(experiment, run), "f")
+
+
+def test_a_report_that_does_not_say_how_long_it_took_is_a_report(make_experiment, run, ended) -> None:
+    ended("0000", "completed", {})
+    append_metrics(run.trial("0000").metrics, {"step": 5, "eval_loss": 0.5, "checkpoint": "step-000005"})
+    (row,) = build_leaderboard(make_experiment(), run)
+    assert (row.rank, row.value, row.seconds) == (1, 0.5, 0.0)
