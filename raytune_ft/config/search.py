@@ -134,8 +134,8 @@ class Search(Strict):
     max_concurrent: StrictInt = Field(1, ge=1)
     """Trials at once; each takes `resources`."""
     keep_checkpoints: Literal["all"] | Annotated[StrictInt, Field(ge=1)] = 3
-    """Trials whose best weights stay on disk when they have ended: the first so many of the leaderboard and, of several
-    goals, the front; of the others none, and of none the optimizer."""
+    """Trials whose best weights stay on disk when they have ended: the first so many of the leaderboard or, of several
+    goals, the front and the first so many off it; of the others none, and of none the optimizer."""
     warm_start: list[str] = []
     """Run directories of earlier studies whose trials the algorithm learns from."""
     storage: str | None = None

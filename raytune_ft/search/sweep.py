@@ -167,7 +167,7 @@ def _sweep(
     if ended < search.trials and not accounts.reason:
         raise lost.after(ended, search.trials) if lost else Interrupted
     winner = choose_winner(experiment, run, board, prepared.fingerprint)
-    KeptCheckpoints(experiment, run, ()).study_ended([row.trial for row in board])
+    KeptCheckpoints(experiment, run, ()).study_ended(board)
     return SweepResult(run, board, winner)
 
 
