@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -137,9 +140,133 @@ def test_a_group_of_the_user_alone_is_nobody_else(run: RunDirectory, monkeypatch
         check_own(run, trust=False)
 
 
-def test_a_link_is_judged_by_who_made_it(run: RunDirectory) -> None:
-    (run.root / "linked").symlink_to("/tmp")
+def refused(run: RunDirectory) -> str:
+    with pytest.raises(InputError) as caught:
+        check_own(run, trust=False)
+    check_own(run, trust=True)
+    return str(caught.value)
+
+
+def test_what_a_link_leads_to_is_a_part_of_the_run(run: RunDirectory, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    (there / "deep").mkdir(parents=True)
+    file = there / "deep" / "study.db"
+    file.write_text("")
+    (there / "back").symlink_to(run.root)
+    (run.root / "directory").symlink_to(there)
+    (run.root / "file").symlink_to(file)
+    (run.root / "round").symlink_to(run.root / "round")
     check_own(run, trust=False)
+    for path, mode in ((file, 0o666), (there / "deep", 0o777), (there, 0o777)):
+        before = path.stat().st_mode
+        path.chmod(mode)
+        said = refused(run)
+        assert said.startswith(f"{path} (a link in {run.root} leads there): can be written by everybody")
+        assert f"then chmod go-w {path}, or add --trust" in said
+        path.chmod(before)
+    check_own(run, trust=False)
+
+
+def test_a_link_must_not_lead_to_where_others_can_put_something(run: RunDirectory, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    (there / "own").mkdir(parents=True)
+    link = run.root / "link"
+    link.symlink_to(there / "own")
+    there.chmod(0o777)
+    assert refused(run).startswith(f"{there} (a link in ")
+    there.chmod(0o1777)  # as /tmp, in which nobody can rename what is another's
+    check_own(run, trust=False)
+    link.unlink()
+    link.symlink_to(there / "not" / "yet")
+    assert refused(run).startswith(f"{there} (a link in ")
+    link.unlink()
+    link.symlink_to("/not/yet")  # the system's directories are root's to write
+    tmp_path.chmod(0o777)  # and those in which the run itself is are not the link's to answer for
+    check_own(run, trust=False)
+
+
+USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+
+
+def acl(*entries: tuple[int, int, int], mask: int = 7) -> bytes:
+    """As Linux writes it: of everybody else the permissions are to read."""
+    nobody = 0xFFFFFFFF
+    given = {tag for tag, _, _ in entries}
+    base = [(USER_OBJ, 7, nobody), (GROUP_OBJ, 4, nobody), (MASK, mask, nobody), (OTHER, 4, nobody)]
+    every = sorted((*entries, *(each for each in base if each[0] not in given)))
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in every)
+
+
+@pytest.mark.parametrize(
+    ("listed", "writers"),
+    [
+        (acl((USER, 6, 54321)), "user id 54321"),
+        (acl((USER, 4, 1), (USER, 7, 54321)), "user id 54321"),
+        (acl((GROUP, 2, 54321)), "the group group id 54321"),
+        (acl((GROUP_OBJ, 6, 0xFFFFFFFF)), "the group group id 999999"),
+        (acl((OTHER, 6, 0xFFFFFFFF), mask=4), "everybody"),
+        (b"\x03\0\0\0", "somebody"),
+        (b"", "somebody"),
+        (acl((USER, 7, os.geteuid())), None),
+        (acl((USER, 7, 54321), (GROUP, 7, 54321), (GROUP_OBJ, 7, 0xFFFFFFFF), mask=5), None),
+        (acl((USER, 5, 54321), (GROUP, 5, 54321)), None),
+    ],
+)
+def test_an_access_control_list_says_who_may_write(listed: bytes, writers: str | None) -> None:
+    found = ownership._writers_of_acl(listed, 999999, own_group=7)
+    assert found == writers if writers is None else (found or "").startswith(f"{writers}, by an access control list")
+    assert ownership._writers_of_acl(acl((GROUP_OBJ, 7, 0xFFFFFFFF), (GROUP, 7, 7)), 7, own_group=7) is None
+
+
+@pytest.mark.parametrize(("part", "kind"), [("root", "access"), ("study", "access"), ("trials", "default")])
+def test_a_writer_in_an_access_control_list_is_not_hidden_by_the_users_own_group(
+    run: RunDirectory, part: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path: Path = getattr(run, part)
+    monkeypatch.setattr(ownership, "_private_group", lambda: path.stat().st_gid)
+
+    def getxattr(asked: Path, name: str) -> bytes:
+        if (asked, name) == (path, f"system.posix_acl_{kind}"):
+            return acl((USER, 6, 54321))
+        raise OSError(errno.ENODATA, "No data available")
+
+    monkeypatch.setattr(os, "getxattr", getxattr)
+    path.chmod(path.stat().st_mode | 0o020)  # the list's mask
+    said = refused(run)
+    assert said.startswith(f"{path}: can be written by user id 54321, by an access control list, and restoring")
+    assert said.endswith(f"then setfacl -R -b {run.root}, or add --trust")
+
+
+@pytest.mark.parametrize(
+    ("number", "trusted"), [(errno.ENODATA, True), (errno.ENOTSUP, True), (errno.ENOSYS, True), (errno.EIO, False)]
+)
+def test_a_file_system_without_access_control_lists_has_none(
+    run: RunDirectory, number: int, trusted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def getxattr(asked: Path, name: str) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "getxattr", getxattr)
+    if trusted:
+        check_own(run, trust=False)
+    else:
+        assert "an access control list that can't be read" in refused(run)
+
+
+def test_a_group_that_is_another_users_primary_one_is_not_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = pwd.getpwuid(os.geteuid())
+    users = tmp_path / "passwd"
+    monkeypatch.setattr(ownership, "_PASSWD", users)
+    assert not ownership._other_users_of(me.pw_gid, me.pw_name), "a machine without that file"
+    own = f"# a comment\n+::::::\n{me.pw_name}:x:{me.pw_uid}:{me.pw_gid}::/:/bin/sh\nelse:x:54321:54321::/:/bin/sh\n"
+    users.write_text(own)
+    private = ownership._private_group()
+    assert not ownership._other_users_of(me.pw_gid, me.pw_name)
+    users.write_text(f"{own}other:x:54322:{me.pw_gid}::/:/bin/sh\n")
+    assert ownership._other_users_of(me.pw_gid, me.pw_name)
+    assert private in (me.pw_gid, None) and ownership._private_group() is None
 
 
 def test_what_a_run_writes_is_for_its_user_alone_whatever_the_umask(tmp_path: Path) -> None:
