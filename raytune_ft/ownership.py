@@ -104,7 +104,7 @@ def _way_to(end: Path, root: Path) -> Iterator[tuple[Path, os.stat_result]]:
     own_way = Path(os.path.realpath(root)).parents
     missing = not os.path.exists(end)
     for directory in end.parents:
-        if directory in own_way:
+        if directory in own_way and not missing:
             return
         with suppress(FileNotFoundError):
             status = directory.stat()

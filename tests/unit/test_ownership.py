@@ -183,6 +183,10 @@ def test_a_link_must_not_lead_to_where_others_can_put_something(run: RunDirector
     link.symlink_to("/not/yet")  # the system's directories are root's to write
     tmp_path.chmod(0o777)  # and those in which the run itself is are not the link's to answer for
     check_own(run, trust=False)
+    tmp_path.chmod(0o1777)
+    link.unlink()
+    link.symlink_to(tmp_path / "not-yet")  # but what is not there, everybody can make there too
+    assert refused(run).startswith(f"{tmp_path} (a link in ")
 
 
 USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
