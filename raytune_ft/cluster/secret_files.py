@@ -15,49 +15,93 @@ _KEY_NAMES = (
     "credentials", "credentials.*", "secrets.*", "auth_token", "kubeconfig", "service_account*.json",
     ".ssh", ".gnupg", ".aws", ".azure", ".kube", ".gcloud",
 )  # fmt: skip
-_KEY_PAIR = re.compile(r"id_[a-z0-9_]+(\.pub)?")
-_RECORDS = ("serve_log",)
+_KEY_FILE = re.compile(
+    r"id_[a-z0-9_]+(\.pub)?"  # as ssh-keygen names a pair
+    # A word for a secret, in a file of text or settings: token.py is code, and tokens.txt a vocabulary.
+    r"|(((api|access|auth|hf)[_-]?)?token|(api|access|secret)[_-]?keys?|secrets?|passwords?)"
+    r"(\.(txt|json|ya?ml|toml|ini|cfg|csv))?"
+)
+_BACKUP = re.compile(r"(~|\.bak|\.old|\.orig)+$")
+_RECORDS = ("serve_log", "access-*.jsonl", "refused-*.jsonl", "requests-*.jsonl", "feedback-*.jsonl")
 
-# Each begins with its literal, which `re` looks for 50 times as fast as for an alternative; what may not stand before
-# it is asked for behind it.
-_CONTENTS = tuple(
-    (what, re.compile(form))
-    for what, form in (
-        ("a private key", rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"),
-        ("a Hugging Face token", rb"hf_(?<!\whf_)[A-Za-z0-9]{30,}"),
-        ("a model provider's API key", rb"sk-(?<![\w-]sk-)(?=[\w-]*[0-9])[A-Za-z0-9_-]{20,}"),
-        ("an AWS access key", rb"AKIA(?<!\wAKIA)[0-9A-Z]{16}(?!\w)"),
-        ("an AWS access key", rb"ASIA(?<!\wASIA)[0-9A-Z]{16}(?!\w)"),
-        ("a GitHub token", rb"gh[oprsu]_(?<!\w....)[A-Za-z0-9]{36}"),
-        ("a GitHub token", rb"github_pat_(?<!\wgithub_pat_)\w{22,}"),
-        ("a GitLab token", rb"glpat-(?<!\wglpat-)[\w-]{20,}"),
-        ("a Slack token", rb"xox[abeoprs]-(?<!\w.....)[\w-]{10,}"),
-        ("a Google API key", rb"AIza(?<!\wAIza)[\w-]{35}"),
-        ("an npm token", rb"npm_(?<!\wnpm_)[A-Za-z0-9]{36}"),
-        ("a PyPI token", rb"pypi-AgE(?<!\wpypi-AgE)[\w-]{16,}"),
-        ("a signed token (JWT)", rb"eyJ(?<!\weyJ)[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"),
-        ("a key in an assignment", rb"_API_KEY[\"']?\s{0,4}[=:]\s{0,4}[\"']?[\w/+-]{20,}"),
-        ("a key in an assignment", rb"_ACCESS_KEY[\"']?\s{0,4}[=:]\s{0,4}[\"']?[\w/+-]{20,}"),
-        (
-            "a key in an assignment",
-            rb"_TOKEN(?:(?<=HF_TOKEN)|(?<=API_TOKEN)|(?<=AUTH_TOKEN)|(?<=ACCESS_TOKEN))"
-            rb"[\"']?\s{0,4}[=:]\s{0,4}[\"']?[\w/+-]{20,}",
-        ),
-        ("an endpoint's API key", rb"rft_(?<!\wrft_)[\w-]{43}"),
-        ("an endpoint's file of keys", rb"\"keys\"\s*:\s*\[\s*\{\s*\"name\"\s*:[^{}]{1,200}\"sha256\""),
-        ("an endpoint's records", rb"\{\"time\": ?\"[^\"]{10,40}\", ?\"(?:request|key)\": ?"),
-    )
+
+def _token(begins: bytes, form: bytes, not_behind: bytes = rb"\w") -> bytes:
+    """A token that begins so, in plain text and right behind an escape of JSON (`\\n`, `\\u003d`) or of a URL (`%3D`).
+
+    It begins with its literal, which `re` looks for 50 times as fast as for an alternative; what may not stand before
+    it is asked for behind it.
+    """
+    escapes = rb"\\[bfnrt]", rb"\\u[0-9A-Fa-f]{4}", rb"%[0-9A-F]{2}"
+    places = (rb"(?<!%b%b)" % (not_behind, begins), *(rb"(?<=%b%b)" % (each, begins) for each in escapes))
+    return rb"%b(?:%b)%b" % (begins, b"|".join(places), form)
+
+
+def _assigned(value: bytes) -> bytes:
+    """A value that is assigned to the name before it: `=` or `:`, with quotes that JSON may have escaped."""
+    return rb"[\s\"'\\]{0,6}[=:][\s\"'\\]{0,6}" + value
+
+
+def _compiled(*forms: tuple[str, bytes]) -> tuple[tuple[str, re.Pattern[bytes]], ...]:
+    return tuple((what, re.compile(form)) for what, form in forms)
+
+
+_CONTENTS = _compiled(
+    ("a private key", rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"),
+    ("a Hugging Face token", _token(rb"hf_", rb"[A-Za-z0-9]{30,}")),
+    ("a model provider's API key", _token(rb"sk-", rb"(?=[\w-]*[0-9])[A-Za-z0-9_-]{20,}", rb"[\w-]")),
+    ("an AWS access key", _token(rb"AKIA", rb"[0-9A-Z]{16}(?!\w)")),
+    ("an AWS access key", _token(rb"ASIA", rb"[0-9A-Z]{16}(?!\w)")),
+    ("a GitHub token", _token(rb"gh[oprsu]_", rb"[A-Za-z0-9]{36}")),
+    ("a GitHub token", _token(rb"github_pat_", rb"\w{22,}")),
+    ("a GitLab token", _token(rb"glpat-", rb"[\w-]{20,}")),
+    ("a Slack token", _token(rb"xox[abeoprs]-", rb"[\w-]{10,}")),
+    ("a Google API key", _token(rb"AIza", rb"[\w-]{35}")),
+    ("an npm token", _token(rb"npm_", rb"[A-Za-z0-9]{36}")),
+    ("a PyPI token", _token(rb"pypi-AgE", rb"[\w-]{16,}")),
+    ("a signed token (JWT)", _token(rb"eyJ", rb"[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}")),
+    ("a key in an assignment", rb"_API_KEY" + _assigned(rb"[\w/+-]{20,}")),
+    ("a key in an assignment", rb"_ACCESS_KEY" + _assigned(rb"[\w/+-]{20,}")),
+    (
+        "a key in an assignment",
+        rb"_TOKEN(?:(?<=HF_TOKEN)|(?<=API_TOKEN)|(?<=AUTH_TOKEN)|(?<=ACCESS_TOKEN))" + _assigned(rb"[\w/+-]{20,}"),
+    ),
+    ("an endpoint's API key", _token(rb"rft_", rb"[\w-]{43}")),
+    ("an endpoint's file of keys", rb"\"keys\"\s*:\s*\[\s*\{\s*\"name\"\s*:[^{}]{1,200}\"sha256\""),
+    ("an endpoint's records", rb"\{\"time\": ?\"[^\"]{10,40}\", ?\"(?:request|key)\": ?"),
+)
+# In small letters these are also names in code, whose values are names again; a key has a digit.
+_RANDOM = rb"(?=[a-z_/+-]{0,60}[0-9])[\w/+-]{20,}(?![\w(\[]|\.\w)"
+# What stands for a password in an example, or says where it comes from.
+_NO_PASSWORD = rb"(?!(?:my|your)?[_-]?(?:password|passwd|pass|pwd|pw|secret)\W|\.\.\.|[*$<{]|%[s(]|x{2,}\W)"
+_CONTENTS_IN_SMALL_LETTERS = _compiled(
+    ("a key in an assignment", rb"api[_-]?key" + _assigned(_RANDOM)),
+    ("a key in an assignment", rb"access[_-]?key" + _assigned(_RANDOM)),
+    (
+        "a key in an assignment",
+        rb"_token(?:(?<=hf_token)|(?<=api_token)|(?<=auth_token)|(?<=access_token))" + _assigned(_RANDOM),
+    ),
+    (  # after a host, a port; after an image's name, its tag
+        "a password in a URL",
+        rb"://[^\s:/@\"'`<>\\]{0,64}:(?![0-9]{1,5}[^\w@])"
+        + _NO_PASSWORD
+        + rb"[^\s/\"'`<>\\]{1,128}@(?!sha256:)[\w.\[]",
+    ),
+    (
+        "a password in a URL",
+        rb"password=(?:(?<=[?&]password=)|(?<=[?&]sslpassword=))" + _NO_PASSWORD + rb"[^\s&\"'`<>\\]{3}",
+    ),
 )
 
 
 def secret_by_name(path: PurePath) -> str | None:
     """What a path's names say that it is, or None where they say nothing of a secret."""
-    if _KEY_PAIR.fullmatch(path.name.lower()):
+    names = [_BACKUP.sub("", part.lower()) for part in path.parts]
+    if names and _KEY_FILE.fullmatch(names[-1]):
         return "is named like a key"
-    for name in (part.lower() for part in path.parts):
+    for name in names:
         if any(fnmatchcase(name, pattern) for pattern in _KEY_NAMES):
             return "is named like a key"
-        if name in _RECORDS:
+        if any(fnmatchcase(name, pattern) for pattern in _RECORDS):
             return "is named like an endpoint's records, which hold prompts"
     return None
 
@@ -87,5 +131,6 @@ def secret_in_text(text: str) -> str | None:
 
 
 def _first(text: bytes) -> tuple[int, str] | None:
-    found = [(match.start(), what) for what, form in _CONTENTS if (match := form.search(text))]
+    texts = (_CONTENTS, text), (_CONTENTS_IN_SMALL_LETTERS, text.lower())
+    found = [(match.start(), what) for forms, text in texts for what, form in forms if (match := form.search(text))]
     return min(found, default=None)

@@ -11,7 +11,7 @@ from raytune_ft.config.yaml import dump_yaml
 _SECRET_KEY = re.compile(r"(?i)(?:^|[_-])(?:api_?key|access_?key|token|secret|password|passwd|pwd|credential)s?$")
 # Up to the last @: drivers take passwords with / and @ in them, and a password half shown is shown.
 _URL_PASSWORD = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://[^:/@\s]*):\S+@", re.IGNORECASE)
-_URL_SECRET = re.compile(r"(?i)(?P<key>[?&;](?:[a-z_-]*[_-])?(?:api_?key|token|secret|password|passwd|pwd)=)[^&;\s]+")
+_URL_SECRET = re.compile(r"(?i)(?P<key>[?&;][a-z_-]*(?:api_?key|token|secret|password|passwd|pwd)=)[^&;\s]+")
 REDACTED = "***"
 
 

@@ -48,6 +48,7 @@ def test_a_resolved_file_shows_defaults_and_the_space_itself(load) -> None:
         f"mysql://user:a@{CANARY}@host/db",
         f"redis://:{CANARY}@host",
         f"postgresql://host/db?user=u&password={CANARY}",
+        f"postgresql://host/db?sslmode=require&sslpassword={CANARY}",
         f"https://host/db?api_key={CANARY}&x=1",
         f"s3://bucket/x?aws_session_token={CANARY}",
     ],
