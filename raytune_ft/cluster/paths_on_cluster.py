@@ -22,6 +22,8 @@ WRITTEN = ("output_dir", "registry.path")
 _SQLITE = "sqlite:///"
 LEFT_OUT = ("assets", "runs", "registry", "wandb", "outputs", "dist")
 """Folders of a working directory that hold what runs leave behind, or what is fetched: large, and never sent."""
+LEFT_OUT_ANYWHERE = ("runs", "wandb")
+"""Those of them that are left out further down too, where the other names are also a package's."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,10 @@ def paths_on_cluster(experiment: Experiment, values: Mapping[str, Any], working_
         path = working_dir / value
         if Path(value).is_absolute():
             shared.append(value)
-        elif key not in WRITTEN and _is_sent(value, working_dir):
-            sent.append(Named(key, Path(os.path.normpath(value))))
+        elif key not in WRITTEN and (inside := _sent_as(value, working_dir)):
+            sent.append(Named(key, inside))
+            if ".." in Path(value).parts:  # on the cluster there may be no such directory to go up from
+                settings.append(f"{key}={inside}")
         elif key in WRITTEN or path.exists():
             settings.append(f"{key}={path.resolve()}")
             shared.append(str(path.resolve()))
@@ -88,17 +92,33 @@ def paths_on_cluster(experiment: Experiment, values: Mapping[str, Any], working_
     return PathsOnCluster(tuple(settings), tuple(dict.fromkeys(shared)), tuple(sent))
 
 
-def _is_sent(value: str, working_dir: Path) -> bool:
-    """Whether what is named so is there, inside the working directory, and in none of the folders left out; a link is
-    also what it leads to."""
-    path = working_dir / value
-    if not path.exists() or not path.resolve().is_relative_to(working_dir.resolve()):
-        return False
-    names = Path(os.path.normpath(value)), path.resolve().relative_to(working_dir.resolve())
-    return not any(is_left_out(name.parts) for name in names)
+def _sent_as(value: str, working_dir: Path) -> Path | None:
+    """The name that a job finds it under, where it is there, inside the working directory, and in none of the folders
+    left out; a link is also what it leads to."""
+    names = names_inside(Path(value), working_dir)
+    return None if names is None or any(is_left_out(each.parts) for each in names) else names[0]
+
+
+def names_inside(path: Path, working_dir: Path) -> tuple[Path, Path] | None:
+    """The names of what is there, relative to the working directory: as written, and with all links followed.
+
+    Where it is written with `..`, which goes up from where a link leads to, or from elsewhere, the first has the links
+    of its folder followed. None where there is no such file or directory inside the working directory.
+    """
+    root = Path(os.path.realpath(working_dir))
+    written = root / path
+    if not written.exists():
+        return None
+    target = Path(os.path.realpath(written))
+    if not target.is_relative_to(root):
+        return None
+    if ".." in written.parts or not written.is_relative_to(root):
+        place = Path(os.path.realpath(written.parent)) / written.name
+        written = place if written.name != ".." and place.is_relative_to(root) else target
+    return written.relative_to(root), target.relative_to(root)
 
 
 def is_left_out(parts: Sequence[str]) -> bool:
-    """Whether a path relative to the working directory is all of it or leaves it, or lies in a folder of results or in
-    a hidden one."""
-    return not parts or parts[0] in LEFT_OUT or parts[0].startswith(".")
+    """Whether a path relative to the working directory is all of it, is a hidden one, or lies in a folder of results or
+    in a hidden one."""
+    return not parts or parts[0] in LEFT_OUT or any(part[0] == "." or part in LEFT_OUT_ANYWHERE for part in parts)

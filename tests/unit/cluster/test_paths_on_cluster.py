@@ -103,7 +103,11 @@ def test_what_a_setting_names_inside_the_working_directory_is_sent(tmp_path: Pat
     }
 
 
-@pytest.mark.parametrize("place", ["assets/train.jsonl", "runs/train.jsonl", ".hidden/train.jsonl", "../train.jsonl"])
+@pytest.mark.parametrize(
+    "place",
+    ["assets/train.jsonl", "runs/train.jsonl", ".hidden/train.jsonl", "../train.jsonl", "more/runs/train.jsonl",
+     "more/wandb/train.jsonl", "more/.hidden/train.jsonl", "more/.train.jsonl"],
+)  # fmt: skip
 def test_results_hidden_files_and_other_directories_are_not_sent(place: str, tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
@@ -121,6 +125,25 @@ def test_a_link_keeps_its_name_unless_it_leads_out(tmp_path: Path) -> None:
     paths = _paths(_experiment(data={"train": "data/train.jsonl", "test": "data/test.jsonl"}), work)
     assert paths.sent == (Named("data.train", Path("data/train.jsonl")),)
     assert f"data.test={tmp_path}/rows.jsonl" in paths.settings
+
+
+def test_a_path_up_from_a_link_is_the_file_that_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    _touch(tmp_path / "a/b/train.jsonl")
+    _touch(tmp_path / "test.jsonl")
+    (tmp_path / "link").symlink_to("a/b/c")
+    paths = _paths(_experiment(data={"train": "link/../train.jsonl", "test": "a/../test.jsonl"}), tmp_path)
+    assert paths.sent == (
+        Named("data.train", Path("a/b/train.jsonl")),
+        Named("data.test", Path("test.jsonl")),
+    )
+    assert {"data.train=a/b/train.jsonl", "data.test=test.jsonl"} <= set(paths.settings)
+
+
+def test_a_folder_of_code_may_be_called_as_a_folder_of_the_working_directory(tmp_path: Path) -> None:
+    _touch(tmp_path / "mine/registry/train.jsonl")
+    paths = _paths(_experiment(data={"train": "mine/registry/train.jsonl"}), tmp_path)
+    assert paths.sent == (Named("data.train", Path("mine/registry/train.jsonl")),)
 
 
 def test_the_whole_working_directory_is_never_sent(tmp_path: Path) -> None:

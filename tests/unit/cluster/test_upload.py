@@ -121,6 +121,16 @@ def test_a_secret_that_would_be_sent_is_refused(work: Path, plan: Plan, name: st
     assert SECRETS[name] not in str(caught.value)
 
 
+def test_a_job_reads_a_file_by_the_name_it_is_sent_under(work: Path, plan: Plan, archive: Callable[..., Any]) -> None:
+    (work / "deep/er").mkdir(parents=True)
+    (work / "link").symlink_to("deep/er")
+    (work / "data/train.jsonl").rename(work / "deep/rows.jsonl")
+    planned = plan(overrides=["data.train=link/../rows.jsonl"])
+    assert "deep/rows.jsonl" in archive(planned)
+    settings = [word for word in planned.entrypoint.split() if word.startswith("data.train=")]
+    assert settings[-1] == "data.train=deep/rows.jsonl"
+
+
 def test_hidden_files_of_a_folder_stay_here(work: Path, plan: Plan) -> None:
     _write(work, {"added/.env": "WANDB_API_KEY=" + "0" * 40, "added/rows.txt": "x"})
     sent = plan(also=[Path("added")]).upload.files
