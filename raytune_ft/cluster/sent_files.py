@@ -115,7 +115,8 @@ def _would(why: str) -> str:
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:
-    return InputError(_shown(path), f"can't be read ({error.strerror})", "let this user read it")
+    first = "let this user read it" if isinstance(error, PermissionError) else "remove it, or put a file in its place"
+    return InputError(_shown(path), f"can't be read ({error.strerror})", first)
 
 
 def _shown(path: Path) -> str:

@@ -120,7 +120,7 @@ def test_a_pipe_is_refused_and_not_waited_for(work: Path, also: str) -> None:
 def test_a_link_to_nothing_is_refused(work: Path) -> None:
     _link(work / "added/gone.txt", Path("nowhere"))
     _link(work / "loop/itself", Path("itself"))
-    with pytest.raises(InputError, match=r"^added/gone.txt: can't be read \(No such file"):
+    with pytest.raises(InputError, match=r"^added/gone.txt: can't be read \(No such file or directory\); remove it"):
         _added(work, "added")
     with pytest.raises(InputError, match=r"^loop/itself: can't be read"):
         _added(work, "loop")
