@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from raytune_ft.data.bad_rows import BadRow
@@ -34,14 +36,25 @@ def token_spans(tokenizer: PreTrainedTokenizerBase, text: str, ids: list[int], s
         return []
     if not tokenizer.is_fast:
         return _by_beginnings(tokenizer, text, ids, spans)
-    encoding: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    offsets: list[Span] = encoding["offset_mapping"]
+    offsets: list[Span] = _without_post_processor(tokenizer).encode(text, add_special_tokens=False).offsets
     found = []
     for start, end in spans:
         inside = [at for at, (first, last) in enumerate(offsets) if start <= first and last <= end and first < last]
         if inside:
             found.append((inside[0], inside[-1] + 1))
     return found
+
+
+@lru_cache(maxsize=1)
+def _without_post_processor(tokenizer: Any) -> Any:
+    """A copy of what is beneath the tokenizer: one of bytes may trim the spaces from the offsets that it tells."""
+    backend = tokenizer.backend_tokenizer
+    copied = copy.deepcopy(backend)
+    copied.post_processor = None
+    copied.no_truncation()
+    copied.no_padding()
+    copied.encode_special_tokens = backend.encode_special_tokens
+    return copied
 
 
 def _by_beginnings(tokenizer: PreTrainedTokenizerBase, text: str, ids: list[int], spans: Sequence[Span]) -> list[Span]:

@@ -83,18 +83,20 @@ def test_what_follows_the_last_answer_is_learned_with_the_rest(tokenizer_of_a_ki
     assert tokens.input_ids == tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"]
 
 
+@pytest.mark.parametrize("kind", ["llama_2_tokenizer", "byte_level_tokenizer"])
 def test_a_token_over_an_earlier_answers_border_carries_no_loss(
-    llama_2_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """` bad` is one token, whose space is the question's; before the last answer the space stands as it is served."""
     template = (
         "{% for message in messages %}{% if message['role'] == 'user' %}U: {{ message['content'] }} A: "
         "{% else %}{{ message['content'] }}\n{% endif %}{% endfor %}"
     )
-    monkeypatch.setattr(llama_2_tokenizer, "chat_template", template)
-    tokens = tokenise(llama_2_tokenizer, conversation(TURNS))
-    assert llama_2_tokenizer.decode(learned(tokens)) == "answer\ngood and positive\n"
-    served = llama_2_tokenizer.apply_chat_template(TURNS[:3], return_dict=True)["input_ids"]
+    tokenizer = request.getfixturevalue(kind)
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    tokens = tokenise(tokenizer, conversation(TURNS))
+    assert tokenizer.decode(learned(tokens)).lstrip() == "answer\ngood and positive\n"
+    served = tokenizer.apply_chat_template(TURNS[:3], return_dict=True)["input_ids"]
     assert tokens.input_ids[: len(served)] == served and tokens.labels[len(served) :] == tokens.input_ids[len(served) :]
 
 
