@@ -89,6 +89,12 @@ def test_a_batch_scores_each_row_as_if_it_were_alone(model: Any, batch_size: int
     assert found.expected is not None and found.expected.tolist() == [index % 4 for index in range(len(LENGTHS))]
 
 
+def test_a_batch_that_asks_nothing_is_answered_with_nothing(model: Any) -> None:
+    read = reading.Reader(model, PAD)
+    assert read([reading.Reading([5, 6], []), reading.Reading([7], [])]) == [[], []] and read([]) == []
+    assert [len(values) for values in read([reading.Reading([5, 6], []), reading.Reading([7, 8], [(1, 8)])])] == [0, 1]
+
+
 def test_labels_are_compared_as_whole_strings(model: Any) -> None:
     """The label with the likeliest first token is not always the likeliest."""
     data = rows([(prompt, 3) for prompt in range(4, 60)])
