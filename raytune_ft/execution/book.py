@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from raytune_ft.execution.assignment import lane_for
-from raytune_ft.execution.charges import goes_on
+from raytune_ft.execution.charges import charged, goes_on
 from raytune_ft.execution.entries import Cause, Death, Ended, Event, Gone, LaneEntry, LanesNow, Report, TrialEntry
 from raytune_ft.execution.lost_lanes import LostLanes
 from raytune_ft.training.lane.orders import Drop, GoOn, Order, Quit, Start
@@ -116,7 +116,7 @@ class Book:
         if this.here:
             self._release(this, Death("its workers were started anew"))
         this.session += 1
-        this.here, this.ready, this.silent, this.left = True, False, False, False
+        this.here, this.ready, this.proven, this.silent, this.left = True, False, False, False, False
         this.credit = this.handed = 0
         this.heard_s = self._clock()
         this.outbox = [Quit()] if self.over else []
@@ -174,6 +174,7 @@ class Book:
                 return
             known.events.append(Report(metrics))
             known.suspect, known.losses = False, 0
+            self._lost.proved(self._lanes[lane])
             self._assign()
 
     def ended(self, lane: int, session: int, trial: str, outcome: Outcome) -> None:
@@ -182,6 +183,7 @@ class Book:
             self._lanes[lane].trials.remove(trial)
             known.lane = None
             known.events.append(Ended(outcome))
+            self._lost.proved(self._lanes[lane])
             self._assign()
 
     def bye(self, lane: int, session: int) -> None:
@@ -223,8 +225,8 @@ class Book:
     def fell(self, lane: int, death: Death) -> float | None:
         """The lane's worker group is no more; returns the seconds until another is to be started, None for none."""
         this = self._lanes[lane]
-        self._release(this, death)
-        pause_s = self._lost.fell(this, death)
+        blamed = self._release(this, death)
+        pause_s = self._lost.fell(this, death, blamed)
         self._assign()
         return None if self._closing else pause_s
 
@@ -257,8 +259,9 @@ class Book:
         this = self._current(lane, session)
         return self._trials[trial] if this is not None and trial in this.trials else None
 
-    def _release(self, lane: LaneEntry, death: Death) -> None:
-        """Takes its trials from a lane, to the front of the queue; the death is charged to those that it trained."""
+    def _release(self, lane: LaneEntry, death: Death) -> bool:
+        """Takes its trials from a lane, to the front of the queue; returns whether one is charged with the death."""
+        blamed = False
         for name in reversed(lane.trials):
             trial = self._trials[name]
             trial.lane = None
@@ -267,8 +270,10 @@ class Book:
             never_started = lane.take_back(name)
             if never_started or goes_on(trial, death, self._max_failures, alone=len(lane.trials) == 1):
                 self._queue.appendleft(name)
+            blamed |= not never_started and charged(death.cause, trial.losses)
         lane.trials = []
         lane.outbox = []
+        return blamed
 
     def _assign(self) -> None:
         """Hands waiting trials, in their order, to lanes that have room."""
@@ -285,4 +290,4 @@ class Book:
 
     def _one_still_starts(self) -> bool:
         since = 0.0 if self._first_ready_s is None else self._clock() - self._first_ready_s
-        return since < SPREAD_S and any(not (lane.credit or lane.failures) for lane in self._lanes.values())
+        return since < SPREAD_S and any(not (lane.credit or lane.in_vain) for lane in self._lanes.values())

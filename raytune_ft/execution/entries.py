@@ -120,9 +120,12 @@ class LaneEntry:
         session: Number of its worker group, from 1.
         here: That group said hello, and has not fallen since.
         ready: It has loaded the base.
+        ready_s: When it had.
+        proven: It is of use: a trial got on there, or it has been ready for some minutes.
         silent: It was not heard for long, so its trials were given away.
         left: Its loop has ended, as it was told.
         failures: Groups in a row that fell before they were ready.
+        slips: Groups since the last one of use that were ready, and fell without having been of use.
         errors: The last of these that ended with the same exception.
         death: Why the last group fell.
         again_s: When the next one is started.
@@ -137,9 +140,12 @@ class LaneEntry:
     session: int = 0
     here: bool = False
     ready: bool = False
+    ready_s: float = 0.0
+    proven: bool = False
     silent: bool = False
     left: bool = False
     failures: int = 0
+    slips: int = 0
     errors: int = 0
     death: Death | None = None
     again_s: float = 0.0
@@ -151,9 +157,19 @@ class LaneEntry:
     outbox: list[Order] = field(default_factory=list)
 
     @property
+    def up(self) -> bool:
+        """Whether it could train now."""
+        return self.ready and not self.silent
+
+    @property
+    def in_vain(self) -> int:
+        """Starts in a row that led to nothing; the first fall after the lane was ready may happen to any."""
+        return self.failures + max(0, self.slips - 1)
+
+    @property
     def lost(self) -> bool:
-        """Whether it failed to start, or fell silent, and can't be counted on now."""
-        return self.silent or (self.failures > 0 and not self.ready)
+        """Whether it was started in vain, or fell silent, and can't be counted on now."""
+        return self.silent or (self.in_vain > 0 and not self.ready)
 
     def take_back(self, trial: str) -> bool:
         """Removes what it has yet to hear of the trial; returns whether that was its start."""

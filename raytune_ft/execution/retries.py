@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raytune_ft.execution.entries import Cause
-
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
-"""Between two starts of a lane that does not get ready; each pause is twice the one before."""
+"""Between two starts of a lane that come to nothing; each pause is twice the one before."""
+LAST_START_S = 1800.0
+"""When the study has waited for long enough, a lane that is starting then may take so long to load the base."""
 
 
 @dataclass(frozen=True)
@@ -16,20 +16,19 @@ class Fall:
     """A lane's workers that are no more, and the study around them.
 
     Attributes:
-        cause: Of what kind their end was.
-        failures: The lane's worker groups in a row that fell before they were ready, this one included; 0 where this
-            one was ready, and a preempted one counts for none.
-        errors: The last of these that ended with the same exception, or out of memory.
+        in_vain: The lane's starts in a row that came to nothing, this one included.
+        errors: The last of these that ended before the lane was ready, with the same exception or out of memory.
         ever_ready: Whether any lane of the study ever was.
-        unready_s: How long no lane has been ready; 0 while one is.
+        unready_s: How long no lane has been ready, or each fell soon after it was; 0 while one is of use.
+        slipped: Whether one was ready meanwhile.
         others_may_come: Whether another lane's workers load the base, or are started for the first time.
     """
 
-    cause: Cause
-    failures: int = 0
+    in_vain: int = 0
     errors: int = 0
     ever_ready: bool = True
     unready_s: float = 0.0
+    slipped: bool = False
     others_may_come: bool = False
 
 
@@ -58,16 +57,29 @@ def after_fall(fall: Fall, max_failures: int, outage_timeout_s: float) -> Again 
         max_failures: Starts with the same error that are followed by another.
         outage_timeout_s: How long the study waits for a lane, from when one was ready last, or from its start.
     """
-    if not fall.others_may_come:
-        if not fall.ever_ready and fall.errors > max_failures:
-            return GiveUp(f"no lane can be started, {fall.errors} time(s) with the same error")
-        if fall.cause is not Cause.preempted and fall.unready_s >= outage_timeout_s:
-            return GiveUp(f"no lane has been ready for {span(fall.unready_s)}")
-    if not fall.failures or fall.cause is Cause.preempted:
+    if not fall.others_may_come and not fall.ever_ready and fall.errors > max_failures:
+        return GiveUp(f"no lane can be started, {fall.errors} time(s) with the same error")
+    if why := too_long(fall.unready_s, outage_timeout_s, may_come=fall.others_may_come, slipped=fall.slipped):
+        return GiveUp(why)
+    if not fall.in_vain:
         return Again(0.0)
-    pause_s = min(FIRST_PAUSE_S * 2 ** min(fall.failures - 1, 30), LONGEST_PAUSE_S)
+    pause_s = min(FIRST_PAUSE_S * 2 ** min(fall.in_vain - 1, 30), LONGEST_PAUSE_S)
     left_s = outage_timeout_s - fall.unready_s
     return Again(min(pause_s, left_s) if left_s > 0 else pause_s)  # one more start at the very end
+
+
+def too_long(unready_s: float, outage_timeout_s: float, *, may_come: bool, slipped: bool) -> str | None:
+    """Why the study has waited long enough for a lane, as a clause for a person; None while it has not.
+
+    Args:
+        unready_s: See `Fall`.
+        outage_timeout_s: See `after_fall`.
+        may_come: Whether a lane is starting, which is waited for a while longer.
+        slipped: See `Fall`.
+    """
+    if unready_s < outage_timeout_s + (LAST_START_S if may_come else 0.0):
+        return None
+    return f"no lane has {'stayed' if slipped else 'been'} ready for {span(unready_s)}"
 
 
 def span(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from raytune_ft.execution.book import SILENT_S
 from raytune_ft.execution.charges import FREE_LOSSES, charged
 from raytune_ft.execution.entries import Cause, Death, Ended, Gone
+from raytune_ft.execution.lost_lanes import STEADY_S
 from raytune_ft.training.lane.orders import Drop, GoOn, Quit
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -101,15 +102,18 @@ def test_a_start_that_the_lane_never_heard_of_is_not_charged_with_its_death(make
     assert book.event("0000") is None and attach(book, 0).starts_now() == ["0000"]
 
 
-def test_fault_36_a_preempted_node_is_charged_to_no_trial_and_no_lane(make, attach, submit) -> None:
+def test_fault_36_a_preempted_node_is_charged_to_no_trial_and_no_lane(make, clock, attach, submit) -> None:
     book = make(max_failures=0)
     submit(book, "0000")
     for _ in range(20):
         lane = attach(book, 0)
         assert lane.starts_now() == ["0000"]
+        clock.now += STEADY_S
+        lane.hears()
         assert book.fell(0, Death("its node was preempted", cause=Cause.preempted)) == 0.0
         book.hello(0)
-        assert book.fell(0, Death("its node was preempted", cause=Cause.preempted)) == 0.0  # while it started
+        assert book.fell(0, Death("its node was preempted", cause=Cause.preempted)) == 1.0  # while it started
+    attach(book, 0)
     assert book.event("0000") is None and book.line() is None
 
 

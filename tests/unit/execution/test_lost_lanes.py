@@ -6,12 +6,14 @@ import pytest
 
 from raytune_ft.execution.book import SILENT_S
 from raytune_ft.execution.entries import Cause, Death, Ended, Gone, LanesNow
-from raytune_ft.execution.lost_lanes import LINE_S
+from raytune_ft.execution.lost_lanes import LINE_S, STEADY_S
+from raytune_ft.execution.retries import LAST_START_S
 from raytune_ft.training.lane.orders import Quit
 from raytune_ft.training.outcome import OutcomeKind
 
 KILLED = Death("The actor died unexpectedly before finishing this task.")
 NO_ROOM = Death("The worker group startup timed out", cause=Cause.lost)
+PREEMPTED = Death("its node was preempted", cause=Cause.preempted)
 BROKEN = Death("ImportError: no module named nothing", cause=Cause.raised)
 
 
@@ -99,12 +101,112 @@ def test_other_errors_and_those_of_a_study_whose_lanes_were_ready_are_waited_for
         assert book.fell(0, BROKEN) is not None
 
 
-def test_a_lane_that_was_ready_in_between_begins_with_short_pauses(make, attach) -> None:
-    book = make()
-    for _ in range(5):
+@pytest.mark.parametrize("of_use", ["for a while", "a report", "a trial's fault"])
+def test_a_lane_that_was_of_use_in_between_begins_with_short_pauses(make, clock, attach, submit, of_use: str) -> None:
+    book = make(max_failures=100)
+    submit(book, "0000")
+    for number in range(5):
         assert [book.fell(0, KILLED), book.fell(0, KILLED)] == [1.0, 2.0]
-        attach(book, 0)
+        lane = attach(book, 0)
+        if of_use != "for a while":
+            assert lane.starts_now() == ["0000"]
+        match of_use:
+            case "for a while":
+                clock.now += STEADY_S
+                lane.hears()
+            case "a report":
+                lane.reports("0000", step=number + 1)
+                book.go_on("0000")
+                book.fell(0, KILLED)
+                continue
+            case "a trial's fault":
+                pass
         assert book.fell(0, KILLED) == 0.0
+
+
+@pytest.mark.parametrize("death", [BROKEN, KILLED, NO_ROOM, PREEMPTED])
+def test_lanes_that_fall_soon_after_they_were_ready_again_and_again_are_no_lanes(make, clock, attach, death) -> None:
+    """They hold no trial, so that none is charged."""
+    book = make(lanes=2, outage_timeout_s=1800.0)
+    pauses: dict[int, list[float]] = {0: [], 1: []}
+    began = clock.now
+    while book.given_up is None and clock.now < began + 10_000.0:
+        for lane, paused in pauses.items():
+            attach(book, lane)
+            clock.now += 10.0
+            pause = book.fell(lane, death)
+            paused += [] if pause is None else [pause]
+        clock.now += pauses[0][-1]
+        book.lose_silent()
+    assert pauses[0][:6] == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0] and 1800.0 <= clock.now - began <= 2200.0
+    assert book.given_up == f"no lane has stayed ready for {book.given_up[29:31]} min ({death.reason})"
+
+
+def test_beside_a_lane_that_is_well_one_that_falls_soon_is_tried_ever_less_often(make, clock, attach) -> None:
+    book = make(lanes=2, outage_timeout_s=1800.0)
+    well = attach(book, 1)
+    pauses = []
+    for _ in range(50):
+        attach(book, 0)
+        pauses.append(book.fell(0, BROKEN))
+        for _ in range(20):
+            clock.now += pauses[-1] / 20
+            well.hears()
+            book.lose_silent()
+    assert pauses[:4] == [0.0, 1.0, 2.0, 4.0] and pauses[-1] == 300.0
+    assert book.given_up is None and book.room(4) == 1  # the other one's
+
+
+def test_a_study_whose_only_lane_stays_silent_ends(make, clock, attach, submit) -> None:
+    book = make(outage_timeout_s=600.0)
+    submit(book, "0000")
+    attach(book, 0).hears()
+    began = clock.now
+    while book.given_up is None and clock.now < began + 10_000.0:
+        clock.now += 1.0
+        book.lose_silent()
+    assert clock.now - began == pytest.approx(600.0 + SILENT_S, abs=2.0)
+    assert (
+        book.given_up == "no lane has been ready for 10 min (it is not heard)"
+        and book.event("0000") is None
+        and book.over
+    )
+
+
+def test_a_lane_that_is_preempted_before_it_is_ready_is_tried_ever_less_often_and_not_for_ever(make, clock) -> None:
+    book = make(outage_timeout_s=1800.0)
+    pauses = []
+    book.hello(0)
+    while (pause := book.fell(0, PREEMPTED)) is not None and len(pauses) < 100:
+        pauses.append(pause)
+        clock.now += pause + 60.0
+        book.hello(0)
+    assert pauses[:4] == [1.0, 2.0, 4.0, 8.0] and 9 <= len(pauses) <= 20
+    assert book.given_up is not None and book.given_up.startswith("no lane has been ready for 3")
+
+
+def test_a_lane_that_loads_for_ever_is_waited_for_a_while_longer_than_the_others(make, clock) -> None:
+    book = make(lanes=2, outage_timeout_s=600.0)
+    loading = book.hello(1)
+    book.fell(0, NO_ROOM)
+    began = clock.now
+    while book.given_up is None and clock.now < began + 100_000.0:
+        clock.now += 20.0
+        book.heard(1, loading)
+        book.lose_silent()
+        if clock.now - began < 1000.0:
+            assert book.fell(0, NO_ROOM) is not None
+    assert clock.now - began == pytest.approx(600.0 + LAST_START_S, abs=20.0)
+
+
+def test_workers_that_are_asked_for_and_never_come_or_fall_are_not_waited_for_for_ever(make, clock) -> None:
+    book = make(outage_timeout_s=600.0)
+    clock.now += 600.0
+    book.lose_silent()
+    assert book.given_up is None  # the first start of all may take longer
+    clock.now += LAST_START_S
+    book.lose_silent()
+    assert book.given_up == "no lane has been ready for 40 min"
 
 
 def test_a_trial_that_ends_alone_is_no_word_about_the_lanes(make, attach, submit) -> None:
