@@ -63,7 +63,7 @@ def read_json(path: Path) -> Any:
     """Reads JSON; raises IntegrityError, naming the file, when it is not whole."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter of thousands of brackets
         raise IntegrityError(f"{path}: not whole JSON ({error}); remove it and run the step again") from error
 
 

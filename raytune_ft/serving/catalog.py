@@ -125,8 +125,8 @@ class Catalog:
             raise UnknownModelError(f"the model {self.base}:{reference[:80]!a} is not served: {reason}")
         return Named(self.id_of(adapter, version), alias, found)
 
-    def id_of(self, adapter: str, version: int) -> str:
-        """The id of one version."""
+    def id_of(self, adapter: str, version: int | str) -> str:
+        """The id of one version, or of an alias."""
         return f"{self.base}:{adapter}@{version}"
 
     def refusal(self, adapter: str, version: int) -> str | None:
@@ -134,23 +134,32 @@ class Catalog:
         try:
             found = self.view.manifest(adapter, version)
         except (InputError, IntegrityError):
-            return "its manifest can't be read"
-        return "its files are missing" if found is None else self._refusal(found)
+            found = None
+        return "its manifest is missing or can't be read" if found is None else self._refusal(found)
 
-    def foreign(self, adapter: str, version: int) -> bool:
-        """Whether a version is none for this endpoint: of another base, or not among those that were asked for."""
+    def foreign(self, adapter: str, version: int | None) -> bool:
+        """Whether a version is none for this endpoint: of another base, or not among those that were asked for.
+
+        Args:
+            adapter: Whose.
+            version: None for one that nobody can tell.
+        """
         try:
-            found = self.view.manifest(adapter, version)
+            found = self.view.manifest(adapter, version) if version else None
         except (InputError, IntegrityError):
-            return False
-        return found is not None and self._foreign(found) is not None
+            found = None
+        return adapter not in self.own_adapters() if found is None else self._foreign(found) is not None
 
     def own_adapters(self) -> list[str]:
-        """Those with a version of this endpoint's base."""
+        """Those with a version of this endpoint's base, and those of which no version says its base."""
         if self.registry is None:
             return []
-        found = self.view.whole_versions().items()
-        return [adapter for adapter, versions in found if not all(map(self._foreign, versions.values()))]
+        return [
+            adapter
+            for adapter, versions in self.view.whole_versions().items()
+            if (not self.adapters or adapter in self.adapters)
+            and (not versions or not all(map(self._foreign, versions.values())))
+        ]
 
     def aliases(self, adapter: str) -> Mapping[str, int]:
         """Alias -> version; empty where that can't be read, and the versions are still served by number."""

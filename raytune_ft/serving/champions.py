@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from raytune_ft.errors import RaytuneError
+from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.registry.store import PREVIOUS
 from raytune_ft.registry.traffic import CHAMPION
 from raytune_ft.serving.catalog import Catalog
@@ -15,6 +15,7 @@ from raytune_ft.serving.catalog import Catalog
 _log = logging.getLogger(__name__)
 _RETRY_S = 60.0  # a version that could not be loaded is tried again: its storage may have come back
 LOADING = "it is being loaded"
+_UNREADABLE = "its aliases can't be read"
 
 
 class NotLoadedError(RaytuneError):
@@ -44,7 +45,8 @@ class Standing:
     """Who answers for an adapter's champion."""
 
     adapter: str
-    champion: int
+    champion: int | None
+    """None: its aliases can't be read."""
     answering: int | None
     """The champion itself, or another version; None: there is none that can."""
     reason: str = ""
@@ -53,7 +55,7 @@ class Standing:
     @property
     def held_back(self) -> bool:
         """Whether the champion does not answer."""
-        return self.answering != self.champion
+        return self.answering is None or self.answering != self.champion
 
     @property
     def loading(self) -> bool:
@@ -93,7 +95,7 @@ class Champions:
         self._loaded: set[str] = set()
         self._failed: dict[str, tuple[str, float]] = {}
         self._answered: dict[str, int] = {}
-        self._told: dict[str, tuple[int, str]] = {}
+        self._told: dict[str, tuple[int | None, str]] = {}
 
     def loaded(self, model: str) -> None:
         """The engine has answered with the version of this concrete id."""
@@ -110,13 +112,26 @@ class Champions:
         return self._failure(model) is not None
 
     def standing(self, adapter: str) -> Standing | None:
-        """Who answers for the adapter's champion now; None where it has none, or its aliases can't be read."""
-        aliases = self._catalog.aliases(adapter)
+        """Who answers for the adapter's champion now; None where it has none.
+
+        Where neither the version that answered last nor the alias `previous` can, the newest of the champions before
+        them that can does: an endpoint that starts behind several bad promotions remembers nobody who answered.
+        """
+        try:
+            aliases = self._catalog.view.aliases(adapter)
+        except InputError:
+            return None
+        except IntegrityError:
+            return Standing(adapter, None, None, _UNREADABLE)
         if (champion := aliases.get(CHAMPION)) is None:
             return None
         before = (self._answered.get(adapter), aliases.get(PREVIOUS))
         others = [self._version(adapter, number) for number in dict.fromkeys(before) if number is not None]
         found = stand(adapter, self._version(adapter, champion), others)
+        if found.answering is None:
+            earlier = (self._version(adapter, number) for number in self._catalog.view.past_champions(adapter))
+            able = (each.number for each in earlier if each.refusal is None and each.number != champion)
+            found = replace(found, answering=next(able, None))
         if not found.held_back and self._is_loaded(adapter, champion):
             self._answered[adapter] = champion
         return found
@@ -138,7 +153,7 @@ class Champions:
             if each.loading or self._told.get(adapter) == (each.champion, each.reason):
                 continue
             self._told[adapter] = (each.champion, each.reason)
-            champion = self._catalog.id_of(adapter, each.champion)
+            champion = self._catalog.id_of(adapter, each.champion or CHAMPION)
             instead = self._catalog.id_of(adapter, each.answering) if each.answering else None
             goes_on = f"{instead} goes on answering" if instead else "nobody answers in its place"
             _log.error("the champion %s can't be served: %s; %s", champion, each.reason, goes_on)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ class Adapter:
     versions: Mapping[int, Manifest]
     aliases: Mapping[str, int] | IntegrityError
     traffic: Traffic | IntegrityError | None
+    past_champions: Sequence[int] = ()
 
 
 Adapters = Mapping[str, Adapter]
@@ -68,6 +69,11 @@ class FollowedRegistry:
         found = self._follower.value.get(adapter)
         return _or_raise(found.aliases) if found else {}
 
+    def past_champions(self, adapter: str) -> Sequence[int]:
+        """Versions that were the champion before, the newest first."""
+        found = self._follower.value.get(adapter)
+        return found.past_champions if found else ()
+
     def traffic(self, adapter: str) -> Traffic | None:
         """How requests to the adapter's plain name are split, or None. Raises IntegrityError as `aliases`."""
         found = self._follower.value.get(adapter)
@@ -103,7 +109,7 @@ class FollowedRegistry:
             traffic = None
         except IntegrityError as error:
             traffic = error
-        return Adapter(versions, aliases, traffic)
+        return Adapter(versions, aliases, traffic, self._view.past_champions(name))
 
 
 def follow(location: str) -> FollowedRegistry:

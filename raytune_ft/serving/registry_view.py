@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.names import check_name, is_name
 from raytune_ft.registry import manifest as manifests
 from raytune_ft.registry.bucket import is_remote
-from raytune_ft.registry.journal import TRAFFIC_NAME
+from raytune_ft.registry.journal import JOURNAL_NAME, TRAFFIC_NAME, Move, read_journal
 from raytune_ft.registry.location import open_registry
 from raytune_ft.registry.manifest import MANIFEST_NAME, Manifest
+from raytune_ft.registry.past_champions import had_champion, past_champions
 from raytune_ft.registry.store import ALIASES_NAME
 from raytune_ft.registry.traffic import Traffic, read_traffic
 
@@ -78,7 +79,10 @@ class View(Protocol):
     """What the catalog asks of a registry."""
 
     def aliases(self, adapter: str) -> Mapping[str, int]:
-        """Alias -> version. Raises IntegrityError where the file is broken."""
+        """Alias -> version. Raises IntegrityError where the file is broken, or gone although there was a champion."""
+
+    def past_champions(self, adapter: str) -> Sequence[int]:
+        """Versions that were the champion before, the newest first."""
 
     def traffic(self, adapter: str) -> Traffic | None:
         """How requests to the adapter's plain name are split, or None. Raises IntegrityError as `aliases`."""
@@ -87,7 +91,7 @@ class View(Protocol):
         """The version's manifest; None where there is no such version. Raises IntegrityError as `aliases`."""
 
     def whole_versions(self) -> dict[str, dict[int, Manifest]]:
-        """Adapter -> version -> manifest; a broken one is left out."""
+        """Adapter -> version -> manifest; a broken one is left out, and its adapter is there all the same."""
 
 
 class RegistryView:
@@ -108,6 +112,9 @@ class RegistryView:
         self._aliases: _Remembered[Mapping[str, int]] = _Remembered()
         self._traffic: _Remembered[Traffic | None] = _Remembered()
         self._manifests: _Remembered[Manifest] = _Remembered()
+        self._moves: _Remembered[Sequence[Move]] = _Remembered()
+        self._had_aliases: set[str] = set()
+        self._told_gone: set[str] = set()
 
     def __reduce__(self) -> tuple[type[RegistryView], tuple[str]]:
         return RegistryView, (self._location,)  # what is remembered stays in its process
@@ -115,7 +122,23 @@ class RegistryView:
     def aliases(self, adapter: str) -> Mapping[str, int]:
         """Alias -> version, as the registry says now."""
         path = self._file(adapter, ALIASES_NAME)
-        return self._aliases.get(path, lambda: self.registry.aliases(adapter)) or {}
+        found = self._aliases.get(path, lambda: self.registry.aliases(adapter))
+        if found is not None:
+            self._had_aliases.add(adapter)
+            self._told_gone.discard(adapter)
+            return found
+        if not os.path.isdir(os.path.dirname(path)):  # the adapter itself was taken away
+            self._had_aliases.discard(adapter)
+        elif adapter in self._had_aliases or had_champion(self._journal(adapter)):
+            if adapter not in self._told_gone:
+                self._told_gone.add(adapter)
+                _log.warning("%s is gone; put it back, or promote again", path)
+            raise IntegrityError(f"{path}: is gone; put it back, or promote again")
+        return {}
+
+    def past_champions(self, adapter: str) -> Sequence[int]:
+        """Versions that were the champion before, the newest first; none where the journal is broken."""
+        return past_champions(self._journal(adapter))
 
     def traffic(self, adapter: str) -> Traffic | None:
         """How requests to the adapter's plain name are split, or None."""
@@ -129,7 +152,10 @@ class RegistryView:
         return self._manifests.get(path, lambda: manifests.read(self.registry.path(adapter, version)))
 
     def whole_versions(self) -> dict[str, dict[int, Manifest]]:
-        """Adapter -> version -> manifest; one that is broken is left out, the others are still served."""
+        """Adapter -> version -> manifest; one that is broken is left out, the others are still served.
+
+        An adapter stays with none of them: its champion is missed, not unknown.
+        """
         if self.remote:
             self.registry.adapters()  # brings what is new
         found: dict[str, dict[int, Manifest]] = {}
@@ -143,9 +169,16 @@ class RegistryView:
                     continue  # logged where it was read, or just taken away
                 if manifest is not None:
                     versions[number] = manifest
-            if versions:
+            if numbers or _stamp(os.path.join(self._root, adapter, ALIASES_NAME)) is not None:
                 found[adapter] = versions
         return found
+
+    def _journal(self, adapter: str) -> Sequence[Move]:
+        path = self._file(adapter, JOURNAL_NAME)
+        try:
+            return self._moves.get(path, lambda: read_journal(self.registry, adapter)) or ()
+        except IntegrityError:
+            return ()  # logged where it was read
 
     def _file(self, adapter: str, *names: str) -> str:
         check_name("adapter", adapter)

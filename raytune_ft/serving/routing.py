@@ -76,7 +76,7 @@ class Router:
         standing = self._champions.standing(adapter)
         if standing is None or (standing.answering is None and self._catalog.foreign(adapter, standing.champion)):
             return Route(self._catalog.find(adapter, wanted).id, CHAMPION)  # which says what is wrong
-        champion = self._catalog.id_of(adapter, standing.champion)
+        champion = self._catalog.id_of(adapter, standing.champion or CHAMPION)
         if standing.answering is None:
             if self._champions.has_failed(champion):
                 return Route(champion, CHAMPION)  # the engine says what is wrong

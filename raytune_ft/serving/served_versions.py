@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from raytune_ft.registry.traffic import CHAMPION
 from raytune_ft.serving import background
 from raytune_ft.serving.catalog import Catalog, UnknownModelError
 from raytune_ft.serving.champions import Champions, is_not_loaded
@@ -81,7 +82,7 @@ class ServedVersions:
         """For whoever holds a key: how old the view of the registry is, and which champions do not answer."""
         held = [
             {
-                "champion": self._catalog.id_of(each.adapter, each.champion),
+                "champion": self._catalog.id_of(each.adapter, each.champion or CHAMPION),
                 "answering": self._catalog.id_of(each.adapter, each.answering) if each.answering else None,
                 "reason": each.reason,
             }

@@ -17,7 +17,7 @@ class Mount:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.answers, self.waited_for = threading.Event(), threading.Event()
         self.answers.set()
-        for name in ("aliases", "traffic", "manifest", "whole_versions"):
+        for name in ("aliases", "past_champions", "traffic", "manifest", "whole_versions"):
             monkeypatch.setattr(RegistryView, name, self._waiting(getattr(RegistryView, name)))
 
     def _waiting(self, read: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ class Hanging:
     def aliases(self, adapter: str) -> Mapping[str, int]:
         self._wait()
         return self.view.aliases(adapter)
+
+    def past_champions(self, adapter: str) -> Sequence[int]:
+        self._wait()
+        return self.view.past_champions(adapter)
 
     def traffic(self, adapter: str) -> Traffic | None:
         self._wait()
