@@ -82,7 +82,10 @@ class FeedbackDesk:
             raise RequestError(400, f"request_id: {what}", "too_much_feedback", "request_id")
         self._given[given] += 1
         line = as_line({"time": utc_now(), "key": key, **feedback.model_dump(mode="json")})
-        if not await log_queue().written(self._file, line, _PATIENCE_S):
+        kept = await log_queue().written(self._file, line, _PATIENCE_S)
+        if not kept:
+            if kept is False and given in self._given:  # one that is still on its way counts
+                self._given[given] -= 1
             raise RequestError(503, "The feedback could not be kept.", "feedback_not_kept")
         return {"object": "feedback", "request_id": feedback.request_id, "score": feedback.score}
 

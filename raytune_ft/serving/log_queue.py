@@ -71,8 +71,8 @@ class LogQueue:
                 self._changed.notify_all()
         return True
 
-    async def written(self, file: LineFile, line: bytes, timeout_s: float) -> bool:
-        """Whether the file has the line, at the latest after `timeout_s`: then it may still come to have it."""
+    async def written(self, file: LineFile, line: bytes, timeout_s: float) -> bool | None:
+        """Whether the file has the line; None where that is not known after `timeout_s`: it may come to have it."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()
         kept: list[bool] = []
 
@@ -86,7 +86,7 @@ class LogQueue:
         try:
             await asyncio.wait_for(done.wait(), timeout_s)
         except TimeoutError:
-            return False
+            return None
         return kept[0]
 
     def flush(self, timeout_s: float) -> bool:

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from raytune_ft.config.data import DataFormat
 from raytune_ft.data.read import read_rows
 from raytune_ft.errors import InputError
-from raytune_ft.serving.feedback import FeedbackDesk
+from raytune_ft.serving import feedback
+from raytune_ft.serving.feedback import MOST_PER_ANSWER, FeedbackDesk
 from raytune_ft.serving.feedback_rows import collect, write_rows
 from raytune_ft.serving.guard import Guard
 from raytune_ft.serving.openai_errors import RequestError
@@ -87,6 +88,30 @@ def test_a_full_disk_is_told_to_the_client(desk: FeedbackDesk, tmp_path: Path) -
     with pytest.raises(RequestError) as refused:
         take(desk, request_id="r1", score=1)
     assert refused.value.status == 503
+
+
+def test_what_was_not_kept_uses_up_none_of_the_feedbacks(desk: FeedbackDesk, tmp_path: Path) -> None:
+    (tmp_path / "feedback-a.jsonl").mkdir()
+    for _ in range(MOST_PER_ANSWER + 1):
+        with pytest.raises(RequestError, match="could not be kept"):
+            take(desk, request_id="r1", score=1)
+    (tmp_path / "feedback-a.jsonl").rmdir()
+    for _ in range(MOST_PER_ANSWER):
+        take(desk, request_id="r1", score=1)
+    with pytest.raises(RequestError, match="already"):
+        take(desk, request_id="r1", score=1)
+
+
+def test_feedback_that_is_still_on_its_way_counts(desk: FeedbackDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow:
+        async def written(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(feedback, "log_queue", Slow)
+    for _ in range(MOST_PER_ANSWER):
+        with pytest.raises(RequestError, match="could not be kept"):
+            take(desk, request_id="r1", score=1)
+    with pytest.raises(RequestError, match="already"):
+        take(desk, request_id="r1", score=1)
 
 
 def ask(guard: Guard, path: str, request: str, body: bytes) -> tuple[int, Any]:
