@@ -159,7 +159,7 @@ def _last(data: bytes) -> tuple[int, Move | None]:
 def _parse(line: bytes) -> Move | None:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(value, dict) or value.get("action") not in get_args(Action):
         return None

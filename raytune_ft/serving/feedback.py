@@ -106,7 +106,7 @@ class FeedbackDesk:
 def _answers(line: bytes, request: str, key: str | None) -> bool:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False  # the first line of the tail is cut
     wanted = {"request": request, "key": key, "status": 200, "shadow": False}
     return isinstance(record, dict) and all(record.get(name) == value for name, value in wanted.items())

@@ -13,6 +13,8 @@ from typing import Any
 MOST_BYTES = 1 << 30
 """Of all logs of one kind in a directory, where nobody says it."""
 _PIECES = 16  # so much of them one file may take before the next is begun
+NO_LINE = (TypeError, ValueError, RecursionError)
+"""What `as_line` raises."""
 _log = logging.getLogger(__name__)
 
 
@@ -22,6 +24,7 @@ def as_line(value: dict[str, Any]) -> bytes:
     Raises:
         TypeError: It holds what JSON has no word for.
         ValueError: It holds itself.
+        RecursionError: It is too deep.
     """
     return (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
@@ -44,7 +47,7 @@ class LineFile:
         """Adds a line; False, told to the program's log once, where that is impossible."""
         try:
             line = as_line(value)
-        except (ValueError, TypeError) as error:
+        except NO_LINE as error:
             return self._fail(error, 1)
         return self.append(line, 1)
 

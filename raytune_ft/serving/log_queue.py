@@ -7,7 +7,7 @@ import atexit
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +27,13 @@ class _Entry:
     line: bytes
     told: Callable[[bool], None] | None
 
+    def tell(self, well: bool) -> None:
+        if self.told is not None:
+            try:
+                self.told(well)
+            except Exception:  # without the thread that calls this nothing more would be written
+                _log.exception("who waited for a log line can't be told of it")
+
 
 class LogQueue:
     """Takes lines up to a size; what comes on top of that is dropped and counted.
@@ -39,6 +46,7 @@ class LogQueue:
         self._most_bytes = most_bytes
         self._waiting: deque[_Entry] = deque()
         self._bytes = self._dropped = self._unwritten = 0
+        self._of_file: Counter[LineFile] = Counter()
         self._changed = threading.Condition()
         self._writer: threading.Thread | None = None
 
@@ -47,22 +55,27 @@ class LogQueue:
         """Lines that no file has: there was no room for them, or the disk refused them."""
         return self._dropped + self._unwritten
 
-    def put(self, file: LineFile, line: bytes, told: Callable[[bool], None] | None = None) -> bool:
+    def put(
+        self, file: LineFile, line: bytes, told: Callable[[bool], None] | None = None, *, share: float = 1.0
+    ) -> bool:
         """Takes a line, or drops it; never waits.
 
         Args:
             file: Where it goes.
             line: With its end.
             told: Called by the writer, with whether the file has it.
+            share: Of the size: so much of it the file's lines may take, so that they displace no others.
         """
         with self._changed:
-            if self._bytes + len(line) > self._most_bytes:
+            of_file = self._of_file[file] + len(line)
+            if self._bytes + len(line) > self._most_bytes or of_file > share * self._most_bytes:
                 if not self._dropped:
                     _log.error("log lines are lost: more come than the disk takes")
                 self._dropped += 1
                 return False
             self._waiting.append(_Entry(file, line, told))
             self._bytes += len(line)
+            self._of_file[file] = of_file
             if self._writer is None:  # not before: a process that is copied would leave its threads behind
                 self._writer = threading.Thread(target=self._write, name="raytune-ft-logs", daemon=True)
                 self._writer.start()
@@ -70,6 +83,12 @@ class LogQueue:
             if len(self._waiting) == 1:
                 self._changed.notify_all()
         return True
+
+    def unwritable(self, error: Exception) -> None:
+        """Counts what could not be made a line."""
+        _log.error("a log line is lost: %s", type(error).__name__)
+        with self._changed:
+            self._unwritten += 1
 
     async def written(self, file: LineFile, line: bytes, timeout_s: float) -> bool | None:
         """Whether the file has the line; None where that is not known after `timeout_s`: it may come to have it."""
@@ -108,12 +127,14 @@ class LogQueue:
                 except Exception:  # without this thread nothing more would be written
                     _log.exception("log lines are lost")
                     well = False
-                self._unwritten += 0 if well else len(entries)
+                with self._changed:
+                    self._unwritten += 0 if well else len(entries)
                 for entry in entries:
-                    if entry.told is not None:
-                        entry.told(well)
+                    entry.tell(well)
             with self._changed:
-                self._bytes -= sum(len(entry.line) for entry in taken)
+                for entry in taken:
+                    self._bytes -= len(entry.line)
+                    self._of_file[entry.file] -= len(entry.line)
                 self._changed.notify_all()
             time.sleep(_PAUSE_S)
 

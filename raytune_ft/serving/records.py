@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from raytune_ft.serving.line_file import MOST_BYTES, LineFile, as_line
+from raytune_ft.serving.line_file import MOST_BYTES, NO_LINE, LineFile, as_line
 from raytune_ft.serving.log_queue import LogQueue
 
 _log = logging.getLogger(__name__)
 _MAX_ASKED = 200  # a model id as sent may be anything
+_SHARE_OF_REFUSED = 0.25  # of the lines that wait: who is refused may come as often as they like
 
 
 def utc_now() -> str:
@@ -98,6 +99,7 @@ class RecordLog:
     ) -> None:
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", replica)[:120]
         self.prompts, self._queue = prompts, queue
+        self._share = _SHARE_OF_REFUSED if kind == "refused" else 1.0
         self._access = LineFile(directory / f"{kind}-{name}.jsonl", most_bytes)
         self._requests = LineFile(directory / f"requests-{name}.jsonl", most_bytes)
 
@@ -108,13 +110,19 @@ class RecordLog:
     def write_prompt(self, request_id: str, key: str | None, model: str, asked: Any, answer: str) -> None:
         """Keeps the words of an answered request, where that was asked for."""
         if self.prompts:
-            self._add(self._requests, asdict(PromptRecord(utc_now(), request_id, model, asked, answer, key)))
+            words = PromptRecord(utc_now(), request_id, model, asked, answer, key)
+            self._add(self._requests, dict(vars(words)))  # no copy of what was asked, which may be deep
 
     def _add(self, file: LineFile, value: dict[str, Any]) -> None:
         if self._queue is None:
             file.write(value)
         else:
-            self._queue.put(file, as_line(value))
+            try:
+                line = as_line(value)
+            except NO_LINE as error:  # a line that can't be kept fails no request
+                self._queue.unwritable(error)
+            else:
+                self._queue.put(file, line, share=self._share)
 
 
 def read_records(directory: Path, since: datetime | None = None) -> Iterator[RequestRecord]:
@@ -151,7 +159,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         for line in stream:
             try:
                 value = json.loads(line) if line.strip() else None
-            except ValueError:
+            except (ValueError, RecursionError):  # the latter of thousands of brackets
                 _log.warning("%s: left out a broken line", path)
                 continue
             if isinstance(value, dict) and isinstance(value.get("time"), str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 from collections.abc import Iterator
@@ -64,6 +65,52 @@ def test_a_disk_that_hangs_costs_lines_and_no_time(hanging: Hanging, caplog: pyt
     hanging.answers.set()
     assert queue.flush(50) and queue.lost == 901
     assert queue.put(hanging, line) and queue.flush(50)
+
+
+def test_a_flood_of_refused_requests_displaces_no_record_of_an_answered_one(hanging: Hanging, tmp_path: Path) -> None:
+    queue = LogQueue(most_bytes=1 << 20)
+    refused = RecordLog(tmp_path, "a", prompts=False, queue=queue, kind="refused")
+    answered = RecordLog(tmp_path, "a", prompts=False, queue=queue)
+    refused._access = hanging
+    for _ in range(10_000):
+        refused.write(RECORD)
+    lost, waiting = queue.lost, queue._bytes
+    assert lost > 0 and waiting <= 1 << 18
+    for _ in range(100):
+        answered.write(RECORD)
+    assert queue.lost == lost
+    hanging.answers.set()
+    assert queue.flush(50)
+    assert len((tmp_path / "access-a.jsonl").read_text().splitlines()) == 100 + 10_000 - lost
+    for _ in range(100):
+        refused.write(RECORD)
+    assert queue.flush(50) and queue.lost == lost, "what was written takes no room any more"
+
+
+@pytest.mark.parametrize("asked", [iter([1]), functools.reduce(lambda inner, _: [inner], range(100_000), [])])
+def test_words_that_make_no_line_fail_no_request_and_are_counted(tmp_path: Path, asked: Any) -> None:
+    queue = LogQueue()
+    for log in (RecordLog(tmp_path, "a", prompts=True, queue=queue), RecordLog(tmp_path, "b", prompts=True)):
+        log.write_prompt("r", None, "base", asked, "answer")
+    assert queue.lost == 1
+
+
+def test_the_writer_outlives_who_is_told(tmp_path: Path) -> None:
+    queue, file = LogQueue(), LineFile(tmp_path / "feedback-a.jsonl")
+
+    def broken(well: bool) -> None:
+        raise TypeError("broken")
+
+    assert queue.put(file, b"1\n", broken) and queue.flush(50)
+    assert queue.put(file, b"2\n") and queue.flush(50)
+    assert (tmp_path / "feedback-a.jsonl").read_bytes() == b"1\n2\n"
+
+
+def test_a_line_of_thousands_of_brackets_is_a_broken_line(tmp_path: Path) -> None:
+    log = RecordLog(tmp_path, "a", prompts=False)
+    (tmp_path / "access-b.jsonl").write_text("[" * 100_000 + "\n")
+    log.write(RECORD)
+    assert list(read_records(tmp_path)) == [RECORD]
 
 
 def test_lines_that_the_disk_refuses_are_counted(tmp_path: Path) -> None:
