@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 from raytune_ft.serving.exception_lines import AnswerBrokeOffError, told
 from raytune_ft.serving.feedback import FeedbackDesk
 from raytune_ft.serving.follow import Follower
-from raytune_ft.serving.forwarded import came_through_proxy
+from raytune_ft.serving.forwarded import sign_of_elsewhere
 from raytune_ft.serving.key_ring import KeyRing
 from raytune_ft.serving.limits import Places
 from raytune_ft.serving.log_queue import log_queue
@@ -46,6 +47,8 @@ _ROUTES = {
     "/v1/feedback": ("POST", "feedback"),
 }
 _log = logging.getLogger(__name__)
+_LENGTH_DIGITS = 19  # of 2**63 - 1; Python refuses to read a number of thousands
+_ID = re.compile(rb"[!-~]{1,128}")
 _GONE = 499  # nginx's status for a client that did not wait; only the log sees it
 
 
@@ -100,6 +103,7 @@ class Guard:
                 scope[KEY_NAME] = key = self._admit(scope)
                 record = replace(record, key=key)
                 _check_route(scope)
+                _check_id(scope)
                 place.enter_context(self._places.take(key))
                 body = await self._read(scope, receive)
                 feedback = await self._take_feedback(body, key) if record.route == "feedback" else None
@@ -123,13 +127,14 @@ class Guard:
             if name is None or scheme != b"Bearer":
                 raise RequestError(401, "Incorrect API key provided.", "invalid_api_key")
             return name
-        client, host = scope.get("client"), _header(scope, b"host")
-        # A page in this machine's browser can have its own name resolved to loopback; its Host header gives it away.
-        local = client is not None and is_loopback(str(client[0])) and _names_loopback(host)
-        if not local or came_through_proxy(scope):
-            raise RequestError(
-                401, f"This endpoint has no API key; set {API_KEY_VARIABLE} to reach it from elsewhere.", "no_api_key"
+        client = scope.get("client")
+        local = client is not None and is_loopback(str(client[0]))
+        sign = sign_of_elsewhere(scope) if local else "it comes from another machine"
+        if sign is not None:
+            told = (
+                f"This endpoint has no API key; set {API_KEY_VARIABLE} to reach it from elsewhere. Refused as {sign}."
             )
+            raise RequestError(401, told, "no_api_key")
         return None
 
     async def _read(self, scope: Message, receive: Receive) -> bytes:
@@ -137,6 +142,8 @@ class Guard:
         most, timeout_s = self._limits.max_body_bytes, self._limits.body_timeout_s
         too_large = RequestError(413, f"The body is above {most} bytes.", "request_too_large")
         length = _header(scope, b"content-length")
+        if length is not None and len(length) > _LENGTH_DIGITS:
+            raise RequestError(400, f"Content-Length has {len(length)} digits.", "invalid_value")
         if length is not None and (not length.isdigit() or int(length) > most):
             raise too_large
         body = bytearray()
@@ -186,6 +193,14 @@ def request_id(scope: Message) -> str:
     return (_header(scope, b"x-request-id") or b"").decode("ascii", "replace")[:128]
 
 
+def _check_id(scope: Message) -> None:
+    """Ray gives the answer the id as it was sent: another one in the log would be joined with no feedback."""
+    if (given := _header(scope, b"x-request-id")) is not None and not _ID.fullmatch(given):
+        raise RequestError(
+            400, "x-request-id: must be 1 to 128 visible ASCII characters; or leave it out.", "invalid_value"
+        )
+
+
 def _path(scope: Message) -> str:
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     return path[len(root) :] if root and path.startswith(root + "/") else path
@@ -216,14 +231,6 @@ def _is_whole(message: Message, scope: Message) -> bool:
 
 def _header(scope: Message, name: bytes) -> bytes | None:
     return next((value for key, value in scope["headers"] if key.lower() == name), None)
-
-
-def _names_loopback(host: bytes | None) -> bool:
-    if host is None:
-        return True  # a page can't leave it out: browsers always send it
-    name = host.decode("latin-1")
-    name = name.partition("]")[0].lstrip("[") if name.startswith("[") else name.partition(":")[0]
-    return is_loopback(name)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -162,6 +162,18 @@ def test_a_large_body_is_413_before_it_is_parsed(
     assert (status, body["error"]["code"], seen) == (413, "request_too_large", None)
 
 
+def test_a_length_of_thousands_of_digits_is_400(without_key: GuardOf) -> None:
+    status, body, seen = request(without_key, {"Content-Length": "9" * 5000}, [b""])
+    assert (status, body["error"]["code"], seen) == (400, "invalid_value", None)
+
+
+@pytest.mark.parametrize(
+    ("given", "status"), [("r-1/a:b", 200), ("x" * 128, 200), ("x" * 129, 400), ("\xe9", 400), ("a b", 400), ("", 400)]
+)
+def test_an_id_that_the_log_can_not_keep_as_it_is_is_400(without_key: GuardOf, given: str, status: int) -> None:
+    assert request(without_key, {"x-request-id": given})[0] == status
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [({"n": 3}, "n"), ({"prompt": ["a", "b", "c"]}, "n"), ({"n": 2, "prompt": ["a", "b"]}, "n"),
