@@ -124,9 +124,15 @@ def _read(path: Path) -> list[dict[str, Any]]:
         return []
     value = read_json(path)
     uses = value.get("uses") if isinstance(value, dict) else None
-    if not isinstance(uses, list) or not all(isinstance(each, dict) and "kind" in each for each in uses):
+    if not isinstance(uses, list) or not all(map(_is_use, uses)):
         raise IntegrityError(f"{path}: is no ledger of a test split's uses; put it back, or remove it to count anew")
     return uses
+
+
+def _is_use(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+        return False
+    return value.get("run") is None or isinstance(value["run"], str)
 
 
 def _counted(uses: Sequence[Mapping[str, Any]]) -> Uses:

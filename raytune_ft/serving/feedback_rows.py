@@ -13,7 +13,7 @@ from raytune_ft.data.bad_rows import BadRow
 from raytune_ft.data.rows import PromptCompletion, Row, parse_row
 from raytune_ft.errors import InputError
 from raytune_ft.paths import write_text
-from raytune_ft.serving.records import PromptRecord, read_lines, read_prompts
+from raytune_ft.serving.records import PromptRecord, UnkeyedPrompt, read_lines, read_prompts
 
 _Whose = tuple[str | None, str]
 """Key and request id: the same id of two keys is two requests."""
@@ -48,6 +48,7 @@ def collect(directory: Path, min_score: float, form: DataFormat | None = None) -
     """Joins feedback and logged requests; the last word on an answer counts, and a corrected answer always.
 
     Ids may be chosen by clients: what a key says is joined with that key's own requests, and displaces no other key's.
+    A request that was logged without its key is joined by its id, where one request has it and one key speaks of it.
 
     Args:
         directory: The endpoint's log directory.
@@ -59,14 +60,15 @@ def collect(directory: Path, min_score: float, form: DataFormat | None = None) -
     """
     feedback = _last_words(directory)
     asked = _requests(directory)
+    speaking = Counter(request for _, request in feedback)
     left_out: Counter[str] = Counter()
     judged: list[_Judged] = []
     for whose, said in feedback.items():
-        found = asked.get(whose, [])
+        found = asked.of(*whose)
         corrected = said.get("completion") is not None
         if not found:
             left_out["the request was not logged"] += 1
-        elif len(found) > 1:  # clients may choose ids
+        elif len(found) > 1 or (isinstance(found[0], UnkeyedPrompt) and speaking[whose[1]] > 1):  # clients choose ids
             left_out["several requests have its id"] += 1
         elif not corrected and said["score"] < min_score:
             left_out["its score is too low"] += 1
@@ -150,11 +152,26 @@ def _key(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _requests(directory: Path) -> dict[_Whose, list[PromptRecord]]:
-    found: dict[_Whose, list[PromptRecord]] = {}
+@dataclass(frozen=True)
+class _Requests:
+    keyed: dict[_Whose, list[PromptRecord]]
+    by_id: dict[str, list[PromptRecord]]
+
+    def of(self, key: str | None, request: str) -> list[PromptRecord]:
+        """The key's own; where it has none, all of the id, if the log kept no key of one."""
+        if own := self.keyed.get((key, request)):
+            return own
+        found = self.by_id.get(request, [])
+        return found if any(isinstance(each, UnkeyedPrompt) for each in found) else []
+
+
+def _requests(directory: Path) -> _Requests:
+    found = _Requests({}, {})
     for record in read_prompts(directory):
-        found.setdefault((_key(record.key), record.request), []).append(record)
-    if not found:
+        found.by_id.setdefault(record.request, []).append(record)
+        if not isinstance(record, UnkeyedPrompt):
+            found.keyed.setdefault((_key(record.key), record.request), []).append(record)
+    if not found.by_id:
         raise InputError(str(directory), "holds no logged requests", "serve with --log-prompts")
     return found
 

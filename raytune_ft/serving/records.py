@@ -72,6 +72,11 @@ class PromptRecord:
     """Name of the API key: ids may be chosen by clients, so that one alone says not whose request it is."""
 
 
+@dataclass(frozen=True)
+class UnkeyedPrompt(PromptRecord):
+    """One of a log that kept no keys: nobody knows whose request it was."""
+
+
 _WORDS = tuple(field.name for field in fields(PromptRecord) if field.name != "key")  # which older logs lack
 
 
@@ -144,8 +149,12 @@ def read_prompts(directory: Path, since: datetime | None = None) -> Iterator[Pro
     """The logged words of all replicas, oldest first; none where they were not asked for."""
     for line in _merged(directory, ("requests-*.jsonl",), since):
         try:
-            yield PromptRecord(**{name: line[name] for name in _WORDS}, key=line.get("key"))
+            words = {name: line[name] for name in _WORDS}
         except KeyError:
+            words = {}
+        if isinstance(words.get("request"), str):
+            yield (PromptRecord if "key" in line else UnkeyedPrompt)(**words, key=line.get("key"))
+        else:
             _log.warning("%s: left out a line that is no request", directory)
 
 

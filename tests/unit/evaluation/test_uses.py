@@ -68,7 +68,14 @@ def test_a_run_without_a_test_split_has_nothing_to_count(tmp_path: Path) -> None
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("broken", ["[]", "{", '{"uses": 3}', '{"uses": [{}]}'])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "[]", "{", '{"uses": 3}', '{"uses": [{}]}', '{"uses": [{"kind": "evaluate", "run": {}}]}',
+        '{"uses": [{"kind": ["a"]}]}', "[" * 100_000,
+    ],
+    ids=range(7),
+)  # fmt: skip
 def test_a_broken_ledger_is_named_in_one_line_and_never_begun_anew(make_run, broken: str) -> None:
     run = make_run("first")
     note_use(run, evaluated(run, "aa"))

@@ -82,13 +82,34 @@ def test_a_correction_displaces_no_answer_that_another_key_approved(endpoint: En
     assert found.by_key == {"alice": 2, "bob": 1}
 
 
-def test_a_log_of_before_keys_were_kept_is_joined_where_no_key_is_needed(endpoint: Endpoint) -> None:
-    old = {"time": utc_now(), "request": "r1", "model": "base@1", "asked": "prompt", "answer": " answer"}
-    (endpoint.directory / "requests-old.jsonl").write_text(json.dumps(old) + "\n")
+@pytest.fixture
+def unkeyed(endpoint: Endpoint) -> Callable[[str], None]:
+    def log(request: str) -> None:
+        old = {"time": utc_now(), "request": request, "model": "base@1", "asked": "prompt", "answer": " answer"}
+        with (endpoint.directory / "requests-old.jsonl").open("a") as stream:
+            stream.write(json.dumps(old) + "\n")
+
+    return log
+
+
+@pytest.mark.parametrize("key", [None, "alice"])
+def test_a_log_of_before_keys_were_kept_is_joined_by_id(endpoint: Endpoint, unkeyed: Any, key: str | None) -> None:
+    unkeyed("r1")
     assert [record.key for record in read_prompts(endpoint.directory)] == [None]
-    endpoint.desk.answered("r1", None)
-    endpoint.say(None, "r1", 1)
+    endpoint.desk.answered("r1", key)
+    endpoint.say(key, "r1", 1)
     assert len(endpoint.rows()) == 1
+
+
+def test_but_not_where_the_id_may_be_anothers(endpoint: Endpoint, unkeyed: Any) -> None:
+    for request in ("twice", "twice", "of-two", "also-keyed"):
+        unkeyed(request)
+    endpoint.answered("bob", "also-keyed", "another prompt", " answer")
+    for key, request in (("alice", "twice"), ("alice", "of-two"), ("bob", "of-two"), ("alice", "also-keyed")):
+        endpoint.desk.answered(request, key)
+        endpoint.say(key, request, 1)
+    found = collect(endpoint.directory, 0.5)
+    assert (found.rows, found.left_out) == ((), {"several requests have its id": 4})
 
 
 def test_an_answer_takes_a_few_feedbacks_and_the_last_counts(endpoint: Endpoint) -> None:
