@@ -39,6 +39,7 @@ from raytune_ft.serving.key_ring import check_exposure
 from raytune_ft.serving.limits import check_request
 from raytune_ft.serving.listed import ListedModel
 from raytune_ft.serving.listener import DONE, Listener
+from raytune_ft.serving.log_queue import log_queue
 from raytune_ft.serving.measure import Exchange, recorder_of
 from raytune_ft.serving.openai_errors import RequestError
 from raytune_ft.serving.ray_engine import bind_engine
@@ -57,6 +58,7 @@ _ROUTES: dict[str, Any] = {
     "health": lambda app: app.get("/health"),
 }
 _BATCH_PAUSE_S = 0.05
+_LAST_LINES_S = 2.0  # a log whose disk hangs does not hold up the end
 _FIRST_ANSWER_S = 600.0  # an engine that has to start first is waited for that long
 _WITH_USAGE: Any = CompletionRequest(prompt="-", stream=True, stream_options={"include_usage": True}).stream_options
 _log = logging.getLogger(__name__)
@@ -78,6 +80,10 @@ class RegistryIngress(OpenAiIngress):
         self._versions.export(recorder.metrics)
         self._shadow = Shadow(recorder)
         keep_texts_out_of_logs()
+
+    def __del__(self) -> None:
+        """Serve calls it when a replica is drained, and then kills the process, which runs no exit handlers."""
+        log_queue().flush(_LAST_LINES_S)
 
     async def completions(self, body: CompletionRequest, request: Request) -> Response:  # type: ignore[override]
         """Goes on with a text."""

@@ -13,7 +13,8 @@ import pytest
 
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import canary, set_traffic
-from raytune_ft.serving.log_queue import log_queue
+from raytune_ft.serving.line_file import LineFile
+from raytune_ft.serving.log_queue import LogQueue, log_queue
 from raytune_ft.serving.records import read_prompts
 
 
@@ -29,6 +30,17 @@ def test_an_answer_names_its_version_and_leaves_a_record(
     assert (record.asked, record.answered, record.alias) == ("base:movies", "base:movies@1", "champion")
     assert (record.status, record.prompt_tokens, record.completion_tokens) == (200, 5, 2)
     assert not any(prompt in path.read_text() or key in path.read_text() for path in log_dir.iterdir())
+
+
+def test_a_replica_that_serve_ends_writes_the_lines_that_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from raytune_ft.serving import ray_llm
+
+    queue, file = LogQueue(), LineFile(tmp_path / "access-a.jsonl")
+    monkeypatch.setattr(ray_llm, "log_queue", lambda: queue)
+    for _ in range(5000):
+        queue.put(file, b"{}\n")
+    ray_llm.RegistryIngress.__new__(ray_llm.RegistryIngress).__del__()
+    assert (tmp_path / "access-a.jsonl").read_bytes() == b"{}\n" * 5000
 
 
 def test_every_chunk_of_a_stream_names_the_version_and_the_usage_stays_inside(
