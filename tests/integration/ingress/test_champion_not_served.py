@@ -52,6 +52,7 @@ def test_a_champion_without_anyone_before_it_is_503_and_never_404(
 ) -> None:
     promote(3, lora_rank=16)
     (registry.root / "movies" / "aliases.json").write_text('{"champion": 3}')
+    (registry.root / "movies" / "journal.jsonl").unlink()  # which knows of the version before
     answer = ask(serve())
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_not_served")
     assert "rank 16" in answer.json()["error"]["message"] and answer.headers["retry-after"]
