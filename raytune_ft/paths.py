@@ -64,7 +64,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # the latter of thousands of brackets
-        raise IntegrityError(f"{path}: not whole JSON ({error}); remove it and run the step again") from error
+        remedy = "put a whole one back, or run the step that writes it again"
+        raise IntegrityError(f"{path}: not whole JSON ({error}); {remedy}") from error
 
 
 def sha256_file(path: Path) -> str:

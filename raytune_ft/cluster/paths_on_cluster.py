@@ -11,10 +11,13 @@ from typing import Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.overrides import value_at
+from raytune_ft.errors import InputError
 from raytune_ft.search.storage import JOURNAL_SCHEME, journal_path
 
 READ = ("base_model", "data.train", "data.validation", "data.test", "promotion.retention.text")
 """Settings that name what a job reads."""
+FILES = tuple(key for key in READ if key != "base_model")
+"""Those that are files and nothing else; a model may be a name on the hub."""
 READ_AT_LOADING = ("search.space", "search.algorithm.file")
 """Likewise; the loaded experiment holds the files' contents in their place."""
 WRITTEN = ("output_dir", "registry.path")
@@ -75,6 +78,9 @@ def paths_on_cluster(experiment: Experiment, values: Mapping[str, Any], working_
             sent.append(Named(key, inside))
             if ".." in Path(value).parts:  # on the cluster there may be no such directory to go up from
                 settings.append(f"{key}={inside}")
+        elif key in FILES and not path.exists():
+            what = f"no file {value} in {working_dir}, so the job would not have it"
+            raise InputError(key, what, "give its path from there, or an absolute one that every node sees")
         elif key in WRITTEN or path.exists():
             settings.append(f"{key}={path.resolve()}")
             shared.append(str(path.resolve()))

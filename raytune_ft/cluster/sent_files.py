@@ -62,7 +62,7 @@ def check_sent(root: Path, file: Path, why: str) -> None:
     inside = target.relative_to(root) if target.is_relative_to(root) else None
     for name in dict.fromkeys((file, inside or target)):
         if what := secret_by_name(PurePosixPath(name)):
-            raise InputError(str(file), f"{what}, and {_would(why)}", _secret_remedy(why, "remove it, rename it"))
+            raise InputError(str(file), f"{what}, and {_would(why)}", _secret_remedy(why, "move it elsewhere"))
     if inside is None or (why != EXPERIMENT and is_left_out(inside.parts)):
         where = "outside of the working directory" if inside is None else "among results or hidden files"
         what = f"leads to {_shown(target)}, {where}, and would be sent ({why})"

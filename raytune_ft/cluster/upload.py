@@ -38,7 +38,8 @@ class Part:
         first = ", ".join(str(folder) for folder in self.left_out[:3])
         more = f" and {len(self.left_out) - 3} more" if len(self.left_out) > 3 else ""
         without = f", without {first}{more}" if first else ""
-        count = f" ({len(self.files)} files{without})" if self.files != (self.path,) else ""
+        files = f"{len(self.files)} file{'s' * (len(self.files) != 1)}"
+        count = f" ({files}{without})" if self.files != (self.path,) else ""
         return f"{self.path}{count}  {shown_bytes(self.size)}  {self.why}"
 
 

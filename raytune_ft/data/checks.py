@@ -9,6 +9,7 @@ from raytune_ft.config.data import DataConfig, Duplicates
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.data.bad_rows import BadRows, raise_bad_rows
 from raytune_ft.data.duplicates import count_duplicates, remove_duplicates
+from raytune_ft.data.near_labels import label_remedy
 from raytune_ft.data.read import read_rows
 from raytune_ft.data.rows import PromptCompletion, Row
 from raytune_ft.data.split import cut_validation, draw
@@ -120,7 +121,7 @@ def _check_labels(experiment: Experiment, read: dict[str, list[Row]], sources: d
             shown = answer if len(answer) <= 40 else answer[:37] + "..."
             where = f"{sources['test']}:{row.line}"
             what = f"answer {shown!r} is none of evaluate.labels {list(labels)}"
-            raise InputError(where, what, "add it to the labels, or mend the row")
+            raise InputError(where, what, label_remedy(answer, labels))
 
 
 def split_sources(config: DataConfig) -> dict[str, Path]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from raytune_ft.config.data import DataFormat
 from raytune_ft.data.bad_rows import BadRow, BadRows, raise_bad_rows
 from raytune_ft.data.continuation import continuations
+from raytune_ft.data.near_labels import label_remedy
 from raytune_ft.data.prepared import PreparedData
 from raytune_ft.data.read import read_rows
 from raytune_ft.data.rows import Conversation, Row
@@ -99,7 +100,7 @@ class LabelReader:
         begins = [at for at, content in enumerate(texts.contents) if texts.content.startswith(content)]
         if not begins:
             what = f"answer {_shown(texts.content)} is none of {_WHERE} {self._labels}"
-            raise BadRow(what, "add it to the labels, or mend the row")
+            raise BadRow(what, label_remedy(texts.content, texts.contents))
         return max(begins, key=lambda at: len(texts.contents[at]))
 
     def _tokens(self, texts: _Texts) -> tuple[tuple[int, ...], list[tuple[int, ...]], list[tuple[int, ...]]]:

@@ -21,8 +21,8 @@ class Proof:
         test_rows: How many there are.
         metric: That decides.
         margin: That the experiment asks for; None where it follows from the rows.
-        least: The smallest margin that a winner as good as its champion keeps in four of five cases: of an accuracy or
-            F1 where the two are `ALIKE`; of a loss in standard deviations of the rows' differences.
+        least: The smallest margin that a winner as good as its champion keeps in four of five cases: of an accuracy
+            where the two are `ALIKE`; of a loss in standard deviations of the rows' differences.
         most: The same where they are `APART`.
     """
 
@@ -34,13 +34,14 @@ class Proof:
 
 
 def proof_of(experiment: Experiment, test_rows: int | None) -> Proof | None:
-    """Of the experiment's settings; None without test rows, or where `no_worse` is left out."""
+    """Of the experiment's settings; None without test rows, for an F1, or where `no_worse` is left out."""
     from raytune_ft.evaluation.margin import margin_of_counts, margin_of_normal_rows
 
     gate, level = experiment.promotion.no_worse, experiment.evaluate.confidence
-    if gate is None or test_rows is None or test_rows < 2:
-        return None
     metric = deciding_metric(experiment.evaluate.metrics)
+    counted = metric in (LOSS, "accuracy")  # what an F1 can show depends on how many rows each label has
+    if gate is None or test_rows is None or test_rows < 2 or not counted:
+        return None
     if metric == LOSS:
         least = most = margin_of_normal_rows(test_rows, level)
     else:
@@ -56,15 +57,15 @@ def proof_words(proof: Proof) -> str:
     if proof.metric == LOSS:
         shown = f"{proof.least:.2g} standard deviations of the rows' differences"
         half = rows_for(proof.least / 2, proof.least, proof.test_rows)
-        asked = "" if proof.margin is None else f"; the experiment asks for {proof.margin:g}"
-        return f"{rows} show a loss to be worse by no more than {shown}, half of that needs about {half:,}{asked}"
+        asked = "" if proof.margin is None else f"; asked is {proof.margin:g} nats, which only a promotion can tell"
+        return f"with {rows}, no_worse can rule out a loss greater by {shown}; half needs about {half:,}{asked}"
     if proof.margin is None:
         half = rows_for(proof.least / 2, proof.least, proof.test_rows)
         shown = f"{proof.least:.3f} ({_ALIKE_WORDS}) to {proof.most:.3f} ({_APART_WORDS})"
-        return f"{rows} show {_named(proof.metric)} to be worse by no more than {shown}; half needs about {half:,}"
+        return f"with {rows}, no_worse can rule out that {proof.metric} falls by {shown}; half needs about {half:,}"
     needs = [rows_for(proof.margin, margin, proof.test_rows) for margin in (proof.least, proof.most)]
     shown = f"{needs[0]:,} ({_ALIKE_WORDS}) to {needs[1]:,} ({_APART_WORDS})"
-    return f"{rows}; to show {_named(proof.metric)} to be worse by no more than {proof.margin:g} takes about {shown}"
+    return f"{rows}; to rule out that {proof.metric} falls by {proof.margin:g} takes about {shown}"
 
 
 def too_few_rows(experiment: Experiment, test_rows: int | None) -> str | None:
@@ -74,8 +75,5 @@ def too_few_rows(experiment: Experiment, test_rows: int | None) -> str | None:
     if not gates or test_rows is None or test_rows >= promotion.min_rows:
         return None
     what = f"{test_rows} rows are fewer than promotion.min_rows {promotion.min_rows}: {' and '.join(gates)} will refuse"
-    return f"data.test: {what}; give more rows, or set it lower"
-
-
-def _named(metric: str) -> str:
-    return f"{'an' if metric == 'accuracy' else 'a'} {metric}"
+    cut = test_rows == experiment.data.max_test_rows
+    return f"data.test: {what}; {'raise data.max_test_rows' if cut else 'give more rows'}, or set it lower"

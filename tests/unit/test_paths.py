@@ -51,7 +51,7 @@ def test_a_value_that_is_no_json_leaves_nothing(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named_with_a_remedy(tmp_path: Path, content: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(IntegrityError, match=r"x\.json: not whole JSON .*; remove it and run the step again"):
+    with pytest.raises(IntegrityError, match=r"x\.json: not whole JSON .*; put a whole one back, or run"):
         read_json(path)
 
 

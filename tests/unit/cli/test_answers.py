@@ -108,7 +108,7 @@ def test_plan_says_what_a_sweep_would_take(toy_experiment) -> None:
     assert lines[8].startswith("memory of a worker: base ") and lines[9].startswith("  at its peak: ")
     assert lines[10].startswith("disk: ") and lines[10].endswith(" MiB free")
     assert lines[11].startswith("time: ") and lines[12].startswith("device hours: ")
-    assert lines[13].startswith("proof: 32 test rows show an accuracy to be worse by no more than ")
+    assert lines[13].startswith("proof: with 32 test rows, no_worse can rule out that accuracy falls by ")
     assert len(lines) == 14
     assert "data.test: 32 rows are fewer than promotion.min_rows 40: gain and no_worse will refuse" in result.stderr
 

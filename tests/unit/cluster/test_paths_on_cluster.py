@@ -11,10 +11,11 @@ import pytest
 from raytune_ft.cluster.paths_on_cluster import Named, PathsOnCluster, paths_on_cluster
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.overrides import parse_assignments
+from raytune_ft.errors import InputError
 
 
 def _experiment(**changes: object) -> Experiment:
-    values = {"name": "x", "base_model": "org/model", "data": {"train": "data/train.jsonl"}, **changes}
+    values = {"name": "x", "base_model": "org/model", "data": {"train": "/shared/train.jsonl"}, **changes}
     return Experiment.model_validate(values)
 
 
@@ -36,7 +37,7 @@ def _touch(path: Path) -> Path:
 
 def test_a_file_that_is_uploaded_keeps_its_relative_name(tmp_path: Path) -> None:
     _touch(tmp_path / "data/train.jsonl")
-    settings, shared = _named(_experiment(), tmp_path)
+    settings, shared = _named(_experiment(data={"train": "data/train.jsonl"}), tmp_path)
     assert not [setting for setting in settings if setting.startswith("data.")]
     assert str(tmp_path / "data/train.jsonl") not in shared
 
@@ -63,7 +64,12 @@ def test_results_never_go_into_the_job_s_throwaway_directory(tmp_path: Path) -> 
     settings, shared = _named(_experiment(), tmp_path)
     assert f"output_dir={tmp_path}/runs" in settings
     assert f"registry.path={tmp_path}/registry" in settings
-    assert shared == (f"{tmp_path}/runs", f"{tmp_path}/registry")
+    assert set(shared) == {f"{tmp_path}/runs", f"{tmp_path}/registry", "/shared/train.jsonl"}
+
+
+def test_data_that_is_not_there_is_refused_before_a_job_lacks_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^data\.train: no file data/train\.jsonl in .*; give its path from there"):
+        _paths(_experiment(data={"train": "data/train.jsonl"}), tmp_path)
 
 
 def test_earlier_runs_are_found_where_they_lie(tmp_path: Path) -> None:
@@ -93,7 +99,8 @@ def test_what_a_setting_names_inside_the_working_directory_is_sent(tmp_path: Pat
     _touch(tmp_path / "spaces/mine.yaml")
     _touch(tmp_path / "data/general.txt")
     text = {"retention": {"text": "data/general.txt"}}
-    experiment = _experiment(base_model="./models/base", promotion=text)
+    data = {"train": "data/train.jsonl"}
+    experiment = _experiment(base_model="./models/base", data=data, promotion=text)
     paths = paths_on_cluster(experiment, {"search": {"space": "spaces/mine.yaml"}}, tmp_path)
     assert {named.setting: str(named.path) for named in paths.sent} == {
         "base_model": "models/base",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from raytune_ft.config.data import DataConfig
 from raytune_ft.config.experiment import Evaluate, Experiment
 from raytune_ft.config.promotion import PromotionConfig
 from raytune_ft.promotion.foresight import proof_of, proof_words, too_few_rows
@@ -15,7 +16,8 @@ from raytune_ft.promotion.foresight import proof_of, proof_words, too_few_rows
 
 def experiment(metrics: list[str], **promotion: Any) -> Experiment:
     evaluate = Evaluate.model_validate({"metrics": metrics, "labels": [" a", " b"]})
-    return Experiment.model_construct(evaluate=evaluate, promotion=PromotionConfig.model_validate(promotion))
+    data = DataConfig.model_construct(max_test_rows=30)
+    return Experiment.model_construct(evaluate=evaluate, promotion=PromotionConfig.model_validate(promotion), data=data)
 
 
 def words(metrics: list[str], rows: int, **promotion: Any) -> str:
@@ -26,26 +28,29 @@ def words(metrics: list[str], rows: int, **promotion: Any) -> str:
 
 def test_the_margin_that_follows_from_the_rows_is_said_and_what_half_of_it_needs() -> None:
     assert words(["loss", "accuracy"], 400) == (
-        "400 test rows show an accuracy to be worse by no more than 0.036 (two that differ on 6 % of the rows) "
+        "with 400 test rows, no_worse can rule out that accuracy falls by 0.036 (two that differ on 6 % of the rows) "
         "to 0.075 (25 %); half needs about 1,600"
     )
 
 
 def test_a_margin_that_was_asked_for_is_said_with_the_rows_that_it_takes() -> None:
-    assert words(["macro_f1"], 400, no_worse={"margin": 0.02}) == (
-        "400 test rows; to show a macro_f1 to be worse by no more than 0.02 takes about 1,400 "
+    assert words(["accuracy"], 400, no_worse={"margin": 0.02}) == (
+        "400 test rows; to rule out that accuracy falls by 0.02 takes about 1,400 "
         "(two that differ on 6 % of the rows) to 5,700 (25 %)"
     )
 
 
 def test_of_a_loss_the_margin_is_in_the_spread_of_the_rows() -> None:
-    assert words(["loss"], 400).startswith("400 test rows show a loss to be worse by no more than 0.16 standard")
-    assert words(["loss"], 400, no_worse={"margin": 0.1}).endswith("needs about 1,600; the experiment asks for 0.1")
+    assert words(["loss"], 400).startswith("with 400 test rows, no_worse can rule out a loss greater by 0.16 standard")
+    assert words(["loss"], 400, no_worse={"margin": 0.1}).endswith(
+        "about 1,600; asked is 0.1 nats, which only a promotion can tell"
+    )
 
 
 @pytest.mark.parametrize(("rows", "promotion"), [(None, {}), (1, {}), (400, {"no_worse": None})])
 def test_nothing_is_said_where_nothing_will_be_compared(rows: int | None, promotion: dict[str, Any]) -> None:
     assert proof_of(experiment(["loss"], **promotion), rows) is None
+    assert proof_of(experiment(["macro_f1"]), 400) is None  # it depends on how many rows each label has
 
 
 def test_too_few_rows_are_a_warning_that_names_the_gates() -> None:
@@ -53,6 +58,7 @@ def test_too_few_rows_are_a_warning_that_names_the_gates() -> None:
     assert too_few_rows(experiment(["loss"], gain=None), 39) == (
         "data.test: 39 rows are fewer than promotion.min_rows 40: no_worse will refuse; give more rows, or set it lower"
     )
+    assert "; raise data.max_test_rows, or" in (too_few_rows(experiment(["loss"]), 30) or "")
     assert too_few_rows(experiment(["loss"], gain=None, no_worse=None), 3) is None
 
 
