@@ -1,11 +1,14 @@
-"""A base of a few bytes, and registry versions of it without torch."""
+"""A base of a few bytes, registry versions of it without torch, and what a program's log holds."""
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import struct
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from raytune_ft.registry.add import Provenance, add_staged, add_version
 from raytune_ft.registry.base import base_sha256
 from raytune_ft.registry.staging import staged_model
 from raytune_ft.registry.store import Registry
+from raytune_ft.serving.exception_lines import keep_texts_out_of_logs
 
 MODULE = "model.layers.0.self_attn.q_proj"
 
@@ -81,3 +85,18 @@ def add(tmp_path: Path) -> Callable[..., Registry]:
         return registry
 
     return add_one
+
+
+@pytest.fixture
+def in_a_replica() -> Iterator[None]:
+    factory, hooks = logging.getLogRecordFactory(), (sys.excepthook, sys.unraisablehook, threading.excepthook)
+    keep_texts_out_of_logs()
+    yield
+    logging.setLogRecordFactory(factory)
+    sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    caplog.set_level(logging.DEBUG)
+    return lambda: caplog.text
