@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from raytune_ft.config.promotion import PromotionConfig
 from raytune_ft.search.planning.span import Span
 from raytune_ft.training.progress import TrialProgress
 
@@ -140,8 +141,8 @@ class Example:
     winner: str | None = None
 
 
-FEW_ROWS = 40
-"""A label with fewer moves `macro_f1` by a lot with each row; as many as `promotion.min_rows` wants by default."""
+FEW_ROWS = PromotionConfig().min_rows
+"""A label with fewer moves `macro_f1` by a lot with each row; as many as gates want by default."""
 
 
 @dataclass(frozen=True)
