@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import secrets
 import socket
 import subprocess
@@ -45,6 +46,7 @@ CHAT_TEMPLATE = (
 )
 PLACES = ["bridge", "harbour", "library", "market", "museum", "orchard", "quarry", "station", "temple", "valley"]
 SIGHTS = ["empty", "crowded", "bright", "foggy", "quiet", "windy", "frozen", "muddy", "steep", "narrow"]
+DECIMAL = re.compile(r"(\d+\.\d+)")
 ToyExperiment = Callable[..., Path]
 
 
@@ -277,3 +279,51 @@ def nothing_stays_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     assert not shown, f"{request.path.name} left processes behind: {shown}"
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[..., None]:
+    """`golden(name, found, hidden)` fails where JSON values differ from `golden/<name>.json`.
+
+    `hidden` says what to read instead of texts that differ from run to run. `GOLDEN=write` in the environment writes
+    the file anew, after a change that is meant to change what it holds.
+    """
+
+    def check(name: str, found: Any, hidden: dict[str, str] | None = None) -> None:
+        text = json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False)
+        for shown, instead in (hidden or {}).items():
+            text = text.replace(shown, instead)
+        path = Path(__file__).parent / "golden" / f"{name}.json"
+        if os.environ.get("GOLDEN") == "write":
+            path.write_text(text + "\n", encoding="utf-8")
+        difference = _difference(json.loads(text), json.loads(path.read_text(encoding="utf-8")), "$")
+        assert difference is None, f"{path}: {difference}"
+
+    return check
+
+
+def _parts(text: str) -> list[str | float]:
+    """Words and the decimals among them."""
+    return [float(each) if DECIMAL.fullmatch(each) else each for each in DECIMAL.split(text)]
+
+
+def _difference(found: Any, wanted: Any, place: str) -> str | None:
+    """Where two JSON values part, in words; floats that CPUs sum in another order are the same."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        if found.keys() != wanted.keys():
+            return f"{place}: only one of both has {sorted(found.keys() ^ wanted.keys())}"
+        parts = [(found[key], wanted[key], f"{place}.{key}") for key in sorted(wanted)]
+    elif isinstance(found, list) and isinstance(wanted, list):
+        if len(found) != len(wanted):
+            return f"{place}: {len(found)} entries, {len(wanted)} before"
+        parts = [(found[index], wanted[index], f"{place}[{index}]") for index in range(len(wanted))]
+    elif isinstance(found, str) and isinstance(wanted, str):
+        if found == wanted or not DECIMAL.search(found):
+            return None if found == wanted else f"{place}: {found!r}, {wanted!r} before"
+        parts = [(_parts(found), _parts(wanted), place)]
+    elif isinstance(found, float) and isinstance(wanted, int | float):
+        same = found == pytest.approx(wanted, rel=2e-3, abs=1e-6)
+        return None if same else f"{place}: {found}, {wanted} before"
+    else:
+        return None if found == wanted else f"{place}: {found!r}, {wanted!r} before"
+    return next(filter(None, (_difference(*part) for part in parts)), None)
