@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from raytune_ft.data.checks import DataSummary
     from raytune_ft.promotion.promote import Promotion
     from raytune_ft.search.sweep import SweepResult
-    from raytune_ft.serving.session import Endpoint
+    from raytune_ft.serving.local.session import Endpoint
 
 
 def _to_stderr(line: str) -> None:
@@ -32,11 +32,11 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 
 def check_inputs(experiment: Experiment, log: Callable[[str], None] = _to_stderr) -> DataSummary:
     """Checks the base, every line of the data and earlier studies; starts nothing, logs warnings. Raises InputError."""
-    from raytune_ft.config.fits import search_warnings
+    from raytune_ft.config.search.fits import search_warnings
     from raytune_ft.data.base_model import check_base_model
     from raytune_ft.data.checks import check_data
     from raytune_ft.evaluation.retention import general_text
-    from raytune_ft.search.warm_start import check_warm_start
+    from raytune_ft.search.earlier_studies.warm_start import check_warm_start
 
     check_base_model(experiment)
     check_warm_start(experiment)
@@ -81,7 +81,7 @@ def run_sweep(
 
 def go_on(experiment: Experiment, more: int = 0, *, trust: bool = False) -> Experiment:
     """The experiment with as many trials as its study will have, `more` beyond those it holds. Raises InputError."""
-    from raytune_ft.search.extend import go_on as go_on_with
+    from raytune_ft.search.study.extend import go_on as go_on_with
 
     return go_on_with(experiment, more, trust=trust)
 
@@ -140,8 +140,8 @@ def promote(
     Raises:
         RaytuneError: A gate refused; the alias is where it was.
     """
+    from raytune_ft.promotion.endpoint_capacity import warn_of_room
     from raytune_ft.promotion.promote import promote as promote_run
-    from raytune_ft.promotion.room import warn_of_room
     from raytune_ft.registry.location import open_registry
 
     directory = _directory(run)

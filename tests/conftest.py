@@ -232,7 +232,7 @@ def _listens(port: int) -> bool:
 
 def _end(head: subprocess.Popen[bytes]) -> None:
     """Ends this head alone, where `ray stop` would end every Ray of this user."""
-    from raytune_ft.execution.alive import wait_for_end
+    from raytune_ft.execution.local_ray.alive import wait_for_end
 
     processes = [psutil.Process(head.pid)]
     processes += processes[0].children(recursive=True)

@@ -74,9 +74,9 @@ def measure(directory: Path, trials: int, say: Callable[[str], None]) -> dict[st
     from optuna.study import Study
 
     from raytune_ft.search import on_cluster, sweep
-    from raytune_ft.search.searcher import StudySearcher
-    from raytune_ft.search.study import open_study
-    from raytune_ft.search.trials import trials_on
+    from raytune_ft.search.study.searcher import StudySearcher
+    from raytune_ft.search.study.study import open_study
+    from raytune_ft.search.trials.trials import trials_on
 
     ray.cloudpickle.register_pickle_by_value(trivial_lane)  # workers can't import a benchmark's file
     experiment = _experiment(directory, trials)
@@ -101,7 +101,7 @@ def measure(directory: Path, trials: int, say: Callable[[str], None]) -> dict[st
 
 def _sampler_of(experiment: Experiment, directory: Path) -> Any:
     from raytune_ft.paths import RunDirectory
-    from raytune_ft.search.study import open_study
+    from raytune_ft.search.study.study import open_study
 
     assert experiment.search is not None
     return open_study(experiment, experiment.search, RunDirectory(directory / "probe")).sampler

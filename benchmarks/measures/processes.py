@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from raytune_ft.serving.processes import end
+from raytune_ft.serving.local.processes import end
 
 THREADS = 2
 """Of every side: Ray gives its worker as many as it reserves CPUs, the others get them by environment."""

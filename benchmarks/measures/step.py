@@ -12,7 +12,7 @@ from measures.inputs import BATCH, PEERS, TRIALS, machine_type, prepare_rows, wr
 from measures.options import Measure, Options, Row
 from measures.processes import SideFailed, python, run_side
 from measures.rounds import interleave, medians, ratio, spread
-from raytune_ft.execution.forked.started import allocator
+from raytune_ft.execution.local_ray.forked.started import allocator
 from raytune_ft.paths import read_json
 
 SIDES = ("lane_step", "trl_default", "trl_fastest")

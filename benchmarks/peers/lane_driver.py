@@ -14,10 +14,10 @@ from raytune_ft.config.training import Lane
 from raytune_ft.data.arrow_rows import ArrowRows
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.kernel_cache import keep_few_kernels
-from raytune_ft.training.lane.base import load_lane_base
+from raytune_ft.training.lane.model.base import load_lane_base
+from raytune_ft.training.lane.packing.together import step_together
 from raytune_ft.training.lane.ranks import Ranks
 from raytune_ft.training.lane.step import Stepper
-from raytune_ft.training.lane.together import step_together
 from raytune_ft.training.lane.trial import RunningTrial, Splits
 from raytune_ft.training.spec import TrialSpec
 

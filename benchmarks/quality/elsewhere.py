@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from quality.curves import BATCH, RANK, RATE, Curves, load, names
-from raytune_ft.search.coverage import Axis, Point, cover, estimate, nearness, regrets
+from raytune_ft.search.earlier_studies.coverage import Axis, Point, cover, estimate, nearness, regrets
 
 KEYS = (RATE, RANK, BATCH)
 SIZE = 4

@@ -12,15 +12,15 @@ import optuna
 from quality.curves import Curves
 from quality.elsewhere import elsewhere
 from quality.simulate import Controller, Spent
-from raytune_ft.config.algorithms import Tpe
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import load_experiment
-from raytune_ft.config.search import Search
-from raytune_ft.search.pace import Pace
-from raytune_ft.search.portfolio import enqueue_first
-from raytune_ft.search.samplers import make_sampler
-from raytune_ft.search.schedulers import make_scheduler
-from raytune_ft.search.searcher import StudySearcher
+from raytune_ft.config.search.algorithms import Tpe
+from raytune_ft.config.search.search import Search
+from raytune_ft.search.earlier_studies.portfolio import enqueue_first
+from raytune_ft.search.sampling.samplers import make_sampler
+from raytune_ft.search.scheduling.pace import Pace
+from raytune_ft.search.scheduling.schedulers import make_scheduler
+from raytune_ft.search.study.searcher import StudySearcher
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 GRID = Path(__file__).parent / "grid.yaml"

@@ -41,7 +41,7 @@ def arguments(scratch: Path, registry: Path, **more: Any) -> ServeArgs:
 @contextmanager
 def ours(args: ServeArgs) -> Iterator[str]:
     """Our endpoint; yields its URL, which ends in /v1."""
-    from raytune_ft.serving.session import served
+    from raytune_ft.serving.local.session import served
 
     with served(args, log=say, start_timeout_s=_START_S) as endpoint:
         yield endpoint.base_url
@@ -57,7 +57,7 @@ def bare(scratch: Path, args: ServeArgs, adapters: Mapping[str, Path]) -> Iterat
         adapters: Model id -> directory, known to the server from its start.
     """
     from raytune_ft.serving.app import engine_settings
-    from raytune_ft.serving.catalog import build_catalog
+    from raytune_ft.serving.models.catalog import build_catalog
 
     settings = engine_settings(args, build_catalog(args), gpus=0)
     port = free_port()

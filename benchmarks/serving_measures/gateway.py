@@ -16,7 +16,7 @@ from measures.inputs import PEERS
 from measures.options import Measure, Options, Row
 from measures.processes import SideFailed, python, running_side
 
-from raytune_ft.execution.loopback import environment
+from raytune_ft.execution.local_ray.loopback import environment
 from raytune_ft.paths import write_json
 from raytune_ft.registry.store import Registry
 from raytune_ft.serving.settings import ServeArgs
@@ -75,7 +75,7 @@ def _gateways(scratch: Path) -> Iterator[dict[str, str]]:
 @contextmanager
 def _ray_ingress(scratch: Path, args: ServeArgs, variables: dict[str, str]) -> Iterator[str]:
     from raytune_ft.serving.app import engine_settings
-    from raytune_ft.serving.catalog import build_catalog
+    from raytune_ft.serving.models.catalog import build_catalog
 
     fields, port = scratch / "ray_ingress.json", free_port()
     settings = engine_settings(args, build_catalog(args), gpus=0)

@@ -11,24 +11,8 @@ from pathlib import Path
 import typer
 
 from raytune_ft import __version__
-from raytune_ft.cli import (
-    assets,
-    canary,
-    cluster,
-    evaluate,
-    experiment,
-    feedback,
-    keys,
-    monitor,
-    plan,
-    portfolio,
-    quickstart,
-    registry,
-    report,
-    serve,
-    status,
-    train,
-)
+from raytune_ft.cli import assets, cluster, evaluate, experiment, plan, portfolio, quickstart, report, status, train
+from raytune_ft.cli.serving import canary, feedback, keys, monitor, registry, serve
 from raytune_ft.errors import RaytuneError
 
 DEBUG_VARIABLE = "RAYTUNE_FT_DEBUG"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from raytune_ft.assets import fetch_assets
+from raytune_ft.assets.fetch import fetch_assets
 from raytune_ft.cli.output import console, emit, say
 
 app = typer.Typer(help="The model and data of the quickstart.", no_args_is_help=True, rich_markup_mode=None)

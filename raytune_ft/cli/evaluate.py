@@ -22,8 +22,8 @@ def evaluate(
     """Compare base and winner on the test split, with an interval of the difference."""
     from raytune_ft import api
     from raytune_ft.paths import RunDirectory
-    from raytune_ft.reporting.leaderboard import comparison_table
     from raytune_ft.reporting.read import read_evaluation
+    from raytune_ft.reporting.terminal.leaderboard import comparison_table
 
     directory = RunDirectory(run.resolve())
     result = api.evaluate(directory, say, trust=trust, overrides=overrides or ())

@@ -25,7 +25,7 @@ def init(
     full: Annotated[bool, typer.Option("--full", help="Let all weights move, instead of LoRA.")] = False,
 ) -> None:
     """Write a commented experiment file for your own model and data."""
-    from raytune_ft.config.starter import write_starter
+    from raytune_ft.config.starter.starter import write_starter
 
     write_starter(to, name=name, base_model=base_model, train=train, test=test, full=full)
     say(f"wrote {to}")
@@ -41,14 +41,14 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check an experiment file, its space, its model and every line of its data; start nothing."""
-    from raytune_ft.config.fits import search_warnings
     from raytune_ft.config.load import load_experiment
-    from raytune_ft.config.schema import experiment_schema
+    from raytune_ft.config.search.fits import search_warnings
+    from raytune_ft.config.starter.schema import experiment_schema
     from raytune_ft.data.base_model import check_base_model
     from raytune_ft.data.checks import check_data
     from raytune_ft.errors import InputError
     from raytune_ft.execution.runner import choose_runner
-    from raytune_ft.search.warm_start import check_warm_start
+    from raytune_ft.search.earlier_studies.warm_start import check_warm_start
 
     if schema:
         console.print_json(json.dumps(experiment_schema()))

@@ -13,7 +13,7 @@ from raytune_ft.cli.output import emit, out, say
 
 if TYPE_CHECKING:
     from raytune_ft.search.planning.bounds import Bounds
-    from raytune_ft.search.planning.memory import WorkerMemory
+    from raytune_ft.search.planning.memory.weights import WorkerMemory
     from raytune_ft.search.planning.plan import Plan
     from raytune_ft.search.planning.span import Span
 
@@ -26,7 +26,7 @@ def plan(
     """Say what a sweep would do and take: rungs, tokens, memory, hours, cost; start nothing."""
     from raytune_ft.api import check_inputs
     from raytune_ft.config.load import load_experiment
-    from raytune_ft.promotion.foresight import proof_of, proof_words, too_few_rows
+    from raytune_ft.promotion.gates_forecast import proof_of, proof_words, too_few_rows
     from raytune_ft.search.planning.plan import plan_here
 
     loaded = load_experiment(experiment, overrides or ())

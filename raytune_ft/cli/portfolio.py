@@ -10,7 +10,7 @@ import typer
 from raytune_ft.cli.output import console, emit, out, say
 
 if TYPE_CHECKING:
-    from raytune_ft.config.portfolio import PortfolioFile
+    from raytune_ft.config.search.portfolio import PortfolioFile
 
 app = typer.Typer(
     help="Configurations to try first, out of earlier studies.", no_args_is_help=True, rich_markup_mode=None
@@ -30,7 +30,7 @@ def build(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Choose configurations that together do well on all data sets of the runs, and write them in order."""
-    from raytune_ft.search.portfolio_build import build_portfolio, write_portfolio
+    from raytune_ft.search.earlier_studies.portfolio_build import build_portfolio, write_portfolio
 
     built = build_portfolio(runs, size)
     write_portfolio(built.portfolio, to)

@@ -22,21 +22,21 @@ def quickstart(
 ) -> None:
     """Fetch a small model and real data, search, prove the winner, register it, and serve it."""
     from raytune_ft import api
-    from raytune_ft.assets import fetch_assets
+    from raytune_ft.assets.fetch import fetch_assets
     from raytune_ft.cli.quickstart_size import sized_for_this_machine
-    from raytune_ft.execution.early import Early
+    from raytune_ft.execution.local_ray.background_start import Early
     from raytune_ft.hardware.device import holding_type
     from raytune_ft.hardware.here import device_here, has_gpu
     from raytune_ft.paths import read_json
     from raytune_ft.registry import manifest as manifests
-    from raytune_ft.registry.bucket import is_remote
+    from raytune_ft.registry.bucket.bucket import is_remote
     from raytune_ft.registry.location import open_registry
-    from raytune_ft.reporting.html import write_report
-    from raytune_ft.reporting.leaderboard import comparison_table, leaderboard_table
+    from raytune_ft.reporting.html.html import write_report
     from raytune_ft.reporting.read import read_evaluation, read_leaderboard
+    from raytune_ft.reporting.terminal.leaderboard import comparison_table, leaderboard_table
     from raytune_ft.search.planning.bounds import ranks
-    from raytune_ft.serving.demo import ask_both, pick_rows
-    from raytune_ft.serving.session import served
+    from raytune_ft.serving.local.demo import ask_both, pick_rows
+    from raytune_ft.serving.local.session import served
     from raytune_ft.serving.settings import ServeArgs
 
     started = time.monotonic()

@@ -48,8 +48,8 @@ def sized_for_this_machine(path: str) -> tuple[Experiment, str]:
 def _as_begun(path: str, whole: Experiment) -> Experiment:
     import yaml
 
+    from raytune_ft.config.files.overrides import value_at
     from raytune_ft.config.load import load_experiment
-    from raytune_ft.config.overrides import value_at
 
     begun = yaml.safe_load(whole.run_directory.experiment.read_text(encoding="utf-8"))
     return load_experiment(path, [f"{key}={value_at(begun, key)}" for key in SIZES[0]])

@@ -21,8 +21,8 @@ def report(
 ) -> None:
     """Write one self-contained HTML file: history, curves, importances, base against winner."""
     from raytune_ft.ownership import check_own
-    from raytune_ft.reporting.html import write_report
-    from raytune_ft.reporting.picture import write_picture
+    from raytune_ft.reporting.html.html import write_report
+    from raytune_ft.reporting.html.picture import write_picture
     from raytune_ft.reporting.plan_truth import plan_against_truth
     from raytune_ft.reporting.read import open_run
 

@@ -17,7 +17,7 @@ def status(
 ) -> None:
     """Show what a run is doing: trials by outcome, the running ones, the best so far."""
     from raytune_ft.reporting.read import open_run
-    from raytune_ft.reporting.status import run_status, status_view
+    from raytune_ft.reporting.terminal.status import run_status, status_view
 
     seen = run_status(open_run(run))
     emit(asdict(seen), as_json, lambda: console.print(status_view(seen)))
@@ -47,8 +47,8 @@ def compare(
     if first is None or second is None:
         raise InputError("compare", "two runs are needed", "raytune-ft compare RUN_A RUN_B, or --live ADAPTER")
     from raytune_ft.reporting.comparison import compare_runs
-    from raytune_ft.reporting.comparison_view import comparison_view
     from raytune_ft.reporting.read import open_run
+    from raytune_ft.reporting.terminal.comparison_view import comparison_view
 
     both = compare_runs(open_run(first), open_run(second))
     emit(asdict(both), as_json, lambda: console.print(comparison_view(both)))
@@ -58,8 +58,8 @@ def _compare_live(adapter: str, log_dir: Path, since: str | None, registry: Path
     from raytune_ft.errors import InputError
     from raytune_ft.registry.location import open_registry
     from raytune_ft.reporting.live_requests import compare_live, parse_since
-    from raytune_ft.reporting.live_requests_view import live_view
-    from raytune_ft.serving.records import read_records
+    from raytune_ft.reporting.terminal.live_requests_view import live_view
+    from raytune_ft.serving.records.records import read_records
 
     aliases = open_registry(registry).aliases(adapter)
     if not log_dir.is_dir():

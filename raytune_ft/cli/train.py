@@ -29,7 +29,7 @@ def train(
 ) -> None:
     """Train one configuration, without a search."""
     from raytune_ft import api
-    from raytune_ft.reporting.live import LiveTable
+    from raytune_ft.reporting.terminal.live import LiveTable
     from raytune_ft.search.single import train_once
 
     loaded = api.load_experiment(experiment, overrides or [])
@@ -68,8 +68,8 @@ def sweep_with_table(experiment: Experiment, *, resume: bool, again: str, trust:
     from raytune_ft import api
     from raytune_ft.errors import InputError, LanesLost
     from raytune_ft.reporting.causes import causes_table
-    from raytune_ft.reporting.live import LiveTable, ended_before
-    from raytune_ft.search.causes import NothingWon
+    from raytune_ft.reporting.terminal.live import LiveTable, ended_before
+    from raytune_ft.search.results.causes import NothingWon
 
     if experiment.search is None:
         raise InputError("search", "missing", "add a search section, or use raytune-ft train")
@@ -99,8 +99,8 @@ def _leave_models_to_workers(experiment: Experiment) -> None:
 def show(result: SweepResult, as_json: bool) -> None:
     """The leaderboard, and what to type next."""
     from raytune_ft.paths import read_json, shown_path
-    from raytune_ft.reporting.leaderboard import leaderboard_table
     from raytune_ft.reporting.read import read_leaderboard
+    from raytune_ft.reporting.terminal.leaderboard import leaderboard_table
     from raytune_ft.reporting.wording import goals_in_words
 
     run = result.run.root

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from raytune_ft.errors import InputError, RaytuneError
-from raytune_ft.execution.token import read_token_anew
+from raytune_ft.execution.local_ray.token import read_token_anew
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 CONNECT_TIMEOUT_S = 5.0

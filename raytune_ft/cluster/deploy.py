@@ -17,7 +17,7 @@ from raytune_ft.cluster.connection import DEFAULT_ADDRESS, reach, request_errors
 from raytune_ft.cluster.serve_file import ServeFile, for_cluster
 from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.names import check_name
-from raytune_ft.serving.session import cause, reachable
+from raytune_ft.serving.local.session import cause, reachable
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs, is_loopback
 
 if TYPE_CHECKING:

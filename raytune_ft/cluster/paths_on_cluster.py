@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.overrides import value_at
+from raytune_ft.config.files.overrides import value_at
 from raytune_ft.errors import InputError
-from raytune_ft.search.storage import JOURNAL_SCHEME, journal_path
+from raytune_ft.search.study.storage import JOURNAL_SCHEME, journal_path
 
 READ = ("base_model", "data.train", "data.validation", "data.test", "promotion.retention.text")
 """Settings that name what a job reads."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raytune_ft.config.yaml import read_yaml
+from raytune_ft.config.files.yaml import read_yaml
 from raytune_ft.errors import InputError
-from raytune_ft.registry.bucket import is_remote
+from raytune_ft.registry.bucket.bucket import is_remote
 from raytune_ft.registry.location import absolute, open_registry
 from raytune_ft.serving.settings import ServeArgs
 

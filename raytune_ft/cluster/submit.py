@@ -19,10 +19,10 @@ from raytune_ft.cluster.connection import DEFAULT_ADDRESS, reach, request_errors
 from raytune_ft.cluster.paths_on_cluster import paths_on_cluster
 from raytune_ft.cluster.secret_files import secret_in_text
 from raytune_ft.cluster.upload import Upload, choose
+from raytune_ft.config.files.overrides import parse_assignments, with_settings
+from raytune_ft.config.files.resolve import redact
+from raytune_ft.config.files.yaml import read_yaml
 from raytune_ft.config.load import load_experiment
-from raytune_ft.config.overrides import parse_assignments, with_settings
-from raytune_ft.config.resolve import redact
-from raytune_ft.config.yaml import read_yaml
 from raytune_ft.errors import InputError, RaytuneError
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from raytune_ft.config.data import DataConfig
 from raytune_ft.config.model import Strict
 from raytune_ft.config.number_type import NumberType
 from raytune_ft.config.promotion import PromotionConfig
-from raytune_ft.config.rungs import rungs
-from raytune_ft.config.schedulers import NoScheduler, Population
-from raytune_ft.config.search import Search
+from raytune_ft.config.search.rungs import rungs
+from raytune_ft.config.search.schedulers import NoScheduler, Population
+from raytune_ft.config.search.search import Search
 from raytune_ft.config.training import Lora, Method, Resources, Runner, Sft, Train
 from raytune_ft.names import check_name
 from raytune_ft.paths import RunDirectory

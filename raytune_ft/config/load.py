@@ -11,15 +11,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.fits import check_algorithm
-from raytune_ft.config.overrides import parse_assignments, with_settings
-from raytune_ft.config.portfolio import check_portfolio, put_in
-from raytune_ft.config.problems import KeyPath, always, input_error
+from raytune_ft.config.files.overrides import parse_assignments, with_settings
+from raytune_ft.config.files.problems import KeyPath, always, input_error
+from raytune_ft.config.files.shipped import find
+from raytune_ft.config.files.yaml import Document, read_yaml
 from raytune_ft.config.recorded import in_todays_words
-from raytune_ft.config.scheduler_fit import check_scheduler
-from raytune_ft.config.search import SearchSpace
-from raytune_ft.config.shipped import find
-from raytune_ft.config.yaml import Document, read_yaml
+from raytune_ft.config.search.fits import check_algorithm
+from raytune_ft.config.search.portfolio import check_portfolio, put_in
+from raytune_ft.config.search.scheduler_fit import check_scheduler
+from raytune_ft.config.search.search import SearchSpace
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raytune_ft.data.tokenize import IGNORED
+from raytune_ft.data.tokens.tokenize import IGNORED
 from raytune_ft.errors import IntegrityError
 from raytune_ft.paths import read_json
 

@@ -9,10 +9,10 @@ from raytune_ft.config.data import DataConfig, Duplicates
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.data.bad_rows import BadRows, raise_bad_rows
 from raytune_ft.data.duplicates import count_duplicates, remove_duplicates
-from raytune_ft.data.near_labels import label_remedy
 from raytune_ft.data.read import read_rows
 from raytune_ft.data.rows import PromptCompletion, Row
 from raytune_ft.data.split import cut_validation, draw
+from raytune_ft.data.tokens.near_labels import label_remedy
 from raytune_ft.errors import InputError
 
 

@@ -15,12 +15,12 @@ from raytune_ft.data.bad_rows import BadRows, raise_bad_rows
 from raytune_ft.data.base_model import local_files
 from raytune_ft.data.checks import CheckedSplit, check_sizes, load_checked
 from raytune_ft.data.fingerprint import RECIPE, data_fingerprint, source_hashes
-from raytune_ft.data.labels import LabelReader, check_labels, read_labels
 from raytune_ft.data.prepared import MANIFEST, SCHEMA, TEST_ROWS, PreparedData, open_prepared
 from raytune_ft.data.rows import Row
-from raytune_ft.data.template import ChatTemplate
-from raytune_ft.data.tokenize import BATCH_ROWS, RowTokeniser, TokenisedRow
-from raytune_ft.data.tokenizer import load_tokenizer
+from raytune_ft.data.tokens.labels import LabelReader, check_labels, read_labels
+from raytune_ft.data.tokens.template import ChatTemplate
+from raytune_ft.data.tokens.tokenize import BATCH_ROWS, RowTokeniser, TokenisedRow
+from raytune_ft.data.tokens.tokenizer import load_tokenizer
 from raytune_ft.errors import InputError
 from raytune_ft.paths import read_json, sync_directory, write_json
 

@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from raytune_ft.config.files.overrides import check_section
 from raytune_ft.config.load import load_recorded, with_parameters
-from raytune_ft.config.overrides import check_section
-from raytune_ft.data.labels import read_labels
 from raytune_ft.data.prepared import open_prepared
-from raytune_ft.data.tokenizer import load_tokenizer
+from raytune_ft.data.tokens.labels import read_labels
+from raytune_ft.data.tokens.tokenizer import load_tokenizer
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.evaluation.interval import paired_interval
 from raytune_ft.evaluation.metrics import metric_value
@@ -24,9 +24,9 @@ from raytune_ft.evaluation.scoring import Scores, score
 from raytune_ft.evaluation.uses import Use, note_use
 from raytune_ft.hardware.here import in_type_of_this_machine
 from raytune_ft.paths import RunDirectory, read_json, write_json
-from raytune_ft.training.base_model import load_base, placed
-from raytune_ft.training.base_weights import recorded_base_sha256
 from raytune_ft.training.tuned import is_adapter, load_tuned, tuned_sha256
+from raytune_ft.training.weights.base_model import load_base, placed
+from raytune_ft.training.weights.base_weights import recorded_base_sha256
 
 EXAMPLES = 20
 

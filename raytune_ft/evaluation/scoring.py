@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from raytune_ft.data.labels import RowLabels
-from raytune_ft.data.tokenize import IGNORED
+from raytune_ft.data.tokens.labels import RowLabels
+from raytune_ft.data.tokens.tokenize import IGNORED
 from raytune_ft.errors import IntegrityError
 from raytune_ft.evaluation.choices import Path, Step, further_answers, likeliest, steps_of
 from raytune_ft.evaluation.reading import Reader, Reading

@@ -13,13 +13,13 @@ from pathlib import Path
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Resources
 from raytune_ft.errors import InputError
-from raytune_ft.execution.few_processes import few_processes
-from raytune_ft.execution.forked.started import Forked, forked_workers
-from raytune_ft.execution.give_way import giving_way
-from raytune_ft.execution.leftovers import workers_end
-from raytune_ft.execution.loopback import environment, ray_on_loopback
-from raytune_ft.execution.token import read_token_anew
-from raytune_ft.execution.uninterrupted import uninterrupted
+from raytune_ft.execution.local_ray.forked.started import Forked, forked_workers
+from raytune_ft.execution.local_ray.give_way import giving_way
+from raytune_ft.execution.local_ray.leftovers import workers_end
+from raytune_ft.execution.local_ray.loopback import environment, ray_on_loopback
+from raytune_ft.execution.local_ray.minimal_ray import few_processes
+from raytune_ft.execution.local_ray.token import read_token_anew
+from raytune_ft.execution.local_ray.uninterrupted import uninterrupted
 from raytune_ft.private_names import forked_start_wanted
 
 STARTUP = {"RAY_worker_maximum_startup_concurrency": "8"}

@@ -22,7 +22,7 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     from raytune_ft.execution.memory_monitor import OutOfMemoryEnds
-    from raytune_ft.training.worker import train_worker
+    from raytune_ft.training.isolated.worker import train_worker
 
     if (ended := Outcome.read(spec.directory)) is not None:  # and a driver that was killed did not notice
         return ended

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.files.overrides import value_at
 from raytune_ft.config.number_type import NOT_IN_FLOAT16
-from raytune_ft.config.overrides import value_at
-from raytune_ft.config.schedulers import PAUSING
+from raytune_ft.config.search.schedulers import PAUSING
 from raytune_ft.config.target_modules import names
 from raytune_ft.config.training import DeepSpeed, Full, Isolated, Lane
 from raytune_ft.data.base_model import model_config
 from raytune_ft.errors import InputError
-from raytune_ft.training.lane.adapter import ALIGN
-from raytune_ft.training.lane.families import refusal
+from raytune_ft.training.lane.model.adapter import ALIGN
+from raytune_ft.training.lane.model.families import refusal
 
 _OF_A_LANE = (
     "resources",

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from raytune_ft.data.tokenize import IGNORED
-from raytune_ft.data.tokenizer import encode
+from raytune_ft.data.tokens.tokenize import IGNORED
+from raytune_ft.data.tokens.tokenizer import encode
 
 _MAX_ANSWER = 32  # tokens; vLLM is asked once for each
 _PLACES, _WINDOW = 4, 128  # tokens of the question that count too, at most, spread over its last so many

@@ -13,9 +13,9 @@ from typing import Any
 from raytune_ft.promotion.child import child_main
 from raytune_ft.registry.base import base_id
 from raytune_ft.serving.app import engine_settings
-from raytune_ft.serving.asked_rows import Place, answers, places
-from raytune_ft.serving.capacity import Capacity, served_rank
-from raytune_ft.serving.catalog import Catalog
+from raytune_ft.serving.engine.asked_rows import Place, answers, places
+from raytune_ft.serving.models.capacity import Capacity, served_rank
+from raytune_ft.serving.models.catalog import Catalog
 from raytune_ft.serving.settings import ServeArgs
 
 _ENVIRONMENT = {

@@ -20,7 +20,7 @@ from raytune_ft.registry.store import Registry
 
 if TYPE_CHECKING:
     from raytune_ft.evaluation.scoring import Scores
-    from raytune_ft.serving.session import Endpoint
+    from raytune_ft.serving.local.session import Endpoint
 
 _REFERENCE = "raytune_ft.promotion.reference"
 _REFERENCE_TIMEOUT_S = 6 * 3600.0  # a champion on a large test split

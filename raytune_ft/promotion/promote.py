@@ -27,7 +27,7 @@ from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import CHAMPION
 
 if TYPE_CHECKING:
-    from raytune_ft.serving.session import Endpoint
+    from raytune_ft.serving.local.session import Endpoint
 
 _COMPARISONS = 5
 """With so many champions at most; who promotes into a registry that moves faster has to wait."""

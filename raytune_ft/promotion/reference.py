@@ -12,10 +12,10 @@ from typing import Any
 
 from raytune_ft.config.experiment import Evaluate
 from raytune_ft.config.load import load_recorded, with_parameters
-from raytune_ft.data.labels import read_labels
 from raytune_ft.data.prepared import open_prepared
-from raytune_ft.data.tokenize import IGNORED
-from raytune_ft.data.tokenizer import load_tokenizer
+from raytune_ft.data.tokens.labels import read_labels
+from raytune_ft.data.tokens.tokenize import IGNORED
+from raytune_ft.data.tokens.tokenizer import load_tokenizer
 from raytune_ft.evaluation.recorded import scores_to_json
 from raytune_ft.evaluation.row_progress import RowProgress
 from raytune_ft.evaluation.scoring import Scores, answer_logprobs, score
@@ -23,8 +23,8 @@ from raytune_ft.hardware.here import in_type_of_this_machine
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.promotion.asked import Asked, choose_rows
 from raytune_ft.promotion.child import child_main, tell
-from raytune_ft.training.base_model import placed
 from raytune_ft.training.tuned import is_adapter, load_tuned
+from raytune_ft.training.weights.base_model import placed
 
 BATCH = 4  # rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raytune_ft.training.base_weights import base_directory, base_sha256, weight_files
+from raytune_ft.training.weights.base_weights import base_directory, base_sha256, weight_files
 
 __all__ = ["base_directory", "base_id", "base_sha256", "weight_files"]
 

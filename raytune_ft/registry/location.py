@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from raytune_ft.registry.bucket import is_remote, remote_url
+from raytune_ft.registry.bucket.bucket import is_remote, remote_url
 from raytune_ft.registry.store import Registry
 
 
@@ -26,6 +26,6 @@ def absolute(location: str | Path) -> str:
 
 @cache  # one of each in a process: it remembers when it asked last
 def _open_remote(location: str, keep_going: bool) -> Registry:
-    from raytune_ft.registry.remote import open_remote
+    from raytune_ft.registry.bucket.remote import open_remote
 
     return open_remote(location, keep_going=keep_going)

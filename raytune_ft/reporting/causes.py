@@ -8,9 +8,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from raytune_ft.reporting.leaderboard import outcome_text
+from raytune_ft.reporting.terminal.leaderboard import outcome_text
 from raytune_ft.reporting.wording import one_line
-from raytune_ft.search.causes import Cause
+from raytune_ft.search.results.causes import Cause
 
 
 def causes_table(causes: Iterable[Cause]) -> Table:

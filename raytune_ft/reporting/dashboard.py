@@ -10,7 +10,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from raytune_ft.config.load import load_recorded
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search.storage import journal_path, open_storage
+from raytune_ft.search.study.storage import journal_path, open_storage
 
 
 def serve_dashboard(run: RunDirectory, host: str, port: int, ready: Callable[[str], None]) -> None:

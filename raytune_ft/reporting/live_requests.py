@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from raytune_ft.errors import InputError
-from raytune_ft.serving.records import RequestRecord
+from raytune_ft.serving.records.records import RequestRecord
 
 _Z95 = 1.959964
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

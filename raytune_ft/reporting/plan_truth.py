@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from raytune_ft.config.budget import Budget
+from raytune_ft.config.search.budget import Budget
 from raytune_ft.paths import RunDirectory
 from raytune_ft.reporting.read import read_plan, read_spending, read_trials
 from raytune_ft.reporting.records import Foreseen, Spending

@@ -10,10 +10,10 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.execution.cluster import ray_cluster
 from raytune_ft.execution.devices import Decision, decide_number_type
-from raytune_ft.execution.lanes import IMPORTS
+from raytune_ft.execution.lanes.lanes import IMPORTS
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search.accounts import Accounts
-from raytune_ft.search.trials import Trials, check_room, trials_on
+from raytune_ft.search.budget.accounts import Accounts
+from raytune_ft.search.trials.trials import Trials, check_room, trials_on
 
 
 @dataclass(frozen=True)

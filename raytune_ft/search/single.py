@@ -6,24 +6,24 @@ from collections.abc import Callable
 from functools import partial
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.resolve import resolved_yaml
+from raytune_ft.config.files.resolve import resolved_yaml
 from raytune_ft.config.training import Lane
 from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.execution.cluster import check_resources, joining_s, ray_cluster
 from raytune_ft.execution.devices import decide_number_type
 from raytune_ft.execution.isolated import run_isolated
-from raytune_ft.execution.lanes import IMPORTS
-from raytune_ft.execution.on_lane import run_on_lane
+from raytune_ft.execution.lanes.lanes import IMPORTS
+from raytune_ft.execution.lanes.on_lane import run_on_lane
 from raytune_ft.execution.runner import choose_runner
 from raytune_ft.ownership import check_own
 from raytune_ft.paths import RunDirectory, write_text
-from raytune_ft.search.driver import only_driver
 from raytune_ft.search.heartbeat import Heartbeat
-from raytune_ft.search.leaderboard import build_leaderboard, choose_winner
 from raytune_ft.search.progress import Progress
-from raytune_ft.search.resume import check_same_experiment, in_recorded_type
-from raytune_ft.search.study import trial_name
+from raytune_ft.search.results.leaderboard import build_leaderboard, choose_winner
+from raytune_ft.search.study.driver import only_driver
+from raytune_ft.search.study.resume import check_same_experiment, in_recorded_type
+from raytune_ft.search.study.study import trial_name
 from raytune_ft.search.sweep import SweepResult
 from raytune_ft.training.ended import drop_optimizers, keep_weights
 from raytune_ft.training.outcome import Outcome, OutcomeKind

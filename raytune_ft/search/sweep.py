@@ -12,31 +12,31 @@ from typing import Any
 from unittest import mock
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.resolve import resolved_yaml
-from raytune_ft.config.search import Search
+from raytune_ft.config.files.resolve import resolved_yaml
+from raytune_ft.config.search.search import Search
 from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError, LanesLost
-from raytune_ft.execution.early import Early
+from raytune_ft.execution.local_ray.background_start import Early
 from raytune_ft.execution.runner import choose_runner
 from raytune_ft.ownership import check_own
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.private_names import all_there, patches_wanted
-from raytune_ft.search.accounts import Accounts
-from raytune_ft.search.driver import only_driver
+from raytune_ft.search.budget.accounts import Accounts
+from raytune_ft.search.earlier_studies.portfolio import enqueue_first
+from raytune_ft.search.earlier_studies.warm_start import check_warm_start, enqueue_best, sources, warm_start
 from raytune_ft.search.heartbeat import Heartbeat
-from raytune_ft.search.kept import KeptCheckpoints
-from raytune_ft.search.leaderboard import Row, build_leaderboard, choose_winner
 from raytune_ft.search.on_cluster import on_cluster
-from raytune_ft.search.portfolio import enqueue_first
 from raytune_ft.search.progress import Progress
-from raytune_ft.search.replay import decide_unseen, replay
-from raytune_ft.search.resume import check_same_experiment, in_recorded_type, interrupted_trials
-from raytune_ft.search.schedulers import make_scheduler
-from raytune_ft.search.stopped import steps_of, stopped
-from raytune_ft.search.storage import open_storage, storage_answers
-from raytune_ft.search.study import open_study, tell, trial_name
-from raytune_ft.search.trials import Trials
-from raytune_ft.search.warm_start import check_warm_start, enqueue_best, sources, warm_start
+from raytune_ft.search.results.leaderboard import Row, build_leaderboard, choose_winner
+from raytune_ft.search.scheduling.replay import decide_unseen, replay
+from raytune_ft.search.scheduling.schedulers import make_scheduler
+from raytune_ft.search.study.driver import only_driver
+from raytune_ft.search.study.resume import check_same_experiment, in_recorded_type, interrupted_trials
+from raytune_ft.search.study.storage import open_storage, storage_answers
+from raytune_ft.search.study.study import open_study, tell, trial_name
+from raytune_ft.search.trials.kept_checkpoints import KeptCheckpoints
+from raytune_ft.search.trials.stopped import steps_of, stopped
+from raytune_ft.search.trials.trials import Trials
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -196,9 +196,9 @@ def _tune(
 ) -> LanesLost | None:
     from ray import tune
 
-    from raytune_ft.search.pace import Pace
-    from raytune_ft.search.searcher import StudySearcher
-    from raytune_ft.search.watch import Quiet, Watch
+    from raytune_ft.search.scheduling.pace import Pace
+    from raytune_ft.search.study.searcher import StudySearcher
+    from raytune_ft.search.trials.watch import Quiet, Watch
     from raytune_ft.tracking import tune_callbacks
 
     def outcome_of(name: str, result: dict[str, Any] | None) -> Outcome:

@@ -6,9 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from raytune_ft.registry.base import base_directory
-from raytune_ft.serving.catalog import Catalog, build_catalog
-from raytune_ft.serving.key_ring import check_exposure
-from raytune_ft.serving.number_type import devices_of_cluster, in_served_type
+from raytune_ft.serving.engine.number_type import devices_of_cluster, in_served_type
+from raytune_ft.serving.gateway.key_ring import check_exposure
+from raytune_ft.serving.models.catalog import Catalog, build_catalog
 from raytune_ft.serving.settings import ServeArgs, parse_serve_args
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def build_app(args: ServeArgs | dict[str, Any]) -> Application:
     catalog = build_catalog(args)
     from ray.serve.llm import LLMConfig
 
-    from raytune_ft.serving.ray_llm import bind
+    from raytune_ft.serving.engine.ray_llm import bind
 
     gpus = args.gpus if args.gpus is not None else _gpus_of_cluster()
     if args.dtype == "auto":
@@ -77,7 +77,7 @@ def engine_settings(args: ServeArgs, catalog: Catalog, gpus: int, model: str | N
         # loads by itself what it has forgotten, must therefore forget later.
         engine["max_cpu_loras"] = held.loaded + held.per_batch
         if on_cpu:
-            engine["worker_extension_cls"] = "raytune_ft.serving.cpu_lora.NoAdapterNoChange"
+            engine["worker_extension_cls"] = "raytune_ft.serving.engine.cpu_lora.NoAdapterNoChange"
     environment = dict(ENGINE_ENVIRONMENT)
     if on_cpu:
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(args.cpu_kv_cache_gib)
@@ -112,7 +112,7 @@ def _replicas(args: ServeArgs) -> dict[str, Any]:
         options["max_ongoing_requests"] = limit
     if args.router == "prefix":
         options["request_router_config"] = {
-            "request_router_class": "raytune_ft.serving.prefix_router.AdapterPrefixRouter",
+            "request_router_class": "raytune_ft.serving.engine.prefix_router.AdapterPrefixRouter",
             # Ray's defaults follow the prefix however busy its replica is, and never forget one.
             "request_router_kwargs": {"imbalanced_threshold": IMBALANCED_REQUESTS, "do_eviction": True},
         }

@@ -11,9 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from raytune_ft.errors import RaytuneError
-from raytune_ft.serving.catalog import UnknownModelError
-from raytune_ft.serving.exception_lines import told
+from raytune_ft.serving.models.catalog import UnknownModelError
 from raytune_ft.serving.openai_errors import RequestError
+from raytune_ft.serving.records.exception_lines import told
 
 _log = logging.getLogger(__name__)
 _RETRY_AFTER_S = "5"

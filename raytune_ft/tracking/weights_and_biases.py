@@ -15,7 +15,7 @@ from typing import Any
 from ray.tune.logger import LoggerCallback
 
 from raytune_ft.config.experiment import Wandb
-from raytune_ft.config.resolve import redact
+from raytune_ft.config.files.resolve import redact
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.resolve import resolved_values
+from raytune_ft.config.files.resolve import resolved_values
 from raytune_ft.paths import RunDirectory, TrialDirectory, write_json
 
 

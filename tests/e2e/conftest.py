@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from raytune_ft.assets import fetch_assets
+from raytune_ft.assets.fetch import fetch_assets
+from raytune_ft.config.files.resolve import resolved_yaml
 from raytune_ft.config.load import load_experiment
-from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.data.prepare import prepare
 from raytune_ft.hardware.device import common_type
 from raytune_ft.hardware.here import cpu_here

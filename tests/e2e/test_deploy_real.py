@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from raytune_ft.registry.store import Registry
-from raytune_ft.serving.ask import ask, forms
-from raytune_ft.serving.session import Endpoint
+from raytune_ft.serving.local.ask import ask, forms
+from raytune_ft.serving.local.session import Endpoint
 
 FILE = Path(__file__).parents[2] / "serve/cpu.yaml"
 KEY = "canary-key-of-the-cluster"

@@ -15,8 +15,8 @@ from raytune_ft.paths import RunDirectory
 from raytune_ft.promotion.promote import promote
 from raytune_ft.registry.manifest import verify
 from raytune_ft.registry.store import Registry
-from raytune_ft.serving.ask import client
-from raytune_ft.serving.session import Endpoint, served
+from raytune_ft.serving.local.ask import client
+from raytune_ft.serving.local.session import Endpoint, served
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs
 
 pytestmark = pytest.mark.system

@@ -19,13 +19,13 @@ import openai
 import psutil
 import pytest
 
-from raytune_ft.execution.alive import alive
+from raytune_ft.execution.local_ray.alive import alive
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import canary, set_traffic
-from raytune_ft.serving.ask import client
-from raytune_ft.serving.metrics import ENGINE_METRICS, METRICS
-from raytune_ft.serving.records import read_records
-from raytune_ft.serving.session import Endpoint, served
+from raytune_ft.serving.local.ask import client
+from raytune_ft.serving.local.session import Endpoint, served
+from raytune_ft.serving.records.metrics import ENGINE_METRICS, METRICS
+from raytune_ft.serving.records.records import read_records
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs
 
 pytestmark = pytest.mark.system

@@ -14,11 +14,11 @@ import psutil
 import pytest
 from transformers import AutoTokenizer
 
-from raytune_ft.execution.alive import alive
+from raytune_ft.execution.local_ray.alive import alive
 from raytune_ft.registry.store import Registry
-from raytune_ft.serving.ask import ask, client, forms, stream
-from raytune_ft.serving.records import read_records
-from raytune_ft.serving.session import Endpoint, served
+from raytune_ft.serving.local.ask import ask, client, forms, stream
+from raytune_ft.serving.local.session import Endpoint, served
+from raytune_ft.serving.records.records import read_records
 from raytune_ft.serving.settings import API_KEY_VARIABLE, Limits, ServeArgs
 
 KEY = "canary-key-4711"

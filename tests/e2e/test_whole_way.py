@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from raytune_ft.assets import fetch_assets
+from raytune_ft.assets.fetch import fetch_assets
 from raytune_ft.registry.manifest import verify
 
 ROOT = Path(__file__).parents[2]

@@ -29,7 +29,7 @@ def cluster() -> Iterator[None]:
 def warm_lanes(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A file's sweeps, all of one shape, share the lanes that the first one starts: none loads the base anew."""
     from raytune_ft.paths import RunDirectory
-    from raytune_ft.search import trials
+    from raytune_ft.search.trials import trials
 
     start, started = trials.lanes, {}
     with contextlib.ExitStack() as until_the_end, pytest.MonkeyPatch.context() as patch:
@@ -67,10 +67,10 @@ def tune_on() -> Callable[..., Any]:
     from raytune_ft.data.prepare import prepare
     from raytune_ft.paths import RunDirectory
     from raytune_ft.search import sweep
-    from raytune_ft.search.accounts import Accounts
-    from raytune_ft.search.portfolio import enqueue_first
-    from raytune_ft.search.study import open_study
-    from raytune_ft.search.trials import on_lanes
+    from raytune_ft.search.budget.accounts import Accounts
+    from raytune_ft.search.earlier_studies.portfolio import enqueue_first
+    from raytune_ft.search.study.study import open_study
+    from raytune_ft.search.trials.trials import on_lanes
 
     def tune(dispatcher: Any, lanes: int, experiment: Any, progress: Any) -> tuple[Any, Any]:
         search, run = experiment.search, RunDirectory(Path(experiment.output_dir) / experiment.name)

@@ -10,9 +10,9 @@ import optuna
 import pytest
 
 from raytune_ft import api
-from raytune_ft.config.portfolio import read_portfolio
+from raytune_ft.config.search.portfolio import read_portfolio
 from raytune_ft.paths import read_json
-from raytune_ft.search.portfolio_build import build_portfolio, write_portfolio
+from raytune_ft.search.earlier_studies.portfolio_build import build_portfolio, write_portfolio
 
 RATE, RANK = "train.learning_rate", "method.r"
 SPACE = {"parameters": {RATE: {"loguniform": [1e-3, 2e-2]}, RANK: {"randint": [2, 8]}}}

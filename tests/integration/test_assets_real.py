@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from raytune_ft.assets import Assets, fetch_assets
-from raytune_ft.assets_sources import SENTENCES_SDIST, download
+from raytune_ft.assets.fetch import Assets, fetch_assets
+from raytune_ft.assets.sources import SENTENCES_SDIST, download
 from raytune_ft.data.bad_rows import BadRows
 from raytune_ft.data.rows import PromptCompletion
-from raytune_ft.data.tokenize import RowTokeniser
-from raytune_ft.data.tokenizer import load_tokenizer
+from raytune_ft.data.tokens.tokenize import RowTokeniser
+from raytune_ft.data.tokens.tokenizer import load_tokenizer
 from raytune_ft.errors import IntegrityError
 
 pytestmark = pytest.mark.system
@@ -28,7 +28,7 @@ CORPORA = ("tweets", "movies", "products", "news")
 PROGRAM = """
 import sys
 from pathlib import Path
-from raytune_ft.assets import fetch_assets
+from raytune_ft.assets.fetch import fetch_assets
 fetch_assets(Path(sys.argv[1]), print)
 """
 

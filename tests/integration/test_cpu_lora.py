@@ -62,5 +62,5 @@ def test_vllm_itself_gives_tokens_of_adapters_the_same() -> None:
 
 @pytest.mark.parametrize("code", [PRODUCT, HEAD], ids=["layer", "head"])
 def test_vllm_itself_still_needs_the_correction(code: str) -> None:
-    """When this fails, vLLM has been mended: serving/cpu_lora.py is then about speed alone."""
+    """When this fails, vLLM has been mended: serving/engine/cpu_lora.py is then about speed alone."""
     assert not all(run(code, ""))

@@ -71,7 +71,7 @@ def test_the_dashboard_serves_the_runs_study_until_it_is_interrupted(server: sub
 
 def test_a_study_in_a_journal_is_shown_too(run: Path, port: int) -> None:
     from raytune_ft.paths import RunDirectory
-    from raytune_ft.search.storage import open_storage
+    from raytune_ft.search.study.storage import open_storage
 
     journal = run.parent / "all.journal"
     (run / "experiment.yaml").write_text(EXPERIMENT.replace("search: {", f"search: {{storage: '{journal}', "))

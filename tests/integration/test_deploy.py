@@ -19,7 +19,7 @@ from raytune_ft.cluster.deploy import deploy, remove
 from raytune_ft.cluster.serve_file import ServeFile, read_serve_file
 from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.serving.app import engine_settings
-from raytune_ft.serving.catalog import build_catalog
+from raytune_ft.serving.models.catalog import build_catalog
 from raytune_ft.serving.settings import ServeArgs, parse_serve_args
 
 SERVE_FILES = sorted((Path(__file__).parents[2] / "serve").glob("*.yaml"))
@@ -57,7 +57,7 @@ class Body:
 @serve.deployment(
     ray_actor_options={"num_cpus": 0}, num_replicas=2, max_ongoing_requests=100,
     request_router_config={
-        "request_router_class": "raytune_ft.serving.prefix_router.AdapterPrefixRouter",
+        "request_router_class": "raytune_ft.serving.engine.prefix_router.AdapterPrefixRouter",
         "request_router_kwargs": {"imbalanced_threshold": 3, "do_eviction": True},
     },
 )

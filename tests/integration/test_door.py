@@ -20,9 +20,9 @@ import pytest
 from fastapi import FastAPI, Request  # where FastAPI reads the handlers' types
 from starlette.responses import StreamingResponse
 
-from raytune_ft.execution.loopback import ray_on_loopback
-from raytune_ft.serving.keys import create_key, revoke_key
-from raytune_ft.serving.records import read_records
+from raytune_ft.execution.local_ray.loopback import ray_on_loopback
+from raytune_ft.serving.gateway.keys import create_key, revoke_key
+from raytune_ft.serving.records.records import read_records
 from raytune_ft.serving.settings import API_KEY_VARIABLE, Limits, ServeArgs
 
 CANARY = "canary-4711"
@@ -33,7 +33,7 @@ def stub_app(args: ServeArgs) -> Any:
     """An application with FastAPI's own docs, so that there is something to keep out of reach."""
     from ray import serve
 
-    from raytune_ft.serving.guard import Guard
+    from raytune_ft.serving.gateway.guard import Guard
 
     app = FastAPI()
     app.add_middleware(Guard, args=args)

@@ -29,7 +29,7 @@ class Engine:
 def test_requests_that_meet_at_a_versions_first_use_load_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from ray import serve
 
-    from raytune_ft.serving.ray_engine import RegistryServer
+    from raytune_ft.serving.engine.ray_engine import RegistryServer
 
     asked: ContextVar[str] = ContextVar("asked")  # each request its own, as in Serve
     monkeypatch.setattr(serve, "get_multiplexed_model_id", asked.get)

@@ -11,8 +11,8 @@ import pytest
 
 from raytune_ft import api
 from raytune_ft.paths import RunDirectory, read_json
-from raytune_ft.reporting.html import write_report
-from raytune_ft.search.study import learning_curve
+from raytune_ft.reporting.html.html import write_report
+from raytune_ft.search.study.study import learning_curve
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.tuned import tuned_mib
 

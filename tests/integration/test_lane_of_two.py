@@ -15,8 +15,8 @@ from raytune_ft import api
 from raytune_ft.config.training import Lane
 from raytune_ft.data.prepare import prepare
 from raytune_ft.execution.cluster import ray_cluster
-from raytune_ft.execution.entries import Ended, Report
-from raytune_ft.execution.lanes import IMPORTS, lanes
+from raytune_ft.execution.lanes.entries import Ended, Report
+from raytune_ft.execution.lanes.lanes import IMPORTS, lanes
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.lane.orders import Start
 from raytune_ft.training.metrics_log import read_metrics

@@ -21,8 +21,8 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
 from raytune_ft.data.prepare import prepare
 from raytune_ft.execution.cluster import ray_cluster
-from raytune_ft.execution.entries import Ended, Event, Report
-from raytune_ft.execution.lanes import IMPORTS, lanes
+from raytune_ft.execution.lanes.entries import Ended, Event, Report
+from raytune_ft.execution.lanes.lanes import IMPORTS, lanes
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.search import sweep
 from raytune_ft.training.lane.orders import Start
@@ -166,7 +166,7 @@ def test_a_killed_worker_and_a_killed_proxy_cost_no_trial_and_no_step(search_on,
     assert set(map(tuple, watcher.steps.values())) == {(50, 100, 150, 200)}
     assert all([step for step, _ in curve] == [50, 100, 150, 200] for curve in curves(run))
     assert len(before) == 2 and before[1].is_running()  # the other lane never noticed
-    assert all("raytune_ft.execution.forked.server" in parent for parent in parents), parents
+    assert all("raytune_ft.execution.local_ray.forked.server" in parent for parent in parents), parents
     unharmed = search_on(make("unharmed", LONG, trials=3, max_concurrent=2, eval_steps=50), Recorder())
     for one, other in zip(curves(run), curves(unharmed), strict=True):
         assert [loss for _, loss in one] == pytest.approx([loss for _, loss in other], rel=1e-6)

@@ -13,9 +13,9 @@ from ray.cluster_utils import Cluster
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
 from raytune_ft.execution.devices import LaneNodes
-from raytune_ft.execution.entries import Ended, Report
-from raytune_ft.execution.lanes import lanes
-from raytune_ft.execution.token import read_token_anew
+from raytune_ft.execution.lanes.entries import Ended, Report
+from raytune_ft.execution.lanes.lanes import lanes
+from raytune_ft.execution.local_ray.token import read_token_anew
 from raytune_ft.hardware.device import Device
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.training.lane.orders import Desk, Drop, GoOn, Quit, Start

@@ -19,11 +19,11 @@ from raytune_ft import api
 from raytune_ft.config.training import Lane
 from raytune_ft.errors import LanesLost
 from raytune_ft.execution.cluster import ray_cluster
-from raytune_ft.execution.lanes import IMPORTS
-from raytune_ft.execution.lanes import lanes as start_lanes
+from raytune_ft.execution.lanes.lanes import IMPORTS
+from raytune_ft.execution.lanes.lanes import lanes as start_lanes
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search import trials
-from raytune_ft.search.study import open_study
+from raytune_ft.search.study.study import open_study
+from raytune_ft.search.trials import trials
 from raytune_ft.training.lane.orders import Start
 from raytune_ft.training.outcome import Outcome
 from raytune_ft.training.spec import TrialSpec

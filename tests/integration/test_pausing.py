@@ -15,12 +15,12 @@ import ray
 from raytune_ft import api
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
-from raytune_ft.execution.lanes import lanes
+from raytune_ft.execution.lanes.lanes import lanes
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.reporting.read import read_trials
-from raytune_ft.search.leaderboard import build_leaderboard
 from raytune_ft.search.progress import Silent
-from raytune_ft.search.searcher import COPIES_ATTRIBUTE
+from raytune_ft.search.results.leaderboard import build_leaderboard
+from raytune_ft.search.study.searcher import COPIES_ATTRIBUTE
 from raytune_ft.training.metrics_log import read_metrics
 
 RATE, DECAY = "train.learning_rate", "train.weight_decay"

@@ -19,8 +19,8 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.execution.cluster import ray_cluster
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search.storage import open_storage, storage_answers
-from raytune_ft.search.study import open_study
+from raytune_ft.search.study.storage import open_storage, storage_answers
+from raytune_ft.search.study.study import open_study
 
 SECRET = "c4n4ry"
 AT_ONCE = 8
@@ -81,8 +81,8 @@ import sys
 from pathlib import Path
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search.searcher import StudySearcher
-from raytune_ft.search.study import open_study
+from raytune_ft.search.study.searcher import StudySearcher
+from raytune_ft.search.study.study import open_study
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 experiment = Experiment.model_validate_json(sys.stdin.read())

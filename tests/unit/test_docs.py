@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from raytune_ft.cli.app import app
-from raytune_ft.training.lane.families import MODEL_TYPES
+from raytune_ft.training.lane.model.families import MODEL_TYPES
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

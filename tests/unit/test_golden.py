@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from raytune_ft.config.files.resolve import resolved_yaml
 from raytune_ft.config.load import load_experiment
-from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.data.fingerprint import data_fingerprint
 from raytune_ft.data.prepare import prepare
 from raytune_ft.hardware.device import Device

@@ -16,9 +16,9 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import InputError
 from raytune_ft.ownership import check_own, writes_for_oneself
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search.driver import only_driver
 from raytune_ft.search.progress import Silent
 from raytune_ft.search.single import train_once
+from raytune_ft.search.study.driver import only_driver
 from raytune_ft.search.sweep import run_sweep
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from raytune_ft.execution.alive import alive
+from raytune_ft.execution.local_ray.alive import alive
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 pytestmark = pytest.mark.usefixtures("benchmarks_are_importable")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.overrides import value_at
-from raytune_ft.config.search import STEPS
+from raytune_ft.config.files.overrides import value_at
+from raytune_ft.config.search.search import STEPS
 
 LAID_OUT = 20
 """Values that stand for a range."""

@@ -11,7 +11,7 @@ from raytune_ft.config.training import Isolated, Lane, Resources
 from raytune_ft.execution.cluster import groups_on
 from raytune_ft.search.planning.bounds import bounds
 from raytune_ft.search.planning.row_lengths import RowLengths
-from raytune_ft.training.lane.pack_size import GAIN, MOST, SMALL, may_double
+from raytune_ft.training.lane.packing.pack_size import GAIN, MOST, SMALL, may_double
 
 
 def fitting_here(resources: Resources, gpus: int) -> int | None:

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.number_type import NumberType
-from raytune_ft.config.search import STEPS
+from raytune_ft.config.search.search import STEPS
 from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.data.base_model import model_config
 from raytune_ft.execution.devices import threads_of
 from raytune_ft.execution.runner import choose_runner
 from raytune_ft.hardware.device import Device, common_type
 from raytune_ft.hardware.here import cpu_here, gpus_here
-from raytune_ft.search.planning.activations import Shape
 from raytune_ft.search.planning.bounds import Bounds, bounds, choices
-from raytune_ft.search.planning.disk import Disk, disk_of, too_full
 from raytune_ft.search.planning.forecast import device_hours, expected_paces, hours
 from raytune_ft.search.planning.groups import Groups, fitting_here, groups_at_once, packs_of, workers_on_one
-from raytune_ft.search.planning.memory import WorkerMemory, worker_memory
-from raytune_ft.search.planning.peak import Peak, Room, peak_memory, room_here, too_large
+from raytune_ft.search.planning.memory.activations import Shape
+from raytune_ft.search.planning.memory.disk import Disk, disk_of, too_full
+from raytune_ft.search.planning.memory.peak import Peak, Room, peak_memory, room_here, too_large
+from raytune_ft.search.planning.memory.weights import WorkerMemory, worker_memory
 from raytune_ft.search.planning.prices import devices_of_group
 from raytune_ft.search.planning.row_lengths import row_lengths
 from raytune_ft.search.planning.rungs import RungPlan, plain_halving_steps, plan_rungs, sweep_steps

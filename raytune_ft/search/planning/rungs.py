@@ -9,9 +9,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.rungs import brackets
-from raytune_ft.config.schedulers import Asha, Bohb, Hyperband, Median
-from raytune_ft.config.search import STEPS
+from raytune_ft.config.search.rungs import brackets
+from raytune_ft.config.search.schedulers import Asha, Bohb, Hyperband, Median
+from raytune_ft.config.search.search import STEPS
 from raytune_ft.search.planning.bounds import Bounds, bounds
 
 

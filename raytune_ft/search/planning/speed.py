@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.hardware.device import Device
-from raytune_ft.search.planning.activations import Shape
+from raytune_ft.search.planning.memory.activations import Shape
 
 TRAINING_FLOPS = {"lora": 4, "full": 6}
 """Of a weight and token: 2 forward, 2 for the gradient by the activations, and 2 for that of a weight that moves."""

@@ -9,8 +9,8 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.schedulers import Asha, Halving, Median, NoScheduler
-from raytune_ft.config.search import STEPS
+from raytune_ft.config.search.schedulers import Asha, Halving, Median, NoScheduler
+from raytune_ft.config.search.search import STEPS
 from raytune_ft.search.planning.bounds import Bounds, bounds, choices, lengths
 from raytune_ft.search.planning.row_lengths import RowLengths
 from raytune_ft.search.planning.span import Span

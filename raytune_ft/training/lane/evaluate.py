@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from raytune_ft.training.guards import out_of_memory_reason
-from raytune_ft.training.lane.adapter import Adapter
+from raytune_ft.training.lane.model.adapter import Adapter
 from raytune_ft.training.lane.ranks import Ranks
 from raytune_ft.training.lane.step import Stepper
 from raytune_ft.training.lane.trial import RunningTrial

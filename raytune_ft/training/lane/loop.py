@@ -18,14 +18,14 @@ from raytune_ft.data.prepared import open_prepared
 from raytune_ft.errors import RaytuneError
 from raytune_ft.training.base_loss import keep_base_loss, read_base_loss
 from raytune_ft.training.guards import out_of_memory_reason
-from raytune_ft.training.lane.base import Base, load_lane_base
 from raytune_ft.training.lane.checkpoint import Beginning, find_beginning
 from raytune_ft.training.lane.evaluate import evaluate, evaluate_base
+from raytune_ft.training.lane.model.base import Base, load_lane_base
 from raytune_ft.training.lane.orders import Desk, Drop, GoOn, Order, Quit, Start
-from raytune_ft.training.lane.pack_size import PackSize
+from raytune_ft.training.lane.packing.pack_size import PackSize
+from raytune_ft.training.lane.packing.together import step_together
 from raytune_ft.training.lane.ranks import Ranks
 from raytune_ft.training.lane.step import Stepper
-from raytune_ft.training.lane.together import step_together
 from raytune_ft.training.lane.trial import RunningTrial, Splits
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 

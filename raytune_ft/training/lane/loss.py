@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from raytune_ft.data.tokenize import IGNORED
+from raytune_ft.data.tokens.tokenize import IGNORED
 
 CHUNK = 1024  # positions whose logits are in memory at once
 

@@ -13,7 +13,7 @@ import torch
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import DeepSpeed, Train
-from raytune_ft.training.lane.adapter import Adapter
+from raytune_ft.training.lane.model.adapter import Adapter
 from raytune_ft.training.lane.ranks import Ranks
 
 EPSILON = 1e-6  # torch's, in clipping

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from raytune_ft.config.training import LaneStep
-from raytune_ft.training.lane.adapter import Adapter
-from raytune_ft.training.lane.base import Base
-from raytune_ft.training.lane.layout import Layout, lay_out
 from raytune_ft.training.lane.loss import token_losses
-from raytune_ft.training.lane.pack import Pack
+from raytune_ft.training.lane.model.adapter import Adapter
+from raytune_ft.training.lane.model.base import Base
+from raytune_ft.training.lane.model.pack import Pack
+from raytune_ft.training.lane.packing.layout import Layout, lay_out
 
 if TYPE_CHECKING:
-    from raytune_ft.training.lane.layout import Row
+    from raytune_ft.training.lane.packing.layout import Row
 
 
 GROUPED_RANKS = 96

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from raytune_ft.data.arrow_rows import ArrowRows
 from raytune_ft.paths import checkpoint_name, write_json
-from raytune_ft.training.adapter_size import safetensors_mib
 from raytune_ft.training.guards import DivergenceGuard, finite
-from raytune_ft.training.lane.base import Base
 from raytune_ft.training.lane.checkpoint import Beginning, Checkpoint, keep_only, write_checkpoint
 from raytune_ft.training.lane.loss_scale import LossScale
+from raytune_ft.training.lane.model.base import Base
+from raytune_ft.training.lane.model.peft_config import peft_config
 from raytune_ft.training.lane.optimizer import AdapterOptimizer
-from raytune_ft.training.lane.order import DataOrder
-from raytune_ft.training.lane.peft_config import peft_config
+from raytune_ft.training.lane.packing.order import DataOrder
 from raytune_ft.training.lane.ranks import Ranks
 from raytune_ft.training.lane.step import Share
 from raytune_ft.training.metrics_log import append_metrics, read_metrics, write_metrics
@@ -25,6 +24,7 @@ from raytune_ft.training.peak_memory import peak_memory_mib
 from raytune_ft.training.progress import ProgressWriter
 from raytune_ft.training.spec import TrialSpec
 from raytune_ft.training.steady_clock import steady_stamp, steady_time
+from raytune_ft.training.weights.adapter_size import safetensors_mib
 
 if TYPE_CHECKING:
     import torch

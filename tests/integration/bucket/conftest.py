@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from raytune_ft.errors import RaytuneError
-from raytune_ft.registry import remote
 from raytune_ft.registry.add import Provenance, add_version
-from raytune_ft.registry.bucket import Bucket
-from raytune_ft.registry.remote import RemoteRegistry
+from raytune_ft.registry.bucket import remote
+from raytune_ft.registry.bucket.bucket import Bucket
+from raytune_ft.registry.bucket.remote import RemoteRegistry
 from raytune_ft.registry.store import Registry
 
 WEED = Path(sys.executable).parent / "weed"

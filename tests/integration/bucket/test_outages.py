@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from raytune_ft.errors import RaytuneError
-from raytune_ft.registry import remote
-from raytune_ft.registry.bucket import Bucket, ConflictError, UnreachableError
+from raytune_ft.registry.bucket import remote
+from raytune_ft.registry.bucket.bucket import Bucket, ConflictError, UnreachableError
+from raytune_ft.registry.bucket.lease import Lease
+from raytune_ft.registry.bucket.remote import RemoteRegistry
 from raytune_ft.registry.journal import read_journal
-from raytune_ft.registry.lease import Lease
-from raytune_ft.registry.remote import RemoteRegistry
 from raytune_ft.registry.store import Registry
 
 Node = Callable[..., RemoteRegistry]
@@ -68,7 +68,7 @@ def test_the_mirror_of_a_killed_move_is_made_anew(node: Node, add: Add) -> None:
     add(registry)
     registry.set_alias("movies", "champion", 1)
     script = (
-        "import os, sys; from raytune_ft.registry.remote import open_remote\n"
+        "import os, sys; from raytune_ft.registry.bucket.remote import open_remote\n"
         "registry = open_remote(sys.argv[1], keep_going=False)\n"
         "with registry.lock('movies'):\n"
         "    (registry.root / 'movies/aliases.json').write_text('{\"champion\": 7}')\n"

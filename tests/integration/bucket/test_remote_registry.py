@@ -17,19 +17,19 @@ from typer.testing import CliRunner
 
 from raytune_ft.cli.app import app
 from raytune_ft.errors import InputError, IntegrityError
-from raytune_ft.registry import remote
 from raytune_ft.registry.add import Added, Placing, Provenance, add_staged
 from raytune_ft.registry.base import base_sha256
-from raytune_ft.registry.bucket import Bucket, UnreachableError
+from raytune_ft.registry.bucket import remote
+from raytune_ft.registry.bucket.bucket import Bucket, UnreachableError
+from raytune_ft.registry.bucket.remote import RemoteRegistry
 from raytune_ft.registry.compared import ChampionMovedError, Compared
 from raytune_ft.registry.journal import Move, read_journal
 from raytune_ft.registry.listing import list_versions
 from raytune_ft.registry.manifest import verify
-from raytune_ft.registry.remote import RemoteRegistry
 from raytune_ft.registry.staging import StagedAdapter, staged
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import canary, read_traffic, set_traffic
-from raytune_ft.serving.catalog import build_catalog
+from raytune_ft.serving.models.catalog import build_catalog
 from raytune_ft.serving.settings import parse_serve_args
 
 Node = Callable[..., RemoteRegistry]

@@ -16,11 +16,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from raytune_ft.registry.store import Registry
-from raytune_ft.serving.catalog import Catalog
-from raytune_ft.serving.champions import NotLoadedError
-from raytune_ft.serving.log_queue import log_queue
-from raytune_ft.serving.measure import recorder_of
-from raytune_ft.serving.records import RequestRecord, read_records
+from raytune_ft.serving.gateway.measure import recorder_of
+from raytune_ft.serving.models.catalog import Catalog
+from raytune_ft.serving.models.champions import NotLoadedError
+from raytune_ft.serving.records.log_queue import log_queue
+from raytune_ft.serving.records.records import RequestRecord, read_records
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs
 
 KEY = "canary-key-4711"
@@ -188,7 +188,7 @@ def serve(
     registry: Registry, engine: StubEngine, log_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., TestClient]]:
     """Starts the ingress, and gives a client with the right key."""
-    from raytune_ft.serving import ray_llm
+    from raytune_ft.serving.engine import ray_llm
 
     monkeypatch.setenv(API_KEY_VARIABLE, KEY)
     recorder_of.cache_clear()

@@ -13,9 +13,9 @@ import pytest
 
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import canary, set_traffic
-from raytune_ft.serving.line_file import LineFile
-from raytune_ft.serving.log_queue import LogQueue, log_queue
-from raytune_ft.serving.records import read_prompts
+from raytune_ft.serving.records.line_file import LineFile
+from raytune_ft.serving.records.log_queue import LogQueue, log_queue
+from raytune_ft.serving.records.records import read_prompts
 
 
 def test_an_answer_names_its_version_and_leaves_a_record(
@@ -33,7 +33,7 @@ def test_an_answer_names_its_version_and_leaves_a_record(
 
 
 def test_a_replica_that_serve_ends_writes_the_lines_that_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from raytune_ft.serving import ray_llm
+    from raytune_ft.serving.engine import ray_llm
 
     queue, file = LogQueue(), LineFile(tmp_path / "access-a.jsonl")
     monkeypatch.setattr(ray_llm, "log_queue", lambda: queue)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raytune_ft.serving.registry_view import RegistryView
+from raytune_ft.serving.models.registry_view import RegistryView
 
 
 class Mount:

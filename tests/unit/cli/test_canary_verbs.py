@@ -15,7 +15,7 @@ from raytune_ft.cli.app import app
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.paths import sha256_file, write_json
 from raytune_ft.registry.store import Registry
-from raytune_ft.serving.records import RecordLog, RequestRecord
+from raytune_ft.serving.records.records import RecordLog, RequestRecord
 
 HOSTILE = ["../../etc", "/abs", "a:b", "..", "a" * 300, "movie\u0455", "linked"]
 Command = Callable[..., Result]

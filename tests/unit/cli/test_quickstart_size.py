@@ -8,8 +8,8 @@ import pytest
 
 from raytune_ft.cli import quickstart_size
 from raytune_ft.cli.quickstart_size import SIZES, sized_for_this_machine
+from raytune_ft.config.files.resolve import resolved_yaml
 from raytune_ft.config.load import load_experiment
-from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.hardware import here
 from raytune_ft.hardware.device import Device
 from raytune_ft.paths import write_text

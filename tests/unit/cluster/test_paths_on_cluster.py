@@ -10,7 +10,7 @@ import pytest
 
 from raytune_ft.cluster.paths_on_cluster import Named, PathsOnCluster, paths_on_cluster
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.overrides import parse_assignments
+from raytune_ft.config.files.overrides import parse_assignments
 from raytune_ft.errors import InputError
 
 

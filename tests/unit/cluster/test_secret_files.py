@@ -97,7 +97,7 @@ SECRET_NAMES = (
     "token", ".huggingface/token", "HF_TOKEN.txt", "access-host-1.jsonl", "requests-host.jsonl.bak", "serve_log/x",
 )  # fmt: skip
 ORDINARY_NAMES = (
-    "token.py", "tokens.txt", "tokenizer.json", "special_tokens_map.json", "added_tokens.json", "cli/keys.py",
+    "token.py", "tokens.txt", "tokenizer.json", "special_tokens_map.json", "added_tokens.json", "cli/serving/keys.py",
     "api_keys.py", "secrets/readme.md", "token/x.py", "requests.jsonl", "train.jsonl.bak", "model.safetensors",
 )  # fmt: skip
 

@@ -14,7 +14,7 @@ os.environ["RAY_AUTH_TOKEN"] = "a" * 64
 import ray
 from ray._raylet import AuthenticationTokenLoader
 from raytune_ft.cluster.connection import reach
-from raytune_ft.execution.loopback import ray_on_loopback
+from raytune_ft.execution.local_ray.loopback import ray_on_loopback
 
 def token():
     return AuthenticationTokenLoader.instance().get_token_for_http_header().get("authorization", "none")

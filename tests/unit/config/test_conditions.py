@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.fits import search_warnings
+from raytune_ft.config.search.fits import search_warnings
 
 RATE = {"train.learning_rate": {"loguniform": [1e-4, 1e-2]}}
 BOTH = {"method.type": {"choice": ["lora", "full"]}}

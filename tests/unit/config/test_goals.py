@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raytune_ft.config.goals import BestRule
+from raytune_ft.config.search.goals import BestRule
 
 END = "  trials: 4\n"
 TWO = "  metrics: [{name: eval_loss}, {name: adapter_mib}]\n"

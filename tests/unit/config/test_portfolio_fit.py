@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from raytune_ft.config.files.resolve import resolved_yaml
 from raytune_ft.config.load import load_experiment
-from raytune_ft.config.portfolio import first_configurations, fit, nearest, portfolio_warnings
-from raytune_ft.config.resolve import resolved_yaml
-from raytune_ft.config.search import Parameter, SearchSpace
+from raytune_ft.config.search.portfolio import first_configurations, fit, nearest, portfolio_warnings
+from raytune_ft.config.search.search import Parameter, SearchSpace
 
 RATE, RANK, WARMUP = "train.learning_rate", "method.r", "train.warmup_steps"
 TPE = "algorithm: {type: tpe, seed: 0}"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from raytune_ft.config.files.resolve import resolved_yaml
 from raytune_ft.config.load import load_experiment
-from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.errors import InputError
 
 EXPERIMENT = "name: e\nbase_model: b\ndata: {train: t.jsonl}\n"

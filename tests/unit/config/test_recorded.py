@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from raytune_ft.config.files.resolve import resolved_values
+from raytune_ft.config.files.yaml import dump_yaml
 from raytune_ft.config.load import load_experiment, load_recorded
-from raytune_ft.config.resolve import resolved_values
-from raytune_ft.config.yaml import dump_yaml
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search.resume import check_same_experiment
+from raytune_ft.search.study.resume import check_same_experiment
 
 LANE: dict[str, Any] = {"type": "lane", "packed": 4}
 

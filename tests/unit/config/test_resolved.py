@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from raytune_ft.config.files.resolve import REDACTED, redact, resolved_values, resolved_yaml
 from raytune_ft.config.load import load_experiment, with_parameters
-from raytune_ft.config.resolve import REDACTED, redact, resolved_values, resolved_yaml
 from raytune_ft.errors import InputError
 
 CANARY = "c4n4ry"

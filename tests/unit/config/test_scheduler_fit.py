@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raytune_ft.config.schedulers import PAUSING
+from raytune_ft.config.search.schedulers import PAUSING
 from raytune_ft.errors import InputError
 from raytune_ft.execution.runner import choose_runner
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from raytune_ft.config.schema import experiment_schema
+from raytune_ft.config.starter.schema import experiment_schema
 
 ROOT = Path(__file__).parents[3]
 VALIDATOR = Draft202012Validator(experiment_schema())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raytune_ft.config.portfolio import read_portfolio
+from raytune_ft.config.search.portfolio import read_portfolio
 from raytune_ft.config.training import MAX_SERVED_LORA_RANK
 
 ROOT = Path(__file__).parents[3]
@@ -77,7 +77,7 @@ def test_an_installed_package_finds_them_too(tmp_path: Path) -> None:
     names = [f"search_spaces/{path.relative_to(ROOT / 'search_spaces')}" for path in SPACES + PORTFOLIOS]
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
-        f"from raytune_ft.config.shipped import find\nfor name in {names!r}: print(find(name))"
+        f"from raytune_ft.config.files.shipped import find\nfor name in {names!r}: print(find(name))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     found = [Path(line) for line in done.stdout.splitlines()]

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic import Strict as StrictType
 
-from raytune_ft.config.reference import _models
+from raytune_ft.config.starter.reference import _models
 
 FIELDS = [(model, name) for _, model in _models() for name in model.model_fields]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raytune_ft.config.yaml import MAX_BYTES, dump_text, dump_yaml, parse_yaml, read_yaml
+from raytune_ft.config.files.yaml import MAX_BYTES, dump_text, dump_yaml, parse_yaml, read_yaml
 from raytune_ft.errors import InputError
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from raytune_ft.data.bad_rows import BadRow
 from raytune_ft.data.checks import check_data
-from raytune_ft.data.labels import LabelReader, RowLabels
 from raytune_ft.data.prepare import prepare
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.data.rows import Conversation, Message, PromptCompletion
-from raytune_ft.data.template import ChatTemplate
+from raytune_ft.data.tokens.labels import LabelReader, RowLabels
+from raytune_ft.data.tokens.template import ChatTemplate
 from raytune_ft.errors import InputError
 
 THINKS = (
@@ -83,7 +83,7 @@ def test_an_empty_prompt_tells_no_labels_apart(byte_level_tokenizer: Any) -> Non
 
 @pytest.fixture
 def tokenizer(base_model: Path) -> Any:
-    from raytune_ft.data.tokenizer import load_tokenizer
+    from raytune_ft.data.tokens.tokenizer import load_tokenizer
 
     return load_tokenizer(str(base_model))
 

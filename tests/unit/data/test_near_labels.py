@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raytune_ft.data.near_labels import label_remedy
+from raytune_ft.data.tokens.near_labels import label_remedy
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 
 from raytune_ft.data.bad_rows import BadRow, BadRows
 from raytune_ft.data.rows import Conversation, Message, PromptCompletion
-from raytune_ft.data.template import ChatTemplate
-from raytune_ft.data.tokenize import IGNORED, RowTokeniser, TokenisedRow, fit
-from raytune_ft.data.tokenizer import load_tokenizer
+from raytune_ft.data.tokens.template import ChatTemplate
+from raytune_ft.data.tokens.tokenize import IGNORED, RowTokeniser, TokenisedRow, fit
+from raytune_ft.data.tokens.tokenizer import load_tokenizer
 
 MARKED = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"

@@ -9,8 +9,8 @@ import pytest
 
 from raytune_ft.data.bad_rows import BadRow, BadRows
 from raytune_ft.data.rows import Conversation, Message, PromptCompletion
-from raytune_ft.data.template import ChatTemplate
-from raytune_ft.data.tokenize import IGNORED, RowTokeniser, TokenisedRow
+from raytune_ft.data.tokens.template import ChatTemplate
+from raytune_ft.data.tokens.tokenize import IGNORED, RowTokeniser, TokenisedRow
 
 PROMPT, ANSWER = "Review: the film was good\nSentiment:", " positive"
 TURNS = [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from raytune_ft.api import check_inputs, load_experiment
-from raytune_ft.data.tokenizer import load_tokenizer
+from raytune_ft.data.tokens.tokenizer import load_tokenizer
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.evaluation.recorded import read_scores, write_scores
 from raytune_ft.evaluation.retention import MAX_TEXTS, MAX_TOKENS, general_text, perplexity, tokenised

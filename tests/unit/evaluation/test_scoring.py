@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raytune_ft.data.labels import RowLabels
+from raytune_ft.data.tokens.labels import RowLabels
 from raytune_ft.errors import IntegrityError, RaytuneError
 from raytune_ft.evaluation import reading
 from raytune_ft.evaluation.scoring import Scores, answer_logprobs, score

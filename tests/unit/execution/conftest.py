@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.execution.book import Book
+from raytune_ft.execution.lanes.lane_scheduler import Book
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.lane.orders import Order, Start
 from raytune_ft.training.outcome import Outcome, OutcomeKind

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from raytune_ft.execution.book import SILENT_S
-from raytune_ft.execution.charges import FREE_LOSSES, charged
-from raytune_ft.execution.entries import Cause, Death, Ended, Gone
-from raytune_ft.execution.lost_lanes import STEADY_S
+from raytune_ft.execution.lanes.entries import Cause, Death, Ended, Gone
+from raytune_ft.execution.lanes.lane_scheduler import SILENT_S
+from raytune_ft.execution.lanes.recovery.charges import FREE_LOSSES, charged
+from raytune_ft.execution.lanes.recovery.lost_lanes import STEADY_S
 from raytune_ft.training.lane.orders import Drop, GoOn, Quit
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 

@@ -9,7 +9,7 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
 from raytune_ft.errors import InputError
 from raytune_ft.execution.cluster import check_resources
-from raytune_ft.execution.lanes import lane_count
+from raytune_ft.execution.lanes.lanes import lane_count
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from ray.train.v2._internal.exceptions import (
 )
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
 
-from raytune_ft.execution.deaths import death_of
-from raytune_ft.execution.entries import Cause
+from raytune_ft.execution.lanes.entries import Cause
+from raytune_ft.execution.lanes.recovery.deaths import death_of
 from raytune_ft.training.outcome import OutcomeKind
 
 

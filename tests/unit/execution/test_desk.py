@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import ray.exceptions
 
-from raytune_ft.execution import desk as desks
-from raytune_ft.execution.desk import CUT_OFF_S, RayDesk
+from raytune_ft.execution.lanes import lane_client as desks
+from raytune_ft.execution.lanes.lane_client import CUT_OFF_S, RayDesk
 from raytune_ft.training.lane.orders import GoOn, Quit
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.execution.dispatcher import Dispatcher
-from raytune_ft.execution.entries import Cause, Death, Ended, Gone, Report
+from raytune_ft.execution.lanes.dispatcher import Dispatcher
+from raytune_ft.execution.lanes.entries import Cause, Death, Ended, Gone, Report
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.lane.orders import Quit, Start
 from raytune_ft.training.outcome import Outcome, OutcomeKind

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from raytune_ft.execution.early import Early
+from raytune_ft.execution.local_ray.background_start import Early
 
 
 class Slow:

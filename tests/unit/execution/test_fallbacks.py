@@ -18,18 +18,18 @@ import ray
 
 from raytune_ft import private_names
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.execution import lane_host
 from raytune_ft.execution.cluster import FORKED_STARTUP
-from raytune_ft.execution.few_processes import few_processes
-from raytune_ft.execution.forked import started
-from raytune_ft.execution.forked.started import forked_workers
-from raytune_ft.execution.lane_host import LaneHost
-from raytune_ft.execution.leftovers import workers_end
-from raytune_ft.execution.loopback import LOOPBACK_ENVIRONMENT, keep_replica_on_loopback, ray_on_loopback
-from raytune_ft.execution.token import read_token_anew
+from raytune_ft.execution.lanes import lane_host
+from raytune_ft.execution.lanes.lane_host import LaneHost
+from raytune_ft.execution.local_ray.forked import started
+from raytune_ft.execution.local_ray.forked.started import forked_workers
+from raytune_ft.execution.local_ray.leftovers import workers_end
+from raytune_ft.execution.local_ray.loopback import LOOPBACK_ENVIRONMENT, keep_replica_on_loopback, ray_on_loopback
+from raytune_ft.execution.local_ray.minimal_ray import few_processes
+from raytune_ft.execution.local_ray.token import read_token_anew
 from raytune_ft.private_names import FORKED_START, PATCHES, all_there
 from raytune_ft.search import sweep
-from raytune_ft.serving.front_door import DIRECT, listen_again, port_of_proxy
+from raytune_ft.serving.engine.front_door import DIRECT, listen_again, port_of_proxy
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +121,7 @@ def test_lanes_are_started_by_rays_own_trainer(
     from ray.train import ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    from raytune_ft.execution.lane_group import LaneTrainer
+    from raytune_ft.execution.lanes.lane_group import LaneTrainer
 
     experiment = Experiment.model_validate({"name": "toy", "base_model": "none", "data": {"train": "none"}})
     host = LaneHost(experiment, tmp_path, None, None, own=True)
@@ -202,10 +202,10 @@ def test_vllms_lora_on_a_cpu_stays_as_it_is_and_the_danger_is_told(
 
     module = SimpleNamespace(PunicaWrapperCPU=PunicaWrapperCPU, bgmv_shrink=print)
     monkeypatch.setitem(sys.modules, "vllm.lora.punica_wrapper.punica_cpu", module)
-    monkeypatch.delitem(sys.modules, "raytune_ft.serving.cpu_lora", raising=False)
+    monkeypatch.delitem(sys.modules, "raytune_ft.serving.engine.cpu_lora", raising=False)
     before = dict(vars(PunicaWrapperCPU))
-    importlib.import_module("raytune_ft.serving.cpu_lora")
-    monkeypatch.delitem(sys.modules, "raytune_ft.serving.cpu_lora")
+    importlib.import_module("raytune_ft.serving.engine.cpu_lora")
+    monkeypatch.delitem(sys.modules, "raytune_ft.serving.engine.cpu_lora")
     assert dict(vars(PunicaWrapperCPU)) == before and module.bgmv_shrink is print
     assert "may be answered by it" in caplog.text
     assert [record.levelno for record in caplog.records] == [logging.WARNING]

@@ -17,9 +17,9 @@ from unittest import mock
 import psutil
 import pytest
 
-from raytune_ft.execution.alive import wait_for_end
-from raytune_ft.execution.forked import server, setup_worker, started
-from raytune_ft.execution.forked.setup_worker import worker_of
+from raytune_ft.execution.local_ray.alive import wait_for_end
+from raytune_ft.execution.local_ray.forked import server, setup_worker, started
+from raytune_ft.execution.local_ray.forked.setup_worker import worker_of
 
 WORKER = """
 import json, os, random, resource, sys, numpy
@@ -188,7 +188,7 @@ def test_only_plain_python_workers_are_copies() -> None:
 def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     """Also where that one is killed, and its copies go on: Ray ends those."""
     starter = (
-        "import time\nfrom raytune_ft.execution.forked.started import forked_workers\n"
+        "import time\nfrom raytune_ft.execution.local_ray.forked.started import forked_workers\n"
         "with forked_workers(('json', 'wave')) as forked:\n"
         "    print(forked.process.pid, forked.address, flush=True)\n    time.sleep(60)"
     )
@@ -205,7 +205,7 @@ def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> Non
 def _sound(setting: str) -> str:
     """What the server finds of its copies when it has imported Ray Train so."""
     code = (
-        "import contextlib, sys\nfrom unittest import mock\nfrom raytune_ft.execution.forked import server\n"
+        "import contextlib, sys\nfrom unittest import mock\nfrom raytune_ft.execution.local_ray.forked import server\n"
         f"with {setting}:\n    server.import_all('ray.train', 'torch')\n    print(server.copies_are_sound())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=500)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from raytune_ft.execution.give_way import giving_way
+from raytune_ft.execution.local_ray.give_way import giving_way
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="scheduling classes are Linux's")
 

@@ -10,8 +10,15 @@ import pytest
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.controller import controller as controllers
 
-from raytune_ft.execution import lane_group
-from raytune_ft.execution.lane_group import ANSWER_S, NEEDLESS, NEEDLESS_IN_OWN, AsksNobody, LaneTrainer, ProcessGroup
+from raytune_ft.execution.lanes import lane_group
+from raytune_ft.execution.lanes.lane_group import (
+    ANSWER_S,
+    NEEDLESS,
+    NEEDLESS_IN_OWN,
+    AsksNobody,
+    LaneTrainer,
+    ProcessGroup,
+)
 
 
 @pytest.fixture

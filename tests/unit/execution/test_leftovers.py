@@ -8,8 +8,8 @@ import sys
 import psutil
 import pytest
 
-from raytune_ft.execution import leftovers
-from raytune_ft.execution.leftovers import workers_end
+from raytune_ft.execution.local_ray import leftovers
+from raytune_ft.execution.local_ray.leftovers import workers_end
 
 
 def test_a_worker_that_outlives_its_raylet_is_killed_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from raytune_ft.execution.book import SILENT_S
-from raytune_ft.execution.entries import Cause, Death, Ended, Gone, LanesNow
-from raytune_ft.execution.lost_lanes import LINE_S, STEADY_S
-from raytune_ft.execution.retries import LAST_START_S
+from raytune_ft.execution.lanes.entries import Cause, Death, Ended, Gone, LanesNow
+from raytune_ft.execution.lanes.lane_scheduler import SILENT_S
+from raytune_ft.execution.lanes.recovery.lost_lanes import LINE_S, STEADY_S
+from raytune_ft.execution.lanes.recovery.retries import LAST_START_S
 from raytune_ft.training.lane.orders import Quit
 from raytune_ft.training.outcome import OutcomeKind
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from raytune_ft.execution.retries import LAST_START_S, LONGEST_PAUSE_S, Again, Fall, GiveUp, after_fall, span
+from raytune_ft.execution.lanes.recovery.retries import (
+    LAST_START_S,
+    LONGEST_PAUSE_S,
+    Again,
+    Fall,
+    GiveUp,
+    after_fall,
+    span,
+)
 
 HOUR = 3600.0
 

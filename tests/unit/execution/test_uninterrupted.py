@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from raytune_ft.execution.uninterrupted import uninterrupted
+from raytune_ft.execution.local_ray.uninterrupted import uninterrupted
 
 
 def test_a_ctrl_c_waits_for_the_end_of_the_block_and_a_second_one_does_not() -> None:

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.files.resolve import resolved_yaml
 from raytune_ft.config.load import load_experiment
-from raytune_ft.config.resolve import resolved_yaml
 from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError
 from raytune_ft.evaluation.compare import evaluate_run

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raytune_ft.data.tokenizer import load_tokenizer
+from raytune_ft.data.tokens.tokenizer import load_tokenizer
 from raytune_ft.promotion.asked import Asked, _places, choose_rows
 from raytune_ft.promotion.reference import answers
 

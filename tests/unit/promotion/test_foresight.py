@@ -11,7 +11,7 @@ import pytest
 from raytune_ft.config.data import DataConfig
 from raytune_ft.config.experiment import Evaluate, Experiment
 from raytune_ft.config.promotion import PromotionConfig
-from raytune_ft.promotion.foresight import proof_of, proof_words, too_few_rows
+from raytune_ft.promotion.gates_forecast import proof_of, proof_words, too_few_rows
 
 
 def experiment(metrics: list[str], **promotion: Any) -> Experiment:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from raytune_ft.promotion.room import warn_of_room
+from raytune_ft.promotion.endpoint_capacity import warn_of_room
 from raytune_ft.registry.store import Registry
 
 

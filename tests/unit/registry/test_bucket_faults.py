@@ -13,12 +13,12 @@ from obstore.exceptions import GenericError
 from obstore.store import MemoryStore
 
 from raytune_ft.errors import InputError
-from raytune_ft.registry import remote
-from raytune_ft.registry.bucket import Bucket, ConflictError, UnreachableError
+from raytune_ft.registry.bucket import remote
+from raytune_ft.registry.bucket.bucket import Bucket, ConflictError, UnreachableError
+from raytune_ft.registry.bucket.lease import Lease
+from raytune_ft.registry.bucket.remote import RemoteRegistry
 from raytune_ft.registry.journal import read_journal
-from raytune_ft.registry.lease import Lease
 from raytune_ft.registry.manifest import MANIFEST_NAME
-from raytune_ft.registry.remote import RemoteRegistry
 from raytune_ft.registry.traffic import canary, read_traffic, set_traffic
 
 Node = Callable[[str], RemoteRegistry]

@@ -10,10 +10,10 @@ from typing import Any, cast
 import pytest
 
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
-from raytune_ft.registry import mirror, remote
-from raytune_ft.registry.bucket import Bucket, Stored, is_remote
+from raytune_ft.registry.bucket import mirror, remote
+from raytune_ft.registry.bucket.bucket import Bucket, Stored, is_remote
+from raytune_ft.registry.bucket.remote import RemoteRegistry, open_remote
 from raytune_ft.registry.location import absolute, open_registry
-from raytune_ft.registry.remote import RemoteRegistry, open_remote
 from raytune_ft.registry.store import Registry
 
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import IntegrityError, RaytuneError
 from raytune_ft.registry.whole_model import check_model
-from raytune_ft.training.base_model import load_base
 from raytune_ft.training.tuned import tuned_mib, tuned_sha256
+from raytune_ft.training.weights.base_model import load_base
 
 DOWN = "model.layers.0.mlp.down_proj.weight"
 

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.reporting.comparison import compare_runs
-from raytune_ft.reporting.comparison_view import comparison_view
+from raytune_ft.reporting.html.so_far import SoFar, best_so_far, standings, tokens_to
 from raytune_ft.reporting.records import Ending, Point, TrialRecord
-from raytune_ft.reporting.so_far import SoFar, best_so_far, standings, tokens_to
+from raytune_ft.reporting.terminal.comparison_view import comparison_view
 
 MakeRun = Callable[..., RunDirectory]
 

@@ -15,9 +15,9 @@ from raytune_ft.data.prepared import TEST_ROWS
 from raytune_ft.errors import InputError
 from raytune_ft.evaluation.uses import Use, note_use
 from raytune_ft.paths import RunDirectory, write_json
-from raytune_ft.reporting.html import write_report
-from raytune_ft.reporting.importance import parameter_importances
-from raytune_ft.reporting.picture import write_picture
+from raytune_ft.reporting.html.html import write_report
+from raytune_ft.reporting.html.importance import parameter_importances
+from raytune_ft.reporting.html.picture import write_picture
 
 MakeRun = Callable[..., RunDirectory]
 CANARY = "<script>alert('canary')</script></script><img src=x onerror=alert(1)>"
@@ -168,7 +168,7 @@ def test_a_picture_in_another_format_is_refused(make_run: MakeRun, tmp_path: Pat
 
 
 def test_a_wide_spread_of_losses_is_drawn_on_a_logarithmic_axis() -> None:
-    from raytune_ft.reporting.plots import wants_log
+    from raytune_ft.reporting.html.plots import wants_log
 
     assert wants_log([0.2, 5.0])
     assert not wants_log([0.2, 0.3])

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from raytune_ft.paths import RunDirectory
-from raytune_ft.reporting.live import LiveTable, ended_before
+from raytune_ft.reporting.terminal.live import LiveTable, ended_before
 
 
 def test_a_study_that_goes_on_counts_what_ended_before_and_knows_its_best(tmp_path: Path) -> None:

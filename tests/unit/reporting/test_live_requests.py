@@ -9,8 +9,8 @@ from rich.console import Console
 
 from raytune_ft.errors import InputError
 from raytune_ft.reporting.live_requests import LiveComparison, compare_live, parse_since, rate
-from raytune_ft.reporting.live_requests_view import live_view
-from raytune_ft.serving.records import RequestRecord
+from raytune_ft.reporting.terminal.live_requests_view import live_view
+from raytune_ft.serving.records.records import RequestRecord
 
 ALIASES = {"champion": 3, "challenger": 4, "previous": 2}
 

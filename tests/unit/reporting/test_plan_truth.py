@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from raytune_ft.config.budget import Budget
+from raytune_ft.config.search.budget import Budget
 from raytune_ft.paths import RunDirectory, write_json
-from raytune_ft.reporting import sections
+from raytune_ft.reporting.html import sections
 from raytune_ft.reporting.plan_truth import plan_against_truth, span_words, spending_words, verdict
 from raytune_ft.reporting.records import Spending
-from raytune_ft.reporting.status import run_status, status_view
+from raytune_ft.reporting.terminal.status import run_status, status_view
 from raytune_ft.search.planning.span import Span
 from raytune_ft.training.metrics_log import append_metrics
 

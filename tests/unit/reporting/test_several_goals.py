@@ -18,16 +18,16 @@ from rich.console import Console
 from raytune_ft.config.load import load_experiment
 from raytune_ft.paths import RunDirectory, read_json, write_json, write_text
 from raytune_ft.reporting.comparison import compare_runs
-from raytune_ft.reporting.comparison_view import comparison_view
-from raytune_ft.reporting.html import write_report
-from raytune_ft.reporting.importance import parameter_importances
-from raytune_ft.reporting.leaderboard import leaderboard_table
-from raytune_ft.reporting.pareto import pareto
+from raytune_ft.reporting.html.html import write_report
+from raytune_ft.reporting.html.importance import parameter_importances
+from raytune_ft.reporting.html.pareto import pareto
 from raytune_ft.reporting.read import read_leaderboard
 from raytune_ft.reporting.records import Leaderboard, Row
-from raytune_ft.reporting.status import run_status, status_view
-from raytune_ft.search.leaderboard import build_leaderboard, choose_winner
-from raytune_ft.search.storage import open_storage
+from raytune_ft.reporting.terminal.comparison_view import comparison_view
+from raytune_ft.reporting.terminal.leaderboard import leaderboard_table
+from raytune_ft.reporting.terminal.status import run_status, status_view
+from raytune_ft.search.results.leaderboard import build_leaderboard, choose_winner
+from raytune_ft.search.study.storage import open_storage
 from raytune_ft.training.metrics_log import read_metrics, write_metrics
 
 MakeRun = Callable[..., RunDirectory]

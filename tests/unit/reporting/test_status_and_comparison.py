@@ -13,9 +13,9 @@ from rich.console import Console
 
 from raytune_ft.paths import RunDirectory, write_json
 from raytune_ft.reporting.comparison import compare_runs
-from raytune_ft.reporting.comparison_view import comparison_view
-from raytune_ft.reporting.status import run_status, status_view
-from raytune_ft.search.driver import Driver
+from raytune_ft.reporting.terminal.comparison_view import comparison_view
+from raytune_ft.reporting.terminal.status import run_status, status_view
+from raytune_ft.search.study.driver import Driver
 from raytune_ft.training.progress import ProgressWriter
 
 MakeRun = Callable[..., RunDirectory]

@@ -7,9 +7,9 @@ from dataclasses import replace
 from rich.console import Console
 
 from raytune_ft.paths import RunDirectory
-from raytune_ft.reporting.leaderboard import comparison_table, leaderboard_table
-from raytune_ft.reporting.live import LiveTable
 from raytune_ft.reporting.read import read_evaluation, read_leaderboard
+from raytune_ft.reporting.terminal.leaderboard import comparison_table, leaderboard_table
+from raytune_ft.reporting.terminal.live import LiveTable
 from raytune_ft.reporting.wording import duration, short_names
 
 MakeRun = Callable[..., RunDirectory]

@@ -16,13 +16,13 @@ from ray.tune.schedulers import TrialScheduler
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.paths import RunDirectory, write_json
-from raytune_ft.search.pace import Pace
-from raytune_ft.search.portfolio import enqueue_first
-from raytune_ft.search.resume import interrupted_trials
-from raytune_ft.search.samplers import make_sampler
-from raytune_ft.search.schedulers import make_scheduler
-from raytune_ft.search.searcher import StudySearcher
-from raytune_ft.search.stopped import stopped
+from raytune_ft.search.earlier_studies.portfolio import enqueue_first
+from raytune_ft.search.sampling.samplers import make_sampler
+from raytune_ft.search.scheduling.pace import Pace
+from raytune_ft.search.scheduling.schedulers import make_scheduler
+from raytune_ft.search.study.resume import interrupted_trials
+from raytune_ft.search.study.searcher import StudySearcher
+from raytune_ft.search.trials.stopped import stopped
 from raytune_ft.training.metrics_log import append_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 

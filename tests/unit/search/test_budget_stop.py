@@ -10,13 +10,13 @@ import pytest
 
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory, write_json
-from raytune_ft.search.accounts import Accounts
-from raytune_ft.search.budget_stop import BudgetStop
+from raytune_ft.search.budget.accounts import Accounts
+from raytune_ft.search.budget.budget_stop import BudgetStop
+from raytune_ft.search.budget.spent import Meter
 from raytune_ft.search.planning import prices
-from raytune_ft.search.resume import check_same_experiment
-from raytune_ft.search.searcher import TRIAL
-from raytune_ft.search.spent import Meter
-from raytune_ft.search.trials import Trials
+from raytune_ft.search.study.resume import check_same_experiment
+from raytune_ft.search.study.searcher import TRIAL
+from raytune_ft.search.trials.trials import Trials
 from raytune_ft.training.outcome import OutcomeKind
 
 
@@ -126,7 +126,7 @@ def test_a_closed_study_is_refused_until_its_limit_is_raised(open_accounts, make
 
 
 def test_a_budget_may_change_when_a_study_is_resumed(make_experiment, run: RunDirectory) -> None:
-    from raytune_ft.config.resolve import resolved_yaml
+    from raytune_ft.config.files.resolve import resolved_yaml
     from raytune_ft.paths import write_text
 
     write_text(run.experiment, resolved_yaml(make_experiment(budget={"tokens": 1000})))
@@ -175,7 +175,7 @@ def test_trials_whose_driver_was_killed_after_the_budgets_end_are_ended_without_
 ) -> None:
     from optuna.trial import TrialState
 
-    from raytune_ft.search.study import open_study
+    from raytune_ft.search.study.study import open_study
     from raytune_ft.search.sweep import _end_interrupted
 
     experiment = make_experiment(budget={"tokens": 1000})

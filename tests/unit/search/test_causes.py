@@ -10,8 +10,8 @@ from rich.console import Console
 
 from raytune_ft.paths import RunDirectory
 from raytune_ft.reporting.causes import causes_table
-from raytune_ft.search.causes import NothingWon, causes_of
-from raytune_ft.search.leaderboard import build_leaderboard, choose_winner
+from raytune_ft.search.results.causes import NothingWon, causes_of
+from raytune_ft.search.results.leaderboard import build_leaderboard, choose_winner
 
 
 def test_fault_12_every_trial_fails_and_the_causes_are_counted_whatever_their_numbers(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raytune_ft.search.coverage import FAR, Axis, Choice, Point, cover, estimate, nearness, regrets
+from raytune_ft.search.earlier_studies.coverage import FAR, Axis, Choice, Point, cover, estimate, nearness, regrets
 
 RATE = Axis.over([1e-4, 1e-3, 1e-2], linear=False)
 TABLE = [

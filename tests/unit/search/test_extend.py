@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.resolve import resolved_yaml
+from raytune_ft.config.files.resolve import resolved_yaml
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory, write_text
-from raytune_ft.search.driver import only_driver
-from raytune_ft.search.extend import go_on
-from raytune_ft.search.study import open_study
+from raytune_ft.search.study.driver import only_driver
+from raytune_ft.search.study.extend import go_on
+from raytune_ft.search.study.study import open_study
 
 
 @pytest.fixture

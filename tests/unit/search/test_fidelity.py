@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from raytune_ft.config.goals import Metric
-from raytune_ft.search.fidelity import Peers, Whole, failed, violation
-from raytune_ft.search.scale import lay
+from raytune_ft.config.search.goals import Metric
+from raytune_ft.search.sampling.fidelity import Peers, Whole, failed, violation
+from raytune_ft.search.sampling.scale import lay
 
 GOOD = Whole({5: 0.50, 15: 0.40, 45: 0.30}, 0.30)
 FAIR = Whole({5: 0.60, 15: 0.52, 45: 0.48}, 0.48)

@@ -7,8 +7,8 @@ from itertools import product
 
 import pytest
 
-from raytune_ft.config.goals import Metric
-from raytune_ft.search.goals import on_front, ranking, rule_words, values_in
+from raytune_ft.config.search.goals import Metric
+from raytune_ft.search.results.goals import on_front, ranking, rule_words, values_in
 
 LOSS, SIZE, TOKENS = Metric(name="eval_loss"), Metric(name="adapter_mib"), Metric(name="tokens", mode="max")
 BEST = "eval_loss within 1 %"

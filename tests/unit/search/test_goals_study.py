@@ -8,10 +8,10 @@ import pytest
 from optuna.trial import TrialState
 
 from raytune_ft.errors import RaytuneError
-from raytune_ft.search.leaderboard import build_leaderboard, choose_winner
-from raytune_ft.search.resume import interrupted_trials
-from raytune_ft.search.searcher import PARAMETERS, StudySearcher
-from raytune_ft.search.study import learning_curve, open_study
+from raytune_ft.search.results.leaderboard import build_leaderboard, choose_winner
+from raytune_ft.search.study.resume import interrupted_trials
+from raytune_ft.search.study.searcher import PARAMETERS, StudySearcher
+from raytune_ft.search.study.study import learning_curve, open_study
 from raytune_ft.training.metrics_log import append_metrics, read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 

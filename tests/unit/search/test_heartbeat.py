@@ -19,9 +19,9 @@ import pytest
 from rich.console import Console
 
 from raytune_ft.paths import RunDirectory, write_json
-from raytune_ft.reporting.live import LiveTable
-from raytune_ft.search.driver import SILENT_S, Driver, only_driver, read_driver
+from raytune_ft.reporting.terminal.live import LiveTable
 from raytune_ft.search.heartbeat import Heartbeat
+from raytune_ft.search.study.driver import SILENT_S, Driver, only_driver, read_driver
 from raytune_ft.training.progress import Phase, ProgressWriter, TrialProgress
 from raytune_ft.training.steady_clock import steady_time
 
@@ -113,7 +113,7 @@ def test_a_killed_driver_is_dead_at_once_also_where_its_number_was_given_away(tm
     run = RunDirectory(tmp_path / "run")
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom raytune_ft.paths import RunDirectory\n"
-        "from raytune_ft.search.driver import only_driver\n"
+        "from raytune_ft.search.study.driver import only_driver\n"
         "with only_driver(RunDirectory(Path(sys.argv[1]))):\n    print('on', flush=True)\n    time.sleep(600)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(run.root)], stdout=subprocess.PIPE, text=True)

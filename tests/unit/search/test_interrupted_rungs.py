@@ -15,12 +15,12 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search.replay import PastTrial, decide_unseen, replay
-from raytune_ft.search.resume import interrupted_trials
-from raytune_ft.search.schedulers import make_scheduler
-from raytune_ft.search.searcher import StudySearcher
-from raytune_ft.search.stopped import stopped
-from raytune_ft.search.study import trial_name
+from raytune_ft.search.scheduling.replay import PastTrial, decide_unseen, replay
+from raytune_ft.search.scheduling.schedulers import make_scheduler
+from raytune_ft.search.study.resume import interrupted_trials
+from raytune_ft.search.study.searcher import StudySearcher
+from raytune_ft.search.study.study import trial_name
+from raytune_ft.search.trials.stopped import stopped
 from raytune_ft.training.metrics_log import append_metrics, read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 

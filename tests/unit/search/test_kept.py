@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from raytune_ft.config.goals import Metric
+from raytune_ft.config.search.goals import Metric
 from raytune_ft.paths import RunDirectory, write_json
-from raytune_ft.search.causes import NothingWon
-from raytune_ft.search.kept import KeptCheckpoints, may_still_win
-from raytune_ft.search.leaderboard import Row, build_leaderboard, choose_winner, in_order
+from raytune_ft.search.results.causes import NothingWon
+from raytune_ft.search.results.leaderboard import Row, build_leaderboard, choose_winner, in_order
+from raytune_ft.search.trials.kept_checkpoints import KeptCheckpoints, may_still_win
 from raytune_ft.training.lane.checkpoint import MANIFEST, OPTIMIZER, WEIGHTS
 from raytune_ft.training.metrics_log import append_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind

@@ -12,9 +12,9 @@ from optuna.trial import TrialState
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search.resume import interrupted_trials
-from raytune_ft.search.searcher import PARAMETERS, TRIAL, StudySearcher
-from raytune_ft.search.study import open_study, trial_name
+from raytune_ft.search.study.resume import interrupted_trials
+from raytune_ft.search.study.searcher import PARAMETERS, TRIAL, StudySearcher
+from raytune_ft.search.study.study import open_study, trial_name
 from raytune_ft.training.metrics_log import append_metrics, read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 

@@ -16,19 +16,19 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
 from raytune_ft.errors import LanesLost
 from raytune_ft.execution.devices import Decision
-from raytune_ft.execution.entries import LanesNow
+from raytune_ft.execution.lanes.entries import LanesNow
 from raytune_ft.execution.runner import Choice
 from raytune_ft.paths import RunDirectory
 from raytune_ft.search import sweep
-from raytune_ft.search.asked import Asked
-from raytune_ft.search.budget_stop import Metering
-from raytune_ft.search.lanes_kept import LanesKept
+from raytune_ft.search.budget.budget_stop import Metering
+from raytune_ft.search.budget.spent import Meter, shared_group
 from raytune_ft.search.on_cluster import OnCluster
 from raytune_ft.search.progress import Silent
-from raytune_ft.search.searcher import TRIAL, StudySearcher
-from raytune_ft.search.spent import Meter, shared_group
-from raytune_ft.search.study import open_study
-from raytune_ft.search.trials import Trials
+from raytune_ft.search.study.searcher import TRIAL, StudySearcher
+from raytune_ft.search.study.study import open_study
+from raytune_ft.search.trials.asked import Asked
+from raytune_ft.search.trials.lanes_kept import LanesKept
+from raytune_ft.search.trials.trials import Trials
 from raytune_ft.training.outcome import Outcome
 
 WHY = "no lane has been ready for 60 min (the workers timed out)"

@@ -8,7 +8,7 @@ import pytest
 
 from raytune_ft.errors import IntegrityError, RaytuneError
 from raytune_ft.paths import write_json
-from raytune_ft.search.leaderboard import build_leaderboard, choose_winner
+from raytune_ft.search.results.leaderboard import build_leaderboard, choose_winner
 from raytune_ft.training.metrics_log import append_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 

@@ -9,7 +9,7 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
-from raytune_ft.search.pace import Pace
+from raytune_ft.search.scheduling.pace import Pace
 
 SCHEDULERS: list[dict[str, Any]] = [
     {"type": "none"},

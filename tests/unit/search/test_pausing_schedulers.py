@@ -10,12 +10,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from raytune_ft.config.rungs import brackets, rungs
-from raytune_ft.config.schedulers import Hyperband, Median, Pb2, Pbt
+from raytune_ft.config.search.rungs import brackets, rungs
+from raytune_ft.config.search.schedulers import Hyperband, Median, Pb2, Pbt
 from raytune_ft.search.planning.rungs import plan_rungs, sweep_steps
-from raytune_ft.search.replay import PastTrial, replay
-from raytune_ft.search.schedulers import make_scheduler
-from raytune_ft.search.study import tell
+from raytune_ft.search.scheduling.replay import PastTrial, replay
+from raytune_ft.search.scheduling.schedulers import make_scheduler
+from raytune_ft.search.study.study import tell
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 HYPERBAND = {"type": "hyperband", "grace_period": 5, "reduction_factor": 3}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from optuna.trial import TrialState
 
-from raytune_ft.search.portfolio import enqueue_first
-from raytune_ft.search.space import suggest
-from raytune_ft.search.study import open_study
+from raytune_ft.search.earlier_studies.portfolio import enqueue_first
+from raytune_ft.search.sampling.space import suggest
+from raytune_ft.search.study.study import open_study
 
 RATE, RANK = "train.learning_rate", "method.r"
 SPACE = {

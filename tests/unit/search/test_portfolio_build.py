@@ -10,10 +10,10 @@ import yaml
 from typer.testing import CliRunner
 
 from raytune_ft.cli.app import app
-from raytune_ft.config.portfolio import read_portfolio
+from raytune_ft.config.search.portfolio import read_portfolio
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory, write_json
-from raytune_ft.search.portfolio_build import build_portfolio, write_portfolio
+from raytune_ft.search.earlier_studies.portfolio_build import build_portfolio, write_portfolio
 from raytune_ft.training.metrics_log import append_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from raytune_ft.config.resolve import resolved_yaml
+from raytune_ft.config.files.resolve import resolved_yaml
 from raytune_ft.errors import InputError
 from raytune_ft.paths import write_text
-from raytune_ft.search.driver import only_driver
-from raytune_ft.search.resume import check_same_experiment, in_recorded_type, interrupted_trials
-from raytune_ft.search.study import open_study
+from raytune_ft.search.study.driver import only_driver
+from raytune_ft.search.study.resume import check_same_experiment, in_recorded_type, interrupted_trials
+from raytune_ft.search.study.study import open_study
 
 
 def test_a_fresh_directory_and_the_same_experiment_are_fine(make_experiment, run) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import optuna
 from ray.tune.experiment import Trial
 
-from raytune_ft.search.replay import replay
-from raytune_ft.search.schedulers import make_scheduler
+from raytune_ft.search.scheduling.replay import replay
+from raytune_ft.search.scheduling.schedulers import make_scheduler
 
 HYPERBAND = {"type": "hyperband", "grace_period": 5, "reduction_factor": 3}
 PBT = {"type": "pbt", "perturbation_interval": 15}

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.search import room
-from raytune_ft.search.room import PACK, PROXY_CORE_S, Room, one_after_another
+from raytune_ft.search.trials import lane_demand
+from raytune_ft.search.trials.lane_demand import PACK, PROXY_CORE_S, Room, one_after_another
 
 
 def test_a_proxy_may_start_for_each_lane_at_once_and_then_one_more_whenever_the_node_can_bear_it() -> None:
@@ -57,8 +57,8 @@ class Lanes:
 
 @pytest.fixture
 def make_room(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Room]:
-    monkeypatch.setattr(room, "one_after_another", lambda lanes: lambda: 100)
-    monkeypatch.setattr(room, "ASKED_EVERY_S", -1.0)
+    monkeypatch.setattr(lane_demand, "one_after_another", lambda lanes: lambda: 100)
+    monkeypatch.setattr(lane_demand, "ASKED_EVERY_S", -1.0)
 
     def make(lanes: Lanes, **runner: Any) -> Room:
         monkeypatch.setitem(sys.modules, "ray", lanes)

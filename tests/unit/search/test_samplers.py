@@ -13,14 +13,14 @@ from typing import Any
 import optuna
 import pytest
 
-from raytune_ft.config.fits import algorithm_warnings
-from raytune_ft.config.grid import MOST, axis, lattice
 from raytune_ft.config.load import load_experiment
-from raytune_ft.config.search import Parameter, SearchSpace
+from raytune_ft.config.search.fits import algorithm_warnings
+from raytune_ft.config.search.grid import MOST, axis, lattice
+from raytune_ft.config.search.search import Parameter, SearchSpace
 from raytune_ft.errors import InputError
-from raytune_ft.search.samplers import make_sampler
-from raytune_ft.search.space import suggest
-from raytune_ft.search.study import open_study, tell
+from raytune_ft.search.sampling.samplers import make_sampler
+from raytune_ft.search.sampling.space import suggest
+from raytune_ft.search.study.study import open_study, tell
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 RATE, RANK = "train.learning_rate", "method.r"

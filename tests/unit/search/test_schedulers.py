@@ -6,9 +6,9 @@ import optuna
 import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from raytune_ft.search.replay import PastTrial, replay
-from raytune_ft.search.schedulers import make_scheduler
-from raytune_ft.search.study import tell
+from raytune_ft.search.scheduling.replay import PastTrial, replay
+from raytune_ft.search.scheduling.schedulers import make_scheduler
+from raytune_ft.search.study.study import tell
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 STEPS = (5, 15, 45)

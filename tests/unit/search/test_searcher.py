@@ -8,9 +8,9 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from raytune_ft.search.resume import interrupted_trials
-from raytune_ft.search.searcher import PARAMETERS, TRIAL, StudySearcher
-from raytune_ft.search.study import open_study
+from raytune_ft.search.study.resume import interrupted_trials
+from raytune_ft.search.study.searcher import PARAMETERS, TRIAL, StudySearcher
+from raytune_ft.search.study.study import open_study
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 FINISHED = str(Searcher.FINISHED)

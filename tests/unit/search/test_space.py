@@ -8,8 +8,8 @@ from typing import Any
 import optuna
 import pytest
 
-from raytune_ft.config.search import SearchSpace
-from raytune_ft.search.space import suggest
+from raytune_ft.config.search.search import SearchSpace
+from raytune_ft.search.sampling.space import suggest
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from raytune_ft.config.budget import Budget
-from raytune_ft.search.spent import Meter, Spent, used_up
+from raytune_ft.config.search.budget import Budget
+from raytune_ft.search.budget.spent import Meter, Spent, used_up
 
 
 class Clock:

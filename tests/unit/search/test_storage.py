@@ -15,10 +15,10 @@ import pytest
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search import claim, storage
-from raytune_ft.search.searcher import StudySearcher
-from raytune_ft.search.storage import journal_path, open_storage, storage_answers
-from raytune_ft.search.study import open_study
+from raytune_ft.search.study import claim, storage
+from raytune_ft.search.study.searcher import StudySearcher
+from raytune_ft.search.study.storage import journal_path, open_storage, storage_answers
+from raytune_ft.search.study.study import open_study
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 MakeExperiment = Callable[..., Experiment]

@@ -6,8 +6,8 @@ import pytest
 from optuna.trial import TrialState
 
 from raytune_ft.errors import InputError
-from raytune_ft.search.space import suggest
-from raytune_ft.search.study import open_study, tell, trial_name
+from raytune_ft.search.sampling.space import suggest
+from raytune_ft.search.study.study import open_study, tell, trial_name
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 REPORTED = {5: 0.9, 15: 0.5}

@@ -10,9 +10,10 @@ from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.errors import InputError
 from raytune_ft.execution.runner import Choice
 from raytune_ft.paths import write_json
-from raytune_ft.search import on_cluster, sweep, trials
+from raytune_ft.search import on_cluster, sweep
 from raytune_ft.search.progress import Silent
-from raytune_ft.search.stopped import steps_of, stopped
+from raytune_ft.search.trials import trials
+from raytune_ft.search.trials.stopped import steps_of, stopped
 from raytune_ft.training.outcome import OutcomeKind
 
 

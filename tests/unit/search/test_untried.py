@@ -8,10 +8,10 @@ from typing import Any
 import optuna
 import pytest
 
-from raytune_ft.config.search import Parameter, SearchSpace
-from raytune_ft.search.attributes import OUTCOME_ATTRIBUTE
-from raytune_ft.search.space import suggest
-from raytune_ft.search.untried import NEAR, Untried
+from raytune_ft.config.search.search import Parameter, SearchSpace
+from raytune_ft.search.sampling.attributes import OUTCOME_ATTRIBUTE
+from raytune_ft.search.sampling.deduplicating import NEAR, Untried
+from raytune_ft.search.sampling.space import suggest
 
 RANK, BATCH, RATE, DROPOUT, KIND = "method.r", "train.batch", "train.learning_rate", "method.dropout", "method.type"
 DISCRETE = {RANK: {"choice": [4, 8, 16]}, BATCH: {"choice": [2, 4]}}

@@ -11,13 +11,13 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from raytune_ft.config.goals import Metric
-from raytune_ft.search.samplers import make_sampler
-from raytune_ft.search.seen import Point, Seen, Sight, Source
-from raytune_ft.search.space import suggest
-from raytune_ft.search.study import open_study, record, tell
-from raytune_ft.search.untried import Untried
-from raytune_ft.search.view import ViewingSampler
+from raytune_ft.config.search.goals import Metric
+from raytune_ft.search.sampling.deduplicating import Untried
+from raytune_ft.search.sampling.sampler_history import Point, Seen, Sight, Source
+from raytune_ft.search.sampling.samplers import make_sampler
+from raytune_ft.search.sampling.space import suggest
+from raytune_ft.search.sampling.study_view import ViewingSampler
+from raytune_ft.search.study.study import open_study, record, tell
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 RATE, RANK = "train.learning_rate", "method.r"

@@ -13,15 +13,15 @@ import optuna
 import pytest
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.overrides import with_settings
-from raytune_ft.config.resolve import resolved_yaml
+from raytune_ft.config.files.overrides import with_settings
+from raytune_ft.config.files.resolve import resolved_yaml
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory, write_json, write_text
-from raytune_ft.search.resume import check_same_experiment
-from raytune_ft.search.samplers import make_sampler
-from raytune_ft.search.space import suggest
-from raytune_ft.search.study import open_study, tell
-from raytune_ft.search.warm_start import Taken, check_warm_start, enqueue_best, sources, warm_start
+from raytune_ft.search.earlier_studies.warm_start import Taken, check_warm_start, enqueue_best, sources, warm_start
+from raytune_ft.search.sampling.samplers import make_sampler
+from raytune_ft.search.sampling.space import suggest
+from raytune_ft.search.study.resume import check_same_experiment
+from raytune_ft.search.study.study import open_study, tell
 from raytune_ft.training.metrics_log import append_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 

@@ -8,7 +8,7 @@ import pytest
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.utils.callback import _create_default_callbacks
 
-from raytune_ft.search.watch import Quiet
+from raytune_ft.search.trials.watch import Quiet
 
 
 @pytest.mark.parametrize(("passed", "printed"), [([], True), ([Quiet()], False)], ids=["Tune's own", "ours"])

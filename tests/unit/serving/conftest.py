@@ -19,7 +19,7 @@ from raytune_ft.registry.add import Provenance, add_staged, add_version
 from raytune_ft.registry.base import base_sha256
 from raytune_ft.registry.staging import staged_model
 from raytune_ft.registry.store import Registry
-from raytune_ft.serving.exception_lines import keep_texts_out_of_logs
+from raytune_ft.serving.records.exception_lines import keep_texts_out_of_logs
 
 MODULE = "model.layers.0.self_attn.q_proj"
 

@@ -6,11 +6,11 @@ import asyncio
 import contextvars
 from typing import Any
 
-from raytune_ft.serving.health import Health
-from raytune_ft.serving.listener import Listener
-from raytune_ft.serving.measure import Recorder
-from raytune_ft.serving.records import RequestRecord
-from raytune_ft.serving.shadow import Shadow, ShadowJob
+from raytune_ft.serving.engine.health import Health
+from raytune_ft.serving.engine.shadow import Shadow, ShadowJob
+from raytune_ft.serving.gateway.measure import Recorder
+from raytune_ft.serving.records.listener import Listener
+from raytune_ft.serving.records.records import RequestRecord
 
 REQUEST: contextvars.ContextVar[str | None] = contextvars.ContextVar("request", default=None)
 

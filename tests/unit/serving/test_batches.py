@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from raytune_ft.serving.batches import batches
+from raytune_ft.serving.engine.batches import batches
 
 
 async def source(*gaps_s: float, fails: bool = False) -> AsyncIterator[int]:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from raytune_ft.registry.store import Registry
-from raytune_ft.serving import capacity
 from raytune_ft.serving.app import engine_settings
-from raytune_ft.serving.capacity import Capacity
-from raytune_ft.serving.catalog import build_catalog
+from raytune_ft.serving.models import capacity
+from raytune_ft.serving.models.capacity import Capacity
+from raytune_ft.serving.models.catalog import build_catalog
 from raytune_ft.serving.settings import ServeArgs
 
 Add = Callable[..., Registry]

@@ -8,9 +8,9 @@ import pytest
 
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.registry.store import Registry
-from raytune_ft.serving.capacity import rank_with_room, served_rank
-from raytune_ft.serving.catalog import Catalog, UnknownModelError, build_catalog
-from raytune_ft.serving.champion import base_of_champions
+from raytune_ft.serving.models.capacity import rank_with_room, served_rank
+from raytune_ft.serving.models.catalog import Catalog, UnknownModelError, build_catalog
+from raytune_ft.serving.models.champion import base_of_champions
 from raytune_ft.serving.settings import ServeArgs
 
 Write = Callable[..., Path]

@@ -11,9 +11,9 @@ import pytest
 from raytune_ft.registry.journal import Move
 from raytune_ft.registry.past_champions import past_champions
 from raytune_ft.registry.store import Registry
-from raytune_ft.serving.catalog import UnknownModelError, build_catalog
+from raytune_ft.serving.models.catalog import UnknownModelError, build_catalog
+from raytune_ft.serving.models.served_versions import ServedVersions
 from raytune_ft.serving.openai_errors import RequestError
-from raytune_ft.serving.served_versions import ServedVersions
 from raytune_ft.serving.settings import ServeArgs
 
 

@@ -8,10 +8,18 @@ from pathlib import Path
 import pytest
 
 from raytune_ft.registry.store import Registry
-from raytune_ft.serving.catalog import build_catalog
-from raytune_ft.serving.champions import LOADING, Champions, NotLoadedError, Standing, Version, is_not_loaded, stand
+from raytune_ft.serving.models.catalog import build_catalog
+from raytune_ft.serving.models.champions import (
+    LOADING,
+    Champions,
+    NotLoadedError,
+    Standing,
+    Version,
+    is_not_loaded,
+    stand,
+)
+from raytune_ft.serving.models.routing import Route, Router
 from raytune_ft.serving.openai_errors import RequestError
-from raytune_ft.serving.routing import Route, Router
 from raytune_ft.serving.settings import ServeArgs
 
 REFUSED = "its rank is too great"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raytune_ft.serving.drift import Measure, compare_inputs, compare_perplexity
+from raytune_ft.monitoring.drift import Measure, compare_inputs, compare_perplexity
 
 LIMITS = {"input_length": 0.1, "unseen_tokens": 0.02, "token_frequencies": 0.05}
 Rows = list[np.ndarray]

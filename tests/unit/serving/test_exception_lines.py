@@ -14,15 +14,15 @@ from fastapi.responses import StreamingResponse
 from ray.exceptions import RayTaskError
 
 from raytune_ft.errors import IntegrityError, RaytuneError
-from raytune_ft.serving import measure
+from raytune_ft.serving.engine.health import Health
+from raytune_ft.serving.engine.shadow import Shadow, ShadowJob
 from raytune_ft.serving.failures import as_request_error
-from raytune_ft.serving.health import Health
-from raytune_ft.serving.listener import Listener
-from raytune_ft.serving.measure import Recorder
-from raytune_ft.serving.records import RequestRecord
+from raytune_ft.serving.gateway import measure
+from raytune_ft.serving.gateway.measure import Recorder
+from raytune_ft.serving.gateway.web import web_app
+from raytune_ft.serving.records.listener import Listener
+from raytune_ft.serving.records.records import RequestRecord
 from raytune_ft.serving.settings import ServeArgs
-from raytune_ft.serving.shadow import Shadow, ShadowJob
-from raytune_ft.serving.web import web_app
 
 CANARY = "my account number is 4711"
 RECORD = RequestRecord("t", "r-1", None, "chat", "base:movies", "base:movies@2", "challenger", shadow=True)

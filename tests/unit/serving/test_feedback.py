@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 from raytune_ft.config.data import DataFormat
 from raytune_ft.data.read import read_rows
 from raytune_ft.errors import InputError
-from raytune_ft.serving import feedback
-from raytune_ft.serving.feedback import MOST_PER_ANSWER, FeedbackDesk
-from raytune_ft.serving.feedback_rows import collect, write_rows
-from raytune_ft.serving.guard import Guard
+from raytune_ft.monitoring.feedback_rows import collect, write_rows
+from raytune_ft.serving.gateway import feedback
+from raytune_ft.serving.gateway.feedback import MOST_PER_ANSWER, FeedbackDesk
+from raytune_ft.serving.gateway.guard import Guard
 from raytune_ft.serving.openai_errors import RequestError
-from raytune_ft.serving.records import RecordLog, RequestRecord, read_lines, utc_now
+from raytune_ft.serving.records.records import RecordLog, RequestRecord, read_lines, utc_now
 from raytune_ft.serving.settings import ServeArgs
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from raytune_ft.errors import InputError
-from raytune_ft.serving.feedback import MOST_PER_ANSWER, FeedbackDesk
-from raytune_ft.serving.feedback_rows import collect
-from raytune_ft.serving.guard import EXCHANGE, Guard
-from raytune_ft.serving.keys import create_key
+from raytune_ft.monitoring.feedback_rows import collect
+from raytune_ft.serving.gateway.feedback import MOST_PER_ANSWER, FeedbackDesk
+from raytune_ft.serving.gateway.guard import EXCHANGE, Guard
+from raytune_ft.serving.gateway.keys import create_key
 from raytune_ft.serving.openai_errors import RequestError
-from raytune_ft.serving.records import RecordLog, RequestRecord, read_prompts, utc_now
+from raytune_ft.serving.records.records import RecordLog, RequestRecord, read_prompts, utc_now
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs
 
 

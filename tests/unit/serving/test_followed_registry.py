@@ -17,9 +17,9 @@ from raytune_ft.errors import IntegrityError
 from raytune_ft.registry.manifest import Manifest
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import Traffic, canary, set_traffic
-from raytune_ft.serving.follow import Follower
-from raytune_ft.serving.followed_registry import FollowedRegistry, follow
-from raytune_ft.serving.registry_view import RegistryView
+from raytune_ft.serving.models.follow import Follower
+from raytune_ft.serving.models.followed_registry import FollowedRegistry, follow
+from raytune_ft.serving.models.registry_view import RegistryView
 
 
 class Hanging:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from raytune_ft.serving import front_door
-from raytune_ft.serving.front_door import DIRECT, direct_environment, listen_again
+from raytune_ft.serving.engine import front_door
+from raytune_ft.serving.engine.front_door import DIRECT, direct_environment, listen_again
 
 
 def test_the_only_port_that_ray_may_give_the_ingress_is_the_endpoints() -> None:

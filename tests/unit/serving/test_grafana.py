@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from raytune_ft.serving.metrics import ENGINE_METRICS, METRICS
+from raytune_ft.serving.records.metrics import ENGINE_METRICS, METRICS
 
 REPOSITORY = Path(__file__).parents[3]
 LABELS = {name: {*metric.labels, "le"} for metric in METRICS for name in metric.exported}

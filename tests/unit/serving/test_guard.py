@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from raytune_ft.serving.exception_lines import AnswerBrokeOffError
-from raytune_ft.serving.guard import KEY_NAME, Guard
-from raytune_ft.serving.keys import create_key
-from raytune_ft.serving.limits import check_request
-from raytune_ft.serving.log_queue import log_queue
+from raytune_ft.serving.gateway.guard import KEY_NAME, Guard
+from raytune_ft.serving.gateway.keys import create_key
+from raytune_ft.serving.gateway.limits import check_request
 from raytune_ft.serving.openai_errors import RequestError
-from raytune_ft.serving.records import read_records
+from raytune_ft.serving.records.exception_lines import AnswerBrokeOffError
+from raytune_ft.serving.records.log_queue import log_queue
+from raytune_ft.serving.records.records import read_records
 from raytune_ft.serving.settings import API_KEY_VARIABLE, Limits, ServeArgs
 
 KEY = "a-good-long-key"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from raytune_ft.serving.health import Health
+from raytune_ft.serving.engine.health import Health
 
 
 class Engine:

@@ -13,8 +13,8 @@ import openai
 import pytest
 import uvicorn
 
-from raytune_ft.serving.forwarded import sign_of_elsewhere
-from raytune_ft.serving.guard import Guard
+from raytune_ft.serving.gateway.forwarded import sign_of_elsewhere
+from raytune_ft.serving.gateway.guard import Guard
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs
 
 BODY = b'{"prompt": "x"}'

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from raytune_ft.errors import InputError, IntegrityError
-from raytune_ft.serving.key_ring import KeyRing
-from raytune_ft.serving.keys import create_key, hash_token, read_keys, revoke_key
+from raytune_ft.serving.gateway.key_ring import KeyRing
+from raytune_ft.serving.gateway.keys import create_key, hash_token, read_keys, revoke_key
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs
 
 

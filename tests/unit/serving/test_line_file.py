@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from raytune_ft.serving.line_file import LineFile
-from raytune_ft.serving.records import RecordLog, RequestRecord, read_records
+from raytune_ft.serving.records.line_file import LineFile
+from raytune_ft.serving.records.records import RecordLog, RequestRecord, read_records
 from raytune_ft.serving.settings import ServeArgs
 
 LINE = b"x" * 99 + b"\n"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from raytune_ft.serving.listener import DONE, Listener
+from raytune_ft.serving.records.listener import DONE, Listener
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from raytune_ft.serving import guard
-from raytune_ft.serving.guard import Guard
-from raytune_ft.serving.line_file import LineFile, as_line
-from raytune_ft.serving.log_queue import LogQueue
-from raytune_ft.serving.metrics import CHAMPION_HELD_BACK, LOG_LOST, Metric, Metrics, Sample
-from raytune_ft.serving.records import RecordLog, RequestRecord, read_records
+from raytune_ft.serving.gateway import guard
+from raytune_ft.serving.gateway.guard import Guard
+from raytune_ft.serving.records.line_file import LineFile, as_line
+from raytune_ft.serving.records.log_queue import LogQueue
+from raytune_ft.serving.records.metrics import CHAMPION_HELD_BACK, LOG_LOST, Metric, Metrics, Sample
+from raytune_ft.serving.records.records import RecordLog, RequestRecord, read_records
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs
 
 RECORD = RequestRecord("2026-11-22T10:00:00.000+00:00", "r", None, "chat", "base")

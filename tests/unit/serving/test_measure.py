@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from raytune_ft.serving import measure
-from raytune_ft.serving.guard import EXCHANGE, KEY_NAME
-from raytune_ft.serving.listener import Listener
-from raytune_ft.serving.measure import CountRefused, Exchange, Measure, Recorder
-from raytune_ft.serving.metrics import METRICS, Metric, Metrics
+from raytune_ft.serving.gateway import measure
+from raytune_ft.serving.gateway.guard import EXCHANGE, KEY_NAME
+from raytune_ft.serving.gateway.measure import CountRefused, Exchange, Measure, Recorder
+from raytune_ft.serving.models.routing import Route
 from raytune_ft.serving.openai_errors import RequestError
-from raytune_ft.serving.records import RecordLog, RequestRecord, read_records
-from raytune_ft.serving.routing import Route
+from raytune_ft.serving.records.listener import Listener
+from raytune_ft.serving.records.metrics import METRICS, Metric, Metrics
+from raytune_ft.serving.records.records import RecordLog, RequestRecord, read_records
 from raytune_ft.serving.settings import ServeArgs
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"

@@ -12,8 +12,8 @@ from raytune_ft.cluster.serve_file import for_cluster
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.registry.store import Registry
 from raytune_ft.serving.app import engine_settings
-from raytune_ft.serving.catalog import Catalog, UnknownModelError, build_catalog
-from raytune_ft.serving.session import check_gpus
+from raytune_ft.serving.local.session import check_gpus
+from raytune_ft.serving.models.catalog import Catalog, UnknownModelError, build_catalog
 from raytune_ft.serving.settings import ServeArgs
 
 Write = Callable[..., Path]

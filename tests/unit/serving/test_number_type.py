@@ -10,8 +10,8 @@ import pytest
 from raytune_ft.errors import InputError
 from raytune_ft.hardware.device import Device
 from raytune_ft.registry.store import Registry
-from raytune_ft.serving.catalog import build_catalog
-from raytune_ft.serving.number_type import in_served_type
+from raytune_ft.serving.engine.number_type import in_served_type
+from raytune_ft.serving.models.catalog import build_catalog
 from raytune_ft.serving.settings import ServeArgs, parse_serve_args
 
 AVX2 = Device("EPYC (avx2)", gflops={"bfloat16": 13, "float16": 12, "float32": 73})

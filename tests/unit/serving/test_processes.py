@@ -5,8 +5,8 @@ import sys
 
 import psutil
 
-from raytune_ft.execution.alive import alive
-from raytune_ft.serving.processes import children, end
+from raytune_ft.execution.local_ray.alive import alive
+from raytune_ft.serving.local.processes import children, end
 
 IGNORES_TERM = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raytune_ft.serving.records import RecordLog, RequestRecord, read_prompts, read_records
+from raytune_ft.serving.records.records import RecordLog, RequestRecord, read_prompts, read_records
 
 RECORD = RequestRecord(
     time="2026-11-22T10:00:00.000+00:00", request="r1", key="default", route="completions", asked="base:movies",

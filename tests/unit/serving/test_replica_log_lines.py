@@ -101,7 +101,7 @@ def test_in_a_replica_asyncio_writes_no_arguments_of_a_callback(in_a_replica: No
 def test_in_a_replica_what_nobody_catches_is_told_without_its_text() -> None:
     program = """
 import sys, threading
-from raytune_ft.serving.exception_lines import keep_texts_out_of_logs
+from raytune_ft.serving.records.exception_lines import keep_texts_out_of_logs
 keep_texts_out_of_logs()
 class Left:
     def __del__(self): fail()

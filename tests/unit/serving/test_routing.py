@@ -11,8 +11,8 @@ import pytest
 
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import canary, set_traffic
-from raytune_ft.serving.catalog import Catalog, UnknownModelError, build_catalog
-from raytune_ft.serving.routing import Route, Router
+from raytune_ft.serving.models.catalog import Catalog, UnknownModelError, build_catalog
+from raytune_ft.serving.models.routing import Route, Router
 from raytune_ft.serving.settings import ServeArgs
 
 Add = Callable[..., Registry]

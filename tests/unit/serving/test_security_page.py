@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raytune_ft.serving.drift import ALPHA, RESAMPLES
-from raytune_ft.serving.guard import _ROUTES, HEALTH
-from raytune_ft.serving.monitor import LIMITS
+from raytune_ft.monitoring.drift import ALPHA, RESAMPLES
+from raytune_ft.monitoring.monitor import LIMITS
+from raytune_ft.serving.gateway.guard import _ROUTES, HEALTH
 from raytune_ft.serving.settings import Limits
 
 PAGE = (Path(__file__).parents[3] / "docs" / "endpoint_security.md").read_text()

@@ -16,11 +16,11 @@ from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
 from raytune_ft.registry.store import Registry
 from raytune_ft.serving.app import build_app, engine_settings
-from raytune_ft.serving.ask import split_row
-from raytune_ft.serving.catalog import build_catalog
-from raytune_ft.serving.demo import pick_rows
-from raytune_ft.serving.foreground import how_to_ask, read_questions
-from raytune_ft.serving.session import Endpoint, cause, reachable
+from raytune_ft.serving.local.ask import split_row
+from raytune_ft.serving.local.demo import pick_rows
+from raytune_ft.serving.local.foreground import how_to_ask, read_questions
+from raytune_ft.serving.local.session import Endpoint, cause, reachable
+from raytune_ft.serving.models.catalog import build_catalog
 from raytune_ft.serving.settings import API_KEY_VARIABLE, is_loopback, parse_serve_args
 
 REPOSITORY = Path(__file__).parents[3]

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from raytune_ft.errors import InputError
-from raytune_ft.serving.key_ring import check_exposure
-from raytune_ft.serving.keys import create_key, revoke_key
-from raytune_ft.serving.session import served
+from raytune_ft.serving.gateway.key_ring import check_exposure
+from raytune_ft.serving.gateway.keys import create_key, revoke_key
+from raytune_ft.serving.local.session import served
 from raytune_ft.serving.settings import (
     API_KEY_VARIABLE,
     Limits,

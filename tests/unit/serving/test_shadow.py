@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from raytune_ft.serving.listener import Answer, Listener
-from raytune_ft.serving.measure import Recorder
+from raytune_ft.serving.engine.shadow import Shadow, ShadowJob
+from raytune_ft.serving.gateway.measure import Recorder
 from raytune_ft.serving.openai_errors import RequestError
-from raytune_ft.serving.records import RequestRecord
-from raytune_ft.serving.shadow import Shadow, ShadowJob
+from raytune_ft.serving.records.listener import Answer, Listener
+from raytune_ft.serving.records.records import RequestRecord
 
 RECORD = RequestRecord("t", "r-1", None, "chat", "base:movies", "base:movies@2", "challenger", shadow=True)
 

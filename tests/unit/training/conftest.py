@@ -13,8 +13,8 @@ from raytune_ft.config.load import load_experiment, with_parameters
 from raytune_ft.config.training import Lane
 from raytune_ft.data.prepare import prepare
 from raytune_ft.paths import RunDirectory, read_json
-from raytune_ft.training.lane.base import Base, load_lane_base
 from raytune_ft.training.lane.loop import LaneLoop
+from raytune_ft.training.lane.model.base import Base, load_lane_base
 from raytune_ft.training.lane.orders import Drop, GoOn, Order, Quit, Start
 from raytune_ft.training.lane.ranks import Ranks
 from raytune_ft.training.metrics_log import read_metrics

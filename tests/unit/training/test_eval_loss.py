@@ -15,7 +15,7 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import with_parameters
 from raytune_ft.data.arrow_rows import ArrowRows
 from raytune_ft.paths import RunDirectory
-from raytune_ft.training import reporting_callback, worker
+from raytune_ft.training.isolated import reporting_callback, worker
 from raytune_ft.training.lane.evaluate import evaluate, evaluate_base
 from raytune_ft.training.lane.ranks import Ranks
 from raytune_ft.training.lane.step import Stepper

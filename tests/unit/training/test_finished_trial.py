@@ -10,11 +10,11 @@ import ray.train
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.paths import RunDirectory, write_json
+from raytune_ft.training.isolated.worker import train_worker
 from raytune_ft.training.metrics_log import append_metrics, read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.progress import Phase, TrialProgress
 from raytune_ft.training.spec import TrialSpec
-from raytune_ft.training.worker import train_worker
 
 
 class FirstRank:

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from raytune_ft.config.training import Lora
-from raytune_ft.training.lane.adapter import Adapter, Projection
-from raytune_ft.training.lane.layout import lay_out
-from raytune_ft.training.lane.lora import LoraLinear
-from raytune_ft.training.lane.pack import Current, Pack
+from raytune_ft.training.lane.model.adapter import Adapter, Projection
+from raytune_ft.training.lane.model.lora import LoraLinear
+from raytune_ft.training.lane.model.pack import Current, Pack
+from raytune_ft.training.lane.packing.layout import lay_out
 
 RATE, INPUTS, OUTPUTS, TOKENS = 0.1, 64, 32, 24
 

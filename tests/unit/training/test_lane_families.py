@@ -11,11 +11,11 @@ import torch
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import LaneStep
-from raytune_ft.training.lane.base import load_lane_base
-from raytune_ft.training.lane.families import MODEL_TYPES, refusal
-from raytune_ft.training.lane.layout import lay_out
 from raytune_ft.training.lane.loss import token_losses
-from raytune_ft.training.lane.pack import Pack
+from raytune_ft.training.lane.model.base import load_lane_base
+from raytune_ft.training.lane.model.families import MODEL_TYPES, refusal
+from raytune_ft.training.lane.model.pack import Pack
+from raytune_ft.training.lane.packing.layout import lay_out
 
 SIZES: dict[str, Any] = {
     "vocab_size": 96,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from raytune_ft.training.lane.checkpoint import WEIGHTS, find_beginning
-from raytune_ft.training.lane.layout import lay_out
+from raytune_ft.training.lane.packing.layout import lay_out
 
 TWENTY = {"max_steps": 20, "eval_steps": 1}
 MIXED: dict[str, dict[str, Any]] = {
@@ -54,8 +54,8 @@ def test_rows_that_are_padded_are_padded_as_in_the_trial_alone() -> None:
 
 
 def test_a_scale_is_not_rounded_to_the_bases_type() -> None:
-    from raytune_ft.training.lane.adapter import LoraWeights
-    from raytune_ft.training.lane.pack import Pack
+    from raytune_ft.training.lane.model.adapter import LoraWeights
+    from raytune_ft.training.lane.model.pack import Pack
 
     none = torch.zeros(2, 4)
     weights = LoraWeights(a=none, b=none.T, grad_a=none, grad_b=none.T, scale=20 / 12)
@@ -114,7 +114,7 @@ def test_the_adapter_loads_in_peft_to_the_same_logits(lane_world) -> None:
     from transformers import AutoModelForCausalLM
 
     from raytune_ft.data.arrow_rows import ArrowRows
-    from raytune_ft.training.lane.pack import Pack
+    from raytune_ft.training.lane.model.pack import Pack
     from raytune_ft.training.lane.ranks import Ranks
     from raytune_ft.training.lane.trial import RunningTrial, Splits
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from raytune_ft.training.lane.base import map_weights
+from raytune_ft.training.lane.model.base import map_weights
 from raytune_ft.training.lane.ranks import Ranks
 
 SWITCHES: list[dict[str, Any]] = [
@@ -53,7 +53,7 @@ def test_each_kernel_of_attention_is_used_and_leaves_the_curve_as_it_is(lane_wor
 def test_a_lane_without_a_flash_kernel_for_its_base_says_so_before_the_first_step() -> None:
     from transformers import LlamaConfig
 
-    from raytune_ft.training.lane.attention import check_flash
+    from raytune_ft.training.lane.model.attention import check_flash
 
     config = LlamaConfig(num_attention_heads=4, num_key_value_heads=2, hidden_size=128)
     check_flash(config, torch.bfloat16, "cpu")
@@ -65,7 +65,7 @@ def test_a_lane_without_a_flash_kernel_for_its_base_says_so_before_the_first_ste
 
 def test_what_trained_with_a_lanes_flash_kernel_is_evaluated_without_the_package_flash_attn(toy_experiment) -> None:
     from raytune_ft.config.load import load_experiment
-    from raytune_ft.training.base_model import load_base
+    from raytune_ft.training.weights.base_model import load_base
 
     train = {"dtype": "float32", "attn_implementation": "flash_attention_2"}
     assert load_base(load_experiment(toy_experiment(train=train))).config._attn_implementation == "sdpa"
@@ -98,8 +98,8 @@ def _rank(rank: int, size: int, experiment: str, root: str, stage: int) -> None:
     from raytune_ft.config.experiment import Experiment
     from raytune_ft.config.training import DeepSpeed, Lane
     from raytune_ft.paths import RunDirectory
-    from raytune_ft.training.lane.base import load_lane_base
     from raytune_ft.training.lane.loop import LaneLoop
+    from raytune_ft.training.lane.model.base import load_lane_base
     from raytune_ft.training.lane.orders import GoOn, Quit, Start
     from raytune_ft.training.spec import TrialSpec
 

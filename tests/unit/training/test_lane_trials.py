@@ -55,7 +55,7 @@ from pathlib import Path
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
 from raytune_ft.paths import RunDirectory
-from raytune_ft.training.lane.base import load_lane_base
+from raytune_ft.training.lane.model.base import load_lane_base
 from raytune_ft.training.lane.loop import LaneLoop
 from raytune_ft.training.lane.orders import GoOn, Quit, Start
 from raytune_ft.training.lane.ranks import Ranks

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from raytune_ft.config.training import LaneStep
-from raytune_ft.training.lane import loss_scale, trial, weights_copy
-from raytune_ft.training.lane.base import load_lane_base, map_weights
-from raytune_ft.training.lane.weights_copy import weights_in
+from raytune_ft.training.lane import loss_scale, trial
+from raytune_ft.training.lane.model import weights_copy
+from raytune_ft.training.lane.model.base import load_lane_base, map_weights
+from raytune_ft.training.lane.model.weights_copy import weights_in
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

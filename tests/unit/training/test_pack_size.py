@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raytune_ft.training.lane import pack_size
-from raytune_ft.training.lane.pack_size import PATIENCE_S, STEPS, PackSize
+from raytune_ft.training.lane.packing import pack_size
+from raytune_ft.training.lane.packing.pack_size import PATIENCE_S, STEPS, PackSize
 from raytune_ft.training.lane.ranks import Ranks
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from raytune_ft.paths import TrialDirectory
-from raytune_ft.training.scratch import scratch_directory
+from raytune_ft.training.isolated.scratch import scratch_directory
 
 
 def test_all_ranks_get_one_private_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

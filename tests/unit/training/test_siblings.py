@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from raytune_ft.training.lane import lora
+from raytune_ft.training.lane.model import lora
 
 TOGETHER = {3: 2, 2: 2, 1: 4}  # of the two layers: q, k and v; gate and up; o and down by themselves
 ALONE = {1: 14}
@@ -32,9 +32,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
 def one_pass(world: Any, *parameters: dict[str, Any], grouped: bool) -> list[torch.Tensor]:
     """The trials' gradients after one pass."""
     from raytune_ft.data.arrow_rows import ArrowRows
+    from raytune_ft.training.lane.packing.together import step_together
     from raytune_ft.training.lane.ranks import Ranks
     from raytune_ft.training.lane.step import Stepper
-    from raytune_ft.training.lane.together import step_together
     from raytune_ft.training.lane.trial import RunningTrial, Splits
 
     world.base.grouped = grouped

@@ -10,7 +10,7 @@ import pytest
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.paths import RunDirectory
-from raytune_ft.training.deepspeed import deepspeed_settings
+from raytune_ft.training.isolated.deepspeed import deepspeed_settings
 from raytune_ft.training.spec import TrialSpec
 
 

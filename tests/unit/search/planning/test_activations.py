@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from raytune_ft.search.planning import activations
-from raytune_ft.search.planning.activations import (
+from raytune_ft.search.planning.memory import activations
+from raytune_ft.search.planning.memory.activations import (
     Pass,
     Shape,
     lane_evaluation_bytes,
@@ -46,8 +46,8 @@ def test_a_lane_keeps_what_it_is_thought_to_keep(toy_experiment, tiny_llama: Pat
 
     from raytune_ft.config.load import load_experiment
     from raytune_ft.config.training import LaneStep
-    from raytune_ft.training.lane.base import load_lane_base
-    from raytune_ft.training.lane.pack import Pack
+    from raytune_ft.training.lane.model.base import load_lane_base
+    from raytune_ft.training.lane.model.pack import Pack
     from raytune_ft.training.lane.step import Stepper
 
     train = {"dtype": "float32", "attn_implementation": {"math": "eager"}.get(kernel, kernel)}

@@ -10,7 +10,7 @@ import pytest
 
 from raytune_ft.config.load import load_experiment
 from raytune_ft.hardware.device import Device
-from raytune_ft.search.planning import disk
+from raytune_ft.search.planning.memory import disk
 from raytune_ft.search.planning.plan import Plan, plan_sweep
 
 MIB = 2**20

@@ -15,8 +15,9 @@ from raytune_ft.data.prepare import prepare
 from raytune_ft.execution.devices import Decision
 from raytune_ft.hardware.device import Device
 from raytune_ft.paths import read_json
+from raytune_ft.search.budget.plan_log import Foresight
+from raytune_ft.search.budget.spent import Meter
 from raytune_ft.search.planning import plan, speed
-from raytune_ft.search.planning.activations import Shape
 from raytune_ft.search.planning.bounds import Bounds
 from raytune_ft.search.planning.forecast import (
     END_S,
@@ -27,17 +28,16 @@ from raytune_ft.search.planning.forecast import (
     hours,
     measured_paces,
 )
-from raytune_ft.search.planning.foresight import Foresight
 from raytune_ft.search.planning.groups import Groups, Packs, packs_of
-from raytune_ft.search.planning.memory import WorkerMemory
-from raytune_ft.search.planning.peak import peak_memory
+from raytune_ft.search.planning.memory.activations import Shape
+from raytune_ft.search.planning.memory.peak import peak_memory
+from raytune_ft.search.planning.memory.weights import WorkerMemory
 from raytune_ft.search.planning.row_lengths import RowLengths, row_lengths
 from raytune_ft.search.planning.span import Span
 from raytune_ft.search.planning.speed import Speed, expected_speed
 from raytune_ft.search.planning.work import narrowed, played_through, work_of
-from raytune_ft.search.replay import PastTrial
-from raytune_ft.search.schedulers import make_scheduler
-from raytune_ft.search.spent import Meter
+from raytune_ft.search.scheduling.replay import PastTrial
+from raytune_ft.search.scheduling.schedulers import make_scheduler
 
 CPU = Device("a CPU", gflops={"bfloat16": 200.0, "float16": 20.0, "float32": 100.0})
 ROWS = RowLengths(30.0, 10.0, 60, 1.0, 96, 2880, exact=True)
@@ -212,7 +212,7 @@ def test_a_lane_packs_small_passes_from_the_start(make_experiment) -> None:
 
 
 def test_the_peak_grows_with_what_the_space_and_the_pack_may_bring(make_experiment, monkeypatch) -> None:
-    from raytune_ft.search.planning import peak
+    from raytune_ft.search.planning.memory import peak
 
     monkeypatch.setattr(peak, "model_config", lambda base: {**CONFIG})
     memory = WorkerMemory(

@@ -13,11 +13,11 @@ from raytune_ft.config.training import Resources
 from raytune_ft.execution.devices import Decision
 from raytune_ft.hardware.device import Device
 from raytune_ft.paths import RunDirectory, read_json
+from raytune_ft.search.budget.plan_log import Foresight
+from raytune_ft.search.budget.spent import Meter
 from raytune_ft.search.planning import groups, plan
-from raytune_ft.search.planning.foresight import Foresight
-from raytune_ft.search.planning.peak import Room
+from raytune_ft.search.planning.memory.peak import Room
 from raytune_ft.search.planning.plan import Plan
-from raytune_ft.search.spent import Meter
 
 CPU = Device("a CPU", gflops={"bfloat16": 200.0, "float16": 20.0, "float32": 100.0})
 H100 = Device("NVIDIA H100 80GB HBM3", (9, 0))

@@ -14,8 +14,8 @@ from raytune_ft.config.load import load_experiment
 from raytune_ft.hardware.device import Device
 from raytune_ft.search.planning.bounds import Bounds, choices
 from raytune_ft.search.planning.plan import SECONDS_PER_ISOLATED_START, Plan, plan_sweep
-from raytune_ft.search.replay import PastTrial
-from raytune_ft.search.schedulers import make_scheduler
+from raytune_ft.search.scheduling.replay import PastTrial
+from raytune_ft.search.scheduling.schedulers import make_scheduler
 
 ROOT = Path(__file__).parents[4]
 CPU = Device("a CPU", gflops={"bfloat16": 200.0, "float16": 20.0, "float32": 100.0})

@@ -1,0 +1,57 @@
+"""Settings by key path: `--set train.max_steps=20`, and a trial's parameters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raytune_ft.config.files.yaml import parse_yaml
+from raytune_ft.errors import InputError
+
+_METHOD = "method.type"
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """`["train.max_steps=20"]` -> `{"train.max_steps": 20}`; values are read as YAML."""
+    parsed: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {assignment}", "is not key=value", "write e.g. --set train.max_steps=20")
+        parsed[key.strip()] = parse_yaml(f"value: {value}" if value else "value: ''", f"--set {key}").value["value"]
+    return parsed
+
+
+def check_section(section: str, assignments: Sequence[str]) -> None:
+    """Raises InputError for `--set` of anything but a section's settings: the others are of a run that is over."""
+    for key in parse_assignments(assignments):
+        if key.partition(".")[0] != section:
+            what = "is what the run was trained with, which stays as it is"
+            raise InputError(f"--set {key}", what, f"set {section}.* alone, or run it again under another `name`")
+
+
+def with_settings(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested `values` in which each dotted key of `settings` has its value; another `method.type` begins the
+    section anew, as the settings of one method mean nothing to the other."""
+    result: dict[str, Any] = copy.deepcopy(dict(values))
+    if _METHOD in settings and settings[_METHOD] != (value_at(result, _METHOD) or "lora"):
+        result["method"] = {}
+    for dotted, value in settings.items():
+        at: Any = result
+        *parents, last = dotted.split(".")
+        for depth, part in enumerate(parents, 1):
+            at = at.setdefault(part, {})
+            if not isinstance(at, dict):
+                inner = ".".join(parents[:depth])
+                raise InputError(dotted, f"{inner} is {at!r}, which has no keys below it", "check the key path")
+        at[last] = copy.deepcopy(value)
+    return result
+
+
+def value_at(values: Mapping[str, Any], dotted: str) -> Any:
+    """The value at a dotted key of nested `values`, or None."""
+    at: Any = values
+    for part in dotted.split("."):
+        at = at.get(part) if isinstance(at, Mapping) else None
+    return at

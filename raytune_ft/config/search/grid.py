@@ -1,0 +1,46 @@
+"""The values of a grid, and its configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from raytune_ft.config.search.search import Parameter, SearchSpace
+
+MOST = 10_000
+"""Combinations that are listed; who has more wants another algorithm."""
+
+
+def axis(parameter: Parameter, points: int) -> list[Any]:
+    """The values of a dimension on the grid: a choice's own, or `points` of a range with both ends."""
+    if parameter.choice is not None:
+        return list({repr(value): value for value in parameter.choice}.values())
+    low, high = parameter.extremes()
+    steps = [0.5] if points == 1 else [i / (points - 1) for i in range(points)]
+    if parameter.randint:
+        return list(dict.fromkeys(round(low + (high - low) * step) for step in steps))
+    return list(dict.fromkeys(parameter.at(step) for step in steps))
+
+
+def lattice(space: SearchSpace, points: int, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every configuration of the grid once: key path -> value, of the settings whose conditions hold.
+
+    Args:
+        space: What is searched.
+        points: Of each range.
+        defaults: The experiment's values, for conditions on settings that are not searched.
+
+    Returns:
+        All of them, or where they are more than `MOST` only so many that one sees it.
+    """
+    configurations: list[dict[str, Any]] = [{}]
+    for key in space.in_order():
+        values = axis(space.parameters[key], points)
+        longer: list[dict[str, Any]] = []
+        for chosen in configurations:
+            searched = space.applies(key, chosen, defaults)
+            longer += [{**chosen, key: value} for value in values] if searched else [chosen]
+            if len(longer) > MOST:  # no setting that is still to come makes them fewer
+                break
+        configurations = longer
+    return configurations

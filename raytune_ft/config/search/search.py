@@ -1,0 +1,197 @@
+"""`search:`: the space, who proposes configurations, who stops them, and how many there are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StrictFloat, StrictInt, ValidationInfo, field_validator, model_validator
+
+from raytune_ft.config.files.overrides import value_at
+from raytune_ft.config.model import Strict
+from raytune_ft.config.search.algorithms import Algorithm, Portfolio, Proposer, Tpe
+from raytune_ft.config.search.budget import Budget
+from raytune_ft.config.search.goals import BestRule, Metric, MetricName, Mode
+from raytune_ft.config.search.schedulers import Asha, Scheduler
+
+STEPS = "train.max_steps"
+"""Where it is searched, each trial has an end of its own."""
+_NOT_FIRST = "can't lead: only eval_loss tells of a trial before its end how good it is"
+
+
+class Parameter(Strict):
+    """One dimension of the space: exactly one of the distributions."""
+
+    loguniform: tuple[StrictFloat, StrictFloat] | None = None
+    """[low, high], uniform in the logarithm."""
+    uniform: tuple[StrictFloat, StrictFloat] | None = None
+    """[low, high]."""
+    randint: tuple[StrictInt, StrictInt] | None = None
+    """[low, high], both included."""
+    choice: list[Any] | None = None
+    """Any of these values."""
+    when: dict[str, Any] | None = None
+    """Only searched where each of these settings has this value."""
+
+    @model_validator(mode="after")
+    def _one_distribution(self) -> Parameter:
+        given = [kind for kind in ("loguniform", "uniform", "randint", "choice") if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"needs exactly one of loguniform, uniform, randint, choice; has {given or 'none'}")
+        if self.choice is not None and not self.choice:
+            raise ValueError("choice: [] leaves nothing to try")
+        bounds = self.loguniform or self.uniform or self.randint
+        if bounds and bounds[0] > bounds[1]:
+            raise ValueError(f"low {bounds[0]} is above high {bounds[1]}; write [{bounds[1]}, {bounds[0]}]")
+        if self.loguniform and self.loguniform[0] <= 0:
+            raise ValueError(f"loguniform needs low > 0, got {self.loguniform[0]}")
+        return self
+
+    def holds(self, value: Any) -> bool:
+        """Whether this dimension can take `value`."""
+        if self.choice is not None:
+            return value in self.choice
+        low, high = self.loguniform or self.uniform or self.randint or (math.inf, -math.inf)
+        number = isinstance(value, int if self.randint else (int, float)) and not isinstance(value, bool)
+        return number and low <= value <= high
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """A range's ends; None for a choice."""
+        return self.loguniform or self.uniform or self.randint
+
+    def extremes(self) -> list[Any]:
+        """The values that bound the dimension, or all of a choice."""
+        return list(self.choice or self.bounds or ())
+
+    def at(self, u: float) -> Any:
+        """The value at `u` of [0, 1]; equal lengths of it are equally likely."""
+        if self.choice is not None:
+            return self.choice[min(int(u * len(self.choice)), len(self.choice) - 1)]
+        low, high = self.extremes()
+        if self.randint:
+            return min(low + int(u * (high - low + 1)), high)
+        if self.loguniform:
+            return min(max(low * (high / low) ** u, low), high)
+        return min(low + u * (high - low), high)
+
+    def distance(self, one: Any, other: Any) -> float:
+        """From 0 to 1: of two numbers of a range its part between them, in its own scale; of two choices 0 or 1."""
+        if self.bounds is None or self.bounds[0] == self.bounds[1]:
+            return float(one != other)
+        low, high = self.bounds
+        if self.loguniform:
+            return abs(math.log(one / other)) / math.log(high / low)
+        return float(abs(one - other)) / (high - low)
+
+
+class SearchSpace(Strict):
+    """What is searched: keys are paths into the experiment, e.g. `train.learning_rate`."""
+
+    parameters: dict[str, Parameter] = Field(min_length=1)
+    """Path into the experiment -> distribution; any setting of `train`, `method`, `resources`, or the `seed`."""
+    start_from: list[dict[str, Any]] = []
+    """Configurations tried first, in this order; a missing parameter is drawn."""
+
+    def in_order(self) -> list[str]:
+        """The keys, each after those that its conditions look at; in a circle, as they are written."""
+        ordered: list[str] = []
+        waiting = list(self.parameters)
+        while waiting:
+            ready = [key for key in waiting if not set(self.parameters[key].when or {}) & set(waiting)] or waiting
+            ordered += ready
+            waiting = [key for key in waiting if key not in ready]
+        return ordered
+
+    def applies(self, key: str, chosen: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
+        """Whether `key` is searched beside what was chosen before it; `defaults` are the experiment's values."""
+        conditions = self.parameters[key].when or {}
+        return all(chosen.get(on, value_at(defaults, on)) == value for on, value in conditions.items())
+
+
+class Search(Strict):
+    """One study."""
+
+    space: SearchSpace
+    """A file of `search_spaces/`, or the space itself."""
+    algorithm: Algorithm = Tpe()
+    """Who proposes: `tpe`, `gp`, `cmaes`, `nsga2`, `nsga3`, `quasi_random`, `random`, `grid`, `portfolio`."""
+    scheduler: Scheduler = Asha()
+    """Who stops the weak ones early: `asha`, `hyperband`, `bohb`, `median`, `pbt`, `pb2` or `none`."""
+    metric: MetricName = "eval_loss"
+    """The number that decides; `eval_loss` is the validation split's, as a mean over the answers' tokens."""
+    mode: Mode = "min"
+    """Whether less or more of it is better."""
+    metrics: list[Metric] = []
+    """Several goals instead of `metric` and `mode`; the scheduler looks at the first one."""
+    best: str | None = None
+    """The winner among several goals: `eval_loss within 1 %` of the best, and of those the best by the next goal."""
+    trials: StrictInt = Field(16, ge=1)
+    """Trials in the study."""
+    budget: Budget = Budget()
+    """What else the study may use up."""
+    max_concurrent: StrictInt = Field(1, ge=1)
+    """Trials at once; each takes `resources`."""
+    keep_checkpoints: Literal["all"] | Annotated[StrictInt, Field(ge=1)] = 3
+    """Trials whose best weights stay on disk when they have ended: the first so many of the leaderboard or, of several
+    goals, the front and the first so many off it; of the others none, and of none the optimizer."""
+    warm_start: list[str] = []
+    """Run directories of earlier studies whose trials the algorithm learns from."""
+    storage: str | None = None
+    """Optuna storage URL, or a path to a journal file (`study.journal`); by default SQLite in the run's directory."""
+
+    @property
+    def proposer(self) -> Proposer:
+        """Who proposes what is not decided beforehand."""
+        return self.algorithm.then if isinstance(self.algorithm, Portfolio) else self.algorithm
+
+    @property
+    def goals(self) -> tuple[Metric, ...]:
+        """What counts, the metric that the scheduler looks at first."""
+        return tuple(self.metrics) or (Metric(name=self.metric, mode=self.mode),)
+
+    def longest(self, steps: int) -> int:
+        """Optimizer steps of the longest trial that the study can have, where the experiment says `steps`."""
+        searched = self.space.parameters.get(STEPS)
+        if searched is None:
+            return steps
+        return max(int(value) for value in [*searched.extremes(), *([steps] if searched.when else ())])
+
+    @field_validator("metric")
+    @classmethod
+    def _tells_early(cls, metric: str) -> str:
+        if metric != "eval_loss":
+            raise ValueError(f"{metric} {_NOT_FIRST}; name it in metrics, after eval_loss")
+        return metric
+
+    @field_validator("mode")
+    @classmethod
+    def _less_is_better(cls, mode: Mode) -> Mode:
+        if mode != "min":
+            raise ValueError("max would look for the greatest eval_loss, the worst; use min, or leave it out")
+        return mode
+
+    @field_validator("metrics")
+    @classmethod
+    def _loss_leads(cls, metrics: list[Metric]) -> list[Metric]:
+        names = [goal.name for goal in metrics]
+        if len(set(names)) != len(names):
+            raise ValueError(f"{', '.join(names)}: repeat; each stands once")
+        if metrics and names[0] != "eval_loss":
+            raise ValueError(f"{names[0]} {_NOT_FIRST}; put eval_loss first")
+        if metrics and metrics[0].mode != "min":
+            raise ValueError("max would look for the greatest eval_loss, the worst; use mode: min")
+        return metrics
+
+    @field_validator("best")
+    @classmethod
+    def _rule_fits(cls, best: str | None, info: ValidationInfo) -> str | None:
+        if best is None or "metrics" not in info.data:  # they have a problem of their own
+            return best
+        rule, names = BestRule.parse(best), [goal.name for goal in info.data["metrics"]]
+        if len(names) < 2:
+            raise ValueError(f"{best!r} leaves nothing to decide by; name eval_loss and another one in metrics")
+        if rule.metric not in names:
+            raise ValueError(f"{best!r} speaks of {rule.metric}, which metrics does not name; use {' or '.join(names)}")
+        return best

@@ -1,0 +1,136 @@
+"""The lanes without workers: when each is started again, whether the study can go on, and what its user hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from raytune_ft.execution.lanes.entries import Cause, Death, LaneEntry
+from raytune_ft.execution.lanes.recovery.retries import Again, Fall, GiveUp, after_fall, span, too_long
+
+LINE_S = 60.0
+"""Between two lines about lanes that stay lost."""
+STEADY_S = 300.0
+"""A lane that has been ready for so long is of use, whether or not a trial reported."""
+
+
+class LostLanes:
+    """A part of the dispatcher's book.
+
+    Args:
+        lanes: All that there are.
+        max_failures: See `after_fall`.
+        outage_timeout_s: See `after_fall`.
+        clock: Seconds that only grow.
+
+    Attributes:
+        given_up: Why no lane is started any more, or None.
+    """
+
+    def __init__(
+        self, lanes: Mapping[int, LaneEntry], max_failures: int, outage_timeout_s: float, clock: Callable[[], float]
+    ) -> None:
+        self._lanes, self._clock = lanes, clock
+        self._max_failures, self._outage_timeout_s = max_failures, outage_timeout_s
+        self._ever_ready = False
+        self._served_s = clock()  # when a lane could be counted on last
+        self._said_s: float | None = None  # when a line was given last, of lanes that are lost still
+        self.given_up: str | None = None
+
+    def ready(self, lane: LaneEntry) -> None:
+        """Its workers have loaded the base."""
+        lane.ready, lane.ready_s, lane.proven, lane.failures, lane.errors = True, self._clock(), False, 0, 0
+        self._ever_ready = True
+        self.look()
+
+    def proved(self, lane: LaneEntry) -> None:
+        """It is of use, so that what was before does not count any more."""
+        lane.proven, lane.slips = True, 0
+
+    def fell(self, lane: LaneEntry, death: Death, blamed: bool = False) -> float | None:
+        """Its workers are no more; returns the seconds until its next start, None where none follows.
+
+        Args:
+            lane: The lane.
+            death: Why.
+            blamed: A trial is charged with it, so the lane itself may be well.
+        """
+        self.look()
+        if blamed:
+            self.proved(lane)
+        if lane.ready:
+            lane.slips += not lane.proven
+        else:
+            lane.failures += 1
+            same = lane.death is not None and _error(lane.death) == _error(death)
+            lane.errors = (lane.errors if same else 0) + 1 if death.cause is Cause.raised else 0
+        lane.here = lane.ready = lane.proven = lane.silent = False
+        lane.credit = lane.handed = 0
+        lane.death = death
+        others = [each for each in self._lanes.values() if each is not lane]
+        others_may_come = any(
+            not each.errors and not each.silent and (each.here or not each.in_vain) for each in others
+        )
+        fall = Fall(lane.in_vain, lane.errors, self._ever_ready, self._unready_s(), self._slipped(), others_may_come)
+        match after_fall(fall, self._max_failures, self._outage_timeout_s):
+            case GiveUp(why):
+                self.given_up = self.given_up or f"{why} ({death.reason})"
+            case Again(pause_s):
+                lane.again_s = self._clock() + pause_s
+        return None if self.given_up else pause_s
+
+    def look(self, stood_still_s: float = 0.0) -> None:
+        """Notes which lanes are of use, and ends a wait that was too long, whatever the lanes do; called often.
+
+        Time in which the caller stood still does not count.
+        """
+        now = self._clock()
+        self._served_s += stood_still_s
+        for lane in self._lanes.values():
+            lane.ready_s += stood_still_s
+            if lane.up and now - lane.ready_s >= STEADY_S:
+                self.proved(lane)
+        if self._serving():
+            self._served_s = now
+            return
+        starting = any(not lane.silent and (lane.here or lane.again_s <= now) for lane in self._lanes.values())
+        wait = now - self._served_s, self._outage_timeout_s
+        if why := too_long(*wait, may_come=starting, slipped=self._slipped()):
+            self.given_up = self.given_up or f"{why}{self._reason(self._lanes.values())}"
+
+    def line(self) -> str | None:
+        """What the user has to hear now, if anything."""
+        lost = [lane for lane in self._lanes.values() if lane.lost]
+        now = self._clock()
+        if not lost or self.given_up:
+            said, self._said_s = self._said_s, None
+            return None if said is None or self.given_up else "no lane is lost any more"
+        if self._said_s is not None and now - self._said_s < LINE_S:
+            return None
+        self._said_s = now
+        count = f"{len(lost)} of {len(self._lanes)} lane(s) {'is' if len(lost) == 1 else 'are'} lost"
+        reason = self._reason(lost)
+        starts_s = min(0.0 if lane.here else max(0.0, lane.again_s - now) for lane in lost)
+        when = f"tried again in {span(starts_s)}" if starts_s else "being tried again"
+        if any(lane.up for lane in self._lanes.values()):
+            return f"{count}{reason}; {when}"
+        left = span(max(0.0, self._outage_timeout_s - self._unready_s()))
+        return f"{count}{reason}; {when}, for another {left} (resources.outage_timeout_s); trials wait"
+
+    def _serving(self) -> bool:
+        return any(lane.up and not lane.in_vain for lane in self._lanes.values())
+
+    def _slipped(self) -> bool:
+        return any(lane.slips > 1 for lane in self._lanes.values())
+
+    @staticmethod
+    def _reason(lanes: Iterable[LaneEntry]) -> str:
+        reasons = ("it is not heard" if lane.silent else lane.death and lane.death.reason for lane in lanes)
+        return next((f" ({reason})" for reason in reasons if reason), "")
+
+    def _unready_s(self) -> float:
+        return 0.0 if self._serving() else self._clock() - self._served_s
+
+
+def _error(death: Death) -> str:
+    """What two deaths have in common that differ in a path or a number: their exception's name."""
+    return death.reason.split(":")[0]

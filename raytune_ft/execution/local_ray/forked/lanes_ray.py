@@ -1,0 +1,8 @@
+"""Imported for what it imports: what lanes' workers and trials' proxies need of Ray."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+for name in ("ray.train.torch", "ray.tune", "raytune_ft.execution.lanes.lane_worker"):
+    import_module(name)

@@ -1,0 +1,207 @@
+"""From feedback to the next training set: approved and corrected answers of an endpoint, as rows that `data` reads."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raytune_ft.config.data import DataFormat
+from raytune_ft.data.bad_rows import BadRow
+from raytune_ft.data.rows import PromptCompletion, Row, parse_row
+from raytune_ft.errors import InputError
+from raytune_ft.paths import write_text
+from raytune_ft.serving.records.records import PromptRecord, UnkeyedPrompt, read_lines, read_prompts
+
+_Whose = tuple[str | None, str]
+"""Key and request id: the same id of two keys is two requests."""
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A row that a key's feedback gave."""
+
+    key: str | None
+    row: Row
+    corrected: bool
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What became of the feedback."""
+
+    rows: tuple[Row, ...]
+    form: DataFormat
+    corrected: int
+    """Rows whose answer the feedback gave."""
+    approved: int
+    """Rows whose answer is the model's own."""
+    by_key: dict[str, int] = field(default_factory=dict)
+    """Name of the API key -> rows that its feedback gave; a row that several gave is the first one's."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Reason -> number of judged answers."""
+
+
+def collect(directory: Path, min_score: float, form: DataFormat | None = None) -> Collected:
+    """Joins feedback and logged requests; the last word on an answer counts, and a corrected answer always.
+
+    Ids may be chosen by clients: what a key says is joined with that key's own requests, and displaces no other key's.
+    A request that was logged without its key is joined by its id, where one request has it and one key speaks of it.
+
+    Args:
+        directory: The endpoint's log directory.
+        min_score: Least score of an answer that was not corrected.
+        form: Take rows of this form only; by default the one that there is.
+
+    Raises:
+        InputError: There is no feedback, no logged request, or there are rows of both forms.
+    """
+    feedback = _last_words(directory)
+    asked = _requests(directory)
+    speaking = Counter(request for _, request in feedback)
+    left_out: Counter[str] = Counter()
+    judged: list[_Judged] = []
+    for whose, said in feedback.items():
+        found = asked.of(*whose)
+        corrected = said.get("completion") is not None
+        if not found:
+            left_out["the request was not logged"] += 1
+        elif len(found) > 1 or (isinstance(found[0], UnkeyedPrompt) and speaking[whose[1]] > 1):  # clients choose ids
+            left_out["several requests have its id"] += 1
+        elif not corrected and said["score"] < min_score:
+            left_out["its score is too low"] += 1
+        else:
+            answer = said["completion"] if corrected else found[0].answer
+            try:
+                row = to_row(found[0].asked, answer)
+            except BadRow as problem:
+                left_out[problem.what] += 1
+                continue
+            judged.append(_Judged(whose[0], row, corrected))
+    rows: dict[Row, bool] = {}
+    givers: dict[Row, str] = {}
+    for each in _uncontradicted(judged, left_out):
+        left_out["the same row is there already"] += each.row in rows
+        rows[each.row] = rows.get(each.row, False) or each.corrected
+        givers.setdefault(each.row, each.key or "none")
+    kept, form = _of_one_form(rows, form, left_out)
+    corrected_rows = sum(rows[row] for row in kept)
+    by_key = Counter(givers[row] for row in kept)
+    return Collected(kept, form, corrected_rows, len(kept) - corrected_rows, dict(by_key), dict(+left_out))
+
+
+def write_rows(rows: tuple[Row, ...], path: Path) -> None:
+    """Writes the rows as JSONL; an existing file is nobody's to replace.
+
+    Raises:
+        InputError: The file exists.
+    """
+    if path.exists():
+        raise InputError(str(path), "exists already", "name another file with --to, or move it")
+    write_text(path, "".join(json.dumps(row.as_json(), ensure_ascii=False) + "\n" for row in rows), mode=0o600)
+
+
+def to_row(asked: Any, answer: Any) -> Row:
+    """The row that `data` reads, of a request and its answer.
+
+    Raises:
+        BadRow: It holds more than text, or the answer is empty.
+    """
+    if not isinstance(answer, str) or not answer.strip():
+        raise BadRow("the answer is empty", "")
+    if isinstance(asked, str):
+        return _parsed({"prompt": asked, "completion": answer}, DataFormat.prompt_completion)
+    if not isinstance(asked, list) or not all(isinstance(turn, dict) for turn in asked):
+        raise BadRow("the request holds more than one text", "")
+    turns = [{"role": turn.get("role"), "content": _text(turn)} for turn in asked]
+    return _parsed({"messages": [*turns, {"role": "assistant", "content": answer}]}, DataFormat.messages)
+
+
+def _parsed(value: dict[str, Any], form: DataFormat) -> Row:
+    try:
+        return parse_row(value, 0, form)
+    except BadRow as problem:
+        raise BadRow("data can't read it", "") from problem
+
+
+def _text(turn: dict[str, Any]) -> str:
+    """The text of a message, which OpenAI's clients may send in parts."""
+    content = turn.get("content")
+    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+        content = "".join(str(part.get("text", "")) for part in content)
+    if not isinstance(content, str) or turn.keys() & {"tool_calls", "function_call"}:
+        raise BadRow("the request holds more than text", "")
+    return content
+
+
+def _last_words(directory: Path) -> dict[_Whose, dict[str, Any]]:
+    """The latest feedback of each key on each of its requests."""
+    found: dict[_Whose, dict[str, Any]] = {}
+    lines = [line for path in sorted(directory.glob("feedback-*.jsonl")) for line in read_lines(path)]
+    for line in sorted(lines, key=lambda line: str(line["time"])):
+        if isinstance(line.get("request_id"), str) and isinstance(line.get("score"), int | float):
+            found[_key(line.get("key")), line["request_id"]] = line
+    if not found:
+        raise InputError(str(directory), "holds no feedback", "clients send it to POST /v1/feedback")
+    return found
+
+
+def _key(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+@dataclass(frozen=True)
+class _Requests:
+    keyed: dict[_Whose, list[PromptRecord]]
+    by_id: dict[str, list[PromptRecord]]
+
+    def of(self, key: str | None, request: str) -> list[PromptRecord]:
+        """The key's own; where it has none, all of the id, if the log kept no key of one."""
+        if own := self.keyed.get((key, request)):
+            return own
+        found = self.by_id.get(request, [])
+        return found if any(isinstance(each, UnkeyedPrompt) for each in found) else []
+
+
+def _requests(directory: Path) -> _Requests:
+    found = _Requests({}, {})
+    for record in read_prompts(directory):
+        found.by_id.setdefault(record.request, []).append(record)
+        if not isinstance(record, UnkeyedPrompt):
+            found.keyed.setdefault((_key(record.key), record.request), []).append(record)
+    if not found.by_id:
+        raise InputError(str(directory), "holds no logged requests", "serve with --log-prompts")
+    return found
+
+
+def _uncontradicted(judged: list[_Judged], left_out: Counter[str]) -> list[_Judged]:
+    """All but the answers that a key approved and, maybe on another day, corrected for the same request."""
+    corrected = {(each.key, _asked(each.row)) for each in judged if each.corrected}
+    kept = [each for each in judged if each.corrected or (each.key, _asked(each.row)) not in corrected]
+    left_out["another answer to its request was corrected"] += len(judged) - len(kept)
+    return kept
+
+
+def _asked(row: Row) -> Any:
+    return row.prompt if isinstance(row, PromptCompletion) else row.messages[:-1]
+
+
+def _of_one_form(
+    rows: dict[Row, bool], form: DataFormat | None, left_out: Counter[str]
+) -> tuple[tuple[Row, ...], DataFormat]:
+    by_form: dict[DataFormat, list[Row]] = {}
+    for row in rows:
+        by_form.setdefault(_form(row), []).append(row)
+    if form is None and len(by_form) > 1:
+        counts = ", ".join(f"{len(found)} {each.value}" for each, found in by_form.items())
+        raise InputError("--format", f"there are rows of both forms ({counts})", "choose one of them")
+    chosen = form or next(iter(by_form), DataFormat.messages)
+    for other in by_form.keys() - {chosen}:
+        left_out["it has the other form"] += len(by_form[other])
+    return tuple(by_form.get(chosen, ())), chosen
+
+
+def _form(row: Row) -> DataFormat:
+    return DataFormat.prompt_completion if isinstance(row, PromptCompletion) else DataFormat.messages

@@ -1,0 +1,189 @@
+"""One adapter's directory, made like its prefix in the bucket: aliases, traffic and journal whole, versions by need.
+
+Of a version the manifest comes at once and its files when they are asked for; each is written aside, proved by its
+sha256 and renamed, so a version that lacks a file fails `manifest.verify` and none is ever half there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from filelock import FileLock
+
+from raytune_ft.errors import IntegrityError, RaytuneError
+from raytune_ft.paths import read_json, sha256_file, sync_directory
+from raytune_ft.registry import manifest
+from raytune_ft.registry.bucket.bucket import Bucket
+from raytune_ft.registry.journal import JOURNAL_NAME, TRAFFIC_NAME
+from raytune_ft.registry.store import ALIASES_NAME
+
+STATE = (JOURNAL_NAME, TRAFFIC_NAME, ALIASES_NAME)
+"""What says which version is served, in the order in which a move writes it."""
+ABSENT = b"null\n"
+"""What an object says in whose place there is no file: unlike a removal, such a write is refused over a newer one."""
+_TAGS_NAME = ".tags.json"
+_MANIFEST_KEY = re.compile(rf"([1-9][0-9]{{0,8}})/{re.escape(manifest.MANIFEST_NAME)}")
+_VERSION_KEY = re.compile(r"([1-9][0-9]{0,8})/.+")
+_FETCH_TIMEOUT_S = 900.0
+_AT_ONCE = 8
+_log = logging.getLogger(__name__)
+
+
+def tags(directory: Path) -> dict[str, str]:
+    """Key -> tag of what the directory was last made from."""
+    path = directory / _TAGS_NAME
+    try:
+        return {str(key): str(tag) for key, tag in read_json(path).items()} if path.is_file() else {}
+    except IntegrityError:
+        return {}
+
+
+def set_tags(directory: Path, known: Mapping[str, str] | None) -> None:
+    """Notes what the directory was made from; None: of nothing is that known, and all is read anew."""
+    if known is None:
+        (directory / _TAGS_NAME).unlink(missing_ok=True)
+    else:
+        place(directory, _TAGS_NAME, json.dumps(known, indent=2).encode())
+
+
+def place(directory: Path, key: str, data: bytes) -> None:
+    """Writes a small file of the adapter's directory whole; the caller holds the directory's lock."""
+    aside = directory / ".placed"  # not beside a version's files, which are all in its manifest
+    with aside.open("wb") as writer:
+        writer.write(data)
+        writer.flush()
+        os.fsync(writer.fileno())
+    os.replace(aside, directory / key)
+
+
+def differs(directory: Path, listing: Mapping[str, str]) -> bool:
+    """Whether `match` would have anything to do, as far as a listing tells that may be a little old."""
+    present = {entry.name for entry in directory.iterdir() if entry.name.isdecimal()} if directory.is_dir() else set()
+    return present != _begun(listing) or tags(directory) != {key: listing[key] for key in _wanted(listing)}
+
+
+def match(directory: Path, bucket: Bucket, adapter: str, listing: Mapping[str, str]) -> None:
+    """Makes the adapter's directory what the bucket has; the caller holds the directory's lock.
+
+    Args:
+        directory: The adapter's.
+        bucket: Where it is copied from.
+        adapter: Its name.
+        listing: Key, relative to the adapter, -> tag of all its objects.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    known = tags(directory)
+    begun = _begun(listing)
+    for entry in directory.iterdir():
+        unfinished = f"{entry.name}/{manifest.MANIFEST_NAME}" not in listing
+        if entry.name.isdecimal() and (entry.name not in begun or (unfinished and any(entry.iterdir()))):
+            _remove(entry)
+    for number in begun:
+        (directory / number).mkdir(exist_ok=True)  # a number whose upload was begun is not given again
+    wanted = _wanted(listing)
+    changed = [key for key in wanted if known.get(key) != listing[key] or not _is_as_known(directory, key)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        fetched = dict(zip(changed, pool.map(lambda key: bucket.get(f"{adapter}/{key}"), changed), strict=True))
+    new = {key: known[key] for key in wanted if key in known}
+    # Aliases last: what they point to is there before.
+    for key, stored in sorted(fetched.items(), key=lambda item: STATE.index(item[0]) if item[0] in STATE else -1):
+        if stored is None:
+            continue
+        if stored.data == ABSENT:
+            (directory / key).unlink(missing_ok=True)
+        else:
+            place(directory, key, stored.data)
+        new[key] = stored.etag
+    for name in STATE:
+        if name not in listing:
+            (directory / name).unlink(missing_ok=True)
+    if new != known:
+        set_tags(directory, new)
+
+
+def _is_as_known(directory: Path, key: str) -> bool:
+    """Whether a file is there whose tag is known; a rule that is not was read as ABSENT, as tags are noted last."""
+    return key == TRAFFIC_NAME or (directory / key).is_file()
+
+
+def _begun(listing: Mapping[str, str]) -> set[str]:
+    """Versions of which anything is there."""
+    return {found[1] for key in listing if (found := _VERSION_KEY.fullmatch(key))}
+
+
+def _wanted(listing: Mapping[str, str]) -> list[str]:
+    """Keys of what is copied at once."""
+    return [key for key in listing if key in STATE or _MANIFEST_KEY.fullmatch(key)]
+
+
+def fetch(directory: Path, bucket: Bucket, adapter: str, version: int) -> None:
+    """Downloads the files of a version that are not here yet, or not as the manifest says.
+
+    Raises:
+        IntegrityError: A file in the bucket is missing, or is not what the manifest says.
+        RaytuneError: The bucket can't be reached.
+    """
+    with FileLock(directory / f".fetch-{version}", timeout=_FETCH_TIMEOUT_S):
+        target, aside = directory / str(version), directory / f".part-{version}"
+        for name, expected in manifest.read(target).files.items():
+            if name != Path(name).name or name.startswith("."):
+                raise IntegrityError(f"{bucket.url}/{adapter}/{version}/{manifest.MANIFEST_NAME}: names {name!r}")
+            if not (target / name).is_file() or sha256_file(target / name) != expected:
+                _download(bucket, f"{adapter}/{version}/{name}", target / name, aside, expected)
+
+
+def _download(bucket: Bucket, key: str, target: Path, aside: Path, expected: str) -> None:
+    where, digest = f"{bucket.url}/{key}", hashlib.sha256()
+    try:
+        with aside.open("wb") as writer:
+            for piece in bucket.chunks(key):
+                digest.update(piece)
+                writer.write(piece)
+            writer.flush()
+            os.fsync(writer.fileno())
+        if digest.hexdigest() != expected:
+            found = f"sha256 {digest.hexdigest()[:12]}... is not {expected[:12]}..."
+            raise IntegrityError(f"{where}: {found} of {manifest.MANIFEST_NAME}; promote the run again")
+        os.replace(aside, target)
+        sync_directory(target.parent)
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{where}: is missing; promote the run again") from error
+    except OSError as error:
+        raise RaytuneError(f"{target}: can't be written ({error.strerror}); make room") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def push_version(directory: Path, bucket: Bucket, adapter: str, version: str) -> None:
+    """Uploads a new version: its number is claimed with the smallest file, the manifest comes last.
+
+    Raises:
+        ConflictError: Somebody else has that number already.
+    """
+    source = directory / version
+    files = sorted((each for each in source.iterdir() if each.name != manifest.MANIFEST_NAME), key=_size)
+    claim, *rest = files
+    bucket.put(f"{adapter}/{version}/{claim.name}", claim.read_bytes(), over=None)
+    for path in rest:
+        bucket.upload(f"{adapter}/{version}/{path.name}", path)
+    manifest_path = source / manifest.MANIFEST_NAME
+    bucket.put(f"{adapter}/{version}/{manifest_path.name}", manifest_path.read_bytes(), over=None)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _remove(version: Path) -> None:
+    """Gone in the bucket, gone here; the manifest goes first, so no part of it is taken for a version."""
+    _log.warning("%s is no longer in the bucket; it is removed here too", version)
+    (version / manifest.MANIFEST_NAME).unlink(missing_ok=True)
+    shutil.rmtree(version, ignore_errors=True)

@@ -1,0 +1,61 @@
+"""The best of each trial so far, and with several goals those that no other one beats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.text import Text
+
+from raytune_ft.config.search.goals import Metric
+from raytune_ft.reporting.records import TrialRecord
+from raytune_ft.reporting.wording import goals_in_words, one_line
+from raytune_ft.search.results.goals import on_front, values_in
+
+_LOST = ("diverged", "out_of_memory", "failed")  # they leave no adapter
+_MOST_LINES = 8
+
+
+@dataclass(frozen=True)
+class Best:
+    """The lowest value reported so far."""
+
+    trial: str
+    eval_loss: float
+    step: int
+    parameters: Mapping[str, Any]
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Of every goal, at that step."""
+
+
+def bests_of(trials: Iterable[TrialRecord], goals: Sequence[Metric]) -> list[Best]:
+    """The best of each trial that reported a value, the lowest first."""
+    bests = []
+    for trial in trials:
+        points = [point for point in trial.points if point.eval_loss is not None and point.eval_loss == point.eval_loss]
+        point = min(points, key=lambda point: point.eval_loss or 0.0, default=None)
+        if point is not None and point.eval_loss is not None:
+            values = values_in(asdict(point), goals)
+            bests.append(Best(trial.trial, point.eval_loss, point.step, trial.parameters, values))
+    return sorted(bests, key=lambda best: best.eval_loss)
+
+
+def front_of(trials: Iterable[TrialRecord], goals: Sequence[Metric]) -> tuple[Best, ...]:
+    """The trials that leave an adapter and that no other one beats in all goals; empty where there is one goal."""
+    if len(goals) < 2:
+        return ()
+    bests = bests_of([trial for trial in trials if trial.outcome not in _LOST], goals)
+    return tuple(
+        best for best, member in zip(bests, on_front([best.values for best in bests], goals), strict=True) if member
+    )
+
+
+def front_lines(front: Sequence[Best]) -> list[Text]:
+    """A line for each, and one for those that are too many."""
+    lines = [
+        Text(one_line(f"on the front: trial {best.trial}, step {best.step}: {goals_in_words(best.values)}"))
+        for best in front[:_MOST_LINES]
+    ]
+    more = len(front) - _MOST_LINES
+    return [*lines, Text(f"and {more} more on the front")] if more > 0 else lines

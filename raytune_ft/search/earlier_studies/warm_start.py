@@ -1,0 +1,212 @@
+"""`search.warm_start`: earlier trials that the algorithm learns from. The study on disk holds its own trials alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.files.overrides import value_at
+from raytune_ft.config.search.search import STEPS, Search
+from raytune_ft.errors import InputError
+from raytune_ft.paths import RunDirectory, read_json, write_json
+from raytune_ft.search.earlier_studies.earlier import EarlierStudy, EarlierTrial, read_study
+from raytune_ft.search.earlier_studies.likeness import likeness
+from raytune_ft.search.results.goals import sign, values_in
+from raytune_ft.search.sampling.fidelity import Peers, Whole
+from raytune_ft.search.sampling.space import suggest
+from raytune_ft.training.outcome import OutcomeKind
+
+if TYPE_CHECKING:
+    import optuna
+
+    from raytune_ft.search.sampling.sampler_history import Source
+
+
+@dataclass(frozen=True)
+class TakenTrial:
+    """One trial of an earlier study.
+
+    Attributes:
+        parameters: Of this study's space: key path -> value.
+        costs: By goal, less being better; None where it diverged.
+        step: The last one that it did.
+    """
+
+    parameters: dict[str, Any]
+    costs: tuple[float, ...] | None
+    step: int
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a study takes from an earlier one.
+
+    Attributes:
+        run: As the experiment names it.
+        ended: Trials that it has.
+        outside: Those that this study's space does not hold.
+        weight: How alike the studies are; it decides how many trials are taken.
+        differences: Why it is not 1.
+        trials: Evenly over their ranks, the best one first.
+    """
+
+    run: str
+    ended: int
+    outside: int
+    weight: float
+    differences: tuple[str, ...]
+    trials: tuple[TakenTrial, ...]
+
+    def __str__(self) -> str:
+        why = f" ({'; '.join(self.differences)})" if self.differences else ""
+        outside = f"; {self.outside} lie outside of the space" if self.outside else ""
+        taken = f"{len(self.trials)} of {self.ended} trials of {self.run}"
+        return f"warm start: {taken}, weight {self.weight:.2g}{why}{outside}"
+
+
+def check_warm_start(experiment: Experiment) -> None:
+    """Raises InputError where `search.warm_start` names what is no study, or a study of another metric."""
+    if experiment.search is None:
+        return
+    own = experiment.run_directory
+    if own.trials.is_dir() and own.warm_start.is_file():  # a resumed study has what it took
+        return
+    for index, run in enumerate(experiment.search.warm_start):
+        _read(experiment, experiment.search, run, f"search.warm_start.{index}: {run}")
+
+
+def warm_start(experiment: Experiment, search: Search, run: RunDirectory) -> tuple[Taken, ...]:
+    """What the study takes; noted in the run, so that a resumed study goes on from the same.
+
+    Raises:
+        InputError: As `check_warm_start` does.
+    """
+    if not search.warm_start:
+        return ()
+    if run.trials.is_dir() and run.warm_start.is_file():
+        return tuple(_again(each) for each in read_json(run.warm_start)["taken"])
+    manifest = run.data / "manifest.json"
+    fingerprint = read_json(manifest)["fingerprint"] if manifest.is_file() else ""
+    taken = tuple(
+        _take(
+            _read(experiment, search, each, f"search.warm_start.{index}: {each}"), experiment, search, each, fingerprint
+        )
+        for index, each in enumerate(search.warm_start)
+    )
+    write_json(run.warm_start, {"schema": 1, "taken": [asdict(each) for each in taken]})
+    return taken
+
+
+def sources(taken: Sequence[Taken], experiment: Experiment, search: Search) -> list[Source]:
+    """The trials as samplers see them."""
+    from optuna.trial import FixedTrial
+
+    from raytune_ft.search.sampling.sampler_history import Point, Source
+
+    defaults = experiment.model_dump(mode="json")
+    found = []
+    for each in taken:
+        points = []
+        for trial in each.trials:
+            fixed: Any = FixedTrial(trial.parameters)
+            suggest(fixed, search.space, defaults)
+            points.append(Point(fixed.params, fixed.distributions, trial.costs, trial.step))
+        found.append(Source(tuple(points), comparable=not each.differences))
+    return found
+
+
+def enqueue_best(study: optuna.Study, taken: Sequence[Taken]) -> None:
+    """Has the best trial of each study that is not the same tried again; may be called again."""
+    for each in taken:
+        if each.differences and each.trials and each.trials[0].costs:
+            study.enqueue_trial(each.trials[0].parameters, skip_if_exists=True)
+
+
+def _read(experiment: Experiment, search: Search, run: str, where: str) -> EarlierStudy:
+    if Path(run).resolve() == experiment.run_directory.root:
+        raise InputError(where, "is this study's own run directory", "add --resume to go on with it, and leave it out")
+    try:
+        earlier = read_study(Path(run))
+    except InputError as error:
+        raise InputError(where, error.what, error.remedy) from None
+    except (ValueError, LookupError, OSError) as error:
+        raise InputError(where, f"can't be read ({error})", "leave it out, or give another run directory") from error
+    goal = search.goals[0]
+    if (earlier.metric, earlier.mode) != (goal.name, goal.mode):
+        what = f"looked for {earlier.mode} {earlier.metric}, and this study for {goal.mode} {goal.name}"
+        raise InputError(where, what, "leave it out")
+    return earlier
+
+
+def _take(earlier: EarlierStudy, experiment: Experiment, search: Search, run: str, fingerprint: str) -> Taken:
+    alike = likeness(earlier, experiment, search, Path(experiment.base_model).name, fingerprint)
+    defaults = experiment.model_dump(mode="json")
+    completed = (trial for trial in earlier.trials if trial.kind is OutcomeKind.completed and trial.curve)
+    peers = Peers([_whole(trial, search) for trial in completed])
+    usable, outside = [], 0
+    for trial in earlier.trials:
+        parameters = _within(earlier, trial, search, defaults)
+        outside += parameters is None
+        costs = _costs(trial, search, peers)
+        # Out of memory tells of a machine, which may have been a smaller one.
+        if parameters is not None and (costs or trial.kind is OutcomeKind.diverged):
+            usable.append(TakenTrial(parameters, costs, max(trial.curve, default=0)))
+    usable.sort(key=lambda each: each.costs or (math.inf,))
+    shown = _evenly(usable, alike.weight, search.trials)
+    return Taken(run, len(earlier.trials), outside, alike.weight, alike.differences, tuple(shown))
+
+
+def _within(
+    earlier: EarlierStudy, trial: EarlierTrial, search: Search, defaults: dict[str, Any]
+) -> dict[str, Any] | None:
+    """The trial's configuration in this study's space; None where the space does not hold it."""
+    space, chosen = search.space, dict[str, Any]()
+    for key in space.in_order():
+        if space.applies(key, chosen, defaults):
+            value = earlier.setting(trial, key)
+            if not space.parameters[key].holds(value):
+                return None
+            chosen[key] = value
+    fixed_here = [key for key in trial.parameters if key not in space.parameters]
+    return chosen if all(trial.parameters[key] == value_at(defaults, key) for key in fixed_here) else None
+
+
+def _costs(trial: EarlierTrial, search: Search, peers: Peers) -> tuple[float, ...] | None:
+    """What the trial came to, or would have; None where it failed, or did not report all goals."""
+    if trial.kind not in (OutcomeKind.completed, OutcomeKind.pruned):
+        return None
+    values, curve = values_in(trial.last, search.goals), _curve(trial, search)
+    if trial.kind is OutcomeKind.pruned:
+        return peers.costs_at_the_end(curve, values, search.goals, trial.parameters.get(STEPS))
+    if any(goal.name not in values for goal in search.goals):
+        return None
+    return tuple(sign(goal) * values[goal.name] for goal in search.goals)
+
+
+def _whole(trial: EarlierTrial, search: Search) -> Whole:
+    curve = _curve(trial, search)
+    return Whole(curve, curve[max(curve)])
+
+
+def _curve(trial: EarlierTrial, search: Search) -> dict[int, float]:
+    return {step: sign(search.goals[0]) * value for step, value in trial.curve.items()}
+
+
+def _evenly(ranked: Sequence[TakenTrial], weight: float, wanted: int) -> list[TakenTrial]:
+    """All trials of the same study. Of another one so few that the study's own outvote them in the end."""
+    count = len(ranked) if weight == 1.0 else math.ceil(weight * min(len(ranked), wanted))
+    if count < 2:
+        return list(ranked[:count])
+    return [ranked[round(place * (len(ranked) - 1) / (count - 1))] for place in range(count)]
+
+
+def _again(plain: dict[str, Any]) -> Taken:
+    trials = [
+        TakenTrial(each["parameters"], None if each["costs"] is None else tuple(each["costs"]), each["step"])
+        for each in plain["trials"]
+    ]
+    return Taken(**{**plain, "differences": tuple(plain["differences"]), "trials": tuple(trials)})

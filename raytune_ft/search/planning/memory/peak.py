@@ -1,0 +1,225 @@
+"""The most memory that a worker will hold, process and activations included, against what the machine has."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from raytune_ft.config.attention import Attention, lane_kernel
+from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.number_type import WIDTHS
+from raytune_ft.config.training import Isolated, Lane
+from raytune_ft.data.base_model import model_config
+from raytune_ft.search.planning.bounds import bounds, ranks
+from raytune_ft.search.planning.groups import Groups, packs_of
+from raytune_ft.search.planning.memory.activations import (
+    Pass,
+    Shape,
+    lane_evaluation_bytes,
+    lane_training_bytes,
+    trl_training_bytes,
+)
+from raytune_ft.search.planning.memory.weights import WorkerMemory
+from raytune_ft.search.planning.row_lengths import RowLengths
+from raytune_ft.search.planning.span import Span
+from raytune_ft.search.planning.work import Work
+from raytune_ft.training.kernel_cache import KERNELS, KERNELS_PER_STEP
+from raytune_ft.training.main_memory import main_memory
+
+MIB = 2**20
+LANE_PROCESS_MIB = 570.0
+"""Python, PyTorch (CPU), Ray, transformers and the kernels' own buffers in a lane's worker; on `plan.MEASURED_ON`."""
+ISOLATED_PROCESS_MIB = 800.0
+"""The same with TRL, PEFT and `datasets`."""
+CUDA_PROCESS_MIB = 64.0
+"""On a GPU PyTorch's allocator is looked at, which knows nothing of the process; its workspaces for products."""
+CELLS = 1.15
+"""Cells of attention's rectangles for each token of rows of similar length."""
+HEAP_GROWTH, HEAP_STEPS = 1.35, 20.0
+"""On a CPU, what a pass takes more than its tensors need, and the steps in which that comes about: no two steps have
+tensors of the same sizes, and glibc's heaps keep the gaps. Measured with the lane's step on SmolLM2-135M: with batches
+of 4, 8 and 16 rows 2.2 to 2.3 times after 60 steps."""
+KERNEL_MIB = 0.45
+"""Of a kernel that oneDNN compiled, in the same measurement; a CPU worker keeps `kernel_cache.KERNELS` of them."""
+HEAP_TENSOR_MIB = 32.0
+"""Larger tensors are no part of the heaps, and are given back at once."""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """MiB of a worker of the largest configuration, by part.
+
+    Attributes:
+        process: Interpreter and libraries; on a GPU, the allocator's workspaces.
+        base: The frozen weights.
+        loading: More than `base`, while it is loaded; over before training.
+        adapters: With gradients and optimizers, of all trials that are packed.
+        activations: Of one pass, with the gaps that such passes leave in the heap.
+        packed: Trials in it.
+        whole: The peak of all that, over the space: its smallest configuration, its largest as lanes likely pack it,
+            and as many of these as a lane may pack if that turns out faster. No pack is larger than memory holds.
+    """
+
+    process: float
+    base: float
+    loading: float
+    adapters: float
+    activations: float
+    packed: int
+    whole: Span
+
+
+def peak_memory(
+    experiment: Experiment,
+    runner: Lane | Isolated,
+    memory: WorkerMemory | None,
+    rows: RowLengths | None,
+    work: Work,
+    groups: Groups,
+) -> Peak | None:
+    """Works it out; None where the weights, the shape of the model, or the length of rows are unknown.
+
+    Args:
+        experiment: The study's.
+        runner: Who trains.
+        memory: Of weights and optimizer.
+        rows: Of the data.
+        work: Whose steps a lane's workers take one after the other.
+        groups: Which share the trials, and the memory that a worker of theirs has.
+    """
+    shape = Shape.of(model_config(experiment.base_model))
+    if memory is None or memory.adapter_bytes is None or rows is None or shape is None:
+        return None
+    batch = bounds(experiment, "train.per_device_train_batch_size")
+    rank = ranks(experiment)
+    known = _Known(experiment, runner, memory, rows, shape)
+    own = groups.count if isinstance(runner, Lane) else work.trials
+
+    def of_largest(packed: int, steps: float) -> _Parts:
+        return _parts(known, batch.most, 1.0, packed, steps / own)
+
+    wanted = packs_of(experiment, runner, rows, groups.count)
+    packs = groups.packed(wanted, lambda packed: of_largest(packed, work.steps.likely).sum)
+    likely = packs.likely(groups.token_s)
+    smallest = _parts(known, batch.least, rank.least / rank.most, 1, work.steps.low / own)
+    largest = of_largest(likely, work.steps.likely)
+    packed = of_largest(packs.most, work.steps.high)
+    return Peak(
+        process=largest.process,
+        base=largest.base,
+        loading=largest.loading,
+        adapters=largest.adapters,
+        activations=largest.activations,
+        packed=likely,
+        whole=Span(smallest.sum, largest.sum, packed.sum).rounded(1),
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    process: float
+    base: float
+    loading: float
+    adapters: float
+    activations: float
+
+    @property
+    def sum(self) -> float:
+        return self.process + self.base + max(self.loading, self.adapters + self.activations)
+
+
+@dataclass(frozen=True)
+class _Known:
+    experiment: Experiment
+    runner: Lane | Isolated
+    memory: WorkerMemory
+    rows: RowLengths
+    shape: Shape
+
+
+def _parts(known: _Known, batch: int, rank_share: float, packed: int, steps: float) -> _Parts:
+    """Of a worker that trains batches of `batch` rows, with that share of the largest rank, for so many steps."""
+    train, rows, memory = known.experiment.train, known.rows, known.memory
+    on_gpu, lane = bool(known.experiment.resources.gpus_per_worker), isinstance(known.runner, Lane)
+    width = rows.width()
+    of = Pass(
+        tokens=packed * rows.of_batch(batch) * CELLS if lane else batch * max(width, rows.mean),
+        width=width,
+        answers=packed * batch * rows.answers,
+        rank=round(rank_share * ranks(known.experiment).most),
+        dtype_bytes=WIDTHS[train.number_type],
+        checkpointing=train.gradient_checkpointing,
+        math=_math(train.attn_implementation, lane=lane, on_gpu=on_gpu),
+    )
+    if lane:
+        evaluation = lane_evaluation_bytes(known.shape, of, rows.answers / rows.mean)
+        used, process = max(lane_training_bytes(known.shape, of), evaluation), LANE_PROCESS_MIB
+    else:
+        used, process = trl_training_bytes(known.shape, of), ISOLATED_PROCESS_MIB
+    state = (memory.adapter_bytes or 0) + (memory.gradient_bytes or 0)
+    if not (memory.optimizer_on_host and on_gpu):
+        state += memory.optimizer_bytes or 0
+    copies = 4 if memory.full else 12  # bytes a weight: a checkpoint's, of the model alone or the optimizer's too
+    saving = 0 if on_gpu else copies * (memory.adapter_parameters or 0)
+    largest_mib = of.tokens * known.shape.intermediate * of.dtype_bytes / MIB
+    heap = 1.0 if on_gpu or largest_mib > HEAP_TENSOR_MIB else 1.0 + HEAP_GROWTH * (1 - math.exp(-steps / HEAP_STEPS))
+    kernels = min(KERNELS, KERNELS_PER_STEP * steps) * KERNEL_MIB
+    return _Parts(
+        process=CUDA_PROCESS_MIB if on_gpu else process + kernels,
+        base=memory.base_bytes / MIB,
+        loading=0.0 if on_gpu else memory.base_bytes / MIB,
+        adapters=rank_share * (packed * state + saving) / MIB,
+        activations=heap * used / MIB,
+    )
+
+
+def _math(attention: Attention, *, lane: bool, on_gpu: bool) -> bool:
+    return lane_kernel(attention, on_gpu=on_gpu) == "math" if lane else attention == "eager"
+
+
+@dataclass(frozen=True)
+class Room:
+    """Memory where the command runs: the machine's, or what its container may have of it.
+
+    Attributes:
+        total: MiB.
+        free: MiB of it that nobody holds now.
+        device: Whose.
+    """
+
+    total: float
+    free: float
+    device: str
+
+
+def room_here(on_gpu: bool) -> Room | None:
+    """The GPU's where workers take one, else the machine's; None where there is no such GPU here."""
+    if on_gpu:
+        import torch
+
+        if not torch.cuda.is_available():
+            return None
+        free, total = torch.cuda.mem_get_info()
+        return Room(total / MIB, free / MIB, torch.cuda.get_device_name())
+    memory = main_memory()
+    return Room(memory.total / MIB, memory.free / MIB, "this machine")
+
+
+def too_large(experiment: Experiment, peak: Peak | None, room: Room | None) -> tuple[str, ...]:
+    """A line where memory does not hold the space's largest configuration, or not even its smallest."""
+    if peak is None or room is None or peak.whole.likely <= room.total:
+        return ()
+    has = f"{room.device} has {room.total:,.0f} MiB"
+    if peak.whole.low > room.total:
+        what = f"even the smallest configuration takes {peak.whole.low:,.0f} MiB at its peak, {has}"
+    else:
+        most = f"{peak.whole.likely:,.0f} MiB at its peak"
+        what = f"the largest configuration of the space takes {most}, {has}, and trials like it end out_of_memory"
+    batch = bounds(experiment, "train.per_device_train_batch_size")
+    remedies = [
+        "lower train.per_device_train_batch_size" if batch.most > 1 else "lower data.max_length",
+        *([] if experiment.train.gradient_checkpointing else ["set train.gradient_checkpointing: true"]),
+        "shard with resources.strategy: {type: deepspeed, zero_stage: 3}",
+        "run it where there is more",
+    ]
+    return (f"memory: {what}; {', '.join(remedies[:-1])}, or {remedies[-1]}",)

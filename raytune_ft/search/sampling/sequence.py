@@ -1,0 +1,49 @@
+"""Configurations that were decided before the first trial, handed out one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.samplers import RandomSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from raytune_ft.search.sampling.precomputed import ENQUEUED, LookedUp
+
+POSITION = "sequence:position"
+
+
+class SequenceSampler(LookedUp):
+    """Gives each trial the next position of a sequence, also after a restart.
+
+    A trial that was enqueued takes no position; what its configuration leaves open is drawn at random.
+
+    Args:
+        at: Position -> key path -> value.
+        seed: Of what is drawn.
+    """
+
+    def __init__(self, at: Callable[[int], dict[str, Any]], seed: int) -> None:
+        self._at, self._random = at, RandomSampler(seed=seed)
+        self._next: int | None = None
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Notes the trial's position where a restarted driver finds it."""
+        if ENQUEUED in trial.system_attrs or POSITION in trial.system_attrs:
+            return
+        if self._next is None:  # asked once: a study has one driver
+            taken = [each.system_attrs.get(POSITION, -1) for each in study.get_trials(deepcopy=False)]
+            self._next = max(taken, default=-1) + 1
+        study._storage.set_trial_system_attr(trial._trial_id, POSITION, self._next)
+        self._next += 1
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """The setting's value at the trial's position."""
+        attributes = study._storage.get_trial(trial._trial_id).system_attrs
+        if POSITION not in attributes:
+            return self._random.sample_independent(study, trial, param_name, param_distribution)
+        return self._at(attributes[POSITION])[param_name]

@@ -1,0 +1,30 @@
+"""The search space as Optuna reads it: define-by-run, so that conditions keep their meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from raytune_ft.config.search.search import Parameter, SearchSpace
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def suggest(trial: optuna.Trial, space: SearchSpace, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """One configuration of `space`: key path -> value. `defaults` are the experiment's values, for conditions."""
+    chosen: dict[str, Any] = {}
+    for key in space.in_order():
+        if space.applies(key, chosen, defaults):
+            chosen[key] = _draw(trial, key, space.parameters[key])
+    return chosen
+
+
+def _draw(trial: optuna.Trial, key: str, parameter: Parameter) -> Any:
+    if parameter.loguniform:
+        return trial.suggest_float(key, *parameter.loguniform, log=True)
+    if parameter.uniform:
+        return trial.suggest_float(key, *parameter.uniform)
+    if parameter.randint:
+        return trial.suggest_int(key, *parameter.randint)
+    return trial.suggest_categorical(key, parameter.choice or [])

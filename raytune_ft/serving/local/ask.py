@@ -1,0 +1,137 @@
+"""Asking an endpoint through the `openai` client, in the form that the model was trained on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from raytune_ft.errors import InputError, RaytuneError
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+    from raytune_ft.serving.local.session import Endpoint
+
+Form = Literal["prompt_completion", "messages"]
+_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said, and how long it took."""
+
+    model: str
+    """The id that answered: an alias comes back as its version."""
+    text: str
+    latency_s: float
+
+
+def client(endpoint: Endpoint, retries: int = 0) -> OpenAI:
+    """The `openai` client of an endpoint."""
+    from openai import OpenAI
+
+    return OpenAI(
+        base_url=endpoint.base_url, api_key=endpoint.api_key or "none", max_retries=retries, timeout=_TIMEOUT_S
+    )
+
+
+def split_row(row: str | Mapping[str, Any]) -> tuple[str | list[dict[str, Any]], str | None]:
+    """What is asked, and the true answer where the row knows it.
+
+    Args:
+        row: A prompt, {"prompt", "completion"} or {"messages"}.
+    """
+    if isinstance(row, str):
+        return row, None
+    if "prompt" in row:
+        return str(row["prompt"]), row.get("completion")
+    if "messages" not in row:
+        raise InputError("row", f"has {sorted(row)}", 'needs "prompt" or "messages"')
+    messages = [dict(message) for message in row["messages"]]
+    if messages and messages[-1].get("role") == "assistant":
+        return messages[:-1], str(messages[-1]["content"])
+    return messages, None
+
+
+def ask(endpoint: Endpoint, model: str, row: str | Mapping[str, Any], form: Form, *, max_tokens: int = 32) -> Answer:
+    """Asks for the most likely answer (temperature 0).
+
+    Args:
+        endpoint: Who is asked.
+        model: Id of the model.
+        row: A prompt, {"prompt", ...} or {"messages"}; a final assistant message is not shown to the model.
+        form: `prompt_completion`: plain completion; `messages`: chat with the base's template.
+        max_tokens: Tokens of the answer at most.
+
+    Raises:
+        RaytuneError: The endpoint refused or could not be reached.
+    """
+    asked, _ = split_row(row)
+    started = time.perf_counter()
+    pieces = list(_pieces(endpoint, model, asked, form, max_tokens, stream=False))
+    latency_s = time.perf_counter() - started
+    return Answer(pieces[0][0] if pieces else model, "".join(text for _, text in pieces), latency_s)
+
+
+def stream(
+    endpoint: Endpoint, model: str, asked: str | Sequence[Mapping[str, Any]], form: Form, *, max_tokens: int = 128
+) -> Iterator[str]:
+    """The same answer, piece by piece as it is made."""
+    for _, piece in _pieces(endpoint, model, asked, form, max_tokens, stream=True):
+        yield piece
+
+
+def forms(endpoint: Endpoint) -> dict[str, Form | None]:
+    """Model id -> the form it was trained on; None for the base, which answers both."""
+    import openai
+
+    try:
+        listed = list(client(endpoint).models.list())
+    except openai.OpenAIError as error:
+        raise _failed(endpoint, error) from error
+    return {model.id: (getattr(model, "metadata", None) or {}).get("form") for model in listed}
+
+
+def _pieces(
+    endpoint: Endpoint,
+    model: str,
+    asked: str | Sequence[Mapping[str, Any]],
+    form: Form,
+    max_tokens: int,
+    *,
+    stream: bool,
+) -> Iterator[tuple[str, str]]:
+    import openai
+
+    options: dict[str, Any] = {"model": model, "max_tokens": max_tokens, "temperature": 0.0, "stream": stream}
+    try:
+        if form == "prompt_completion":
+            if not isinstance(asked, str):
+                raise InputError(model, "was trained on plain prompts and is asked messages", 'use a row with "prompt"')
+            reply: Any = client(endpoint).completions.create(prompt=asked, **options)
+        else:
+            messages: Any = [{"role": "user", "content": asked}] if isinstance(asked, str) else list(asked)
+            reply = client(endpoint).chat.completions.create(messages=messages, **options)
+        for chunk in reply if stream else [reply]:
+            for choice in chunk.choices:
+                yield chunk.model, _text(choice)
+    except openai.OpenAIError as error:
+        raise _failed(endpoint, error) from error
+
+
+def _text(choice: Any) -> str:
+    if hasattr(choice, "text"):
+        return choice.text or ""
+    return (choice.delta if hasattr(choice, "delta") else choice.message).content or ""
+
+
+def _failed(endpoint: Endpoint, error: Exception) -> RaytuneError:
+    import openai
+
+    if isinstance(error, openai.APIConnectionError):
+        return RaytuneError(
+            f"{endpoint.base_url}: no endpoint answers; start one with raytune-ft serve, or check --url"
+        )
+    return RaytuneError(f"{endpoint.base_url}: {type(error).__name__}: {' '.join(str(error).split())[:500]}")

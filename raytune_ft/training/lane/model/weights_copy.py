@@ -1,0 +1,111 @@
+"""The base's weights on disk in the type that lanes compute in, so that the processes of a node can map one copy."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from raytune_ft.paths import sync_directory
+from raytune_ft.training.weights.base_weights import weight_files
+
+if TYPE_CHECKING:
+    import torch
+
+LOCK_S = 600.0
+"""How long one process may wait for another to write the copy."""
+ROOM = 1.5
+"""Of what the copy takes, so much must be free; else each process keeps weights of its own."""
+
+
+def weights_in(directory: Path, dtype: torch.dtype, *, may_copy: bool) -> Path | None:
+    """A directory whose safetensors hold the floating-point weights of those in `directory` as `dtype`.
+
+    It is `directory` itself where most of its bytes have that type, else a copy below the user's cache, which the first
+    process writes. Whoever maps the copy compares it with the weights it has loaded: nobody trusts it.
+
+    Returns:
+        The directory; `directory` itself too where a copy is neither there nor may be made, or has no room, and what
+        has another type there is not shared; None where it holds no safetensors.
+    """
+    from safetensors import SafetensorError
+
+    files = weight_files(directory) if any(directory.glob("*.safetensors")) else []
+    if not files:
+        return None
+    try:
+        own, size = _bytes(files, dtype)
+        return directory if own >= size / 2 else _copy(directory, files, dtype, size, may_copy=may_copy)
+    except (OSError, RuntimeError, SafetensorError):  # sharing saves memory, and is worth no trial
+        return directory
+
+
+def _bytes(files: list[Path], dtype: torch.dtype) -> tuple[int, int]:
+    """Of the floating-point weights as `dtype`: those that have it in the files, and all."""
+    import torch
+    from safetensors import safe_open
+
+    own, size = 0, 0
+    for file in files:
+        with safe_open(str(file), framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                part = tensors.get_slice(name)
+                if part.get_dtype() in _HEADER.values():
+                    count = dtype.itemsize * torch.Size(part.get_shape()).numel()
+                    size += count
+                    own += count if part.get_dtype() == _HEADER[str(dtype)] else 0
+    return own, size
+
+
+def _copy(directory: Path, files: list[Path], dtype: torch.dtype, size: int, *, may_copy: bool) -> Path:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    target = _cache() / f"{_identity(files)}-{str(dtype).removeprefix('torch.')}"
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with FileLock(target.with_suffix(".lock"), timeout=LOCK_S):
+        if target.is_dir():
+            return target
+        if not may_copy or shutil.disk_usage(target.parent).free < ROOM * size:
+            return directory
+        aside = target.with_name(f".{target.name}.making")
+        shutil.rmtree(aside, ignore_errors=True)  # of one that was killed: the lock is ours
+        aside.mkdir(mode=0o700)
+        try:
+            for file in files:
+                with safe_open(str(file), framework="pt") as tensors:
+                    found = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+                cast = {name: each.to(dtype) if each.is_floating_point() else each for name, each in found.items()}
+                save_file(cast, aside / file.name)
+                with (aside / file.name).open("rb") as written:
+                    os.fsync(written.fileno())
+            os.replace(aside, target)
+            sync_directory(target.parent)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return target
+
+
+def forget(copy: Path) -> None:
+    """Removes a copy that can't be read, so that the next lane makes another."""
+    if copy.parent == _cache():
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+_HEADER = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
+"""PyTorch's names of types -> those in the headers of safetensors."""
+
+
+def _cache() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "raytune-ft" / "weights"
+
+
+def _identity(files: list[Path]) -> str:
+    """Tells these files from others, and from what they were before they were written anew."""
+    facts = [(str(each.resolve()), each.stat().st_size, each.stat().st_mtime_ns) for each in files]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
