@@ -9,7 +9,7 @@ from typing import Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.paths import checkpoint_name
-from raytune_ft.training.lane.orders import Desk, Drop, GoOn, Order, Quit, Start
+from raytune_ft.training.lane.orders import Drop, GoOn, LaneOrders, Order, Quit, Start
 from raytune_ft.training.metrics_log import append_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.spec import TrialSpec
@@ -17,7 +17,7 @@ from raytune_ft.training.spec import TrialSpec
 IDLE_S = 20.0
 
 
-def run_lane(experiment: Experiment, desk: Desk | None, *, report_ready: Callable[[], None]) -> None:
+def run_lane(experiment: Experiment, desk: LaneOrders | None, *, report_ready: Callable[[], None]) -> None:
     """Stands in for `raytune_ft.training.lane.loop.run_lane`; each report is a loss that follows from the settings."""
     report_ready()
     if desk is None:
@@ -30,7 +30,7 @@ def run_lane(experiment: Experiment, desk: Desk | None, *, report_ready: Callabl
             _follow(order, desk, trials)
 
 
-def _follow(order: Order, desk: Desk, trials: dict[str, tuple[TrialSpec, list[int]]]) -> None:
+def _follow(order: Order, desk: LaneOrders, trials: dict[str, tuple[TrialSpec, list[int]]]) -> None:
     match order:
         case Start(spec=spec):
             spec.directory.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def _follow(order: Order, desk: Desk, trials: dict[str, tuple[TrialSpec, list[in
             trials.pop(name, None)
 
 
-def _next(name: str, desk: Desk, trials: dict[str, tuple[TrialSpec, list[int]]]) -> None:
+def _next(name: str, desk: LaneOrders, trials: dict[str, tuple[TrialSpec, list[int]]]) -> None:
     if name not in trials:
         return
     spec, left = trials[name]

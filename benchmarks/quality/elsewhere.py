@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from quality.curves import BATCH, RANK, RATE, Curves, load, names
-from raytune_ft.search.earlier_studies.coverage import Axis, Point, cover, estimate, nearness, regrets
+from raytune_ft.search.earlier_studies.coverage import Axis, TrialRegret, cover, estimate, nearness, regrets
 
 KEYS = (RATE, RANK, BATCH)
 SIZE = 4
@@ -35,6 +35,6 @@ def build(sets: list[Curves]) -> list[dict[str, Any]]:
     return [candidates[choice.candidate] for choice in chosen]
 
 
-def _points(curves: Curves) -> list[Point]:
+def _points(curves: Curves) -> list[TrialRegret]:
     values = [curve.best if curve.outcome == "completed" else None for curve in curves.curves]
-    return [Point(curve.parameters, regret) for curve, regret in zip(curves.curves, regrets(values), strict=True)]
+    return [TrialRegret(curve.parameters, regret) for curve, regret in zip(curves.curves, regrets(values), strict=True)]

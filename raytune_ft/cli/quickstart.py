@@ -24,7 +24,7 @@ def quickstart(
     from raytune_ft import api
     from raytune_ft.assets.fetch import fetch_assets
     from raytune_ft.cli.quickstart_size import sized_for_this_machine
-    from raytune_ft.execution.local_ray.background_start import Early
+    from raytune_ft.execution.local_ray.background_start import BackgroundStart
     from raytune_ft.hardware.device import holding_type
     from raytune_ft.hardware.here import device_here, has_gpu
     from raytune_ft.paths import read_json
@@ -61,7 +61,7 @@ def quickstart(
         dtype=holding_type([device_here()], [read_json(run.winner)["dtype"]]),
     )
     beside = not has_gpu()  # one GPU does not hold vLLM beside what evaluate loads
-    with Early(served(args, log=say)) as serving:
+    with BackgroundStart(served(args, log=say)) as serving:
         with stage(3, "evaluate", "base against winner on sentences that no trial saw"):
             if beside:
                 serving.begin()  # one start for stages 4 and 5

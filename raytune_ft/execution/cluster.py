@@ -17,7 +17,7 @@ from raytune_ft.execution.local_ray.forked.started import Forked, forked_workers
 from raytune_ft.execution.local_ray.give_way import giving_way
 from raytune_ft.execution.local_ray.leftovers import workers_end
 from raytune_ft.execution.local_ray.loopback import environment, ray_on_loopback
-from raytune_ft.execution.local_ray.minimal_ray import few_processes
+from raytune_ft.execution.local_ray.minimal_ray import minimal_ray
 from raytune_ft.execution.local_ray.token import read_token_anew
 from raytune_ft.execution.local_ray.uninterrupted import uninterrupted
 from raytune_ft.private_names import forked_start_wanted
@@ -64,7 +64,7 @@ def ray_cluster(*, state_api: bool = True, forked: tuple[str, str] | None = None
     port = _free_port()
     # Ray Train asks the state API when a trial is stopped; told the address, it does not look for other instances.
     started_with = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"} | STARTUP | (FORKED_STARTUP if forked else {})
-    few = nullcontext() if state_api else few_processes(logs=shown == logging.INFO)
+    few = nullcontext() if state_api else minimal_ray(logs=shown == logging.INFO)
     # The server first: it imports for as long as all else takes to start.
     with environment(started_with), giving_way(), _workers(forked) as copied, ray_on_loopback(), few:
         import ray

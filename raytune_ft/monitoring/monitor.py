@@ -21,7 +21,7 @@ from raytune_ft.data.tokens.tokenizer import load_tokenizer
 from raytune_ft.errors import InputError
 from raytune_ft.monitoring.drift import Measure, compare_inputs, compare_perplexity
 from raytune_ft.monitoring.feedback_rows import to_row
-from raytune_ft.monitoring.perplexity import PART_ANSWER, PART_INPUT, Surprise, TokenRow
+from raytune_ft.monitoring.perplexity import PART_ANSWER, PART_INPUT, PerplexityScorer, TokenRow
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.registry.location import open_registry
 from raytune_ft.serving.records.records import PromptRecord, read_prompts
@@ -108,7 +108,7 @@ def check_drift(
     if model:
         adapter = _adapter_directory(run, experiment, version, registry)
         log(f"scoring with {adapter.name}")
-        surprise = Surprise(experiment, adapter, tokenizer)
+        surprise = PerplexityScorer(experiment, adapter, tokenizer)
         held_out = _drawn(_split(data, "validation"), len(logged))
         parts = [PART_ANSWER] if experiment.objective.loss_on == "all" else [PART_INPUT, PART_ANSWER]
         for part in parts:

@@ -49,7 +49,7 @@ class TokenRow:
         return TokenRow(self.input_ids, labels) if any(label != IGNORED for label in labels[1:]) else None
 
 
-class Surprise:
+class PerplexityScorer:
     """The base with one adapter, or a merged version, loaded once.
 
     Args:

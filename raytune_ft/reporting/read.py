@@ -11,12 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.paths import RunDirectory, TrialDirectory, read_json
 from raytune_ft.reporting.records import (
+    CurvePoint,
     DataFacts,
     Ending,
     Evaluation,
     Leaderboard,
     PlanFile,
-    Point,
     Spending,
     TrialRecord,
     Winner,
@@ -94,13 +94,13 @@ def _read_trial(directory: TrialDirectory) -> TrialRecord:
     )
 
 
-def _read_points(path: Path) -> tuple[Point, ...]:
+def _read_points(path: Path) -> tuple[CurvePoint, ...]:
     """The reports of a trial; a last line without its newline is still being written and is left out."""
     if not path.is_file():
         return ()
     text = path.read_text(encoding="utf-8", errors="replace")
-    points: list[Point] = []
-    adapter = TypeAdapter(Point)
+    points: list[CurvePoint] = []
+    adapter = TypeAdapter(CurvePoint)
     for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
         try:
             points.append(adapter.validate_python(json.loads(line)))

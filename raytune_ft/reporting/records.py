@@ -8,29 +8,11 @@ from typing import Any
 
 from raytune_ft.config.promotion import PromotionConfig
 from raytune_ft.search.planning.span import Span
+from raytune_ft.search.results.rows import LeaderboardRow
 from raytune_ft.training.progress import TrialProgress
 
 RUNNING = "running"
 """Stands for the outcome of a trial that has none yet."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One trial of the leaderboard; `rank` and `value` are None where the trial has no result."""
-
-    rank: int | None
-    trial: str
-    value: float | None
-    outcome: str
-    reason: str = ""
-    step: int | None = None
-    seconds: float | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    checkpoint: str | None = None
-    values: Mapping[str, float] = field(default_factory=dict)
-    """Of every goal, by its name."""
-    front: bool = False
-    """Whether no other trial is as good in every goal and better in one."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +30,7 @@ class Leaderboard:
     experiment: str
     metric: str
     mode: str
-    rows: tuple[Row, ...]
+    rows: tuple[LeaderboardRow, ...]
     metrics: tuple[Goal, ...] = ()
     rule: str = ""
     """By what the first one won, in words."""
@@ -60,7 +42,7 @@ class Leaderboard:
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """One report of a trial."""
 
     step: int
@@ -91,7 +73,7 @@ class TrialRecord:
 
     trial: str
     parameters: Mapping[str, Any]
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
     ending: Ending | None
     started: float
     """Unix time at which the trial's configuration was written."""

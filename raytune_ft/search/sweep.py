@@ -16,7 +16,7 @@ from raytune_ft.config.files.resolve import resolved_yaml
 from raytune_ft.config.search.search import Search
 from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError, LanesLost
-from raytune_ft.execution.local_ray.background_start import Early
+from raytune_ft.execution.local_ray.background_start import BackgroundStart
 from raytune_ft.execution.runner import choose_runner
 from raytune_ft.ownership import check_own
 from raytune_ft.paths import RunDirectory, write_text
@@ -27,7 +27,8 @@ from raytune_ft.search.earlier_studies.warm_start import check_warm_start, enque
 from raytune_ft.search.heartbeat import Heartbeat
 from raytune_ft.search.on_cluster import on_cluster
 from raytune_ft.search.progress import Progress
-from raytune_ft.search.results.leaderboard import Row, build_leaderboard, choose_winner
+from raytune_ft.search.results.leaderboard import build_leaderboard, choose_winner
+from raytune_ft.search.results.rows import LeaderboardRow
 from raytune_ft.search.scheduling.replay import decide_unseen, replay
 from raytune_ft.search.scheduling.schedulers import make_scheduler
 from raytune_ft.search.study.driver import only_driver
@@ -60,8 +61,8 @@ class SweepResult:
     """
 
     run: RunDirectory
-    board: list[Row]
-    winner: Row
+    board: list[LeaderboardRow]
+    winner: LeaderboardRow
 
 
 class Interrupted(KeyboardInterrupt):
@@ -121,7 +122,7 @@ def _sweep(
     runner = choose_runner(experiment).runner
     accounts = Accounts(experiment, search, run)
     lost: LanesLost | None = None
-    with Early(on_cluster(runner, experiment, run, accounts, log)) as starting:
+    with BackgroundStart(on_cluster(runner, experiment, run, accounts, log)) as starting:
         if not begun:  # else the data is prepared, and all trials may be done
             starting.begin()
         prepared = prepare(experiment, run.data, in_use=begun)
@@ -176,7 +177,7 @@ def _end_interrupted(experiment: Experiment, search: Search, run: RunDirectory, 
     for trial in interrupted_trials(study):
         directory = run.trial(trial_name(trial.number))
         last = (read_metrics(directory.metrics) or [{}])[-1]
-        outcome = Outcome.read(directory) or accounts.cut_short(directory.root.name, last)
+        outcome = Outcome.read(directory) or accounts.budget_outcome(directory.root.name, last)
         outcome = outcome or stopped(search, steps_of(experiment, directory), last)
         outcome.write(directory)
         tell(study, trial, outcome)
@@ -205,7 +206,7 @@ def _tune(
         outcome = Outcome.read(run.trial(name))
         if outcome is None:
             steps = steps_of(experiment, run.trial(name))
-            outcome = accounts.cut_short(name, result or {}) or stopped(search, steps, result or {})
+            outcome = accounts.budget_outcome(name, result or {}) or stopped(search, steps, result or {})
         outcome.write(run.trial(name))
         trials.ended(name)
         kept.ended(name)
@@ -216,7 +217,7 @@ def _tune(
     replay(inside, search, study.get_trials(deepcopy=False))
     scheduler = Pace(inside, search.max_concurrent)
     kept = KeptCheckpoints(experiment, run, finished)
-    keeping = accounts.attend(scheduler, trials)
+    budget_callbacks = accounts.attend(scheduler, trials)
     resumed = {trial_name(trial.number) for trial in interrupted}
 
     def curve_of(name: str) -> list[dict[str, Any]]:
@@ -245,7 +246,7 @@ def _tune(
             verbose=0,
             stop=accounts.stop,
             callbacks=[
-                *keeping,
+                *budget_callbacks,
                 Watch(progress, experiment.study_rungs()),
                 Quiet(),
                 *tune_callbacks(experiment, run.root),

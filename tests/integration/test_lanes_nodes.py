@@ -18,7 +18,7 @@ from raytune_ft.execution.lanes.lanes import lanes
 from raytune_ft.execution.local_ray.token import read_token_anew
 from raytune_ft.hardware.device import Device
 from raytune_ft.paths import RunDirectory, write_text
-from raytune_ft.training.lane.orders import Desk, Drop, GoOn, Quit, Start
+from raytune_ft.training.lane.orders import Drop, GoOn, LaneOrders, Quit, Start
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.spec import TrialSpec
 
@@ -32,7 +32,7 @@ NOTICED_SOON = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 
 """A lost node is declared dead after five checks that it does not answer, by default 3 s apart."""
 
 
-def slow_loop(experiment: Experiment, desk: Desk, *, report_ready: Callable[[], None]) -> None:
+def slow_loop(experiment: Experiment, desk: LaneOrders, *, report_ready: Callable[[], None]) -> None:
     """Counts to STEPS, 20 a second, one trial at a time; the count is its checkpoint."""
     import time
 

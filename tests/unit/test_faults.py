@@ -20,7 +20,7 @@ SHOWN_BY = {
         "integration/test_lanes_nodes.py": ["test_trials_of_a_lost_node_go_on_elsewhere_and_others_do_not_notice"],
     },
     4: {  # SIGKILL of the driver
-        "unit/search/test_killed_driver.py": [
+        "unit/search/study/test_killed_driver.py": [
             "test_fault_4_wherever_a_driver_dies_the_study_ends_with_the_asked_trials"
         ],
         "integration/test_killed_sweep.py": ["test_fault_4_a_sweep_stopped_and_killed_at_every_kind_of_moment"],
@@ -37,32 +37,32 @@ SHOWN_BY = {
         ],
     },
     7: {  # a full disk
-        "unit/training/test_lane_faults.py": [
+        "unit/training/lane/test_lane_faults.py": [
             "test_a_full_disk_ends_the_trial_with_path_and_bytes_and_the_last_checkpoint_loads",
             "test_a_disk_without_room_is_found_before_anything_is_written",
             "test_a_disk_that_is_full_from_the_start_ends_the_trial_and_not_the_lane",
         ],
     },
     8: {  # killed between a file and its manifest, or its line in the curve
-        "unit/training/test_lane_faults.py": [
+        "unit/training/lane/test_lane_faults.py": [
             "test_a_damaged_checkpoint_is_passed_over_for_the_one_before",
             "test_a_checkpoint_without_its_line_in_the_curve_gets_it_back",
         ],
     },
     9: {  # a flipped byte, a truncated adapter
-        "unit/training/test_lane_faults.py": ["test_a_damaged_checkpoint_is_passed_over_for_the_one_before"],
+        "unit/training/lane/test_lane_faults.py": ["test_a_damaged_checkpoint_is_passed_over_for_the_one_before"],
         "unit/registry/test_registry_store.py": ["test_a_flipped_byte_is_found"],
         "unit/registry/test_registry_adapter.py": ["test_truncated_weights_are_refused"],
-        "unit/serving/test_catalog.py": ["test_a_changed_file_is_never_given_to_the_engine"],
+        "unit/serving/models/test_catalog.py": ["test_a_changed_file_is_never_given_to_the_engine"],
         "integration/bucket/test_remote_registry.py": ["test_a_flipped_byte_in_the_bucket_is_refused"],
         "e2e/test_serve_real.py": ["test_base_and_adapters_are_served_by_name"],
     },
     10: {  # NaN, an explosion
         "unit/training/test_guards.py": ["test_a_loss_that_is_no_number_ends_the_trial_at_once"],
-        "unit/training/test_lane_faults.py": [
+        "unit/training/lane/test_lane_faults.py": [
             "test_a_diverged_trial_ends_within_one_report_and_the_next_one_is_unharmed"
         ],
-        "unit/search/test_killed_driver.py": ["test_fault_10_a_reported_nan_is_a_failure"],
+        "unit/search/study/test_killed_driver.py": ["test_fault_10_a_reported_nan_is_a_failure"],
         "integration/test_sweep.py": [  # on lanes, isolated
             "test_a_sweep_ranks_its_trials_and_a_diverged_one_is_a_failure_that_stops_nothing",
             "test_when_every_trial_fails_the_causes_are_listed",
@@ -73,20 +73,22 @@ SHOWN_BY = {
         "unit/training/test_main_memory.py": [
             "test_fault_11_the_limit_of_the_group_counts_and_not_the_machines_memory"
         ],
-        "unit/training/test_lane_faults.py": ["test_a_trial_that_finds_no_memory_ends_alone"],
-        "unit/execution/test_book_losses.py": [
+        "unit/training/lane/test_lane_faults.py": ["test_a_trial_that_finds_no_memory_ends_alone"],
+        "unit/execution/lanes/test_lane_losses.py": [
             "test_fault_11_a_trial_that_alone_took_a_node_out_of_memory_is_not_tried_again",
             "test_fault_11_of_trials_that_shared_the_memory_each_is_tried_alone",
         ],
-        "unit/search/test_killed_driver.py": ["test_fault_11_a_trial_that_ran_out_of_memory_is_never_handed_out_again"],
+        "unit/search/study/test_killed_driver.py": [
+            "test_fault_11_a_trial_that_ran_out_of_memory_is_never_handed_out_again"
+        ],
     },
     12: {  # every trial fails
-        "unit/search/test_causes.py": ["test_fault_12_every_trial_fails_and_the_causes_are_counted"],
+        "unit/search/results/test_causes.py": ["test_fault_12_every_trial_fails_and_the_causes_are_counted"],
         "unit/promotion/test_promote.py": ["test_fault_12_a_run_whose_trials_all_failed_promotes_nothing"],
         "integration/test_sweep.py": ["test_when_every_trial_fails_the_causes_are_listed"],
     },
     15: {  # two sweeps on one storage, a locked one
-        "unit/search/test_storage.py": [
+        "unit/search/study/test_storage.py": [
             "test_fault_15_two_sweeps_at_once_on_one_storage_are_two_studies",
             "test_fault_15_a_study_of_the_same_name_belongs_to_the_run_that_made_it",
             "test_fault_15_a_locked_database_is_waited_for",
@@ -95,11 +97,11 @@ SHOWN_BY = {
         "integration/test_postgresql.py": ["test_fault_15_two_sweeps_at_once_create_the_tables_together"],
     },
     16: {  # resume with a changed space, changed data
-        "unit/search/test_resume.py": [
+        "unit/search/study/test_resume.py": [
             "test_another_search_is_refused_with_the_difference",
             "test_other_data_or_training_is_refused_with_the_difference",
         ],
-        "unit/search/test_extend.py": ["test_an_extension_that_was_refused_leaves_no_trace"],
+        "unit/search/study/test_extend.py": ["test_an_extension_that_was_refused_leaves_no_trace"],
     },
     18: {  # the clock jumps
         "unit/training/test_steady_clock.py": [
@@ -122,7 +124,7 @@ SHOWN_BY = {
         ],
     },
     28: {  # no key, a wrong key, a host that others reach
-        "unit/serving/test_guard.py": [
+        "unit/serving/gateway/test_guard.py": [
             "test_any_other_key_is_401_in_openai_shape",
             "test_without_a_key_only_this_machine_is_answered",
         ],
@@ -130,11 +132,11 @@ SHOWN_BY = {
         "e2e/test_serve_real.py": ["test_base_and_adapters_are_served_by_name"],
     },
     29: {  # unknown model, bad JSON, large bodies, n, max_tokens
-        "unit/serving/test_guard.py": [
+        "unit/serving/gateway/test_guard.py": [
             "test_a_large_body_is_413_before_it_is_parsed",
             "test_a_request_that_asks_for_too_much_is_400",
         ],
-        "unit/serving/test_catalog.py": ["test_an_unknown_model_is_refused_in_a_short_line"],
+        "unit/serving/models/test_catalog.py": ["test_an_unknown_model_is_refused_in_a_short_line"],
         "e2e/test_serve_real.py": ["test_base_and_adapters_are_served_by_name"],
     },
     30: {"e2e/test_serve_load.py": ["test_a_killed_replica_is_replaced"]},
@@ -143,9 +145,9 @@ SHOWN_BY = {
         "e2e/test_serve_load.py": ["test_no_request_fails_while_versions_are_promoted"],
     },
     32: {  # secrets
-        "unit/serving/test_guard.py": ["test_what_is_refused_leaves_a_record_without_the_key_or_the_body"],
+        "unit/serving/gateway/test_guard.py": ["test_what_is_refused_leaves_a_record_without_the_key_or_the_body"],
         "unit/test_tracking.py": ["test_one_process_is_told_no_secret"],
-        "unit/training/test_spec_and_deepspeed.py": ["test_no_password_reaches_a_trials_files"],
+        "unit/training/isolated/test_spec_and_deepspeed.py": ["test_no_password_reaches_a_trials_files"],
         "integration/test_postgresql.py": ["test_a_sweep_keeps_its_study_on_the_server_and_no_password_in_its_files"],
         "integration/test_door.py": ["test_the_door_of_a_real_serve"],
     },
@@ -156,12 +158,14 @@ SHOWN_BY = {
         ],
     },
     35: {  # an outage
-        "unit/execution/test_lost_lanes.py": ["test_fault_35_an_outage_of_all_lanes_ends_no_trial"],
-        "unit/search/test_lanes_kept.py": ["test_fault_35_a_sweep_without_lanes_leaves_its_trials_open"],
+        "unit/execution/lanes/recovery/test_lost_lanes.py": ["test_fault_35_an_outage_of_all_lanes_ends_no_trial"],
+        "unit/search/trials/test_lanes_kept.py": ["test_fault_35_a_sweep_without_lanes_leaves_its_trials_open"],
         "integration/test_lanes_outage.py": ["test_fault_35_a_sweep_ends_open_where_lanes_stay_away"],
     },
     36: {  # nodes are taken away in waves
-        "unit/execution/test_book_losses.py": ["test_fault_36_a_preempted_node_is_charged_to_no_trial_and_no_lane"],
+        "unit/execution/lanes/test_lane_losses.py": [
+            "test_fault_36_a_preempted_node_is_charged_to_no_trial_and_no_lane"
+        ],
     },
     37: {  # shared storage answers nothing
         "integration/ingress/test_hung_registry.py": [
@@ -170,17 +174,17 @@ SHOWN_BY = {
         "integration/ingress/test_champion_not_served.py": [
             "test_while_a_champion_is_loaded_the_one_of_before_answers"
         ],
-        "unit/serving/test_followed_registry.py": [
+        "unit/serving/models/test_followed_registry.py": [
             "test_while_the_storage_hangs_the_last_state_answers_and_says_its_age"
         ],
-        "unit/serving/test_log_queue.py": ["test_a_disk_that_hangs_costs_lines_and_no_time"],
-        "unit/serving/test_keys.py": ["test_no_request_touches_the_file"],
+        "unit/serving/records/test_log_queue.py": ["test_a_disk_that_hangs_costs_lines_and_no_time"],
+        "unit/serving/gateway/test_keys.py": ["test_no_request_touches_the_file"],
     },
     39: {  # a winner that the endpoint has no room for
         "integration/ingress/test_champion_not_served.py": [
             "test_a_champion_that_the_endpoint_has_no_room_for_leaves_the_one_of_before"
         ],
-        "unit/serving/test_catalog.py": ["test_the_greatest_rank_leaves_room_for_the_next_winner"],
+        "unit/serving/models/test_catalog.py": ["test_the_greatest_rank_leaves_room_for_the_next_winner"],
     },
     40: {  # two promotions, or one and the end of a canary, at once
         "unit/promotion/test_at_once.py": [
@@ -189,26 +193,26 @@ SHOWN_BY = {
         ],
     },
     41: {  # a proxy before an endpoint without a key
-        "unit/serving/test_keyless_door.py": [
+        "unit/serving/gateway/test_keyless_door.py": [
             "test_nginx_as_it_is_by_default_is_refused",
             "test_a_header_that_a_proxy_adds_is_refused",
         ],
     },
     42: {  # another client's request id, a flood of feedback
-        "unit/serving/test_feedback_keys.py": [
+        "unit/serving/gateway/test_feedback_keys.py": [
             "test_feedback_is_joined_with_the_request_of_the_same_key_and_id",
             "test_an_answer_takes_a_few_feedbacks_and_the_last_counts",
         ],
     },
     43: {  # the log's disk is full or slow, a flood of refused requests
-        "unit/serving/test_log_queue.py": [
+        "unit/serving/records/test_log_queue.py": [
             "test_a_disk_that_hangs_costs_lines_and_no_time",
             "test_lines_that_the_disk_refuses_are_counted",
             "test_the_door_answers_on_while_its_log_hangs",
         ],
     },
     51: {  # a private name of another package is gone
-        "unit/execution/test_fallbacks.py": [
+        "unit/execution/local_ray/test_fallbacks.py": [
             "test_the_line_says_which_name_is_gone_and_what_is_lost_and_comes_once",
             "test_ray_starts_all_its_processes",
             "test_each_worker_is_a_new_process",

@@ -25,7 +25,7 @@ from raytune_ft.errors import InputError
 _PLACE = ("search", "algorithm")
 
 
-class Source(Strict):
+class PortfolioStudy(Strict):
     """A study that the portfolio was built from."""
 
     study: str
@@ -66,7 +66,7 @@ class PortfolioFile(Strict):
     """Whether less or more of it is better."""
     built: str | None = None
     """The day."""
-    studies: list[Source] = []
+    studies: list[PortfolioStudy] = []
     """Where the configurations come from."""
     configurations: list[Entry] = Field(min_length=1)
     """In the order in which they are tried."""

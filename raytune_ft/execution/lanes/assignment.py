@@ -21,7 +21,7 @@ def lane_for(
     loads = {
         number: len(lane.trials)
         for number, lane in lanes.items()
-        if lane.here and not lane.silent and lane.credit > lane.handed
+        if lane.listens and lane.credit > lane.handed
         if not (lane.trials and (trial.suspect or any(trials[other].suspect for other in lane.trials)))
     }
     if not loads:

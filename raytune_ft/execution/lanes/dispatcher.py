@@ -1,4 +1,4 @@
-"""The actor that lanes and proxies talk to: the book, with callers that wait until there is something for them."""
+"""The actor that lanes and proxies talk to: the scheduler, with callers that wait until there is something for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from raytune_ft.execution.lanes.entries import Event, LanesNow
 from raytune_ft.execution.lanes.lane_host import LaneHost
-from raytune_ft.execution.lanes.lane_scheduler import Book
+from raytune_ft.execution.lanes.lane_scheduler import LaneScheduler
 from raytune_ft.execution.lanes.recovery.deaths import death_of
 from raytune_ft.training.lane.orders import Order, Start
 from raytune_ft.training.outcome import Outcome
@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 
 class Dispatcher:
-    """An async Ray actor; most methods are the book's.
+    """An async Ray actor; most methods are the scheduler's.
 
     Args:
         lanes: How many there are.
-        max_failures: See `Book`.
-        outage_timeout_s: See `Book`.
+        max_failures: See `LaneScheduler`.
+        outage_timeout_s: See `LaneScheduler`.
         clock: Seconds that only grow.
     """
 
@@ -38,7 +38,7 @@ class Dispatcher:
         outage_timeout_s: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._book = Book(lanes, max_failures, outage_timeout_s, clock)
+        self._scheduler = LaneScheduler(lanes, max_failures, outage_timeout_s, clock)
         self._clock = clock
         self._changed = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
@@ -46,51 +46,51 @@ class Dispatcher:
         self._host: LaneHost | None = None
 
     async def knows(self, trial: str) -> bool:
-        return self._book.knows(trial)
+        return self._scheduler.knows(trial)
 
     async def submit(self, start: Start, owner: str, decided: int) -> None:
-        await self._tell(lambda: self._book.submit(start, owner, decided))
+        await self._tell(lambda: self._scheduler.submit(start, owner, decided))
 
     async def next_event(self, trial: str, wait_s: float) -> Event | None:
         """What the trial's owner has to hear; None when nothing came for `wait_s`."""
-        return await self._wait(lambda: self._book.event(trial), wait_s)
+        return await self._wait(lambda: self._scheduler.event(trial), wait_s)
 
     async def go_on(self, trial: str) -> None:
-        await self._tell(lambda: self._book.go_on(trial))
+        await self._tell(lambda: self._scheduler.go_on(trial))
 
     async def drop(self, trial: str, owner: str | None = None) -> None:
-        await self._tell(lambda: self._book.drop(trial, owner))
+        await self._tell(lambda: self._scheduler.drop(trial, owner))
 
     async def hello(self, lane: int) -> int:
-        return await self._tell(lambda: self._book.hello(lane))
+        return await self._tell(lambda: self._scheduler.hello(lane))
 
     async def ready(self, lane: int, session: int) -> None:
-        await self._tell(lambda: self._book.ready(lane, session))
+        await self._tell(lambda: self._scheduler.ready(lane, session))
 
     async def credit(self, lane: int, session: int, starts: int) -> None:
-        await self._tell(lambda: self._book.credit(lane, session, starts))
+        await self._tell(lambda: self._scheduler.credit(lane, session, starts))
 
     async def orders(self, lane: int, session: int, wait_s: float) -> list[Order]:
         """What the lane has to hear; [] when nothing came for `wait_s`."""
-        await self._tell(lambda: self._book.heard(lane, session))
-        await self._wait(lambda: self._book.has_orders(lane, session), wait_s)
-        self._book.heard(lane, session)
-        return self._book.orders(lane, session)
+        await self._tell(lambda: self._scheduler.heard(lane, session))
+        await self._wait(lambda: self._scheduler.has_orders(lane, session), wait_s)
+        self._scheduler.heard(lane, session)
+        return self._scheduler.orders(lane, session)
 
     async def keeps(self, lane: int, session: int) -> bool:
-        return await self._tell(lambda: self._book.keeps(lane, session))
+        return await self._tell(lambda: self._scheduler.keeps(lane, session))
 
     async def report(self, lane: int, session: int, trial: str, metrics: dict[str, Any]) -> None:
-        await self._tell(lambda: self._book.report(lane, session, trial, metrics))
+        await self._tell(lambda: self._scheduler.report(lane, session, trial, metrics))
 
     async def ended(self, lane: int, session: int, trial: str, outcome: Outcome) -> None:
-        await self._tell(lambda: self._book.ended(lane, session, trial, outcome))
+        await self._tell(lambda: self._scheduler.ended(lane, session, trial, outcome))
 
     async def bye(self, lane: int, session: int) -> None:
-        await self._tell(lambda: self._book.bye(lane, session))
+        await self._tell(lambda: self._scheduler.bye(lane, session))
 
     async def room(self, unheard: int) -> int:
-        return self._book.room(unheard)
+        return self._scheduler.room(unheard)
 
     async def notices(self) -> list[str]:
         """Lines for the user, each given once."""
@@ -98,10 +98,10 @@ class Dispatcher:
             return []
         lines = list(self._host.notices)
         del self._host.notices[: len(lines)]  # lanes add to it from threads of their own
-        return [*lines, *filter(None, [self._book.line()])]
+        return [*lines, *filter(None, [self._scheduler.line()])]
 
     async def now(self) -> LanesNow:
-        return self._book.now()
+        return self._scheduler.now()
 
     async def open(self, host: LaneHost) -> None:
         """Starts the lanes on `host`, and keeps them running."""
@@ -116,30 +116,30 @@ class Dispatcher:
             wait_s: At most so long.
             processes: Wait for the end of their processes too, which Ray Train looks after about once a second.
         """
-        await self._tell(self._book.close)
+        await self._tell(self._scheduler.close)
         if not processes:
-            await self._wait(self._book.all_left, wait_s)
+            await self._wait(self._scheduler.all_left, wait_s)
         elif lanes := self._tasks[:-1]:
             await asyncio.wait(lanes, timeout=wait_s)
 
     async def _keep(self, host: LaneHost, lane: int) -> None:
-        """Starts worker group after worker group, as long as the book wants one."""
+        """Starts worker group after worker group, as long as the scheduler wants one."""
         pause_s: float | None = 0.0
         while pause_s is not None:
-            if pause_s and await self._wait(lambda: self._book.over, pause_s):
+            if pause_s and await self._wait(lambda: self._scheduler.over, pause_s):
                 return
             try:
                 death = await host.run(lane)
             except Exception as error:  # not its workers'
                 death = death_of(error)
-            pause_s = await self._tell(partial(self._book.fell, lane, death))
+            pause_s = await self._tell(partial(self._scheduler.fell, lane, death))
 
     async def _tick(self) -> None:
         while True:
             began_s = self._clock()
             await asyncio.sleep(TICK_S)
             late_s = self._clock() - began_s - TICK_S  # long where the job was suspended, and the lanes with it
-            await self._tell(partial(self._book.lose_silent, late_s))
+            await self._tell(partial(self._scheduler.lose_silent, late_s))
 
     async def _tell(self, change: Callable[[], T]) -> T:
         async with self._changed:

@@ -1,10 +1,10 @@
-"""What the book notes of a trial and of a lane, and what a trial's owner hears."""
+"""What the lane scheduler notes of a trial and of a lane, and what a trial's owner hears."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 from raytune_ft.training.lane.orders import Drop, GoOn, Order, Quit, Start
@@ -66,7 +66,7 @@ class LanesNow:
     """How a study's lanes are.
 
     Attributes:
-        given_up: Why no lane will be there any more, so that trials wait in vain; None while they don't.
+        given_up: Why no lane will be there any more, and trials wait for nothing; None while they don't.
         away: Numbers of the lanes that hold no workers, as they are lost.
     """
 
@@ -112,21 +112,35 @@ class TrialEntry:
         self.events.append(Ended(outcome))
 
 
+class LaneState(IntEnum):
+    """How far a lane's worker group is; from `loading` to `useful` each follows from the one before."""
+
+    absent = 0
+    """It has no group: none was started yet, or the last one fell."""
+    left = 1
+    """Its group's loop has ended, and its processes have not."""
+    silent = 2
+    """Its group was not heard for long, so its trials were given away."""
+    loading = 3
+    """The group said hello, and loads the base."""
+    ready = 4
+    """It has loaded the base."""
+    useful = 5
+    """A trial got on there, or it has been ready for some minutes."""
+
+
 @dataclass
 class LaneEntry:
     """One lane.
 
     Attributes:
         session: Number of its worker group, from 1.
-        here: That group said hello, and has not fallen since.
-        ready: It has loaded the base.
-        ready_s: When it had.
-        proven: It is of use: a trial got on there, or it has been ready for some minutes.
-        silent: It was not heard for long, so its trials were given away.
-        left: Its loop has ended, as it was told.
-        failures: Groups in a row that fell before they were ready.
-        slips: Groups since the last one of use that were ready, and fell without having been of use.
-        errors: The last of these that ended with the same exception.
+        state: How far that group is.
+        reached: Its last state of `loading`, `ready` and `useful`, to which a silent group returns when it is heard.
+        ready_s: When it had loaded the base.
+        failed_starts: Groups in a row that fell before they were ready.
+        useless_starts: Groups since the last useful one that were ready, and fell without having been useful.
+        errors: The last of the failed starts that ended with the same exception.
         death: Why the last group fell.
         again_s: When the next one is started.
         credit: Trials that it will take in this session, all in all.
@@ -138,14 +152,11 @@ class LaneEntry:
     """
 
     session: int = 0
-    here: bool = False
-    ready: bool = False
+    state: LaneState = LaneState.absent
+    reached: LaneState = LaneState.absent
     ready_s: float = 0.0
-    proven: bool = False
-    silent: bool = False
-    left: bool = False
-    failures: int = 0
-    slips: int = 0
+    failed_starts: int = 0
+    useless_starts: int = 0
     errors: int = 0
     death: Death | None = None
     again_s: float = 0.0
@@ -156,20 +167,39 @@ class LaneEntry:
     trials: list[str] = field(default_factory=list)
     outbox: list[Order] = field(default_factory=list)
 
+    def reach(self, state: LaneState) -> None:
+        """Its group has come so far, and is heard."""
+        self.state = self.reached = state
+
+    @property
+    def here(self) -> bool:
+        """Whether a group said hello, and has not fallen since."""
+        return self.state is not LaneState.absent
+
+    @property
+    def silent(self) -> bool:
+        """Whether its group was not heard for long."""
+        return self.state is LaneState.silent
+
+    @property
+    def listens(self) -> bool:
+        """Whether it could be given a trial now, to train as soon as it has loaded the base."""
+        return self.state >= LaneState.loading
+
     @property
     def up(self) -> bool:
         """Whether it could train now."""
-        return self.ready and not self.silent
+        return self.state >= LaneState.ready
 
     @property
-    def in_vain(self) -> int:
+    def starts_without_use(self) -> int:
         """Starts in a row that led to nothing; the first fall after the lane was ready may happen to any."""
-        return self.failures + max(0, self.slips - 1)
+        return self.failed_starts + max(0, self.useless_starts - 1)
 
     @property
     def lost(self) -> bool:
-        """Whether it was started in vain, or fell silent, and can't be counted on now."""
-        return self.silent or (self.in_vain > 0 and not self.ready)
+        """Whether its starts led to nothing, or it fell silent, and it can't be counted on now."""
+        return self.silent or (self.starts_without_use > 0 and self.reached < LaneState.ready)
 
     def take_back(self, trial: str) -> bool:
         """Removes what it has yet to hear of the trial; returns whether that was its start."""

@@ -23,7 +23,7 @@ ANSWER_S = 5.0
 """How long it waits for that. Where all processes stood still, as in a suspended job, the answer comes at once."""
 
 
-class RayDesk:
+class LaneClient:
     """Talks to the dispatcher from threads of its own, so that the training loop never waits for an answer.
 
     Args:

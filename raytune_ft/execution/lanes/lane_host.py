@@ -18,7 +18,7 @@ from raytune_ft.execution.lanes.recovery.deaths import death_of
 from raytune_ft.private_names import missing, patches_wanted
 
 RunLane = Callable[..., None]
-"""`run_lane(experiment, desk, *, report_ready)` of `training.lane.loop`, or a test's."""
+"""`run_lane(experiment, client, *, report_ready)` of `training.lane.loop`, or a test's."""
 
 GROUP_NAMES = (
     "ray.train._internal.utils:get_address_and_port",
@@ -77,7 +77,7 @@ class LaneHost:
         if self._own:
             os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
         train: Any = importlib.import_module("ray.train")  # Ray's types say version 1 of it
-        # Whether and when another group is started depends on all lanes: the book decides.
+        # Whether and when another group is started depends on all lanes: the scheduler decides.
         once = train.FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0)
         trainer = self._trainer(
             train_loop_config={**self._config, "lane": lane},

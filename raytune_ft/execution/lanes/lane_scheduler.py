@@ -9,19 +9,30 @@ from collections.abc import Callable
 from typing import Any
 
 from raytune_ft.execution.lanes.assignment import lane_for
-from raytune_ft.execution.lanes.entries import Cause, Death, Ended, Event, Gone, LaneEntry, LanesNow, Report, TrialEntry
+from raytune_ft.execution.lanes.entries import (
+    Cause,
+    Death,
+    Ended,
+    Event,
+    Gone,
+    LaneEntry,
+    LanesNow,
+    LaneState,
+    Report,
+    TrialEntry,
+)
 from raytune_ft.execution.lanes.recovery.charges import charged, goes_on
 from raytune_ft.execution.lanes.recovery.lost_lanes import LostLanes
 from raytune_ft.training.lane.orders import Drop, GoOn, Order, Quit, Start
 from raytune_ft.training.outcome import Outcome
 
 SILENT_S = 30.0
-"""A lane that was not heard for so long is lost; its desk asks for orders every few seconds, also while it trains."""
+"""A lane that was not heard for so long is lost; its client asks for orders every few seconds, also while it trains."""
 SPREAD_S = 30.0
 """A trial is not packed beside another for so long while a lane that could have it alone is still starting."""
 
 
-class Book:
+class LaneScheduler:
     """The dispatcher's state.
 
     Args:
@@ -116,7 +127,7 @@ class Book:
         if this.here:
             self._release(this, Death("its workers were started anew"))
         this.session += 1
-        this.here, this.ready, this.proven, this.silent, this.left = True, False, False, False, False
+        this.reach(LaneState.loading)
         this.credit = this.handed = 0
         this.heard_s = self._clock()
         this.outbox = [Quit()] if self.over else []
@@ -142,7 +153,7 @@ class Book:
         if this := self._current(lane, session):
             this.heard_s = self._clock()
             if this.silent:
-                this.silent = False
+                this.reach(this.reached)
                 self._assign()
 
     def keeps(self, lane: int, session: int) -> bool:
@@ -174,7 +185,7 @@ class Book:
                 return
             known.events.append(Report(metrics))
             known.suspect, known.losses = False, 0
-            self._lost.proved(self._lanes[lane])
+            self._lost.used(self._lanes[lane])
             self._assign()
 
     def ended(self, lane: int, session: int, trial: str, outcome: Outcome) -> None:
@@ -183,13 +194,13 @@ class Book:
             self._lanes[lane].trials.remove(trial)
             known.lane = None
             known.events.append(Ended(outcome))
-            self._lost.proved(self._lanes[lane])
+            self._lost.used(self._lanes[lane])
             self._assign()
 
     def bye(self, lane: int, session: int) -> None:
         """The lane does nothing more, but its processes are still there."""
         if this := self._current(lane, session):
-            this.left = True
+            this.state = LaneState.left
 
     # What others ask.
 
@@ -203,7 +214,7 @@ class Book:
 
     @property
     def given_up(self) -> str | None:
-        """Why no lane will be there any more, so that trials wait in vain; None while they don't."""
+        """Why no lane will be there any more, and trials wait for nothing; None while they don't."""
         return self._lost.given_up
 
     def now(self) -> LanesNow:
@@ -218,7 +229,7 @@ class Book:
 
     def all_left(self) -> bool:
         """Whether no lane does anything more."""
-        return all(lane.left or not lane.here for lane in self._lanes.values())
+        return all(lane.state <= LaneState.left for lane in self._lanes.values())
 
     # What the dispatcher sees for itself.
 
@@ -238,8 +249,9 @@ class Book:
         self._lost.look(stood_still_s)
         for lane in self._lanes.values():
             lane.heard_s += stood_still_s
-            if lane.here and not lane.silent and self._clock() - lane.heard_s > SILENT_S:
-                lane.silent = True
+            late = not lane.silent and self._clock() - lane.heard_s > SILENT_S
+            if late and (lane.listens or (lane.here and lane.trials)):
+                lane.state = LaneState.silent if lane.listens else lane.state
                 drops = [Drop(trial) for trial in lane.trials]  # for a lane that was only cut off
                 self._release(lane, Death(f"its lane was not heard for {SILENT_S:g} s", cause=Cause.lost))
                 lane.outbox = [*lane.outbox, *drops]
@@ -290,4 +302,4 @@ class Book:
 
     def _one_still_starts(self) -> bool:
         since = 0.0 if self._first_ready_s is None else self._clock() - self._first_ready_s
-        return since < SPREAD_S and any(not (lane.credit or lane.in_vain) for lane in self._lanes.values())
+        return since < SPREAD_S and any(not (lane.credit or lane.starts_without_use) for lane in self._lanes.values())

@@ -6,7 +6,7 @@ from typing import Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.execution.devices import threads_of
-from raytune_ft.execution.lanes.lane_client import RayDesk
+from raytune_ft.execution.lanes.lane_client import LaneClient
 from raytune_ft.execution.lanes.lane_host import RunLane
 
 
@@ -23,15 +23,15 @@ def lane_worker(config: dict[str, Any]) -> None:
 
     experiment: Experiment = config["experiment"]
     first = ray.train.get_context().get_world_rank() == 0
-    desk = RayDesk(config["dispatcher"], config["lane"]) if first else None
+    client = LaneClient(config["dispatcher"], config["lane"]) if first else None
     torch.set_num_threads(threads_of(experiment))
     keep_few_kernels()
     if experiment.resources.gpus_per_worker:
         torch.cuda.set_device(ray.train.torch.get_device())  # a worker may see all GPUs of its node
     run_lane: RunLane = config["run_lane"] or _real_loop()
-    run_lane(experiment, desk, report_ready=desk.ready if desk else _nothing)
-    if desk:
-        desk.bye()
+    run_lane(experiment, client, report_ready=client.ready if client else _nothing)
+    if client:
+        client.bye()
 
 
 def _real_loop() -> RunLane:

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Early(Generic[T]):
+class BackgroundStart(Generic[T]):
     """A context manager that may be entered in the background; it is left, if it was entered, at the block's end.
 
     Args:
@@ -34,7 +34,7 @@ class Early(Generic[T]):
         assert self._starting is not None
         return self._starting.result()
 
-    def __enter__(self) -> Early[T]:
+    def __enter__(self) -> BackgroundStart[T]:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -22,7 +22,7 @@ NAMES = (
 
 
 @contextmanager
-def few_processes(*, logs: bool) -> Iterator[None]:
+def minimal_ray(*, logs: bool) -> Iterator[None]:
     """`ray.init` in this block starts no API server and no monitor of an autoscaler.
 
     Args:

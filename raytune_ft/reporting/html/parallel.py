@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from raytune_ft.reporting.html.plots import ACCENT, MANY_TRIALS, NEUTRAL, Figure
-from raytune_ft.reporting.records import Leaderboard, Row
+from raytune_ft.reporting.records import Leaderboard
 from raytune_ft.reporting.wording import measure, number, parameter_names
+from raytune_ft.search.results.rows import LeaderboardRow
 
 _GOOD, _BAD = (13, 148, 136), (234, 148, 40)
 
@@ -47,7 +48,9 @@ def parallel_coordinates(board: Leaderboard) -> Figure | None:
     return {"data": lines, "layout": _layout(axes)}
 
 
-def _line(row: Row, dimensions: Mapping[str, _Dimension], result: _Dimension, worse: float, width: float) -> Figure:
+def _line(
+    row: LeaderboardRow, dimensions: Mapping[str, _Dimension], result: _Dimension, worse: float, width: float
+) -> Figure:
     heights = [axis.place(row.parameters[key]) if key in row.parameters else None for key, axis in dimensions.items()]
     won = row.rank == 1
     colour = ",".join(str(round(good + (bad - good) * worse)) for good, bad in zip(_GOOD, _BAD, strict=True))

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from raytune_ft.reporting.html.plots import ACCENT, NEUTRAL, Figure, axis, escape, finite, hover, wants_log
-from raytune_ft.reporting.records import Goal, Leaderboard, Row
+from raytune_ft.reporting.records import Goal, Leaderboard
+from raytune_ft.search.results.rows import LeaderboardRow
 
 MANY_ON_FRONT = 12
 """From here on, trials on the front are named only under the pointer."""
@@ -60,7 +61,7 @@ def _axis(goal: Goal, values: Sequence[float]) -> Figure:
     return plain | {"tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
-def _points(rows: Sequence[Row], y: str, x: str, name: str, colour: str, size: int) -> Figure:
+def _points(rows: Sequence[LeaderboardRow], y: str, x: str, name: str, colour: str, size: int) -> Figure:
     return {
         "type": "scatter",
         "mode": "markers",

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raytune_ft.reporting.html.importance import Importances
-from raytune_ft.reporting.records import Evaluation, Leaderboard, Row, TrialRecord
+from raytune_ft.reporting.records import Evaluation, Leaderboard, TrialRecord
 from raytune_ft.reporting.wording import OUTCOMES, goals_in_words, measure, number, outcome_words, parameter_names
+from raytune_ft.search.results.rows import LeaderboardRow
 
 Figure = dict[str, Any]
 
@@ -63,7 +64,7 @@ def history(board: Leaderboard) -> Figure:
     }
 
 
-def _history_points(outcome: str, rows: Sequence[Row], order: Mapping[str, int], top: float) -> Figure:
+def _history_points(outcome: str, rows: Sequence[LeaderboardRow], order: Mapping[str, int], top: float) -> Figure:
     lost = all(finite(row.value) is None for row in rows)
     return {
         "type": "scatter",
@@ -184,7 +185,7 @@ def axis(metric: str, values: Sequence[float]) -> Figure:
     return plain | ({"type": "log"} if wants_log(values) else {})
 
 
-def hover(row: Row) -> str:
+def hover(row: LeaderboardRow) -> str:
     """What is shown of a trial under the pointer: outcome, values, parameters, reason."""
     names = parameter_names([row.parameters])
     lines = [

@@ -10,7 +10,7 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.search.search import Search
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search.budget.plan_log import Foresight
+from raytune_ft.search.budget.plan_log import PlanLog
 from raytune_ft.search.budget.spent import Meter, limits_reached, shared_group, used_up
 from raytune_ft.search.planning.prices import device_price, devices_of_group
 from raytune_ft.search.trials.stopped import steps_of
@@ -38,7 +38,7 @@ class Accounts:
     def __init__(self, experiment: Experiment, search: Search, run: RunDirectory) -> None:
         self._experiment, self._search, self._run = experiment, search, run
         self._meter = Meter(run.spent, devices_of_group(experiment.resources))
-        self._foresight = Foresight(experiment, run, self._meter)
+        self._foresight = PlanLog(experiment, run, self._meter)
         self.stop: BudgetStop | None = None
 
     @property
@@ -93,7 +93,7 @@ class Accounts:
         self._foresight.shared_groups(trials.groups)
         return (Metering(self._meter, self._foresight, self._run, trials),)
 
-    def cut_short(self, trial: str, result: Mapping[str, Any]) -> Outcome | None:
+    def budget_outcome(self, trial: str, result: Mapping[str, Any]) -> Outcome | None:
         """How a trial ended that had steps left when the budget was used up; None where that is not why it ended.
 
         Args:

@@ -13,7 +13,7 @@ from ray.tune import Callback, Stopper
 
 from raytune_ft.config.search.budget import Budget
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search.budget.plan_log import Foresight
+from raytune_ft.search.budget.plan_log import PlanLog
 from raytune_ft.search.budget.spent import Meter, shared_group, used_up
 from raytune_ft.search.study.searcher import TRIAL
 from raytune_ft.training.metrics_log import read_metrics
@@ -76,13 +76,13 @@ class Metering(Callback):
 
     Args:
         meter: Of the study.
-        foresight: Told of each start and report.
+        plan_log: Told of each start and report.
         run: Where trials leave their reports.
         trials: How they train: each with a worker group of its own, or with those that all share.
     """
 
-    def __init__(self, meter: Meter, foresight: Foresight, run: RunDirectory, trials: Trials) -> None:
-        self._meter, self._foresight, self._run = meter, foresight, run
+    def __init__(self, meter: Meter, plan_log: PlanLog, run: RunDirectory, trials: Trials) -> None:
+        self._meter, self._foresight, self._run = meter, plan_log, run
         self._own_groups, self._away_now = not trials.groups, trials.away
         self._away: frozenset[int] = frozenset()
 

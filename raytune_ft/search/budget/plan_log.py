@@ -24,7 +24,7 @@ from raytune_ft.search.planning.work import Work
 SCHEMA = 1
 
 
-class Foresight:
+class PlanLog:
     """Writes the file, in the driver.
 
     Args:

@@ -50,7 +50,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Point:
+class TrialRegret:
     """One trial on a data set: its settings, and what it left to be desired."""
 
     settings: Mapping[str, Any]
@@ -93,7 +93,7 @@ def _regret(value: float | None, best: float, scale: float) -> float:
     return min((value - best) / scale, 1.0)
 
 
-def estimate(settings: Mapping[str, Any], points: Sequence[Point], axes: Mapping[str, Axis]) -> float:
+def estimate(settings: Mapping[str, Any], points: Sequence[TrialRegret], axes: Mapping[str, Axis]) -> float:
     """The regret of a configuration on a data set: exact where it was run, else its neighbours' mean.
 
     Neighbours weigh by their squared nearness, and so does the unknown: far from everything that was run, regret is

@@ -10,10 +10,10 @@ from typing import Any
 
 from raytune_ft.config.files.overrides import value_at
 from raytune_ft.config.files.yaml import dump_yaml
-from raytune_ft.config.search.portfolio import Entry, PortfolioFile, Source, read_portfolio
+from raytune_ft.config.search.portfolio import Entry, PortfolioFile, PortfolioStudy, read_portfolio
 from raytune_ft.errors import InputError
 from raytune_ft.paths import write_text
-from raytune_ft.search.earlier_studies.coverage import Axis, Point, cover, estimate, nearness, regrets
+from raytune_ft.search.earlier_studies.coverage import Axis, TrialRegret, cover, estimate, nearness, regrets
 from raytune_ft.search.earlier_studies.earlier import EarlierStudy, EarlierTrial, read_study
 from raytune_ft.training.outcome import OutcomeKind
 
@@ -37,7 +37,7 @@ class Built:
 @dataclass(frozen=True)
 class _DataSet:
     name: str
-    points: list[Point]
+    points: list[TrialRegret]
 
 
 def build_portfolio(runs: Sequence[Path], size: int) -> Built:
@@ -142,7 +142,7 @@ def _datasets(studies: Sequence[EarlierStudy], keys: Sequence[str]) -> list[_Dat
     for (fingerprint, _, _), members in groups.items():
         dataset = datasets.setdefault(fingerprint, _DataSet(_name(studies, members[0][0]), []))
         for (study, trial), regret in zip(members, regrets([_value(*each) for each in members]), strict=True):
-            dataset.points.append(Point(_settings(study, trial, keys), regret))
+            dataset.points.append(TrialRegret(_settings(study, trial, keys), regret))
     return list(datasets.values())
 
 
@@ -167,8 +167,8 @@ def _file_name(study: EarlierStudy) -> str:
     return Path(str(value_at(study.experiment, "data.train"))).name.split(".")[0]
 
 
-def _source(study: EarlierStudy, data: str) -> Source:
-    return Source(
+def _source(study: EarlierStudy, data: str) -> PortfolioStudy:
+    return PortfolioStudy(
         study=str(study.experiment.get("name")),
         data=data,
         fingerprint=study.fingerprint,

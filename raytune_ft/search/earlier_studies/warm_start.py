@@ -23,7 +23,7 @@ from raytune_ft.training.outcome import OutcomeKind
 if TYPE_CHECKING:
     import optuna
 
-    from raytune_ft.search.sampling.sampler_history import Source
+    from raytune_ft.search.sampling.sampler_history import ShownStudy
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,11 @@ def warm_start(experiment: Experiment, search: Search, run: RunDirectory) -> tup
     return taken
 
 
-def sources(taken: Sequence[Taken], experiment: Experiment, search: Search) -> list[Source]:
+def sources(taken: Sequence[Taken], experiment: Experiment, search: Search) -> list[ShownStudy]:
     """The trials as samplers see them."""
     from optuna.trial import FixedTrial
 
-    from raytune_ft.search.sampling.sampler_history import Point, Source
+    from raytune_ft.search.sampling.sampler_history import ShownStudy, ShownTrial
 
     defaults = experiment.model_dump(mode="json")
     found = []
@@ -114,8 +114,8 @@ def sources(taken: Sequence[Taken], experiment: Experiment, search: Search) -> l
         for trial in each.trials:
             fixed: Any = FixedTrial(trial.parameters)
             suggest(fixed, search.space, defaults)
-            points.append(Point(fixed.params, fixed.distributions, trial.costs, trial.step))
-        found.append(Source(tuple(points), comparable=not each.differences))
+            points.append(ShownTrial(fixed.params, fixed.distributions, trial.costs, trial.step))
+        found.append(ShownStudy(tuple(points), comparable=not each.differences))
     return found
 
 

@@ -19,7 +19,7 @@ from raytune_ft.search.planning.forecast import device_hours, expected_paces, ho
 from raytune_ft.search.planning.groups import Groups, fitting_here, groups_at_once, packs_of, workers_on_one
 from raytune_ft.search.planning.memory.activations import Shape
 from raytune_ft.search.planning.memory.disk import Disk, disk_of, too_full
-from raytune_ft.search.planning.memory.peak import Peak, Room, peak_memory, room_here, too_large
+from raytune_ft.search.planning.memory.peak import DeviceMemory, Peak, memory_here, peak_memory, too_large
 from raytune_ft.search.planning.memory.weights import WorkerMemory, worker_memory
 from raytune_ft.search.planning.prices import devices_of_group
 from raytune_ft.search.planning.row_lengths import row_lengths
@@ -93,7 +93,7 @@ class Plan:
     groups: int
     fitting: int | None
     peak: Peak | None
-    room: Room | None
+    room: DeviceMemory | None
     disk: Disk | None
     dtype: NumberType
     measured_gflops: float | None
@@ -147,7 +147,7 @@ def plan_sweep(experiment: Experiment, device: Device | None, fitting: int | Non
     work = work_of(experiment, steps, halving_steps, rows)
     expected = narrowed(experiment, work)
     on_gpu = bool(experiment.resources.gpus_per_worker)
-    room = room_here(on_gpu)
+    room = memory_here(on_gpu)
     pass_tokens = rows.mean * bounds(experiment, "train.per_device_train_batch_size").least if rows else 1.0
 
     def speed_of(packed: int) -> Speed | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from raytune_ft.errors import RaytuneError
 
 if TYPE_CHECKING:
-    from raytune_ft.search.results.leaderboard import Row
+    from raytune_ft.search.results.rows import LeaderboardRow
 
 _NUMBER = re.compile(r"(?<![A-Za-z_])[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|nan\b|inf\b)", re.IGNORECASE)
 
@@ -51,9 +51,9 @@ class NothingWon(RaytuneError):
         return " ".join(f"{self.run}: none of {count} trials ended with an adapter{kinds}{example}".split())
 
 
-def causes_of(board: Sequence[Row]) -> tuple[Cause, ...]:
+def causes_of(board: Sequence[LeaderboardRow]) -> tuple[Cause, ...]:
     """How often what ended a trial, the most frequent cause first."""
-    alike: dict[tuple[str, str], list[Row]] = {}
+    alike: dict[tuple[str, str], list[LeaderboardRow]] = {}
     for row in board:
         alike.setdefault((row.outcome, _NUMBER.sub("#", row.reason)), []).append(row)
     groups = sorted(alike.values(), key=len, reverse=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, replace
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import with_parameters
@@ -13,36 +12,13 @@ from raytune_ft.errors import RaytuneError
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.search.results.causes import NothingWon, causes_of
 from raytune_ft.search.results.goals import goals_of, on_front, ranking, rule_words, sign, values_in
+from raytune_ft.search.results.rows import LeaderboardRow
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.weights.base_weights import recorded_base_sha256
 
 
-@dataclass(frozen=True)
-class Row:
-    """One trial of the leaderboard.
-
-    Attributes:
-        value: The best of the first goal that it reported, at `step`.
-        checkpoint: Of that step, below the run directory; None where its weights are gone.
-        values: Goal's name -> value at that step.
-        front: Whether no other trial is as good in every goal and better in one.
-    """
-
-    rank: int | None
-    trial: str
-    value: float | None
-    outcome: str
-    reason: str
-    step: int
-    seconds: float
-    parameters: dict[str, Any]
-    checkpoint: str | None
-    values: dict[str, float] = field(default_factory=dict)
-    front: bool = False
-
-
-def build_leaderboard(experiment: Experiment, run: RunDirectory) -> list[Row]:
+def build_leaderboard(experiment: Experiment, run: RunDirectory) -> list[LeaderboardRow]:
     """Ranks the trials that ended with a value and a checkpoint, and writes `leaderboard.json`."""
     goals = goals_of(experiment)
     best = experiment.search.best if experiment.search else None
@@ -63,7 +39,7 @@ def build_leaderboard(experiment: Experiment, run: RunDirectory) -> list[Row]:
     return board
 
 
-def in_order(rows: Sequence[Row], goals: Sequence[Metric], best: str | None) -> list[Row]:
+def in_order(rows: Sequence[LeaderboardRow], goals: Sequence[Metric], best: str | None) -> list[LeaderboardRow]:
     """The rows with their ranks, best first; last come those of trials that ended without a value, which have none.
 
     The first place is for weights that are there: a row that lost its own has it only where no row has any.
@@ -80,7 +56,7 @@ def in_order(rows: Sequence[Row], goals: Sequence[Metric], best: str | None) -> 
     return ranked + [row for row in rows if row.value is None]
 
 
-def row_of(run: RunDirectory, name: str, goals: Sequence[Metric]) -> Row | None:
+def row_of(run: RunDirectory, name: str, goals: Sequence[Metric]) -> LeaderboardRow | None:
     """The trial's row, without a rank; None where it has not ended."""
     trial, first = run.trial(name), goals[0]
     outcome = Outcome.read(trial)
@@ -96,7 +72,7 @@ def row_of(run: RunDirectory, name: str, goals: Sequence[Metric]) -> Row | None:
     # Of a trial that lost, no weights are left; one that was ended in the middle of a checkpoint lacks that one.
     there = [report for report in reports if (trial.checkpoints / report["checkpoint"]).is_dir()]
     best = min(there or reports, key=lambda report: sign(first) * report[first.name]) if reports and servable else None
-    return Row(
+    return LeaderboardRow(
         rank=None,
         trial=name,
         value=best[first.name] if best else None,
@@ -110,7 +86,9 @@ def row_of(run: RunDirectory, name: str, goals: Sequence[Metric]) -> Row | None:
     )
 
 
-def choose_winner(experiment: Experiment, run: RunDirectory, board: list[Row], fingerprint: str) -> Row:
+def choose_winner(
+    experiment: Experiment, run: RunDirectory, board: list[LeaderboardRow], fingerprint: str
+) -> LeaderboardRow:
     """Writes `winner.json` for the first of the leaderboard.
 
     Raises:
@@ -145,7 +123,7 @@ def choose_winner(experiment: Experiment, run: RunDirectory, board: list[Row], f
     return winner
 
 
-def _base_sha256(experiment: Experiment, run: RunDirectory, winner: Row) -> str | None:
+def _base_sha256(experiment: Experiment, run: RunDirectory, winner: LeaderboardRow) -> str | None:
     """Of the weights it was trained on: what was recorded of this very winner before, else of those that lie there."""
     before = read_json(run.winner) if run.winner.is_file() else {}
     if (before.get("trial"), before.get("step")) == (winner.trial, winner.step) and before.get("base_sha256"):

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from raytune_ft.config.search.search import SearchSpace
 from raytune_ft.search.sampling.attributes import OUTCOME_ATTRIBUTE
-from raytune_ft.search.sampling.precomputed import ENQUEUED, LookedUp
+from raytune_ft.search.sampling.precomputed import ENQUEUED, PrecomputedSampler
 from raytune_ft.search.sampling.space import suggest
 from raytune_ft.training.outcome import OutcomeKind
 
@@ -28,7 +28,7 @@ AT_RANDOM = 64
 """So often chance is, where all that the sampler proposed is what the study holds; then there may be nothing else."""
 
 
-class Untried(LookedUp):
+class DeduplicatingSampler(PrecomputedSampler):
     """Draws whole configurations of another sampler until one is none that the study holds.
 
     Args:

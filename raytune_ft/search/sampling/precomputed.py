@@ -13,7 +13,7 @@ ENQUEUED = "fixed_params"
 """Optuna's name, among a trial's attributes, for what it was enqueued with."""
 
 
-class LookedUp(BaseSampler):
+class PrecomputedSampler(BaseSampler):
     """A sampler that looks each setting up when it is asked for, in `sample_independent`."""
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

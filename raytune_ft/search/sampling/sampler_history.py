@@ -26,7 +26,7 @@ _CONSTRAINTS = "constraints"  # begins Optuna's keys of them
 
 
 @dataclass(frozen=True)
-class Sight:
+class SamplerCapabilities:
     """What a sampler can look at.
 
     Attributes:
@@ -41,7 +41,7 @@ class Sight:
 
 
 @dataclass(frozen=True)
-class Point:
+class ShownTrial:
     """One trial of an earlier study.
 
     Attributes:
@@ -58,7 +58,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Source:
+class ShownStudy:
     """What is shown of an earlier study.
 
     Attributes:
@@ -66,11 +66,11 @@ class Source:
         comparable: Whether its costs are on this study's scale; else they are laid on it.
     """
 
-    points: tuple[Point, ...]
+    points: tuple[ShownTrial, ...]
     comparable: bool
 
 
-class Seen:
+class SamplerHistory:
     """Shows a study's trials.
 
     A trial that diverged or ran out of memory is COMPLETE at a bad value, and infeasible; one that the scheduler
@@ -82,7 +82,7 @@ class Seen:
         earlier: Shown before the study's own trials, whose numbers follow theirs.
     """
 
-    def __init__(self, goals: Sequence[Metric], sight: Sight, earlier: Sequence[Source] = ()) -> None:
+    def __init__(self, goals: Sequence[Metric], sight: SamplerCapabilities, earlier: Sequence[ShownStudy] = ()) -> None:
         self._goals, self._sight, self._earlier = goals, sight, earlier
         self._signs = [sign(goal) for goal in goals]
         self._shift = sum(len(each.points) for each in earlier)
@@ -165,7 +165,7 @@ class Seen:
     def _violated(self, step: int) -> dict[str, float]:
         return {f"{_CONSTRAINTS}:trains": violation(step)} if self._sight.constraints else {}
 
-    def _from_before(self, number: int, point: Point, costs: Sequence[float]) -> FrozenTrial:
+    def _from_before(self, number: int, point: ShownTrial, costs: Sequence[float]) -> FrozenTrial:
         trial = FrozenTrial(
             number=number,
             state=TrialState.COMPLETE,

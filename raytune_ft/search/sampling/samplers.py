@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
-    from raytune_ft.search.sampling.sampler_history import Source
+    from raytune_ft.search.sampling.sampler_history import ShownStudy
 
 _SOURCES = 10
 """CMA-ES starts where the best tenth of earlier trials lies, so it wants ten at least."""
 
 
-def make_sampler(search: Search, experiment: Experiment, known: int, earlier: Sequence[Source] = ()) -> BaseSampler:
-    """The sampler of `search.algorithm`; those that learn from trials see them as `Seen` shows them.
+def make_sampler(search: Search, experiment: Experiment, known: int, earlier: Sequence[ShownStudy] = ()) -> BaseSampler:
+    """The sampler of `search.algorithm`; those that learn from trials see them as `SamplerHistory` shows them.
 
     The same seed gives the same configurations as long as trials end in the same order. After a restart a sampler goes
     on with another stream of draws, `seed + known`: what is decided beforehand (`grid`, `quasi_random`) stays the same,
@@ -39,8 +39,8 @@ def make_sampler(search: Search, experiment: Experiment, known: int, earlier: Se
     """
     from optuna import samplers
 
-    from raytune_ft.search.sampling.deduplicating import Untried
-    from raytune_ft.search.sampling.sampler_history import Seen, Sight
+    from raytune_ft.search.sampling.deduplicating import DeduplicatingSampler
+    from raytune_ft.search.sampling.sampler_history import SamplerCapabilities, SamplerHistory
     from raytune_ft.search.sampling.sequence import SequenceSampler
     from raytune_ft.search.sampling.study_view import ViewingSampler
 
@@ -59,13 +59,15 @@ def make_sampler(search: Search, experiment: Experiment, known: int, earlier: Se
             tpe = samplers.TPESampler(
                 seed=seed, n_startup_trials=startup, group=grouped, multivariate=True if grouped else None
             )
-            viewing = ViewingSampler(tpe, Seen(search.goals, Sight(stopped=True, constraints=True), earlier))
-            return Untried(viewing, search.space, experiment.model_dump(mode="json"), seed)
+            viewing = ViewingSampler(
+                tpe, SamplerHistory(search.goals, SamplerCapabilities(stopped=True, constraints=True), earlier)
+            )
+            return DeduplicatingSampler(viewing, search.space, experiment.model_dump(mode="json"), seed)
         case Gp(n_startup_trials=startup, deterministic=exact):
             gp = samplers.GPSampler(seed=seed, n_startup_trials=startup, deterministic_objective=exact)
-            return ViewingSampler(gp, Seen(search.goals, Sight(), earlier))
+            return ViewingSampler(gp, SamplerHistory(search.goals, SamplerCapabilities(), earlier))
         case CmaEs():
-            seen = Seen(search.goals, Sight(), earlier)
+            seen = SamplerHistory(search.goals, SamplerCapabilities(), earlier)
             cmaes = samplers.CmaEsSampler(
                 seed=seed,
                 n_startup_trials=algorithm.n_startup_trials,
@@ -82,8 +84,8 @@ def make_sampler(search: Search, experiment: Experiment, known: int, earlier: Se
                 mutation_prob=algorithm.mutation_prob,
                 crossover_prob=algorithm.crossover_prob,
             )
-            sight = Sight(constraints=True, generation=kind._get_generation_key())
-            return ViewingSampler(nsga, Seen(search.goals, sight, earlier))
+            sight = SamplerCapabilities(constraints=True, generation=kind._get_generation_key())
+            return ViewingSampler(nsga, SamplerHistory(search.goals, sight, earlier))
 
 
 def _sources(earlier: Sequence[FrozenTrial]) -> list[FrozenTrial] | None:

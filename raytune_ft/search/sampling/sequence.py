@@ -10,12 +10,12 @@ from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from raytune_ft.search.sampling.precomputed import ENQUEUED, LookedUp
+from raytune_ft.search.sampling.precomputed import ENQUEUED, PrecomputedSampler
 
 POSITION = "sequence:position"
 
 
-class SequenceSampler(LookedUp):
+class SequenceSampler(PrecomputedSampler):
     """Gives each trial the next position of a sequence, also after a restart.
 
     A trial that was enqueued takes no position; what its configuration leaves open is drawn at random.

@@ -12,30 +12,30 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from raytune_ft.search.sampling.sampler_history import Seen
+from raytune_ft.search.sampling.sampler_history import SamplerHistory
 
 
 class ViewingSampler(BaseSampler):
-    """Lets another sampler propose by what `Seen` shows of the study; the study itself stays as it is.
+    """Lets another sampler propose by what `SamplerHistory` shows of the study; the study itself stays as it is.
 
     Args:
         sampler: Optuna's.
         seen: What it is shown.
     """
 
-    def __init__(self, sampler: BaseSampler, seen: Seen) -> None:
+    def __init__(self, sampler: BaseSampler, seen: SamplerHistory) -> None:
         self._sampler, self._seen = sampler, seen
 
     def reseed_rng(self) -> None:
         self._sampler.reseed_rng()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(View(study, self._seen), self._seen.own(trial))
+        return self._sampler.infer_relative_search_space(StudyView(study, self._seen), self._seen.own(trial))
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        view = View(study, self._seen)
+        view = StudyView(study, self._seen)
         proposed = self._sampler.sample_relative(view, self._seen.own(trial), search_space)
         if self._seen.genetic and proposed and len(proposed) == len(search_space):  # else some are drawn anyway
             tried = view.get_trials(deepcopy=False)
@@ -47,24 +47,24 @@ class ViewingSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        view = View(study, self._seen)
+        view = StudyView(study, self._seen)
         return self._sampler.sample_independent(view, self._seen.own(trial), param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._sampler.before_trial(View(study, self._seen), self._seen.own(trial))
+        self._sampler.before_trial(StudyView(study, self._seen), self._seen.own(trial))
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         shown = self._seen.without_constraints(self._seen.own(trial))
-        self._sampler.after_trial(View(study, self._seen), shown, state, values)
+        self._sampler.after_trial(StudyView(study, self._seen), shown, state, values)
 
 
-class View(Study):
+class StudyView(Study):
     """The study with other trials; it reads and writes the study's own storage.
 
     `optuna.Study` fetches all trials through `_get_trials` (read in Optuna 5.0).
     """
 
-    def __init__(self, study: Study, seen: Seen) -> None:
+    def __init__(self, study: Study, seen: SamplerHistory) -> None:
         self.__dict__.update(study.__dict__)  # also the trials cached for this one call of `ask`
         self._seen = seen
 

@@ -26,11 +26,11 @@ from raytune_ft.training.outcome import Outcome, OutcomeKind
 if TYPE_CHECKING:
     import optuna
 
-    from raytune_ft.search.sampling.sampler_history import Source
+    from raytune_ft.search.sampling.sampler_history import ShownStudy
 
 
 def open_study(
-    experiment: Experiment, search: Search, run: RunDirectory, earlier: Sequence[Source] = ()
+    experiment: Experiment, search: Search, run: RunDirectory, earlier: Sequence[ShownStudy] = ()
 ) -> optuna.Study:
     """Creates or opens the study that bears the experiment's name; its algorithm also sees the `earlier` trials.
 

@@ -11,14 +11,15 @@ from raytune_ft.config.search.goals import Metric
 from raytune_ft.config.search.schedulers import Population
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.search.results.goals import goals_of
-from raytune_ft.search.results.leaderboard import Row, in_order, row_of
+from raytune_ft.search.results.leaderboard import in_order, row_of
+from raytune_ft.search.results.rows import LeaderboardRow
 from raytune_ft.training.ended import drop_optimizers, keep_weights
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import OutcomeKind
 
 
 def may_still_win(
-    rows: Sequence[Row], goals: Sequence[Metric], best: str | None, keep: int | Literal["all"]
+    rows: Sequence[LeaderboardRow], goals: Sequence[Metric], best: str | None, keep: int | Literal["all"]
 ) -> set[str]:
     """Trials whose weights stay, of those that ended.
 
@@ -71,7 +72,7 @@ class KeptCheckpoints:
             self._settle(self._rows([*self._before, trial]))
             self._before.append(trial)
 
-    def study_ended(self, board: Sequence[Row]) -> None:
+    def study_ended(self, board: Sequence[LeaderboardRow]) -> None:
         """All of these have ended, nobody trains or copies, and `winner.json` is written of them; also after a crash.
 
         Args:
@@ -80,7 +81,7 @@ class KeptCheckpoints:
         self._winner = None
         self._settle({row.trial: row for row in board}, over=True)
 
-    def _settle(self, rows: Mapping[str, Row], *, over: bool = False) -> None:
+    def _settle(self, rows: Mapping[str, LeaderboardRow], *, over: bool = False) -> None:
         self._kept = {trial: row for trial, row in self._kept.items() if trial not in rows} | _there(rows)
         staying = may_still_win(list(self._kept.values()), self._goals, self._best, self._keep)
         for trial in {*rows, *self._kept} - staying - {self._winner}:
@@ -93,7 +94,7 @@ class KeptCheckpoints:
             checkpoint = (self._kept[trial].checkpoint or "").rpartition("/")[2]
             keep_weights(self._run.trial(trial), checkpoint, None if over else self._lines[trial])
 
-    def _rows(self, trials: Sequence[str]) -> dict[str, Row]:
+    def _rows(self, trials: Sequence[str]) -> dict[str, LeaderboardRow]:
         """Of those that ended: one that has not is gone on with."""
         rows = {}
         for trial in trials:
@@ -104,5 +105,5 @@ class KeptCheckpoints:
         return rows
 
 
-def _there(rows: Mapping[str, Row]) -> dict[str, Row]:
+def _there(rows: Mapping[str, LeaderboardRow]) -> dict[str, LeaderboardRow]:
     return {trial: row for trial, row in rows.items() if row.checkpoint is not None}

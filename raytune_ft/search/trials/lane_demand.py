@@ -19,7 +19,7 @@ PACK = 4
 ASKED_EVERY_S = 0.5
 
 
-class Room:
+class LaneDemand:
     """As many trials as the lanes want at once, started one after another.
 
     Args:

@@ -98,7 +98,7 @@ def on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any, count: 
     from ray import tune
 
     from raytune_ft.search.trials.interrupt import ReleaseProxies
-    from raytune_ft.search.trials.lane_demand import Room
+    from raytune_ft.search.trials.lane_demand import LaneDemand
     from raytune_ft.search.trials.lane_trial import LaneTrial, Study
     from raytune_ft.search.trials.lanes_kept import LanesKept
 
@@ -107,7 +107,7 @@ def on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any, count: 
     return Trials(
         tune.with_parameters(LaneTrial, study=study),
         dispatcher.drop.remote,
-        Room(dispatcher, count, experiment),
+        LaneDemand(dispatcher, count, experiment),
         {"reuse_actors": True},
         (ReleaseProxies(dispatcher), kept),
         PROXY_RETRIES,

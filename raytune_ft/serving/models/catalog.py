@@ -16,7 +16,7 @@ from raytune_ft.registry.manifest import Manifest
 from raytune_ft.registry.traffic import CHAMPION
 from raytune_ft.serving.models.capacity import Capacity, bytes_per_rank, capacity_for, rank_with_room, served_rank
 from raytune_ft.serving.models.listed import ListedModel, listed_version
-from raytune_ft.serving.models.registry_view import RegistryView, View, is_version
+from raytune_ft.serving.models.registry_view import RegistryReader, RegistryView, is_version
 from raytune_ft.serving.settings import ServeArgs
 
 
@@ -49,11 +49,11 @@ class Catalog:
     capacity: Capacity = field(default_factory=Capacity)
     trained_in: tuple[NumberType, ...] = ()
     """Number types of the versions that are served, as far as they are recorded."""
-    followed: View | None = field(default=None, compare=False, repr=False)
+    followed: RegistryReader | None = field(default=None, compare=False, repr=False)
     """Asked in place of the registry itself, which may make its reader wait."""
 
     @cached_property
-    def view(self) -> View:
+    def view(self) -> RegistryReader:
         """The registry, read anew where it changed.
 
         Raises:

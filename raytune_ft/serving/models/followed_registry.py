@@ -11,7 +11,7 @@ from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.registry.manifest import Manifest
 from raytune_ft.registry.traffic import Traffic
 from raytune_ft.serving.models.follow import Follower
-from raytune_ft.serving.models.registry_view import RegistryView, View
+from raytune_ft.serving.models.registry_view import RegistryReader, RegistryView
 
 _T = TypeVar("_T")
 EVERY_S = 0.5
@@ -46,7 +46,7 @@ class FollowedRegistry:
         OSError: It can't be read at the start.
     """
 
-    def __init__(self, view: View, root: str | None = None, every_s: float = EVERY_S) -> None:
+    def __init__(self, view: RegistryReader, root: str | None = None, every_s: float = EVERY_S) -> None:
         self._view, self._root = view, root
         self._before: Adapters = {}
         self._follower = Follower(self._read, every_s, "the registry")

@@ -75,7 +75,7 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-class View(Protocol):
+class RegistryReader(Protocol):
     """What the catalog asks of a registry."""
 
     def aliases(self, adapter: str) -> Mapping[str, int]:

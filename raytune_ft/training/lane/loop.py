@@ -21,7 +21,7 @@ from raytune_ft.training.guards import out_of_memory_reason
 from raytune_ft.training.lane.checkpoint import Beginning, find_beginning
 from raytune_ft.training.lane.evaluate import evaluate, evaluate_base
 from raytune_ft.training.lane.model.base import Base, load_lane_base
-from raytune_ft.training.lane.orders import Desk, Drop, GoOn, Order, Quit, Start
+from raytune_ft.training.lane.orders import Drop, GoOn, LaneOrders, Order, Quit, Start
 from raytune_ft.training.lane.packing.pack_size import PackSize
 from raytune_ft.training.lane.packing.together import step_together
 from raytune_ft.training.lane.ranks import Ranks
@@ -33,12 +33,12 @@ IDLE_S = 20.0  # how long ranks wait for an order before they tell one another t
 BAD_INPUT = (OSError, ValueError, KeyError, RaytuneError)  # a trial's own, not its lane's
 
 
-def run_lane(experiment: Experiment, desk: Desk | None, *, report_ready: Callable[[], None]) -> None:
+def run_lane(experiment: Experiment, client: LaneOrders | None, *, report_ready: Callable[[], None]) -> None:
     """Trains trials until told to quit. Every rank of a worker group calls it.
 
     Args:
         experiment: The study's; its base, dtype, resources and runner are all trials'.
-        desk: Where the first rank gets its orders; None on the others.
+        client: Where the first rank gets its orders; None on the others.
         report_ready: Called on the first rank when the base is loaded.
     """
     ranks = Ranks.of_process_group()
@@ -47,7 +47,7 @@ def run_lane(experiment: Experiment, desk: Desk | None, *, report_ready: Callabl
     ranks.sum(torch.zeros(1, device=device))  # NCCL takes its memory now, and not when a step has taken all the rest
     several = ranks.size * (settings.lanes or 1) > 1  # else nobody shares a copy
     base = load_lane_base(experiment, settings.step, share=settings.share_base, may_copy=several, device=device)
-    lane = LaneLoop(base, desk, ranks, settings, experiment)
+    lane = LaneLoop(base, client, ranks, settings, experiment)
     if ranks.rank == 0:
         report_ready()
     lane.run()
@@ -58,14 +58,16 @@ class LaneLoop:
 
     Args:
         base: The frozen model.
-        desk: On the first rank.
+        client: On the first rank.
         ranks: Of the lane.
         settings: The runner's.
         experiment: The study's.
     """
 
-    def __init__(self, base: Base, desk: Desk | None, ranks: Ranks, settings: Lane, experiment: Experiment) -> None:
-        self._base, self._desk, self._ranks = base, desk, ranks
+    def __init__(
+        self, base: Base, client: LaneOrders | None, ranks: Ranks, settings: Lane, experiment: Experiment
+    ) -> None:
+        self._base, self._client, self._ranks = base, client, ranks
         self._stepper = Stepper(base, settings.step)
         self._trials: dict[str, RunningTrial] = {}
         self._splits: tuple[Path, Splits] | None = None
@@ -86,8 +88,8 @@ class LaneLoop:
     def _orders(self) -> list[Order]:
         idle = all(trial.waiting for trial in self._trials.values())
         orders: list[Order] = []
-        if self._desk is not None:
-            orders = self._desk.orders(self._pack.limit - len(self._trials), IDLE_S if idle else 0.0)
+        if self._client is not None:
+            orders = self._client.orders(self._pack.limit - len(self._trials), IDLE_S if idle else 0.0)
         shared: list[Order] = self._ranks.share(orders)
         return shared
 
@@ -197,8 +199,8 @@ class LaneLoop:
         self._wait_for_decision(trial, report)
 
     def _wait_for_decision(self, trial: RunningTrial, report: dict[str, Any]) -> None:
-        if self._desk is not None:
-            self._desk.report(trial.name, report)
+        if self._client is not None:
+            self._client.report(trial.name, report)
         trial.waits()
         if trial.done:
             self._end(trial, OutcomeKind.completed, f"ran all {trial.step} steps")
@@ -210,7 +212,7 @@ class LaneLoop:
 
     def _in_touch(self) -> bool:
         """Whether the trials are still this lane's; where not, the next order is to quit."""
-        touched: bool = self._ranks.share(self._desk.in_touch() if self._desk is not None else True)
+        touched: bool = self._ranks.share(self._client.in_touch() if self._client is not None else True)
         return touched
 
     def _end(self, trial: RunningTrial, kind: OutcomeKind, reason: str) -> None:
@@ -224,8 +226,8 @@ class LaneLoop:
                 torch.cuda.empty_cache()
 
     def _tell_end(self, name: str, outcome: Outcome) -> None:
-        if self._desk is not None:
-            self._desk.ended(name, outcome)
+        if self._client is not None:
+            self._client.ended(name, outcome)
 
 
 def _beginning(order: Start) -> tuple[Beginning | None, str | None]:

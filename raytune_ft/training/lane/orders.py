@@ -46,7 +46,7 @@ class Quit:
 Order = Start | GoOn | Drop | Quit
 
 
-class Desk(Protocol):
+class LaneOrders(Protocol):
     """A lane's side of the dispatcher; only the first rank of a lane talks to it."""
 
     def orders(self, free: int, wait_s: float) -> list[Order]:

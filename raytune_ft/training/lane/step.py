@@ -16,7 +16,7 @@ from raytune_ft.training.lane.model.pack import Pack
 from raytune_ft.training.lane.packing.layout import Layout, lay_out
 
 if TYPE_CHECKING:
-    from raytune_ft.training.lane.packing.layout import Row
+    from raytune_ft.training.lane.packing.layout import EncodedRow
 
 
 GROUPED_RANKS = 96
@@ -35,7 +35,7 @@ class Share:
     """
 
     adapter: Adapter
-    rows: Sequence[Row]
+    rows: Sequence[EncodedRow]
     weight: float
     draw: int = 0
 
@@ -69,7 +69,7 @@ class Stepper:
         return [float(each) for each in total.detach()]
 
     @torch.no_grad()
-    def loss_sum(self, adapter: Adapter | None, rows: Sequence[Row]) -> float:
+    def loss_sum(self, adapter: Adapter | None, rows: Sequence[EncodedRow]) -> float:
         """Sum of the token losses of all rows, without dropout; without an adapter the base's own."""
         layout = self._lay_out([rows])
         pack = Pack(layout, [adapter]) if adapter else Pack(replace(layout, segments=()), [])
@@ -94,7 +94,7 @@ class Stepper:
         everywhere = not self._settings.loss_positions_only
         return token_losses(hidden, self.base.head(), pack.layout.targets, everywhere=everywhere)
 
-    def _lay_out(self, trials: Sequence[Sequence[Row]]) -> Layout:
+    def _lay_out(self, trials: Sequence[Sequence[EncodedRow]]) -> Layout:
         settings = self._settings
         return lay_out(
             trials, round_to=settings.round_tokens, padding_free=settings.padding_free, device=self.base.device

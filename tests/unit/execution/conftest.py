@@ -1,4 +1,4 @@
-"""A dispatcher's book, and lanes that talk to it."""
+"""A dispatcher's scheduler, and lanes that talk to it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.execution.lanes.lane_scheduler import Book
+from raytune_ft.execution.lanes.lane_scheduler import LaneScheduler
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.lane.orders import Order, Start
 from raytune_ft.training.outcome import Outcome, OutcomeKind
@@ -26,20 +26,20 @@ class Clock:
 
 
 class Lane:
-    """A lane's side of the book."""
+    """A lane's side of the scheduler."""
 
-    def __init__(self, book: Book, number: int, room: int = 1) -> None:
-        self.book, self.number, self.starts = book, number, 0
-        self.session = book.hello(number)
-        book.ready(number, self.session)
+    def __init__(self, scheduler: LaneScheduler, number: int, room: int = 1) -> None:
+        self.scheduler, self.number, self.starts = scheduler, number, 0
+        self.session = scheduler.hello(number)
+        scheduler.ready(number, self.session)
         self.free(room)
 
     def free(self, room: int) -> None:
-        self.book.credit(self.number, self.session, self.starts + room)
+        self.scheduler.credit(self.number, self.session, self.starts + room)
 
     def hears(self) -> list[Order]:
-        self.book.heard(self.number, self.session)
-        orders = self.book.orders(self.number, self.session)
+        self.scheduler.heard(self.number, self.session)
+        orders = self.scheduler.orders(self.number, self.session)
         self.starts += sum(isinstance(order, Start) for order in orders)
         return orders
 
@@ -47,10 +47,12 @@ class Lane:
         return [order.spec.trial_id for order in self.hears() if isinstance(order, Start)]
 
     def reports(self, trial: str, step: int = 10, **more: Any) -> None:
-        self.book.report(self.number, self.session, trial, {"step": step, "eval_loss": 0.5, "seconds": 2.0, **more})
+        self.scheduler.report(
+            self.number, self.session, trial, {"step": step, "eval_loss": 0.5, "seconds": 2.0, **more}
+        )
 
     def ends(self, trial: str, room: int = 1) -> None:
-        self.book.ended(self.number, self.session, trial, DONE)
+        self.scheduler.ended(self.number, self.session, trial, DONE)
         self.free(room)
 
 
@@ -61,15 +63,15 @@ def clock() -> Clock:
 
 @pytest.fixture
 def make(clock: Clock):
-    def make_book(lanes: int = 1, max_failures: int = 2, outage_timeout_s: float = 3600.0) -> Book:
-        return Book(lanes, max_failures, outage_timeout_s, clock)
+    def make_book(lanes: int = 1, max_failures: int = 2, outage_timeout_s: float = 3600.0) -> LaneScheduler:
+        return LaneScheduler(lanes, max_failures, outage_timeout_s, clock)
 
     return make_book
 
 
 @pytest.fixture
 def attach():
-    """`attach(book, number)` is a lane that has started."""
+    """`attach(scheduler, number)` is a lane that has started."""
     return Lane
 
 
@@ -85,10 +87,10 @@ def start():
 
 @pytest.fixture
 def submit(start):
-    """`submit(book, *trials)`: each by a proxy of its own."""
+    """`submit(scheduler, *trials)`: each by a proxy of its own."""
 
-    def to(book: Book, *trials: str) -> None:
+    def to(scheduler: LaneScheduler, *trials: str) -> None:
         for trial in trials:
-            book.submit(start(trial), f"proxy of {trial}")
+            scheduler.submit(start(trial), f"proxy of {trial}")
 
     return to

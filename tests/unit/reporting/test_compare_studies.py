@@ -13,7 +13,7 @@ from rich.console import Console
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.reporting.comparison import compare_runs
 from raytune_ft.reporting.html.so_far import SoFar, best_so_far, standings, tokens_to
-from raytune_ft.reporting.records import Ending, Point, TrialRecord
+from raytune_ft.reporting.records import CurvePoint, Ending, TrialRecord
 from raytune_ft.reporting.terminal.comparison_view import comparison_view
 
 MakeRun = Callable[..., RunDirectory]
@@ -29,7 +29,7 @@ def text_of(renderable: object) -> str:
 def record(name: str, *reports: tuple[int, float, str, float | None]) -> TrialRecord:
     """Reports are tokens, seconds, the clock's hour and minute, and eval_loss."""
     points = tuple(
-        Point(step=step, eval_loss=loss, seconds=seconds, tokens=tokens, time=f"2026-11-22T{clock}:00+00:00")
+        CurvePoint(step=step, eval_loss=loss, seconds=seconds, tokens=tokens, time=f"2026-11-22T{clock}:00+00:00")
         for step, (tokens, seconds, clock, loss) in enumerate(reports, 1)
     )
     return TrialRecord(name, {}, points, Ending("completed"), 0.0, 0.0)

@@ -22,11 +22,12 @@ from raytune_ft.reporting.html.html import write_report
 from raytune_ft.reporting.html.importance import parameter_importances
 from raytune_ft.reporting.html.pareto import pareto
 from raytune_ft.reporting.read import read_leaderboard
-from raytune_ft.reporting.records import Leaderboard, Row
+from raytune_ft.reporting.records import Leaderboard
 from raytune_ft.reporting.terminal.comparison_view import comparison_view
 from raytune_ft.reporting.terminal.leaderboard import leaderboard_table
 from raytune_ft.reporting.terminal.status import run_status, status_view
 from raytune_ft.search.results.leaderboard import build_leaderboard, choose_winner
+from raytune_ft.search.results.rows import LeaderboardRow
 from raytune_ft.search.study.storage import open_storage
 from raytune_ft.training.metrics_log import read_metrics, write_metrics
 
@@ -128,7 +129,7 @@ def test_the_plot_separates_the_front_from_what_it_beats(run) -> None:
 
 def test_more_goals_than_two_have_no_line_and_many_on_the_front_no_names() -> None:
     rows = tuple(
-        Row(place + 1, f"{place:04d}", 1.0 - place / 50, "completed", values=values, front=True)
+        LeaderboardRow(place + 1, f"{place:04d}", 1.0 - place / 50, "completed", values=values, front=True)
         for place in range(20)
         if (values := {"eval_loss": 1.0 - place / 50, "tokens": 100.0 + place, "adapter_mib": 1.0})
     )

@@ -99,4 +99,5 @@ def in_a_replica() -> Iterator[None]:
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "uvicorn.error")  # a server of another test may have set it
     return lambda: caplog.text

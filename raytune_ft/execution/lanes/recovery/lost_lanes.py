@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from raytune_ft.execution.lanes.entries import Cause, Death, LaneEntry
+from raytune_ft.execution.lanes.entries import Cause, Death, LaneEntry, LaneState
 from raytune_ft.execution.lanes.recovery.retries import Again, Fall, GiveUp, after_fall, span, too_long
 
 LINE_S = 60.0
@@ -14,7 +14,7 @@ STEADY_S = 300.0
 
 
 class LostLanes:
-    """A part of the dispatcher's book.
+    """A part of the lane scheduler.
 
     Args:
         lanes: All that there are.
@@ -38,13 +38,17 @@ class LostLanes:
 
     def ready(self, lane: LaneEntry) -> None:
         """Its workers have loaded the base."""
-        lane.ready, lane.ready_s, lane.proven, lane.failures, lane.errors = True, self._clock(), False, 0, 0
+        lane.reach(LaneState.ready)
+        lane.ready_s, lane.failed_starts, lane.errors = self._clock(), 0, 0
         self._ever_ready = True
         self.look()
 
-    def proved(self, lane: LaneEntry) -> None:
+    def used(self, lane: LaneEntry) -> None:
         """It is of use, so that what was before does not count any more."""
-        lane.proven, lane.slips = True, 0
+        lane.useless_starts = 0
+        if lane.reached is LaneState.ready:
+            lane.reached = LaneState.useful
+            lane.state = lane.reached if lane.up else lane.state
 
     def fell(self, lane: LaneEntry, death: Death, blamed: bool = False) -> float | None:
         """Its workers are no more; returns the seconds until its next start, None where none follows.
@@ -56,21 +60,28 @@ class LostLanes:
         """
         self.look()
         if blamed:
-            self.proved(lane)
-        if lane.ready:
-            lane.slips += not lane.proven
-        else:
-            lane.failures += 1
+            self.used(lane)
+        if lane.reached is LaneState.ready:
+            lane.useless_starts += 1
+        elif lane.reached < LaneState.ready:
+            lane.failed_starts += 1
             same = lane.death is not None and _error(lane.death) == _error(death)
             lane.errors = (lane.errors if same else 0) + 1 if death.cause is Cause.raised else 0
-        lane.here = lane.ready = lane.proven = lane.silent = False
+        lane.reach(LaneState.absent)
         lane.credit = lane.handed = 0
         lane.death = death
         others = [each for each in self._lanes.values() if each is not lane]
         others_may_come = any(
-            not each.errors and not each.silent and (each.here or not each.in_vain) for each in others
+            not each.errors and not each.silent and (each.here or not each.starts_without_use) for each in others
         )
-        fall = Fall(lane.in_vain, lane.errors, self._ever_ready, self._unready_s(), self._slipped(), others_may_come)
+        fall = Fall(
+            lane.starts_without_use,
+            lane.errors,
+            self._ever_ready,
+            self._unready_s(),
+            self._one_was_ready(),
+            others_may_come,
+        )
         match after_fall(fall, self._max_failures, self._outage_timeout_s):
             case GiveUp(why):
                 self.given_up = self.given_up or f"{why} ({death.reason})"
@@ -88,13 +99,13 @@ class LostLanes:
         for lane in self._lanes.values():
             lane.ready_s += stood_still_s
             if lane.up and now - lane.ready_s >= STEADY_S:
-                self.proved(lane)
+                self.used(lane)
         if self._serving():
             self._served_s = now
             return
         starting = any(not lane.silent and (lane.here or lane.again_s <= now) for lane in self._lanes.values())
         wait = now - self._served_s, self._outage_timeout_s
-        if why := too_long(*wait, may_come=starting, slipped=self._slipped()):
+        if why := too_long(*wait, may_come=starting, was_ready=self._one_was_ready()):
             self.given_up = self.given_up or f"{why}{self._reason(self._lanes.values())}"
 
     def line(self) -> str | None:
@@ -117,10 +128,10 @@ class LostLanes:
         return f"{count}{reason}; {when}, for another {left} (resources.outage_timeout_s); trials wait"
 
     def _serving(self) -> bool:
-        return any(lane.up and not lane.in_vain for lane in self._lanes.values())
+        return any(lane.up and not lane.starts_without_use for lane in self._lanes.values())
 
-    def _slipped(self) -> bool:
-        return any(lane.slips > 1 for lane in self._lanes.values())
+    def _one_was_ready(self) -> bool:
+        return any(lane.useless_starts > 1 for lane in self._lanes.values())
 
     @staticmethod
     def _reason(lanes: Iterable[LaneEntry]) -> str:

@@ -16,19 +16,19 @@ class Fall:
     """A lane's workers that are no more, and the study around them.
 
     Attributes:
-        in_vain: The lane's starts in a row that came to nothing, this one included.
+        starts_without_use: The lane's starts in a row that came to nothing, this one included.
         errors: The last of these that ended before the lane was ready, with the same exception or out of memory.
         ever_ready: Whether any lane of the study ever was.
         unready_s: How long no lane has been ready, or each fell soon after it was; 0 while one is of use.
-        slipped: Whether one was ready meanwhile.
+        was_ready: Whether one was ready meanwhile.
         others_may_come: Whether another lane's workers load the base, or are started for the first time.
     """
 
-    in_vain: int = 0
+    starts_without_use: int = 0
     errors: int = 0
     ever_ready: bool = True
     unready_s: float = 0.0
-    slipped: bool = False
+    was_ready: bool = False
     others_may_come: bool = False
 
 
@@ -59,27 +59,27 @@ def after_fall(fall: Fall, max_failures: int, outage_timeout_s: float) -> Again 
     """
     if not fall.others_may_come and not fall.ever_ready and fall.errors > max_failures:
         return GiveUp(f"no lane can be started, {fall.errors} time(s) with the same error")
-    if why := too_long(fall.unready_s, outage_timeout_s, may_come=fall.others_may_come, slipped=fall.slipped):
+    if why := too_long(fall.unready_s, outage_timeout_s, may_come=fall.others_may_come, was_ready=fall.was_ready):
         return GiveUp(why)
-    if not fall.in_vain:
+    if not fall.starts_without_use:
         return Again(0.0)
-    pause_s = min(FIRST_PAUSE_S * 2 ** min(fall.in_vain - 1, 30), LONGEST_PAUSE_S)
+    pause_s = min(FIRST_PAUSE_S * 2 ** min(fall.starts_without_use - 1, 30), LONGEST_PAUSE_S)
     left_s = outage_timeout_s - fall.unready_s
     return Again(min(pause_s, left_s) if left_s > 0 else pause_s)  # one more start at the very end
 
 
-def too_long(unready_s: float, outage_timeout_s: float, *, may_come: bool, slipped: bool) -> str | None:
+def too_long(unready_s: float, outage_timeout_s: float, *, may_come: bool, was_ready: bool) -> str | None:
     """Why the study has waited long enough for a lane, as a clause for a person; None while it has not.
 
     Args:
         unready_s: See `Fall`.
         outage_timeout_s: See `after_fall`.
         may_come: Whether a lane is starting, which is waited for a while longer.
-        slipped: See `Fall`.
+        was_ready: See `Fall`.
     """
     if unready_s < outage_timeout_s + (LAST_START_S if may_come else 0.0):
         return None
-    return f"no lane has {'stayed' if slipped else 'been'} ready for {span(unready_s)}"
+    return f"no lane has {'stayed' if was_ready else 'been'} ready for {span(unready_s)}"
 
 
 def span(seconds: float) -> str:

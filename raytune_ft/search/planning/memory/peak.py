@@ -178,7 +178,7 @@ def _math(attention: Attention, *, lane: bool, on_gpu: bool) -> bool:
 
 
 @dataclass(frozen=True)
-class Room:
+class DeviceMemory:
     """Memory where the command runs: the machine's, or what its container may have of it.
 
     Attributes:
@@ -192,7 +192,7 @@ class Room:
     device: str
 
 
-def room_here(on_gpu: bool) -> Room | None:
+def memory_here(on_gpu: bool) -> DeviceMemory | None:
     """The GPU's where workers take one, else the machine's; None where there is no such GPU here."""
     if on_gpu:
         import torch
@@ -200,12 +200,12 @@ def room_here(on_gpu: bool) -> Room | None:
         if not torch.cuda.is_available():
             return None
         free, total = torch.cuda.mem_get_info()
-        return Room(total / MIB, free / MIB, torch.cuda.get_device_name())
+        return DeviceMemory(total / MIB, free / MIB, torch.cuda.get_device_name())
     memory = main_memory()
-    return Room(memory.total / MIB, memory.free / MIB, "this machine")
+    return DeviceMemory(memory.total / MIB, memory.free / MIB, "this machine")
 
 
-def too_large(experiment: Experiment, peak: Peak | None, room: Room | None) -> tuple[str, ...]:
+def too_large(experiment: Experiment, peak: Peak | None, room: DeviceMemory | None) -> tuple[str, ...]:
     """A line where memory does not hold the space's largest configuration, or not even its smallest."""
     if peak is None or room is None or peak.whole.likely <= room.total:
         return ()

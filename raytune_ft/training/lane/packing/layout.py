@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    Row = tuple[NDArray[np.int32], NDArray[np.int32]]
+    EncodedRow = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 WIDTH_STEP = 16  # widths of attention's groups are multiples of it, so that few shapes occur
 NARROWER = 0.6  # a row this much shorter than its group's width opens a new group
@@ -61,7 +61,7 @@ class Layout:
 
 
 def lay_out(
-    trials: Sequence[Sequence[Row]], *, round_to: int = 1, padding_free: bool = True, device: str = "cpu"
+    trials: Sequence[Sequence[EncodedRow]], *, round_to: int = 1, padding_free: bool = True, device: str = "cpu"
 ) -> Layout:
     """Lays the rows of each trial end to end.
 
@@ -108,7 +108,7 @@ def lay_out(
 
 
 def _similar(lengths: list[int]) -> list[list[int]]:
-    """Row numbers in groups of similar length, longest first."""
+    """EncodedRow numbers in groups of similar length, longest first."""
     groups: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if groups and _rounded(lengths[i]) > NARROWER * _rounded(lengths[groups[-1][0]]):

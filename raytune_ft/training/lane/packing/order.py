@@ -34,7 +34,7 @@ class DataOrder:
         )
 
     def step(self, step: int) -> list[list[list[int]]]:
-        """Row numbers of optimizer step `step` (from 0): worker -> forward pass -> rows."""
+        """EncodedRow numbers of optimizer step `step` (from 0): worker -> forward pass -> rows."""
         batches = -(-self.rows // self.batch)
         rounds = -(-batches // self.workers)  # forward passes of a worker in an epoch
         steps = -(-rounds // self.accumulate)

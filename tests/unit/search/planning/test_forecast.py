@@ -15,7 +15,7 @@ from raytune_ft.data.prepare import prepare
 from raytune_ft.execution.devices import Decision
 from raytune_ft.hardware.device import Device
 from raytune_ft.paths import read_json
-from raytune_ft.search.budget.plan_log import Foresight
+from raytune_ft.search.budget.plan_log import PlanLog
 from raytune_ft.search.budget.spent import Meter
 from raytune_ft.search.planning import plan, speed
 from raytune_ft.search.planning.bounds import Bounds
@@ -249,23 +249,23 @@ def test_the_first_report_leaves_a_forecast_that_stays(toy_experiment, tmp_path:
     prepare(experiment, run.data)
     now = [0.0]
     meter = Meter(run.spent, 1, clock=lambda: now[0])
-    foresight = Foresight(experiment, run, meter, clock=lambda: now[0])
-    foresight.plan(Decision(experiment, (CPU,), None))
+    plan_log = PlanLog(experiment, run, meter, clock=lambda: now[0])
+    plan_log.plan(Decision(experiment, (CPU,), None))
     planned = read_json(run.plan)
     assert planned["after_first_rung"] is None and planned["planned"]["hours"]["likely"] > 0
     assert planned["planned"]["memory_mib"]["likely"] > 500
     assert (planned["dtype"], planned["measured_gflops"]) == ("float32", 100.0)
-    foresight.shared_groups(1)
-    foresight.started("0000")
+    plan_log.shared_groups(1)
+    plan_log.started("0000")
     now[0] = 40.0
     report = {"step": 2, "tokens": 400, "seconds": 10.0, "eval_seconds": 2.0}
-    foresight.reported("0000", {"training_iteration": 1})
-    foresight.reported("0000", report)
+    plan_log.reported("0000", {"training_iteration": 1})
+    plan_log.reported("0000", report)
     after = read_json(run.plan)["after_first_rung"]
     assert (after["trial"], after["step"]) == ("0000", 2)
     assert 30 + 8 < 3600 * after["hours"]["low"] < 3600 * after["hours"]["likely"] < 3600 * after["hours"]["high"] < 120
-    foresight.reported("0001", {**report, "seconds": 1000.0})
-    Foresight(experiment, run, meter).plan(Decision(experiment, (CPU,), None))  # of the next driver
+    plan_log.reported("0001", {**report, "seconds": 1000.0})
+    PlanLog(experiment, run, meter).plan(Decision(experiment, (CPU,), None))  # of the next driver
     assert read_json(run.plan)["after_first_rung"] == after
 
 

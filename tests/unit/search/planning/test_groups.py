@@ -13,10 +13,10 @@ from raytune_ft.config.training import Resources
 from raytune_ft.execution.devices import Decision
 from raytune_ft.hardware.device import Device
 from raytune_ft.paths import RunDirectory, read_json
-from raytune_ft.search.budget.plan_log import Foresight
+from raytune_ft.search.budget.plan_log import PlanLog
 from raytune_ft.search.budget.spent import Meter
 from raytune_ft.search.planning import groups, plan
-from raytune_ft.search.planning.memory.peak import Room
+from raytune_ft.search.planning.memory.peak import DeviceMemory
 from raytune_ft.search.planning.plan import Plan
 
 CPU = Device("a CPU", gflops={"bfloat16": 200.0, "float16": 20.0, "float32": 100.0})
@@ -39,7 +39,9 @@ def planned(toy_experiment: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
     ) -> Plan:
         monkeypatch.setattr(plan, "gpus_here", lambda: [H100] * gpus)
         monkeypatch.setattr(groups.os, "cpu_count", lambda: 16)
-        monkeypatch.setattr(plan, "room_here", lambda on_gpu: Room(room_mib, room_mib, "an H100") if gpus else None)
+        monkeypatch.setattr(
+            plan, "memory_here", lambda on_gpu: DeviceMemory(room_mib, room_mib, "an H100") if gpus else None
+        )
         search = {
             "space": {"parameters": {"train.learning_rate": {"loguniform": [1e-3, 1e-2]}, **(space or {})}},
             "scheduler": {"type": "none"},
@@ -129,10 +131,10 @@ def test_after_the_first_report_too_trials_that_wait_for_the_lane_do_not_train(
     for lanes in (1, 8):
         experiment = load_experiment(toy_experiment(search=search, runner={"type": "lane", "packed": 1}))
         at = RunDirectory(tmp_path / f"of_{lanes}")
-        foresight = Foresight(experiment, at, Meter(at.spent, 1, clock=lambda: 0.0))
-        foresight.plan(Decision(experiment, (CPU,), None), lanes)
-        foresight.shared_groups(lanes)
-        foresight.reported("0000", {"step": 2, "tokens": 400, "seconds": 1000.0, "eval_seconds": 0.0})
+        plan_log = PlanLog(experiment, at, Meter(at.spent, 1, clock=lambda: 0.0))
+        plan_log.plan(Decision(experiment, (CPU,), None), lanes)
+        plan_log.shared_groups(lanes)
+        plan_log.reported("0000", {"step": 2, "tokens": 400, "seconds": 1000.0, "eval_seconds": 0.0})
         hours.append(read_json(at.plan)["after_first_rung"]["hours"]["likely"])
     assert hours[0] == pytest.approx(8 * hours[1], rel=0.05)
 

@@ -13,56 +13,56 @@ KILLED = Death("The actor died unexpectedly before finishing this task.")
 
 
 def test_trials_of_a_lane_that_fell_come_first_and_are_told_nothing_twice(make, attach, submit) -> None:
-    book = make()
-    submit(book, "0000", "0001")
-    lane = attach(book, 0)
+    scheduler = make()
+    submit(scheduler, "0000", "0001")
+    lane = attach(scheduler, 0)
     lane.hears()
     lane.reports("0000", step=10)
-    book.go_on("0000")
-    assert book.fell(0, KILLED) == 0.0
-    again = attach(book, 0)
+    scheduler.go_on("0000")
+    assert scheduler.fell(0, KILLED) == 0.0
+    again = attach(scheduler, 0)
     assert again.starts_now() == ["0000"]
     again.reports("0000", step=10)
-    assert again.hears() == [GoOn("0000")] and book.event("0000") is None
+    assert again.hears() == [GoOn("0000")] and scheduler.event("0000") is None
     lane.reports("0000", step=20)  # of the session that is no more
-    assert book.event("0000") is None
-    assert lane.book.orders(0, lane.session) == [Quit()]
+    assert scheduler.event("0000") is None
+    assert lane.scheduler.orders(0, lane.session) == [Quit()]
 
 
 def test_a_trial_that_waits_for_a_decision_is_trained_again_only_after_it(make, attach, submit) -> None:
-    book = make()
-    submit(book, "0000")
-    lane = attach(book, 0)
+    scheduler = make()
+    submit(scheduler, "0000")
+    lane = attach(scheduler, 0)
     lane.hears()
     lane.reports("0000", step=10)
-    book.fell(0, KILLED)
-    again = attach(book, 0)
+    scheduler.fell(0, KILLED)
+    again = attach(scheduler, 0)
     assert again.hears() == []
-    book.go_on("0000")
+    scheduler.go_on("0000")
     assert again.starts_now() == ["0000"]
 
 
 def test_another_lane_with_room_takes_the_trials_of_one_that_fell(make, attach, submit) -> None:
-    book = make(lanes=2)
-    lanes = [attach(book, 0), attach(book, 1)]
-    submit(book, "0000", "0001", "0002")
+    scheduler = make(lanes=2)
+    lanes = [attach(scheduler, 0), attach(scheduler, 1)]
+    submit(scheduler, "0000", "0001", "0002")
     assert [lane.starts_now() for lane in lanes] == [["0000"], ["0001"]]
-    book.fell(0, KILLED)
+    scheduler.fell(0, KILLED)
     lanes[1].ends("0001")
     assert lanes[1].starts_now() == ["0000"]  # before 0002, which waited already
-    assert attach(book, 0).starts_now() == ["0002"]
+    assert attach(scheduler, 0).starts_now() == ["0002"]
 
 
 def test_a_trial_whose_workers_die_too_often_ends_with_the_reason_and_its_last_value(make, attach, submit) -> None:
-    book = make(max_failures=1)
-    submit(book, "0000", "0001")
-    lane = attach(book, 0)
+    scheduler = make(max_failures=1)
+    submit(scheduler, "0000", "0001")
+    lane = attach(scheduler, 0)
     lane.hears()
     lane.reports("0000", step=10)
-    book.go_on("0000")
-    assert book.fell(0, KILLED) == 0.0 and attach(book, 0).starts_now() == ["0000"]
-    assert book.fell(0, KILLED) == 0.0
-    event = book.event("0000")
+    scheduler.go_on("0000")
+    assert scheduler.fell(0, KILLED) == 0.0 and attach(scheduler, 0).starts_now() == ["0000"]
+    assert scheduler.fell(0, KILLED) == 0.0
+    event = scheduler.event("0000")
     assert isinstance(event, Ended)
     assert event.outcome == Outcome(
         OutcomeKind.failed,
@@ -71,68 +71,74 @@ def test_a_trial_whose_workers_die_too_often_ends_with_the_reason_and_its_last_v
         0.5,
         2.0,
     )
-    assert attach(book, 0).starts_now() == ["0001"]  # which was not on it, and is not charged
+    assert attach(scheduler, 0).starts_now() == ["0001"]  # which was not on it, and is not charged
 
 
 def test_fault_11_a_trial_that_alone_took_a_node_out_of_memory_is_not_tried_again(make, attach, submit) -> None:
-    book, memory = make(max_failures=3), Death("the node ran out of memory", OutcomeKind.out_of_memory, Cause.raised)
-    submit(book, "0000", "0001")
-    attach(book, 0).hears()
-    assert book.fell(0, memory) == 0.0
-    event = book.event("0000")
+    scheduler, memory = (
+        make(max_failures=3),
+        Death("the node ran out of memory", OutcomeKind.out_of_memory, Cause.raised),
+    )
+    submit(scheduler, "0000", "0001")
+    attach(scheduler, 0).hears()
+    assert scheduler.fell(0, memory) == 0.0
+    event = scheduler.event("0000")
     assert isinstance(event, Ended)
     assert (event.outcome.kind, event.outcome.reason) == (OutcomeKind.out_of_memory, memory.reason)
-    assert attach(book, 0).starts_now() == ["0001"]
+    assert attach(scheduler, 0).starts_now() == ["0001"]
 
 
 def test_fault_11_of_trials_that_shared_the_memory_each_is_tried_alone(make, attach, submit) -> None:
-    book, memory = make(max_failures=3), Death("the node ran out of memory", OutcomeKind.out_of_memory, Cause.raised)
-    submit(book, "0000", "0001")
-    attach(book, 0, room=2).hears()
-    assert book.fell(0, memory) == 0.0
-    assert book.event("0000") is None and book.event("0001") is None
-    assert attach(book, 0, room=2).starts_now() == ["0000"]
+    scheduler, memory = (
+        make(max_failures=3),
+        Death("the node ran out of memory", OutcomeKind.out_of_memory, Cause.raised),
+    )
+    submit(scheduler, "0000", "0001")
+    attach(scheduler, 0, room=2).hears()
+    assert scheduler.fell(0, memory) == 0.0
+    assert scheduler.event("0000") is None and scheduler.event("0001") is None
+    assert attach(scheduler, 0, room=2).starts_now() == ["0000"]
 
 
 def test_a_start_that_the_lane_never_heard_of_is_not_charged_with_its_death(make, attach, submit) -> None:
-    book = make(max_failures=0)
-    attach(book, 0)
-    submit(book, "0000")
-    assert book.fell(0, KILLED) == 0.0
-    assert book.event("0000") is None and attach(book, 0).starts_now() == ["0000"]
+    scheduler = make(max_failures=0)
+    attach(scheduler, 0)
+    submit(scheduler, "0000")
+    assert scheduler.fell(0, KILLED) == 0.0
+    assert scheduler.event("0000") is None and attach(scheduler, 0).starts_now() == ["0000"]
 
 
 def test_fault_36_a_preempted_node_is_charged_to_no_trial_and_no_lane(make, clock, attach, submit) -> None:
-    book = make(max_failures=0)
-    submit(book, "0000")
+    scheduler = make(max_failures=0)
+    submit(scheduler, "0000")
     for _ in range(20):
-        lane = attach(book, 0)
+        lane = attach(scheduler, 0)
         assert lane.starts_now() == ["0000"]
         clock.now += STEADY_S
         lane.hears()
-        assert book.fell(0, Death("its node was preempted", cause=Cause.preempted)) == 0.0
-        book.hello(0)
-        assert book.fell(0, Death("its node was preempted", cause=Cause.preempted)) == 1.0  # while it started
-    attach(book, 0)
-    assert book.event("0000") is None and book.line() is None
+        assert scheduler.fell(0, Death("its node was preempted", cause=Cause.preempted)) == 0.0
+        scheduler.hello(0)
+        assert scheduler.fell(0, Death("its node was preempted", cause=Cause.preempted)) == 1.0  # while it started
+    attach(scheduler, 0)
+    assert scheduler.event("0000") is None and scheduler.line() is None
 
 
 def test_a_trial_is_charged_with_lost_nodes_only_where_it_gets_nowhere_between_them(make, attach, submit) -> None:
-    book, gone = make(max_failures=0), Death("its node has died", cause=Cause.lost)
-    submit(book, "0000")
+    scheduler, gone = make(max_failures=0), Death("its node has died", cause=Cause.lost)
+    submit(scheduler, "0000")
     for step in range(1, 11):
-        lane = attach(book, 0)
+        lane = attach(scheduler, 0)
         assert lane.starts_now() == ["0000"]
         lane.reports("0000", step)
-        book.go_on("0000")
-        book.fell(0, gone)
+        scheduler.go_on("0000")
+        scheduler.fell(0, gone)
     for _ in range(FREE_LOSSES - 1):  # one was lost since the last report
-        assert attach(book, 0).starts_now() == ["0000"]
-        book.fell(0, gone)
-    assert book.event("0000") is None
-    assert attach(book, 0).starts_now() == ["0000"]
-    book.fell(0, gone)
-    event = book.event("0000")
+        assert attach(scheduler, 0).starts_now() == ["0000"]
+        scheduler.fell(0, gone)
+    assert scheduler.event("0000") is None
+    assert attach(scheduler, 0).starts_now() == ["0000"]
+    scheduler.fell(0, gone)
+    event = scheduler.event("0000")
     assert isinstance(event, Ended) and event.outcome.step == 10 and event.outcome.reason.endswith(gone.reason)
 
 
@@ -147,24 +153,24 @@ def test_a_trial_has_to_do_with_what_its_workers_raise_and_not_with_what_happens
 
 
 def test_a_lane_that_fell_silent_costs_its_trial_no_restart(make, clock, attach, submit) -> None:
-    book = make(max_failures=0)
-    submit(book, "0000")
-    assert attach(book, 0).starts_now() == ["0000"]
+    scheduler = make(max_failures=0)
+    submit(scheduler, "0000")
+    assert attach(scheduler, 0).starts_now() == ["0000"]
     clock.now += SILENT_S + 1
-    book.lose_silent()
-    assert book.event("0000") is None and attach(book, 0).starts_now() == ["0000"]
+    scheduler.lose_silent()
+    assert scheduler.event("0000") is None and attach(scheduler, 0).starts_now() == ["0000"]
 
 
 def test_trials_whose_lane_died_train_alone_until_one_of_them_is_known_to_be_harmless(make, attach, submit) -> None:
-    book = make()
-    lane = attach(book, 0, room=2)
-    submit(book, "0000", "0001", "0002")
+    scheduler = make()
+    lane = attach(scheduler, 0, room=2)
+    submit(scheduler, "0000", "0001", "0002")
     assert lane.starts_now() == ["0000", "0001"]
-    book.fell(0, KILLED)
-    again = attach(book, 0, room=2)
+    scheduler.fell(0, KILLED)
+    again = attach(scheduler, 0, room=2)
     assert again.starts_now() == ["0000"]
     again.reports("0000")
-    book.go_on("0000")
+    scheduler.go_on("0000")
     assert again.hears() == [GoOn("0000")]  # 0001 is still suspected, and waits for a lane of its own
     again.ends("0000", room=2)
     assert again.starts_now() == ["0001"]
@@ -175,48 +181,48 @@ def test_trials_whose_lane_died_train_alone_until_one_of_them_is_known_to_be_har
 def test_a_lane_that_is_not_heard_loses_its_trials_and_is_an_empty_lane_when_it_comes_back(
     make, clock, attach, submit
 ) -> None:
-    book = make(lanes=2)
-    lanes = [attach(book, 0), attach(book, 1)]
-    submit(book, "0000", "0001")
+    scheduler = make(lanes=2)
+    lanes = [attach(scheduler, 0), attach(scheduler, 1)]
+    submit(scheduler, "0000", "0001")
     assert [lane.starts_now() for lane in lanes] == [["0000"], ["0001"]]
     clock.now += SILENT_S - 1
     lanes[1].hears()
     clock.now += 2
-    book.lose_silent()
+    scheduler.lose_silent()
     lanes[1].ends("0001")
     assert lanes[1].starts_now() == ["0000"]
     lanes[0].reports("0000", step=5)  # it does not know yet
-    assert book.event("0000") is None
+    assert scheduler.event("0000") is None
     assert lanes[0].hears() == [Drop("0000")]
     lanes[0].free(1)
-    submit(book, "0002")
+    submit(scheduler, "0002")
     assert lanes[0].starts_now() == ["0002"]
 
 
 def test_lanes_keep_their_trials_where_everything_stood_still(make, clock, attach, submit) -> None:
-    book = make()
-    submit(book, "0000")
-    lane = attach(book, 0)
+    scheduler = make()
+    submit(scheduler, "0000")
+    lane = attach(scheduler, 0)
     assert lane.starts_now() == ["0000"]
     clock.now += 10 * SILENT_S
-    book.lose_silent(10 * SILENT_S)
-    assert book.keeps(0, lane.session)
+    scheduler.lose_silent(10 * SILENT_S)
+    assert scheduler.keeps(0, lane.session)
     clock.now += SILENT_S + 1
-    book.lose_silent()
-    assert not book.keeps(0, lane.session)  # given away: it must not write
+    scheduler.lose_silent()
+    assert not scheduler.keeps(0, lane.session)  # given away: it must not write
     lane.hears()
-    book.hello(0)
-    assert not book.keeps(0, lane.session)  # of an earlier session
+    scheduler.hello(0)
+    assert not scheduler.keeps(0, lane.session)  # of an earlier session
 
 
 def test_at_the_end_lanes_quit_and_proxies_hear_that_nothing_comes(make, attach, submit) -> None:
-    book = make(lanes=2)
-    lane = attach(book, 0)
-    submit(book, "0000", "0001")
+    scheduler = make(lanes=2)
+    lane = attach(scheduler, 0)
+    submit(scheduler, "0000", "0001")
     lane.hears()
-    book.close()
+    scheduler.close()
     assert lane.hears() == [Quit()]
-    assert book.event("0000") == Gone() == book.event("0001")
-    late = book.hello(1)
-    assert book.orders(1, late) == [Quit()]
-    assert book.fell(0, KILLED) is None
+    assert scheduler.event("0000") == Gone() == scheduler.event("0001")
+    late = scheduler.hello(1)
+    assert scheduler.orders(1, late) == [Quit()]
+    assert scheduler.fell(0, KILLED) is None

@@ -11,7 +11,7 @@ import pytest
 from raytune_ft.config.search.goals import Metric
 from raytune_ft.paths import RunDirectory, write_json
 from raytune_ft.search.results.causes import NothingWon
-from raytune_ft.search.results.leaderboard import Row, build_leaderboard, choose_winner, in_order
+from raytune_ft.search.results.leaderboard import LeaderboardRow, build_leaderboard, choose_winner, in_order
 from raytune_ft.search.trials.kept_checkpoints import KeptCheckpoints, may_still_win
 from raytune_ft.training.lane.checkpoint import MANIFEST, OPTIMIZER, WEIGHTS
 from raytune_ft.training.metrics_log import append_metrics
@@ -246,7 +246,7 @@ def test_whatever_comes_the_first_places_of_the_end_have_kept_their_weights(goal
         names = [f"{number:04d}" for number in range(draw.randrange(1, 15))]
         for name in draw.sample(names, len(names)):
             values = {metric.name: draw.choice([0.1, 0.5, 0.9, 1.0, 1.05, 1.4]) for metric in metrics}
-            rows.append(Row(None, name, values["eval_loss"], "completed", "", 1, 1.0, {}, "there", values))
+            rows.append(LeaderboardRow(None, name, values["eval_loss"], "completed", "", 1, 1.0, {}, "there", values))
             staying = may_still_win([*kept, rows[-1]], metrics, best if goals > 1 else None, keep)
             kept = [row for row in (*kept, rows[-1]) if row.trial in staying]
         board = in_order(sorted(rows, key=lambda row: row.trial), metrics, best if goals > 1 else None)

@@ -25,7 +25,7 @@ from raytune_ft.execution.local_ray.forked import started
 from raytune_ft.execution.local_ray.forked.started import forked_workers
 from raytune_ft.execution.local_ray.leftovers import workers_end
 from raytune_ft.execution.local_ray.loopback import LOOPBACK_ENVIRONMENT, keep_replica_on_loopback, ray_on_loopback
-from raytune_ft.execution.local_ray.minimal_ray import few_processes
+from raytune_ft.execution.local_ray.minimal_ray import minimal_ray
 from raytune_ft.execution.local_ray.token import read_token_anew
 from raytune_ft.private_names import FORKED_START, PATCHES, all_there
 from raytune_ft.search import sweep
@@ -73,7 +73,7 @@ def test_ray_starts_all_its_processes(name: str, gone: Callable[[str], None], ca
     services = importlib.import_module("ray._private.services")
     gone(name)
     before = {**vars(services)}, {**vars(parameters())}
-    with few_processes(logs=False):
+    with minimal_ray(logs=False):
         assert ({**vars(services)}, {**vars(parameters())}) == before
     assert name.replace(":", ".") in caplog.text
 

@@ -12,7 +12,7 @@ import pytest
 from raytune_ft.config.search.portfolio import read_portfolio
 from raytune_ft.config.training import MAX_SERVED_LORA_RANK
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 PORTFOLIOS = sorted((ROOT / "search_spaces/portfolios").glob("*.yaml"))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from raytune_ft.config.starter.reference import render
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def test_the_configuration_page_is_current() -> None:

@@ -11,7 +11,7 @@ from raytune_ft.config.load import load_experiment, with_parameters
 from raytune_ft.errors import InputError
 
 CANARY = "c4n4ry"
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def test_a_resolved_file_reads_back_to_the_same_experiment(load, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import ray.exceptions
 
 from raytune_ft.execution.lanes import lane_client as desks
-from raytune_ft.execution.lanes.lane_client import CUT_OFF_S, RayDesk
+from raytune_ft.execution.lanes.lane_client import CUT_OFF_S, LaneClient
 from raytune_ft.training.lane.orders import GoOn, Quit
 
 
@@ -58,16 +58,16 @@ def dispatcher(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_lane_without_answers_is_cut_off_for_good(dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(desks, "time", SimpleNamespace(monotonic=lambda: now))
-    desk = RayDesk(dispatcher, 0)
+    client = LaneClient(dispatcher, 0)
     assert dispatcher.asked.wait(5.0)
     now += CUT_OFF_S
-    assert desk.in_touch() and desk.orders(1, 0.0) == []
+    assert client.in_touch() and client.orders(1, 0.0) == []
     dispatcher.asked.clear()
     dispatcher.answer.set()
     assert dispatcher.asked.wait(5.0)  # the answer came, and the next was asked for now
     now += 1.0
-    assert not desk.in_touch()  # what was answered was asked too long ago
-    assert desk.orders(1, 5.0) == [Quit()] and not desk.in_touch()
+    assert not client.in_touch()  # what was answered was asked too long ago
+    assert client.orders(1, 5.0) == [Quit()] and not client.in_touch()
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -76,27 +76,27 @@ def test_a_lane_that_stood_still_asks_whether_it_has_its_trials(
 ) -> None:
     now, dispatcher.has_trials = 100.0, kept
     monkeypatch.setattr(desks, "time", SimpleNamespace(monotonic=lambda: now))
-    desk = RayDesk(dispatcher, 0)
+    client = LaneClient(dispatcher, 0)
     now += 10 * CUT_OFF_S
-    assert desk.in_touch() is kept
+    assert client.in_touch() is kept
     dispatcher.has_trials = None  # is not asked again
-    assert desk.in_touch() is kept
+    assert client.in_touch() is kept
     assert dispatcher.heard.count(("keeps", 0, 1)) == 1
 
 
 def test_answers_keep_a_lane_in_touch(dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(desks, "time", SimpleNamespace(monotonic=lambda: now))
-    desk = RayDesk(dispatcher, 0)
+    client = LaneClient(dispatcher, 0)
     for _ in range(3):
         assert dispatcher.asked.wait(5.0)
         now += CUT_OFF_S / 2
         dispatcher.asked.clear()
         dispatcher.answer.set()
         assert dispatcher.asked.wait(5.0)
-        assert desk.orders(0, 5.0) == [GoOn("0000")]
+        assert client.orders(0, 5.0) == [GoOn("0000")]
 
 
 def test_a_lane_says_goodbye_in_its_session(dispatcher: Dispatcher) -> None:
-    RayDesk(dispatcher, 3).bye()
+    LaneClient(dispatcher, 3).bye()
     assert ("bye", 3, 1) in dispatcher.heard

@@ -90,22 +90,22 @@ def test_a_trial_that_the_budget_stopped_is_pruned_with_the_reason_and_its_last_
 ) -> None:
     accounts = open_accounts(budget={"tokens": 1000})
     accounts.attend(Scheduler(), Trials(None, lambda trial: None, lambda: 1, groups=1))
-    assert accounts.cut_short("0000", result("0000", 15, 900)) is None
+    assert accounts.budget_outcome("0000", result("0000", 15, 900)) is None
     accounts.stop("a", result("0000", 15, 1200))
-    outcome = accounts.cut_short("0000", result("0000", 15, 1200))
+    outcome = accounts.budget_outcome("0000", result("0000", 15, 1200))
     assert (outcome.kind, outcome.step, outcome.value) == (OutcomeKind.pruned, 15, 0.5)
     assert outcome.reason == "the budget's 1,000 tokens are used up at step 15"
-    assert accounts.cut_short("0000", result("0000", 45, 1200)) is None  # it ran all its steps
+    assert accounts.budget_outcome("0000", result("0000", 45, 1200)) is None  # it ran all its steps
 
     for name, steps in (("0003", 15), ("0004", 90)):  # its own, where they are searched
         write_json(run.trial(name).config, {"trial": name, "parameters": {"train.max_steps": steps}})
-    assert accounts.cut_short("0003", result("0003", 15, 1200)) is None
-    assert accounts.cut_short("0004", result("0004", 45, 1200)).reason.endswith(" are used up at step 45")
+    assert accounts.budget_outcome("0003", result("0003", 15, 1200)) is None
+    assert accounts.budget_outcome("0004", result("0004", 45, 1200)).reason.endswith(" are used up at step 45")
 
     ended("0001", "completed", {5: 0.9, 15: 0.7})  # Tune had paused it, and has no result
-    paused = accounts.cut_short("0001", {})
+    paused = accounts.budget_outcome("0001", {})
     assert (paused.kind, paused.step, paused.value) == (OutcomeKind.pruned, 15, 0.7)
-    never = accounts.cut_short("0002", {})
+    never = accounts.budget_outcome("0002", {})
     assert (never.step, never.value) == (0, None) and never.reason.endswith(" are used up before its first report")
 
 

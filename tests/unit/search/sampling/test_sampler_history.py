@@ -12,8 +12,8 @@ import pytest
 from optuna.trial import TrialState
 
 from raytune_ft.config.search.goals import Metric
-from raytune_ft.search.sampling.deduplicating import Untried
-from raytune_ft.search.sampling.sampler_history import Point, Seen, Sight, Source
+from raytune_ft.search.sampling.deduplicating import DeduplicatingSampler
+from raytune_ft.search.sampling.sampler_history import SamplerCapabilities, SamplerHistory, ShownStudy, ShownTrial
 from raytune_ft.search.sampling.samplers import make_sampler
 from raytune_ft.search.sampling.space import suggest
 from raytune_ft.search.sampling.study_view import ViewingSampler
@@ -45,7 +45,7 @@ def bad_share(
     """The share of `count` proposals that fail, after eight trials that failed and four that did not."""
     experiment = make_experiment(space=SPACE, algorithm={**algorithm, "seed": seed})
     sampler = make_sampler(experiment.search, experiment, 0)
-    viewing = sampler._sampler if isinstance(sampler, Untried) else sampler
+    viewing = sampler._sampler if isinstance(sampler, DeduplicatingSampler) else sampler
     assert isinstance(viewing, ViewingSampler)
     study = optuna.create_study(sampler=viewing if view else viewing._sampler)
     draw = random.Random(seed)
@@ -120,7 +120,7 @@ def study_of_one_goal() -> list[optuna.trial.FrozenTrial]:
 
 
 def test_who_looks_at_complete_trials_alone_sees_stopped_ones_at_their_worth_and_failed_ones_as_bad() -> None:
-    shown = Seen(LOSS, Sight()).trials(study_of_one_goal())
+    shown = SamplerHistory(LOSS, SamplerCapabilities()).trials(study_of_one_goal())
     complete, fail, running = TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING
     assert [trial.state for trial in shown] == [complete, complete, complete, complete, fail, running]
     assert [trial.value for trial in shown[:2]] == pytest.approx([0.3, 0.4])
@@ -129,13 +129,13 @@ def test_who_looks_at_complete_trials_alone_sees_stopped_ones_at_their_worth_and
 
 
 def test_who_knows_stopped_and_infeasible_trials_sees_them_as_such() -> None:
-    shown = Seen(LOSS, Sight(stopped=True, constraints=True)).trials(study_of_one_goal())
+    shown = SamplerHistory(LOSS, SamplerCapabilities(stopped=True, constraints=True)).trials(study_of_one_goal())
     assert shown[1].state is TrialState.PRUNED and shown[1].intermediate_values == {5: 0.6}
     assert [trial.constraints for trial in shown] == [{}, {}, {"trains": 0.5}, {"trains": 1.0}, {}, {}]
 
 
 def test_what_is_shown_follows_the_study() -> None:
-    seen, trials = Seen(LOSS, Sight()), study_of_one_goal()
+    seen, trials = SamplerHistory(LOSS, SamplerCapabilities()), study_of_one_goal()
     before = seen.trials(trials)[2].value
     trials[5] = frozen(5, TrialState.COMPLETE, 9.0)
     after = seen.trials(trials)
@@ -145,11 +145,13 @@ def test_what_is_shown_follows_the_study() -> None:
 
 def test_earlier_trials_come_first_and_the_own_ones_follow_in_number() -> None:
     points = (
-        Point({RATE: 1e-3}, {}, (4.0,), 45),
-        Point({RATE: 1e-2}, {}, (6.0,), 45),
-        Point({RATE: 1e-1}, {}, None, 3),
+        ShownTrial({RATE: 1e-3}, {}, (4.0,), 45),
+        ShownTrial({RATE: 1e-2}, {}, (6.0,), 45),
+        ShownTrial({RATE: 1e-1}, {}, None, 3),
     )
-    seen = Seen(LOSS, Sight(constraints=True, generation="g"), [Source(points, comparable=False)])
+    seen = SamplerHistory(
+        LOSS, SamplerCapabilities(constraints=True, generation="g"), [ShownStudy(points, comparable=False)]
+    )
     shown = seen.trials(study_of_one_goal())
     assert [trial.number for trial in shown] == list(range(9))
     assert len({trial._trial_id for trial in shown[:3]}) == 3 and max(trial._trial_id for trial in shown[:3]) < -1
@@ -161,8 +163,10 @@ def test_earlier_trials_come_first_and_the_own_ones_follow_in_number() -> None:
 
 
 def test_values_of_the_same_study_are_shown_as_they_are() -> None:
-    source = Source((Point({}, {}, (4.0,), 45), Point({}, {}, (6.0,), 45)), comparable=True)
-    assert [trial.value for trial in Seen(LOSS, Sight(), [source]).trials(study_of_one_goal())[:2]] == [4.0, 6.0]
+    source = ShownStudy((ShownTrial({}, {}, (4.0,), 45), ShownTrial({}, {}, (6.0,), 45)), comparable=True)
+    assert [
+        trial.value for trial in SamplerHistory(LOSS, SamplerCapabilities(), [source]).trials(study_of_one_goal())[:2]
+    ] == [4.0, 6.0]
 
 
 def test_a_goal_that_is_to_be_great_keeps_its_sign() -> None:
@@ -172,7 +176,7 @@ def test_a_goal_that_is_to_be_great_keeps_its_sign() -> None:
         2, TrialState.PRUNED, user_attrs={"curve": [[5, 0.6]], "values": {"eval_loss": 0.6, "tokens": 10.0}}
     )
     whole = frozen(0, TrialState.COMPLETE, user_attrs={"curve": [[5, 0.5], [10, 0.3]]}, values=[0.3, 30.0])
-    shown = Seen(goals, Sight(stopped=True, constraints=True)).trials([whole, failed, stopped])
+    shown = SamplerHistory(goals, SamplerCapabilities(stopped=True, constraints=True)).trials([whole, failed, stopped])
     assert shown[0].values == [0.3, 30.0]
     assert shown[1].values[0] > 0.4 and shown[1].values[1] < 20.0
     assert shown[2].state is TrialState.COMPLETE and shown[2].values == pytest.approx([0.4, 20.0])

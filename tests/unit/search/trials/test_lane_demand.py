@@ -11,7 +11,7 @@ import pytest
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.search.trials import lane_demand
-from raytune_ft.search.trials.lane_demand import PACK, PROXY_CORE_S, Room, one_after_another
+from raytune_ft.search.trials.lane_demand import PACK, PROXY_CORE_S, LaneDemand, one_after_another
 
 
 def test_a_proxy_may_start_for_each_lane_at_once_and_then_one_more_whenever_the_node_can_bear_it() -> None:
@@ -56,19 +56,19 @@ class Lanes:
 
 
 @pytest.fixture
-def make_room(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Room]:
+def make_room(monkeypatch: pytest.MonkeyPatch) -> Callable[..., LaneDemand]:
     monkeypatch.setattr(lane_demand, "one_after_another", lambda lanes: lambda: 100)
     monkeypatch.setattr(lane_demand, "ASKED_EVERY_S", -1.0)
 
-    def make(lanes: Lanes, **runner: Any) -> Room:
+    def make(lanes: Lanes, **runner: Any) -> LaneDemand:
         monkeypatch.setitem(sys.modules, "ray", lanes)
         values = {"name": "e", "base_model": "b", "data": {"train": "t"}, "runner": {"type": "lane", **runner}}
-        return Room(lanes, 2, Experiment.model_validate(values))
+        return LaneDemand(lanes, 2, Experiment.model_validate(values))
 
     return make
 
 
-def test_as_many_trials_are_of_use_as_the_lanes_want(make_room: Callable[..., Room]) -> None:
+def test_as_many_trials_are_of_use_as_the_lanes_want(make_room: Callable[..., LaneDemand]) -> None:
     lanes = Lanes(wants=2)
     wanted = make_room(lanes)
     assert wanted() == 2 * PACK  # nobody has answered yet
@@ -78,14 +78,14 @@ def test_as_many_trials_are_of_use_as_the_lanes_want(make_room: Callable[..., Ro
     assert wanted() == 8
 
 
-def test_an_answer_is_not_waited_for(make_room: Callable[..., Room]) -> None:
+def test_an_answer_is_not_waited_for(make_room: Callable[..., LaneDemand]) -> None:
     lanes = Lanes(wants=2)
     lanes.answers = False
     wanted = make_room(lanes)
     assert [wanted() for _ in range(5)] == [2 * PACK] * 5 and len(lanes.asked) == 1
 
 
-def test_a_dispatcher_that_died_leaves_it_as_it_was(make_room: Callable[..., Room]) -> None:
+def test_a_dispatcher_that_died_leaves_it_as_it_was(make_room: Callable[..., LaneDemand]) -> None:
     lanes = Lanes(wants=3)
     wanted = make_room(lanes)
     wanted()
@@ -94,7 +94,7 @@ def test_a_dispatcher_that_died_leaves_it_as_it_was(make_room: Callable[..., Roo
     assert [wanted() for _ in range(3)] == [3, 3, 3]
 
 
-def test_lanes_of_a_given_pack_are_taken_to_want_that(make_room: Callable[..., Room]) -> None:
+def test_lanes_of_a_given_pack_are_taken_to_want_that(make_room: Callable[..., LaneDemand]) -> None:
     lanes = Lanes(wants=2)
     assert make_room(lanes, packed=1)() == 2
     assert make_room(lanes, packed=3)() == 6
@@ -104,4 +104,4 @@ def test_however_many_they_want_they_start_one_after_another(monkeypatch: pytest
     lanes = Lanes(wants=64)
     monkeypatch.setitem(sys.modules, "ray", lanes)
     values = {"name": "e", "base_model": "b", "data": {"train": "t"}}
-    assert Room(lanes, 1, Experiment.model_validate(values))() == 1
+    assert LaneDemand(lanes, 1, Experiment.model_validate(values))() == 1

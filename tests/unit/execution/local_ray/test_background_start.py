@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from raytune_ft.execution.local_ray.background_start import Early
+from raytune_ft.execution.local_ray.background_start import BackgroundStart
 
 
 class Slow:
@@ -35,7 +35,7 @@ class Slow:
 
 def test_the_caller_goes_on_while_it_starts_and_then_gets_its_value() -> None:
     slow = Slow()
-    with Early(slow()) as early:
+    with BackgroundStart(slow()) as early:
         early.begin()
         assert slow.seen == []
         slow.may_start.set()
@@ -46,7 +46,7 @@ def test_the_caller_goes_on_while_it_starts_and_then_gets_its_value() -> None:
 
 def test_an_error_meanwhile_waits_for_the_start_and_ends_it() -> None:
     slow = Slow()
-    with pytest.raises(ValueError, match="bad data"), Early(slow()) as early:
+    with pytest.raises(ValueError, match="bad data"), BackgroundStart(slow()) as early:
         early.begin()
         threading.Timer(0.1, slow.may_start.set).start()
         raise ValueError("bad data")
@@ -55,7 +55,7 @@ def test_an_error_meanwhile_waits_for_the_start_and_ends_it() -> None:
 
 def test_what_was_not_asked_for_is_not_started() -> None:
     slow = Slow()
-    with Early(slow()):
+    with BackgroundStart(slow()):
         pass
     assert slow.seen == []
 
@@ -63,6 +63,6 @@ def test_what_was_not_asked_for_is_not_started() -> None:
 def test_what_keeps_it_from_starting_is_raised_where_it_is_needed() -> None:
     slow = Slow(OSError("no port"))
     slow.may_start.set()
-    with pytest.raises(OSError, match="no port"), Early(slow()) as early:
+    with pytest.raises(OSError, match="no port"), BackgroundStart(slow()) as early:
         early.begin()
         early.get()

@@ -143,7 +143,7 @@ def test_fault_10_a_reported_nan_is_a_failure_and_no_point_of_the_curve(
     assert study.trials[0].state is TrialState.FAIL and study.trials[0].intermediate_values == {5: 0.5}
 
 
-@pytest.mark.parametrize("algorithm", ["tpe", "grid"])  # of the others, tests/unit/search/test_samplers.py
+@pytest.mark.parametrize("algorithm", ["tpe", "grid"])  # of the others, tests/unit/search/sampling/test_samplers.py
 def test_the_same_seed_hands_out_the_same_configurations(
     make_experiment: Callable[..., Experiment], tmp_path: Path, algorithm: str
 ) -> None:

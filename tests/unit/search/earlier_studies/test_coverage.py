@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from raytune_ft.search.earlier_studies.coverage import FAR, Axis, Choice, Point, cover, estimate, nearness, regrets
+from raytune_ft.search.earlier_studies.coverage import (
+    FAR,
+    Axis,
+    Choice,
+    TrialRegret,
+    cover,
+    estimate,
+    nearness,
+    regrets,
+)
 
 RATE = Axis.over([1e-4, 1e-3, 1e-2], linear=False)
 TABLE = [
@@ -75,20 +84,20 @@ def test_distance_is_by_ratio_by_difference_or_by_being_another() -> None:
 
 
 def test_a_configuration_that_was_run_is_exact_and_repeats_are_averaged() -> None:
-    points = [Point({"rate": 1e-3}, 0.2), Point({"rate": 1e-3}, 0.4), Point({"rate": 1e-4}, 1.0)]
+    points = [TrialRegret({"rate": 1e-3}, 0.2), TrialRegret({"rate": 1e-3}, 0.4), TrialRegret({"rate": 1e-4}, 1.0)]
     assert estimate({"rate": 1e-3}, points, {"rate": RATE}) == pytest.approx(0.3)
 
 
 def test_one_that_was_not_run_is_the_mean_of_its_neighbours_and_of_the_unknown() -> None:
     """Neighbours at 0.25 and 0.25 weigh 16 each, the unknown 4, and the far one at 0.75 1.78."""
-    points = [Point({"rate": 1e-3}, 0.1), Point({"rate": 1e-2}, 0.3), Point({"rate": 1e-4}, 0.5)]
+    points = [TrialRegret({"rate": 1e-3}, 0.1), TrialRegret({"rate": 1e-2}, 0.3), TrialRegret({"rate": 1e-4}, 0.5)]
     expected = (16 * 0.1 + 16 * 0.3 + 0.5 / 0.75**2 + 1 / FAR**2) / (32 + 1 / 0.75**2 + 1 / FAR**2)
     assert estimate({"rate": 10**-2.5}, points, {"rate": RATE}) == pytest.approx(expected)
 
 
 def test_a_good_neighbour_promises_little_from_far_away() -> None:
     axes = {"rate": RATE, "rank": Axis.over([4, 32], linear=False)}
-    point = [Point({"rate": 1e-4, "rank": 4}, 0.0)]
+    point = [TrialRegret({"rate": 1e-4, "rank": 4}, 0.0)]
     near = estimate({"rate": 1.2e-4, "rank": 4}, point, axes)
     far = estimate({"rate": 1e-2, "rank": 32}, point, axes)
     assert near < 0.01 and far > 0.85

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from raytune_ft.config.starter.schema import experiment_schema
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 VALIDATOR = Draft202012Validator(experiment_schema())
 
 

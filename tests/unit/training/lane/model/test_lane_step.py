@@ -112,7 +112,7 @@ def _rank(rank: int, size: int, experiment: str, root: str, stage: int) -> None:
         loaded = loaded.model_copy(update={"resources": loaded.resources.model_copy(update={"strategy": strategy})})
     specs = [TrialSpec.of(f"000{stage}", {}, loaded, RunDirectory(Path(root)))]
 
-    class Desk:
+    class LaneOrders:
         waiting: list[Any] = [Start(spec) for spec in specs]  # noqa: RUF012
 
         def in_touch(self) -> bool:
@@ -130,7 +130,7 @@ def _rank(rank: int, size: int, experiment: str, root: str, stage: int) -> None:
 
     lane = Lane(packed=1)
     base = load_lane_base(loaded, lane.step, share=True)
-    LaneLoop(base, Desk() if rank == 0 else None, Ranks.of_process_group(), lane, loaded).run()
+    LaneLoop(base, LaneOrders() if rank == 0 else None, Ranks.of_process_group(), lane, loaded).run()
     dist.barrier()
     os._exit(0)  # gloo's threads abort a process now and then that takes its group down
 

@@ -64,7 +64,7 @@ from raytune_ft.training.spec import TrialSpec
 experiment = Experiment.model_validate_json(Path(sys.argv[1]).read_text())
 spec = TrialSpec.of("0002", {}, experiment, RunDirectory(Path(sys.argv[2])))
 
-class Desk:
+class LaneOrders:
     waiting = [Start(spec)]
     def in_touch(self):
         return True
@@ -77,7 +77,7 @@ class Desk:
         self.waiting = [Quit()]
 
 lane = Lane(packed=1)
-LaneLoop(load_lane_base(experiment, lane.step, share=True), Desk(), Ranks(), lane, experiment).run()
+LaneLoop(load_lane_base(experiment, lane.step, share=True), LaneOrders(), Ranks(), lane, experiment).run()
 """
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "experiment.json"), str(world.run.root)], check=True)
     for (_, train, evaluation), (_, fresh_train, fresh_evaluation) in zip(

@@ -12,7 +12,7 @@ import pytest
 
 from raytune_ft.serving.records.metrics import ENGINE_METRICS, METRICS
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 LABELS = {name: {*metric.labels, "le"} for metric in METRICS for name in metric.exported}
 
 

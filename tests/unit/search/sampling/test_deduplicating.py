@@ -10,7 +10,7 @@ import pytest
 
 from raytune_ft.config.search.search import Parameter, SearchSpace
 from raytune_ft.search.sampling.attributes import OUTCOME_ATTRIBUTE
-from raytune_ft.search.sampling.deduplicating import NEAR, Untried
+from raytune_ft.search.sampling.deduplicating import NEAR, DeduplicatingSampler
 from raytune_ft.search.sampling.space import suggest
 
 RANK, BATCH, RATE, DROPOUT, KIND = "method.r", "train.batch", "train.learning_rate", "method.dropout", "method.type"
@@ -26,7 +26,7 @@ def space(parameters: dict[str, dict[str, Any]]) -> SearchSpace:
 
 def study(searched: SearchSpace, **options: Any) -> optuna.Study:
     tpe = optuna.samplers.TPESampler(seed=1, n_startup_trials=2, **options)
-    return optuna.create_study(sampler=Untried(tpe, searched, {}, seed=1))
+    return optuna.create_study(sampler=DeduplicatingSampler(tpe, searched, {}, seed=1))
 
 
 def run(of: optuna.Study, searched: SearchSpace, trials: int) -> list[dict[str, Any]]:
@@ -73,7 +73,7 @@ def test_what_a_node_that_died_had_may_be_tried_again_and_what_diverged_not() ->
     for outcome, found in again.items():
         for seed in range(6):
             sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=2)
-            of = optuna.create_study(sampler=Untried(sampler, searched, {}, seed))
+            of = optuna.create_study(sampler=DeduplicatingSampler(sampler, searched, {}, seed))
             of.enqueue_trial({RANK: 4})
             trial = of.ask()
             suggest(trial, searched, {})
@@ -88,7 +88,7 @@ def test_a_trial_that_was_begun_before_the_driver_was_killed_keeps_what_it_has()
     kinds = optuna.distributions.CategoricalDistribution(["lora", "full"])
     for seed in range(8):
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=2)
-        of = optuna.create_study(sampler=Untried(sampler, searched, {}, seed))
+        of = optuna.create_study(sampler=DeduplicatingSampler(sampler, searched, {}, seed))
         trial = of.ask()
         trial.storage.set_trial_param(trial._trial_id, KIND, 0, kinds)
         assert suggest(optuna.Trial(of, trial._trial_id), searched, {})[RANK] in (4, 8)
