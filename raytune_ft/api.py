@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import load_experiment as _load_experiment
 from raytune_ft.config.load import load_recorded
+from raytune_ft.events.kinds import Listener
+from raytune_ft.events.stream import nobody
 from raytune_ft.ownership import check_own
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from raytune_ft.data.checks import DataSummary
@@ -54,7 +55,7 @@ def run_sweep(
     resume: bool = False,
     extend: int = 0,
     trust: bool = False,
-    progress: Progress | None = None,
+    listener: Listener = nobody,
     log: Callable[[str], None] = _to_stderr,
 ) -> SweepResult:
     """Searches for the best configuration, on the cluster that RAY_ADDRESS names or on a private local one.
@@ -64,7 +65,7 @@ def run_sweep(
         resume: Go on with the study in the run directory.
         extend: Go on with it, and with so many trials more than it holds.
         trust: Use the run directory also where somebody else made it.
-        progress: Told of each start, report and end.
+        listener: Is told of each event; see `raytune_ft.events.kinds`.
         log: Takes warnings, and which limit of the budget ended it.
 
     Raises:
@@ -76,7 +77,7 @@ def run_sweep(
     if resume or extend:
         experiment = go_on(experiment, extend, trust=trust)
     check_inputs(experiment, log)
-    return search(experiment, progress or Silent(), resume=resume or extend > 0, trust=trust, log=log)
+    return search(experiment, listener, resume=resume or extend > 0, trust=trust, log=log)
 
 
 def go_on(experiment: Experiment, more: int = 0, *, trust: bool = False) -> Experiment:

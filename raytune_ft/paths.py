@@ -112,6 +112,11 @@ class RunDirectory:
         return self.root / "base_loss.json"
 
     @property
+    def events(self) -> Path:
+        """What happened in the run, in order."""
+        return self.root / "events.jsonl"
+
+    @property
     def trials(self) -> Path:
         return self.root / "trials"
 

@@ -77,7 +77,7 @@ def sweep_with_table(experiment: Experiment, *, resume: bool, again: str, trust:
         metric = experiment.search.goals[0].name
         before = ended_before(experiment.run_directory, metric) if resume else {}
         with LiveTable(experiment.search.trials, metric, log, before) as table:
-            return api.run_sweep(experiment, resume=resume, trust=trust, progress=table, log=say)
+            return api.run_sweep(experiment, resume=resume, trust=trust, listener=table, log=say)
     except NothingWon as error:
         log.print(causes_table(error.causes))
         raise

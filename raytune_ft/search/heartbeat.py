@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from raytune_ft.events.kinds import Ended, Event, Listener, Progressed, Reported, Started
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search.progress import Progress
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.progress import read_progress
 
@@ -15,10 +15,10 @@ LOOK_S = 2.0
 
 
 class Heartbeat:
-    """Passes a search's events on, and adds `progressed` for each trial that runs, for the length of a `with` block.
+    """Passes events on, and adds `Progressed` for each trial that runs, for the length of a `with` block.
 
     Args:
-        progress: Who is told.
+        events: Is told.
         run: Whose trials leave `progress.json`.
         notices: Lines for the user that have come since it was called last.
         log: Takes them.
@@ -28,7 +28,7 @@ class Heartbeat:
 
     def __init__(
         self,
-        progress: Progress,
+        events: Listener,
         run: RunDirectory,
         notices: Callable[[], list[str]] = lambda: [],
         log: Callable[[str], None] = lambda line: None,
@@ -36,7 +36,7 @@ class Heartbeat:
         reports: bool = False,
         every_s: float = LOOK_S,
     ) -> None:
-        self._progress, self._run, self._notices, self._log = progress, run, notices, log
+        self._events, self._run, self._notices, self._log = events, run, notices, log
         self._every_s = every_s
         self._reports, self._told = reports, dict[str, int]()
         self._running: set[str] = set()
@@ -52,24 +52,18 @@ class Heartbeat:
         self._over.set()
         self._thread.join(self._every_s)  # it may wait for a storage or a Ray that does not answer
 
-    def started(self, trial: str, parameters: dict[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
+        """Passes an event on, behind the reports that come before it."""
         with self._lock:
-            self._run.trial(trial).progress.unlink(missing_ok=True)  # of an earlier driver
-            self._running.add(trial)
-            self._told[trial] = len(self._new_reports(trial))
-            self._progress.started(trial, parameters)
-
-    def progressed(self, trial: str, state: Any) -> None:
-        self._progress.progressed(trial, state)
-
-    def reported(self, trial: str, metrics: dict[str, Any]) -> None:
-        self._progress.reported(trial, metrics)
-
-    def ended(self, trial: str, outcome: str, reason: str, value: float | None) -> None:
-        with self._lock:
-            self._tell_reports(trial)
-            self._running.discard(trial)
-            self._progress.ended(trial, outcome, reason, value)
+            match event:
+                case Started(trial):
+                    self._run.trial(trial).progress.unlink(missing_ok=True)  # of an earlier driver
+                    self._running.add(trial)
+                    self._told[trial] = len(self._new_reports(trial))
+                case Ended(trial):
+                    self._tell_reports(trial)
+                    self._running.discard(trial)
+            self._events(event)
 
     def _look(self) -> None:
         while not self._over.wait(self._every_s):
@@ -82,12 +76,12 @@ class Heartbeat:
                 with self._lock:
                     if trial in self._running:  # it may have ended meanwhile
                         self._tell_reports(trial)
-                        self._progress.progressed(trial, state)
+                        self._events(Progressed(trial, state))
 
     def _tell_reports(self, trial: str) -> None:
         for report in self._new_reports(trial):
             self._told[trial] = self._told.get(trial, 0) + 1
-            self._progress.reported(trial, report)
+            self._events(Reported(trial, report))
 
     def _new_reports(self, trial: str) -> list[dict[str, Any]]:
         if not self._reports:

@@ -1,27 +1,81 @@
-"""TensorBoard's event files."""
+"""TensorBoard's event files, one directory a trial."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ray.tune.logger import TBXLoggerCallback
+from raytune_ft.events.kinds import Closed, Ended, Event, Reported, Started
+
+FLUSH_S = 30
 
 
-class TensorBoard(TBXLoggerCallback):
-    """Writes into the run directory at once; Ray's stages its files in /tmp, where a killed driver leaves them.
+class TensorBoard:
+    """Writes each trial's metrics by optimizer step, and at its end its parameters beside its last metrics.
+
+    The files are in the run directory from the first report, so that a killed driver leaves them there.
 
     Args:
         directory: Gets a folder for each trial.
     """
 
     def __init__(self, directory: Path) -> None:
-        parent: Any = super()  # untyped
-        parent.__init__()
         self._directory = directory
+        self._writers: dict[str, Any] = {}
+        self._parameters: dict[str, Mapping[str, Any]] = {}
+        self._last: dict[str, dict[str, float]] = {}
 
-    def log_trial_start(self, trial: Any) -> None:
-        if trial in self._trial_writer:
-            self._trial_writer[trial].close()
-        self._trial_writer[trial] = self._summary_writer_cls(str(self._directory / str(trial)), flush_secs=30)
-        self._trial_result[trial] = {}
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started(trial, parameters):
+                self._close(trial)
+                self._parameters[trial] = parameters
+                self._open(trial)
+            case Reported(trial, report):
+                self._write(trial, report)
+            case Ended(trial):
+                self._write_parameters(trial)
+                self._close(trial)
+            case Closed():
+                for trial in list(self._writers):
+                    self._close(trial)
+
+    def _open(self, trial: str) -> Any:
+        from tensorboardX import SummaryWriter
+
+        self._writers[trial] = SummaryWriter(str(self._directory / trial), flush_secs=FLUSH_S)
+        return self._writers[trial]
+
+    def _write(self, trial: str, report: Mapping[str, Any]) -> None:
+        writer = self._writers.get(trial) or self._open(trial)
+        self._last[trial] = numbers(report)
+        for name, value in self._last[trial].items():
+            writer.add_scalar(name, value, global_step=report.get("step"))
+        writer.flush()
+
+    def _write_parameters(self, trial: str) -> None:
+        """For TensorBoard's HParams page; it takes numbers, texts and booleans, and no parameter that is None."""
+        from tensorboardX.summary import hparams
+
+        parameters = self._parameters.get(trial, {})
+        kept = {key: value for key, value in parameters.items() if isinstance(value, bool | int | float | str)}
+        if (writer := self._writers.get(trial)) and kept and self._last.get(trial):
+            for summary in hparams(hparam_dict=kept, metric_dict=self._last[trial]):
+                writer.file_writer.add_summary(summary)
+
+    def _close(self, trial: str) -> None:
+        self._last.pop(trial, None)
+        if writer := self._writers.pop(trial, None):
+            writer.close()
+
+
+def numbers(report: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a report by name, those of its inner mappings as `outer/inner`."""
+    found: dict[str, float] = {}
+    for key, value in report.items():
+        if isinstance(value, Mapping):
+            found |= {f"{key}/{name}": inner for name, inner in numbers(value).items()}
+        elif isinstance(value, int | float) and not isinstance(value, bool) and value == value:
+            found[key] = value
+    return found

@@ -26,7 +26,8 @@ class WandbWriter:
         """Opens a trial's run; returns a warning once W&B can't be reached, after which records stay on disk."""
         import wandb
 
-        if trial in self._runs:  # it was paused
+        if trial in self._runs:  # it goes on with other parameters
+            self._runs[trial].config.update(config, allow_val_change=True)
             return None
         try:
             self._runs[trial] = self._open(trial, name, config)
@@ -37,11 +38,9 @@ class WandbWriter:
             why = str(error).splitlines()[0]
             return UNREACHABLE.format(directory=os.path.join(self._init["dir"], "wandb"), error=why)
 
-    def log(self, trial: str, metrics: dict[str, Any], step: int | None, about: dict[str, Any]) -> None:
-        """Adds a report; `about` goes to the run's configuration."""
-        run = self._runs[trial]
-        run.config.update(about, allow_val_change=True)
-        run.log(metrics, step=step)
+    def log(self, trial: str, metrics: dict[str, float], step: int | None) -> None:
+        """Adds a report at an optimizer step."""
+        self._runs[trial].log(metrics, step=step)
 
     def finish(self, trial: str) -> None:
         """Closes a trial's run; online, that waits until its records were sent."""

@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import logging
 import os
-from numbers import Number
+import secrets
 from pathlib import Path
 from typing import Any
 
-from ray.tune.logger import LoggerCallback
-
 from raytune_ft.config.experiment import Wandb
 from raytune_ft.config.files.resolve import redact
+from raytune_ft.events.kinds import Closed, Ended, Event, Reported, Started
+from raytune_ft.tracking.tensorboard import numbers
 
 log = logging.getLogger(__name__)
 
 KEY = "WANDB_API_KEY"
 END_TIMEOUT_S = 60.0
 """How long the end of a sweep waits for records to be sent."""
-ABOUT = ("trial_id", "experiment_tag", "node_ip", "hostname", "pid", "date")
-"""What of a result describes the trial rather than its progress."""
-LEFT_OUT = ("config", "done", "should_checkpoint")
-"""What of a result is not recorded: every one carries the whole configuration, which was sent, redacted, at first."""
 
 
-class WeightsAndBiases(LoggerCallback):
-    """Hands on what Tune says, and never waits for an answer before the end of the search.
+class WeightsAndBiases:
+    """Hands on what events say, and never waits for an answer before the driver trains nothing more.
 
     Args:
         settings: Of the experiment.
@@ -39,29 +35,31 @@ class WeightsAndBiases(LoggerCallback):
 
     def __init__(self, settings: Wandb, group: str, run_dir: Path) -> None:
         self._settings, self._group, self._run_dir = settings, group, run_dir
+        self._driver = secrets.token_hex(4)  # a trial that a later driver goes on with is a run of its own
         self._writer: Any = None
         self._asked: list[Any] = []
 
-    def setup(self, *args: Any, **kwargs: Any) -> None:
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started(trial, parameters):
+                self._check_login()
+                self._say("start", self._id(trial), trial, redact(dict(parameters)))
+            case Reported(trial, report):
+                self._say("log", self._id(trial), numbers(report), report.get("step"))
+            case Ended(trial):
+                self._say("finish", self._id(trial))
+            case Closed():
+                self._close()
+
+    def _id(self, trial: str) -> str:
+        return f"{self._driver}-{trial}"
+
+    def _check_login(self) -> None:
         """Raises ValueError where records are to be sent, and nobody is logged in."""
         if self._settings.mode == "online" and not os.environ.get(KEY) and not _logged_in():
             raise ValueError(f"no key to send records with; set {KEY}, or run wandb login")
 
-    def log_trial_start(self, trial: Any) -> None:
-        self._say("start", trial.trial_id, str(trial), redact(trial.config))
-
-    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
-        from ray.tune.utils import flatten_dict
-
-        values = flatten_dict({key: value for key, value in result.items() if key not in LEFT_OUT}, delimiter="/")
-        about = {key: values.pop(key) for key in ABOUT if key in values}
-        metrics = {key: value for key, value in values.items() if isinstance(value, Number)}
-        self._say("log", trial.trial_id, metrics, result.get("training_iteration"), about)
-
-    def log_trial_end(self, trial: Any, failed: bool = False) -> None:
-        self._say("finish", trial.trial_id)
-
-    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+    def _close(self) -> None:
         """Waits until all records are written, which online means sent."""
         import ray
 

@@ -37,10 +37,15 @@ class Outcome:
     value: float | None = None
     seconds: float = 0.0
 
-    def write(self, trial: TrialDirectory) -> None:
+    def as_values(self) -> dict[str, Any]:
+        """As JSON values: `outcome.json`'s."""
         values = asdict(self)
         values["outcome"] = str(values.pop("kind"))
-        write_json(trial.outcome, values)
+        return values
+
+    def write(self, trial: TrialDirectory) -> None:
+        """Leaves `outcome.json`, by which the trial has ended."""
+        write_json(trial.outcome, self.as_values())
 
     @staticmethod
     def read(trial: TrialDirectory) -> Outcome | None:

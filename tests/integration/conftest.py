@@ -63,22 +63,23 @@ def lane_experiment(tiny_llama: Path) -> Any:
 
 @pytest.fixture
 def tune_on() -> Callable[..., Any]:
-    """`tune_on(dispatcher, lanes, experiment, progress)`: a sweep on lanes that are there already; run and study."""
+    """`tune_on(dispatcher, lanes, experiment, listener)`: a sweep on lanes that are there already; run and study."""
     from raytune_ft.data.prepare import prepare
     from raytune_ft.paths import RunDirectory
-    from raytune_ft.search import sweep
     from raytune_ft.search.budget.accounts import Accounts
     from raytune_ft.search.earlier_studies.portfolio import enqueue_first
+    from raytune_ft.search.session import Session
     from raytune_ft.search.study.study import open_study
     from raytune_ft.search.trials.trials import on_lanes
+    from raytune_ft.search.tuning import tune_study
 
-    def tune(dispatcher: Any, lanes: int, experiment: Any, progress: Any) -> tuple[Any, Any]:
+    def tune(dispatcher: Any, lanes: int, experiment: Any, listener: Any) -> tuple[Any, Any]:
         search, run = experiment.search, RunDirectory(Path(experiment.output_dir) / experiment.name)
         prepare(experiment, run.data, in_use=False)
         study = open_study(experiment, search, run)
         enqueue_first(study, experiment)
-        trials, accounts = on_lanes(experiment, run, dispatcher, lanes), Accounts(experiment, search, run)
-        sweep._tune(experiment, search, run, study, search.trials, [], [], trials, accounts, progress)
+        session = Session(experiment, search, run, study, Accounts(experiment, search, run), listener, print)
+        tune_study(session, on_lanes(experiment, run, dispatcher, lanes))
         return run, study
 
     return tune

@@ -13,11 +13,11 @@ import pytest
 
 from raytune_ft import api
 from raytune_ft.config.load import load_experiment
+from raytune_ft.events.kinds import Event, Reported, Started
 from raytune_ft.promotion.promote import promote
 from raytune_ft.registry.manifest import verify
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.whole_model import check_model
-from raytune_ft.search.progress import Silent
 from raytune_ft.search.single import train_once
 from raytune_ft.training.metrics_log import read_metrics
 
@@ -25,15 +25,17 @@ RATE, METHOD, RANK = "train.learning_rate", "method.type", "method.r"
 TRAIN = {"learning_rate": 3e-3, "max_steps": 6, "eval_steps": 2, "dtype": "float32"}
 
 
-class Watcher(Silent):
+class Watcher:
     """Kills one of the workers as soon as the trial has reported, if wanted."""
 
     def __init__(self, killed: Path | None = None) -> None:
         self.killed, self.did_kill, self.steps = killed, False, list[int]()
 
-    def started(self, trial: str, parameters: dict[str, Any]) -> None:
-        if self.killed is not None:
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Started) and self.killed is not None:
             threading.Thread(target=self._kill, args=(self.killed,), daemon=True).start()
+        if isinstance(event, Reported):
+            self.steps.append(event.report["step"])
 
     def _kill(self, metrics: Path) -> None:
         while not metrics.exists() or not metrics.read_text():
@@ -41,9 +43,6 @@ class Watcher(Silent):
         below = psutil.Process().children(recursive=True)
         next(each for each in below if "ray::RayTrainWorker" in " ".join(each.cmdline())).kill()
         self.did_kill = True
-
-    def reported(self, trial: str, metrics: dict[str, Any]) -> None:
-        self.steps.append(metrics["step"])
 
 
 def test_it_is_searched_beside_lora_proved_and_becomes_a_model(

@@ -9,6 +9,8 @@ from typing import Any
 import optuna
 
 from raytune_ft import api
+from raytune_ft.events.kinds import Ended, Event, Reported, Started
+from raytune_ft.events.log import read_events
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.training.metrics_log import read_metrics
 
@@ -34,16 +36,14 @@ class Recorder:
     def __init__(self) -> None:
         self.events: list[list[Any]] = []
 
-    def started(self, trial: str, parameters: dict[str, Any]) -> None:
-        self.events.append(["started", trial, parameters])
-
-    def progressed(self, trial: str, state: Any) -> None: ...
-
-    def reported(self, trial: str, metrics: dict[str, Any]) -> None:
-        self.events.append(["reported", trial, metrics["step"], metrics["eval_loss"]])
-
-    def ended(self, trial: str, outcome: str, reason: str, value: float | None) -> None:
-        self.events.append(["ended", trial, outcome, reason, value])
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started(trial, parameters):
+                self.events.append(["started", trial, parameters])
+            case Reported(trial, report):
+                self.events.append(["reported", trial, report["step"], report["eval_loss"]])
+            case Ended(trial, outcome):
+                self.events.append(["ended", trial, str(outcome.kind), outcome.reason, outcome.value])
 
 
 def test_a_sweep_of_eight_trials_is_as_before(
@@ -51,8 +51,10 @@ def test_a_sweep_of_eight_trials_is_as_before(
 ) -> None:
     recorder, hidden = Recorder(), {str(tmp_path): "TMP", str(tiny_llama): "MODEL"}
     experiment = api.load_experiment(toy_experiment(search=SEARCH, train=TRAIN))
-    result = api.run_sweep(experiment, progress=recorder)
+    result = api.run_sweep(experiment, listener=recorder)
 
+    told = [line for line in read_events(result.run.events) if line["event"] != "progressed"]
+    assert [line["event"] for line in told] == [*(event[0] for event in recorder.events), "closed"]
     golden("sweep-study", study(result.run), hidden)
     golden("sweep-events", recorder.events, hidden)
     golden("sweep-leaderboard", steady(read_json(result.run.leaderboard)), hidden)

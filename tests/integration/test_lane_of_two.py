@@ -15,7 +15,7 @@ from raytune_ft import api
 from raytune_ft.config.training import Lane
 from raytune_ft.data.prepare import prepare
 from raytune_ft.execution.cluster import ray_cluster
-from raytune_ft.execution.lanes.entries import Ended, Report
+from raytune_ft.execution.lanes.entries import TrialEnded, TrialReport
 from raytune_ft.execution.lanes.lanes import IMPORTS, lanes
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.lane.orders import Start
@@ -51,13 +51,13 @@ def test_fault_1_whichever_worker_is_killed_the_group_restarts_and_the_losses_ar
         until = time.monotonic() + DEADLINE_S
         while time.monotonic() < until:
             match ray.get(dispatcher.next_event.remote(name, 5.0)):
-                case Report(metrics=metrics):
+                case TrialReport(metrics=metrics):
                     steps.append(metrics["step"])
                     ray.get(dispatcher.go_on.remote(name))
                     if killed is not None and steps[-1] == 2 * EVERY:
                         time.sleep(0.1)  # into the next steps
                         workers()[killed].kill()
-                case Ended(outcome=outcome):
+                case TrialEnded(outcome=outcome):
                     assert (outcome.kind, outcome.step) == (OutcomeKind.completed, STEPS)
                     return steps
         raise AssertionError(f"trial {name} did not end in {DEADLINE_S:.0f} s, its last steps were {steps[-3:]}")

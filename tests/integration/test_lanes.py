@@ -20,11 +20,12 @@ from raytune_ft import api
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
 from raytune_ft.data.prepare import prepare
+from raytune_ft.events.kinds import Ended, Event, Reported, Started
 from raytune_ft.execution.cluster import ray_cluster
-from raytune_ft.execution.lanes.entries import Ended, Event, Report
+from raytune_ft.execution.lanes.entries import Message, TrialEnded, TrialReport
 from raytune_ft.execution.lanes.lanes import IMPORTS, lanes
 from raytune_ft.paths import RunDirectory, read_json
-from raytune_ft.search import sweep
+from raytune_ft.search import tuning
 from raytune_ft.training.lane.orders import Start
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
@@ -45,18 +46,16 @@ class Recorder:
         self.ends: dict[str, str] = {}
         self._then, self._at = then, at
 
-    def started(self, trial: str, parameters: dict[str, Any]) -> None:
-        self.steps.setdefault(trial, [])
-
-    def progressed(self, trial: str, state: Any) -> None: ...
-
-    def reported(self, trial: str, metrics: dict[str, Any]) -> None:
-        self.steps[trial].append(metrics["step"])
-        if self._then and (trial, metrics["step"]) == self._at:
-            threading.Timer(0.2, self._then).start()  # into the next steps
-
-    def ended(self, trial: str, outcome: str, reason: str, value: float | None) -> None:
-        self.ends[trial] = outcome
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started(trial):
+                self.steps.setdefault(trial, [])
+            case Reported(trial, report):
+                self.steps[trial].append(report["step"])
+                if self._then and (trial, report["step"]) == self._at:
+                    threading.Timer(0.2, self._then).start()  # into the next steps
+            case Ended(trial, outcome):
+                self.ends[trial] = str(outcome.kind)
 
 
 class PauseAtEachRung(FIFOScheduler):
@@ -182,7 +181,7 @@ def test_trials_that_are_paused_and_share_two_lanes_train_as_if_they_had_not_bee
 ) -> None:
     straight = search_on(make("straight", 12, trials=4, eval_steps=6), Recorder())
     watcher, scheduler = Recorder(), PauseAtEachRung()
-    monkeypatch.setattr(sweep, "make_scheduler", lambda *_: scheduler)
+    monkeypatch.setattr(tuning, "make_scheduler", lambda *_: scheduler)
     experiment = make("paused", 12, trials=4, max_concurrent=4, eval_steps=6)
     paused = search_on(experiment, watcher)
     assert len(scheduler.paused) == 4
@@ -201,15 +200,15 @@ def test_a_trial_that_is_stopped_while_it_runs_makes_room_at_once_on_the_same_wo
     def submit(name: str, of: Experiment) -> None:
         ray.get(dispatcher.submit.remote(Start(TrialSpec.of(name, {}, of, run)), "test", 0))
 
-    def hear(name: str) -> Event:
-        event: Event | None = ray.get(dispatcher.next_event.remote(name, 60.0))
+    def hear(name: str) -> Message:
+        event: Message | None = ray.get(dispatcher.next_event.remote(name, 60.0))
         assert event is not None
         return event
 
     workers = {process.pid for process in processes(WORKER)}
     for name in ("0000", "0001"):  # one for each lane
         submit(name, experiment)
-        assert isinstance(hear(name), Report)
+        assert isinstance(hear(name), TrialReport)
         ray.get(dispatcher.go_on.remote(name))
     short = make("stopped", 5)
     submit("0002", short)
@@ -217,11 +216,11 @@ def test_a_trial_that_is_stopped_while_it_runs_makes_room_at_once_on_the_same_wo
     assert not run.trial("0002").metrics.exists()  # there was no room
     stopped_s = time.monotonic()
     ray.get(dispatcher.drop.remote("0000"))
-    assert isinstance(hear("0002"), Report)
+    assert isinstance(hear("0002"), TrialReport)
     assert time.monotonic() - stopped_s < 20.0  # nobody waited for a lane that is silent
     ray.get(dispatcher.go_on.remote("0002"))
     ended = hear("0002")
-    assert isinstance(ended, Ended) and ended.outcome.kind is OutcomeKind.completed
+    assert isinstance(ended, TrialEnded) and ended.outcome.kind is OutcomeKind.completed
     for name in ("0001", "0002"):
         ray.get(dispatcher.drop.remote(name))
     assert {process.pid for process in processes(WORKER)} == workers

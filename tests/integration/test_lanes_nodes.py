@@ -13,7 +13,7 @@ from ray.cluster_utils import Cluster
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
 from raytune_ft.execution.devices import LaneNodes
-from raytune_ft.execution.lanes.entries import Ended, Report
+from raytune_ft.execution.lanes.entries import TrialEnded, TrialReport
 from raytune_ft.execution.lanes.lanes import lanes
 from raytune_ft.execution.local_ray.token import read_token_anew
 from raytune_ft.hardware.device import Device
@@ -85,11 +85,11 @@ def test_trials_of_a_lost_node_go_on_elsewhere_and_others_do_not_notice(tmp_path
             while len(ended) < 2:
                 for name in set(names) - set(ended):
                     match ray.get(dispatcher.next_event.remote(name, 0.1)):
-                        case Report(metrics=metrics):
+                        case TrialReport(metrics=metrics):
                             nodes[name].append(metrics["node"])
                             steps[name].append(metrics["step"])
                             ray.get(dispatcher.go_on.remote(name))
-                        case Ended(outcome=outcome):
+                        case TrialEnded(outcome=outcome):
                             ended[name] = outcome
                 if not lost and all(steps.values()):
                     cluster.remove_node(second, allow_graceful=False)
@@ -127,6 +127,6 @@ def test_a_node_that_is_not_fast_in_the_type_gets_no_lane_and_a_line_says_so(tmp
     finally:
         ray.shutdown()
         cluster.shutdown()
-    assert isinstance(event, Report) and event.metrics["node"] == second.node_id != head
+    assert isinstance(event, TrialReport) and event.metrics["node"] == second.node_id != head
     line = f"node {head[:8]} gets no lane: EPYC (avx2) is not fast in bfloat16, the study's type"
     assert (notices, again) == ([line], [])

@@ -15,10 +15,10 @@ import ray
 from raytune_ft import api
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
+from raytune_ft.events.stream import nobody
 from raytune_ft.execution.lanes.lanes import lanes
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.reporting.read import read_trials
-from raytune_ft.search.progress import Silent
 from raytune_ft.search.results.leaderboard import build_leaderboard
 from raytune_ft.search.study.searcher import COPIES_ATTRIBUTE
 from raytune_ft.training.metrics_log import read_metrics
@@ -54,7 +54,7 @@ def search_on(
         }
         train = {"per_device_train_batch_size": 8, "max_steps": 12, "dtype": "float32", **train}
         experiment = api.load_experiment(toy_experiment(name=name, search=settings, train=train))
-        run, study = tune_on(dispatcher, 1, experiment, Silent())
+        run, study = tune_on(dispatcher, 1, experiment, nobody)
         build_leaderboard(experiment, run)
         return run, study
 

@@ -12,6 +12,7 @@ import pytest
 
 from raytune_ft import api
 from raytune_ft.errors import InputError
+from raytune_ft.events.kinds import Ended, Event, Reported, Started
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.search.results.causes import NothingWon
 from raytune_ft.search.single import train_once
@@ -29,16 +30,14 @@ class Recorder:
     def __init__(self) -> None:
         self.events: list[tuple[str, str, Any]] = []
 
-    def started(self, trial: str, parameters: dict[str, Any]) -> None:
-        self.events.append(("started", trial, parameters))
-
-    def progressed(self, trial: str, state: Any) -> None: ...
-
-    def reported(self, trial: str, metrics: dict[str, Any]) -> None:
-        self.events.append(("reported", trial, metrics))
-
-    def ended(self, trial: str, outcome: str, reason: str, value: float | None) -> None:
-        self.events.append(("ended", trial, outcome))
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started(trial, parameters):
+                self.events.append(("started", trial, parameters))
+            case Reported(trial, report):
+                self.events.append(("reported", trial, report))
+            case Ended(trial, outcome):
+                self.events.append(("ended", trial, str(outcome.kind)))
 
 
 def states(run: RunDirectory, name: str = "toy") -> dict[int, str]:
@@ -65,7 +64,7 @@ def test_a_sweep_ranks_its_trials_and_a_diverged_one_is_a_failure_that_stops_not
     train = {"per_device_train_batch_size": 8, "max_steps": 16, "dtype": "float32"}
     watcher = Recorder()
     experiment = api.load_experiment(toy_experiment(search=search, train=train))
-    result = api.run_sweep(experiment, progress=watcher)
+    result = api.run_sweep(experiment, listener=watcher)
 
     by_trial = {row.trial: row for row in result.board}
     assert result.winner.trial == "0000"

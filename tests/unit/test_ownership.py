@@ -14,9 +14,9 @@ import pytest
 from raytune_ft import api, ownership
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import InputError
+from raytune_ft.events.stream import nobody
 from raytune_ft.ownership import check_own, writes_for_oneself
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search.progress import Silent
 from raytune_ft.search.single import train_once
 from raytune_ft.search.study.driver import only_driver
 from raytune_ft.search.sweep import run_sweep
@@ -82,9 +82,9 @@ def test_fault_33_every_way_to_restore_a_run_asks(
 ) -> None:
     somebody_elses(run.study)
     ways: dict[str, Callable[[], object]] = {
-        "sweep --resume": lambda: run_sweep(experiment, Silent(), resume=True),
+        "sweep --resume": lambda: run_sweep(experiment, nobody, resume=True),
         "sweep --extend": lambda: api.run_sweep(experiment, extend=3),
-        "train --resume": lambda: train_once(experiment, Silent(), resume=True),
+        "train --resume": lambda: train_once(experiment, nobody, resume=True),
         "evaluate": lambda: api.evaluate(run),
         "promote": lambda: api.promote(run),
     }
@@ -102,7 +102,7 @@ def test_fault_33_an_earlier_run_to_learn_from_is_one_that_is_restored(
     somebody_elses(earlier.root)
     search = experiment.search.model_copy(update={"warm_start": [str(earlier.root)]})
     with pytest.raises(InputError, match=r"earlier: belongs to .* add --trust"):
-        run_sweep(experiment.model_copy(update={"search": search}), Silent())
+        run_sweep(experiment.model_copy(update={"search": search}), nobody)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")

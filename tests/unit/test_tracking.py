@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.tracking import tune_callbacks, weights_and_biases
+from raytune_ft.events.kinds import Closed, Ended, Listener, Reported, Started
+from raytune_ft.tracking import trackers, weights_and_biases
 from raytune_ft.tracking.wandb_writer import WandbWriter
+from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 SECRET = "canary-0123456789abcdef"
 
@@ -22,37 +24,20 @@ def experiment(**tracking: Any) -> Experiment:
     return Experiment.model_validate(values)
 
 
-class FakeTrial:
-    """As much of Ray's Trial as a logger reads."""
-
-    def __init__(self, config: dict[str, Any], local_path: Path) -> None:
-        self.config = self.evaluated_params = config
-        self.trial_id, self.local_path, self.experiment_dir_name = "0001", str(local_path), "tune"
-
-    def __str__(self) -> str:
-        return self.trial_id
-
-
-def run_trial(callback: Any, trial: FakeTrial) -> None:
-    callback.setup()
-    callback.on_trial_start(iteration=0, trials=[trial], trial=trial)
-    result = {"eval_loss": 0.5, "training_iteration": 1, "config": trial.config}
-    callback.on_trial_result(iteration=1, trials=[trial], trial=trial, result=result)
-    callback.on_trial_complete(iteration=1, trials=[trial], trial=trial)
-    callback.on_experiment_end(trials=[trial])
+def run_trial(tracker: Listener, parameters: dict[str, Any], trial: str = "0001") -> None:
+    for event in (
+        Started(trial, parameters),
+        Reported(trial, {"step": 1, "eval_loss": 0.5, "checkpoint": "step-000001"}),
+        Ended(trial, Outcome(OutcomeKind.completed, "ran all 1 steps", 1, 0.5)),
+        Closed("all trials have ended"),
+    ):
+        tracker(event)
 
 
 def test_only_the_trackers_that_are_asked_for_are_made(tmp_path: Path) -> None:
-    assert tune_callbacks(experiment(tensorboard=False), tmp_path) == []
-    assert tune_callbacks(experiment(tensorboard=False, wandb={"mode": "disabled"}), tmp_path) == []
-    assert len(tune_callbacks(experiment(wandb={"mode": "offline"}), tmp_path)) == 2
-
-
-def test_tune_recognises_the_tensorboard_callback_and_adds_no_second_one(tmp_path: Path) -> None:
-    from ray.tune.logger import TBXLoggerCallback
-
-    (callback,) = tune_callbacks(experiment(), tmp_path)
-    assert isinstance(callback, TBXLoggerCallback)
+    assert trackers(experiment(tensorboard=False), tmp_path) == []
+    assert trackers(experiment(tensorboard=False, wandb={"mode": "disabled"}), tmp_path) == []
+    assert len(trackers(experiment(wandb={"mode": "offline"}), tmp_path)) == 2
 
 
 def test_event_files_are_in_the_run_directory_from_the_first_report(
@@ -60,21 +45,21 @@ def test_event_files_are_in_the_run_directory_from_the_first_report(
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    (callback,) = tune_callbacks(experiment(), tmp_path / "run")
-    run_trial(callback, FakeTrial({"train.learning_rate": 0.1}, tmp_path / "staging"))
+    (tracker,) = trackers(experiment(), tmp_path / "run")
+    run_trial(tracker, {"train.learning_rate": 0.1})
     (events,) = (tmp_path / "run/tensorboard/0001").iterdir()
-    assert b"eval_loss" in events.read_bytes()
+    assert b"eval_loss" in events.read_bytes() and b"train.learning_rate" in events.read_bytes()
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_a_tracker_that_breaks_is_switched_off_with_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (callback,) = tune_callbacks(experiment(), tmp_path)
+    (tracker,) = trackers(experiment(), tmp_path)
     (tmp_path / "tensorboard").write_text("in the way of the directory")
     with caplog.at_level(logging.WARNING):
-        run_trial(callback, FakeTrial({}, tmp_path))
-        run_trial(callback, FakeTrial({}, tmp_path))
+        run_trial(tracker, {})
+        run_trial(tracker, {})
     (record,) = caplog.records
     assert record.getMessage().startswith("TensorBoard is switched off, the search goes on: ")
 
@@ -171,12 +156,12 @@ def test_online_without_a_key_is_switched_off_and_offline_needs_none(
 ) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setattr(weights_and_biases, "_logged_in", lambda: False)
-    (online,) = tune_callbacks(experiment(tensorboard=False, wandb={"mode": "online"}), tmp_path / "run")
-    online.setup()
-    assert online.tracker_failed and "W&B is switched off" in caplog.text and "set WANDB_API_KEY" in caplog.text
-    (offline,) = tune_callbacks(experiment(tensorboard=False, wandb={"mode": "offline"}), tmp_path / "run")
-    offline.setup()
-    assert not hasattr(offline, "tracker_failed")
+    (online,) = trackers(experiment(tensorboard=False, wandb={"mode": "online"}), tmp_path / "run")
+    online(Started("0001", {}))
+    assert online.failed and "W&B is switched off" in caplog.text and "set WANDB_API_KEY" in caplog.text
+    (offline,) = trackers(experiment(tensorboard=False, wandb={"mode": "offline"}), tmp_path / "run")
+    offline(Closed("nothing was trained"))
+    assert not offline.failed
 
 
 def test_one_process_is_told_no_secret_and_keeps_its_files_in_the_run_directory(
@@ -184,14 +169,13 @@ def test_one_process_is_told_no_secret_and_keeps_its_files_in_the_run_directory(
 ) -> None:
     """Fault 32."""
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
-    (callback,) = tune_callbacks(experiment(tensorboard=False, wandb={"mode": "offline"}), tmp_path / "run")
-    trial = FakeTrial({"train.learning_rate": 0.1, "hub_token": SECRET}, tmp_path / "staging")
-    run_trial(callback, trial)
-    assert not hasattr(callback, "tracker_failed")
+    (tracker,) = trackers(experiment(tensorboard=False, wandb={"mode": "offline"}), tmp_path / "run")
+    run_trial(tracker, {"train.learning_rate": 0.1, "hub_token": SECRET})
+    assert not tracker.failed
     assert [each[0] for each in told] == ["options", "settings", "start", "log", "finish", "close", "killed"]
     assert told[1][1] == "offline" and told[1][2]["dir"] == str(tmp_path / "run") and told[1][2]["group"] == "movies"
     assert "runtime_env" not in told[0][1] and SECRET not in repr(told)
-    config, (line,) = recorded(tmp_path / "run", "0001")
+    config, (line,) = recorded(tmp_path / "run", "*-0001")
     assert config["train.learning_rate"] == 0.1 and config["hub_token"] == "***"
     assert (line["eval_loss"], line["_step"]) == (0.5, 1) and "config" not in line
 
@@ -200,16 +184,16 @@ def test_trials_that_run_at_once_have_records_of_their_own_and_a_paused_one_goes
     tmp_path: Path,
 ) -> None:
     writer = WandbWriter("offline", project="p", entity=None, group="g", dir=str(tmp_path))
-    for trial in ("a", "b", "a"):  # the third after a pause
+    for trial in ("a", "b", "a"):  # the third when it copied another
         assert writer.start(trial, f"trial {trial}", {"rate": trial}) is None
     for step in (1, 2):
-        writer.log("a", {"eval_loss": 1.0 / step}, step, {"hostname": "here"})
-        writer.log("b", {"eval_loss": 9.0}, step, {})
+        writer.log("a", {"eval_loss": 1.0 / step}, step)
+        writer.log("b", {"eval_loss": 9.0}, step)
     writer.finish("b")
-    writer.log("a", {"eval_loss": 0.1}, 3, {})
+    writer.log("a", {"eval_loss": 0.1}, 3)
     writer.close()  # a Ctrl-C: nobody said that it ended
     config, history = recorded(tmp_path, "a")
-    assert (config["rate"], config["hostname"]) == ("a", "here")
+    assert config["rate"] == "a"
     assert [line["eval_loss"] for line in history] == [1.0, 0.5, 0.1]
     assert [line["eval_loss"] for line in recorded(tmp_path, "b")[1]] == [9.0, 9.0]
 
@@ -230,19 +214,16 @@ def test_a_server_that_cannot_be_reached_is_asked_once_and_the_records_stay_on_d
 
     monkeypatch.setattr("wandb.init", init)
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
-    (callback,) = tune_callbacks(experiment(tensorboard=False, wandb={"mode": "online"}), tmp_path / "run")
-    callback.setup()
-    trials = [FakeTrial({}, tmp_path), FakeTrial({}, tmp_path)]
-    trials[1].trial_id = "0002"
-    for trial in trials:
-        callback.on_trial_start(iteration=0, trials=trials, trial=trial)
-        callback.on_trial_result(iteration=1, trials=trials, trial=trial, result={"eval_loss": 0.5})
-    callback.on_experiment_end(trials=trials)
+    (tracker,) = trackers(experiment(tensorboard=False, wandb={"mode": "online"}), tmp_path / "run")
+    for trial in ("0001", "0002"):
+        tracker(Started(trial, {}))
+        tracker(Reported(trial, {"step": 1, "eval_loss": 0.5}))
+    tracker(Closed("all trials have ended"))
     assert modes == ["online", "offline", "offline"]
     assert told[0][1]["runtime_env"] == {"env_vars": {"WANDB_API_KEY": SECRET}}
     (warning,) = own(caplog)
     assert warning == f"W&B can't be reached, records stay in {tmp_path / 'run/wandb'}: nobody answers"
-    assert [recorded(tmp_path / "run", trial)[1][0]["eval_loss"] for trial in ("0001", "0002")] == [0.5, 0.5]
+    assert [recorded(tmp_path / "run", f"*-{trial}")[1][0]["eval_loss"] for trial in ("0001", "0002")] == [0.5, 0.5]
 
 
 def test_a_process_that_dies_switches_wandb_off_and_nobody_waits_for_it(
@@ -252,9 +233,9 @@ def test_a_process_that_dies_switches_wandb_off_and_nobody_waits_for_it(
         raise RuntimeError("The actor died unexpectedly\n\nThe actor is dead because its node has died.")
 
     monkeypatch.setattr(WandbWriter, "log", dies)
-    (callback,) = tune_callbacks(experiment(tensorboard=False, wandb={"mode": "offline"}), tmp_path / "run")
-    run_trial(callback, FakeTrial({}, tmp_path))
+    (tracker,) = trackers(experiment(tensorboard=False, wandb={"mode": "offline"}), tmp_path / "run")
+    run_trial(tracker, {})
     (warning,) = own(caplog)
     assert warning.startswith("W&B is switched off, the search goes on: RuntimeError: The actor is dead")
     assert [each[0] for each in told][2:] == ["start", "log"]
-    callback._writer._actor.close()
+    tracker._tracker._writer._actor.close()

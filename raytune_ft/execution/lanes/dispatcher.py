@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from raytune_ft.execution.lanes.entries import Event, LanesNow
+from raytune_ft.execution.lanes.entries import LanesNow, Message
 from raytune_ft.execution.lanes.lane_host import LaneHost
 from raytune_ft.execution.lanes.lane_scheduler import LaneScheduler
 from raytune_ft.execution.lanes.recovery.deaths import death_of
@@ -51,7 +51,7 @@ class Dispatcher:
     async def submit(self, start: Start, owner: str, decided: int) -> None:
         await self._tell(lambda: self._scheduler.submit(start, owner, decided))
 
-    async def next_event(self, trial: str, wait_s: float) -> Event | None:
+    async def next_event(self, trial: str, wait_s: float) -> Message | None:
         """What the trial's owner has to hear; None when nothing came for `wait_s`."""
         return await self._wait(lambda: self._scheduler.event(trial), wait_s)
 

@@ -12,25 +12,25 @@ from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 
 @dataclass(frozen=True)
-class Report:
+class TrialReport:
     """A line of the trial's `metrics.jsonl`; the trial waits until somebody decides."""
 
     metrics: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Ended:
+class TrialEnded:
     """The trial's last event."""
 
     outcome: Outcome
 
 
 @dataclass(frozen=True)
-class Gone:
+class TrialGone:
     """Nothing will come of this trial any more: it was dropped, or the search is over."""
 
 
-Event = Report | Ended | Gone
+Message = TrialReport | TrialEnded | TrialGone
 
 
 class Cause(StrEnum):
@@ -94,7 +94,7 @@ class TrialEntry:
     owner: str
     decided: int = 0
     lane: int | None = None
-    events: deque[Report | Ended] = field(default_factory=deque)
+    events: deque[TrialReport | TrialEnded] = field(default_factory=deque)
     restarts: int = 0
     losses: int = 0
     suspect: bool = False
@@ -103,13 +103,13 @@ class TrialEntry:
     @property
     def ended(self) -> bool:
         """Whether nothing follows the events that are there."""
-        return bool(self.events) and isinstance(self.events[-1], Ended)
+        return bool(self.events) and isinstance(self.events[-1], TrialEnded)
 
     def end(self, kind: OutcomeKind, reason: str) -> None:
         """Ends the trial without a word from a lane, with the value it last reported."""
         last = self.last
         outcome = Outcome(kind, reason, last.get("step", 0), last.get("eval_loss"), last.get("seconds", 0.0))
-        self.events.append(Ended(outcome))
+        self.events.append(TrialEnded(outcome))
 
 
 class LaneState(IntEnum):

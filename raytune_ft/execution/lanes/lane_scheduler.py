@@ -12,14 +12,14 @@ from raytune_ft.execution.lanes.assignment import lane_for
 from raytune_ft.execution.lanes.entries import (
     Cause,
     Death,
-    Ended,
-    Event,
-    Gone,
     LaneEntry,
     LanesNow,
     LaneState,
-    Report,
+    Message,
+    TrialEnded,
     TrialEntry,
+    TrialGone,
+    TrialReport,
 )
 from raytune_ft.execution.lanes.recovery.charges import charged, goes_on
 from raytune_ft.execution.lanes.recovery.lost_lanes import LostLanes
@@ -80,17 +80,17 @@ class LaneScheduler:
         self._queue.append(name)
         self._assign()
 
-    def event(self, trial: str) -> Event | None:
+    def event(self, trial: str) -> Message | None:
         """What the trial's owner has to hear, None while there is nothing. A report stays until `go_on`."""
         if trial not in self._trials or self._closing:
-            return Gone()
+            return TrialGone()
         events = self._trials[trial].events
         return events[0] if events else None
 
     def go_on(self, trial: str) -> None:
         """The report was looked at, and the trial may train on."""
         known = self._trials.get(trial)
-        if known is None or not known.events or not isinstance(report := known.events[0], Report):
+        if known is None or not known.events or not isinstance(report := known.events[0], TrialReport):
             return
         known.events.popleft()
         known.decided = report.metrics["step"]
@@ -183,7 +183,7 @@ class LaneScheduler:
             if metrics["step"] <= known.decided:
                 self._lanes[lane].outbox.append(GoOn(trial))
                 return
-            known.events.append(Report(metrics))
+            known.events.append(TrialReport(metrics))
             known.suspect, known.losses = False, 0
             self._lost.used(self._lanes[lane])
             self._assign()
@@ -193,7 +193,7 @@ class LaneScheduler:
         if known := self._on(lane, session, trial):
             self._lanes[lane].trials.remove(trial)
             known.lane = None
-            known.events.append(Ended(outcome))
+            known.events.append(TrialEnded(outcome))
             self._lost.used(self._lanes[lane])
             self._assign()
 

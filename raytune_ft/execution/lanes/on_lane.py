@@ -8,7 +8,7 @@ from typing import Any
 from raytune_ft.config.training import Lane
 from raytune_ft.errors import LanesLost
 from raytune_ft.execution.devices import LaneNodes
-from raytune_ft.execution.lanes.entries import Ended, Event, Report
+from raytune_ft.execution.lanes.entries import Message, TrialEnded, TrialReport
 from raytune_ft.execution.lanes.lanes import lanes
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.lane.orders import Start
@@ -47,15 +47,15 @@ def run_on_lane(
     with lanes(spec.experiment, runner, run, 1, own=own, nodes=nodes) as dispatcher:
         ray.get(dispatcher.submit.remote(Start(spec), "driver", 0))
         while True:
-            event: Event | None = ray.get(dispatcher.next_event.remote(spec.trial_id, WAIT_S))
+            event: Message | None = ray.get(dispatcher.next_event.remote(spec.trial_id, WAIT_S))
             for line in ray.get(dispatcher.notices.remote()):
                 log(line)
             if event is None and (why := ray.get(dispatcher.now.remote()).given_up):
                 raise LanesLost(str(run.root), why)
-            if isinstance(event, Report):
+            if isinstance(event, TrialReport):
                 reported(event.metrics)
                 ray.get(dispatcher.go_on.remote(spec.trial_id))
-            elif isinstance(event, Ended):
+            elif isinstance(event, TrialEnded):
                 if Outcome.read(spec.directory) is None:  # it ended without its lane
                     event.outcome.write(spec.directory)
                 return event.outcome

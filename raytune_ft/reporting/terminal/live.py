@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from raytune_ft.events.kinds import Ended, Event, Progressed, Reported, Started
 from raytune_ft.paths import RunDirectory, TrialDirectory
 from raytune_ft.reporting.progress_words import progress_words
 from raytune_ft.reporting.terminal.leaderboard import outcome_text
@@ -59,7 +60,7 @@ def ended_before(run: RunDirectory, metric: str) -> dict[str, float | None]:
 
 
 class LiveTable:
-    """Shows what a sweep is doing; the search calls it, the command line makes it.
+    """Shows what a sweep is doing; a listener of its events, which the command line makes.
 
     Args:
         total_trials: Trials that the study will have.
@@ -99,6 +100,18 @@ class LiveTable:
     ) -> None:
         if self._live:
             self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Shows an event of the run."""
+        match event:
+            case Started(trial, parameters):
+                self.started(trial, parameters)
+            case Progressed(trial, state):
+                self.progressed(trial, state)
+            case Reported(trial, report):
+                self.reported(trial, report)
+            case Ended(trial, outcome):
+                self.ended(trial, str(outcome.kind), outcome.reason, outcome.value)
 
     def started(self, trial: str, parameters: Mapping[str, Any]) -> None:
         """A trial began with these parameters."""

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.search.search import Search
 from raytune_ft.errors import InputError
+from raytune_ft.events.kinds import Event
 from raytune_ft.paths import RunDirectory
 from raytune_ft.search.budget.plan_log import PlanLog
 from raytune_ft.search.budget.spent import Meter, limits_reached, shared_group, used_up
 from raytune_ft.search.planning.prices import device_price, devices_of_group
-from raytune_ft.search.trials.stopped import steps_of
-from raytune_ft.training.metrics_log import read_metrics
-from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 if TYPE_CHECKING:
     from raytune_ft.execution.devices import Decision
@@ -38,7 +36,7 @@ class Accounts:
     def __init__(self, experiment: Experiment, search: Search, run: RunDirectory) -> None:
         self._experiment, self._search, self._run = experiment, search, run
         self._meter = Meter(run.spent, devices_of_group(experiment.resources))
-        self._foresight = PlanLog(experiment, run, self._meter)
+        self._plan_log = PlanLog(experiment, run, self._meter)
         self.stop: BudgetStop | None = None
 
     @property
@@ -62,13 +60,17 @@ class Accounts:
 
     def plan(self, decision: Decision, groups: int) -> None:
         """Leaves `plan.json`, unless an earlier driver did; `groups` share all trials, 0 where each has its own."""
-        self._foresight.plan(decision, groups)
+        self._plan_log.plan(decision, groups)
 
     def price(self) -> None:
         """Takes the prices of the cluster's devices; raises InputError where a limited cost has none."""
         self._meter.price = device_price(self._experiment)
 
-    def heard(self, trial: str, report: Mapping[str, Any]) -> None:
+    def heard(self, event: Event) -> None:
+        """A listener that keeps `plan.json` true."""
+        self._plan_log(event)
+
+    def count(self, trial: str, report: Mapping[str, Any]) -> None:
         """Counts a report that an earlier driver did not live to count."""
         self._meter.reported(trial, report)
 
@@ -90,25 +92,8 @@ class Accounts:
 
         self.stop = BudgetStop(self._search.budget, self._meter)
         self.stop.watch(scheduler)
-        self._foresight.shared_groups(trials.groups)
-        return (Metering(self._meter, self._foresight, self._run, trials),)
-
-    def budget_outcome(self, trial: str, result: Mapping[str, Any]) -> Outcome | None:
-        """How a trial ended that had steps left when the budget was used up; None where that is not why it ended.
-
-        Args:
-            trial: Its name.
-            result: Its last; a trial that Tune had paused, or not begun, has none here.
-        """
-        if self.reason is None:
-            return None
-        reports = [dict(result)] if result.get("step") else read_metrics(self._run.trial(trial).metrics)
-        last = reports[-1] if reports else {}
-        step, value = int(last.get("step", 0)), last.get(self._search.goals[0].name)
-        if step >= steps_of(self._experiment, self._run.trial(trial)):
-            return None
-        when = f"at step {step}" if step else "before its first report"
-        return Outcome(OutcomeKind.pruned, f"{self.reason} {when}", step, value, float(last.get("seconds", 0.0)))
+        self._plan_log.shared_groups(trials.groups)
+        return (Metering(self._meter, self._run, trials),)
 
     def close(self, finished: int) -> str:
         """The budget is used up and the study closed for good; returns a line for a person."""

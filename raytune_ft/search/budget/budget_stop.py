@@ -13,7 +13,6 @@ from ray.tune import Callback, Stopper
 
 from raytune_ft.config.search.budget import Budget
 from raytune_ft.paths import RunDirectory
-from raytune_ft.search.budget.plan_log import PlanLog
 from raytune_ft.search.budget.spent import Meter, shared_group, used_up
 from raytune_ft.search.study.searcher import TRIAL
 from raytune_ft.training.metrics_log import read_metrics
@@ -76,13 +75,12 @@ class Metering(Callback):
 
     Args:
         meter: Of the study.
-        plan_log: Told of each start and report.
         run: Where trials leave their reports.
         trials: How they train: each with a worker group of its own, or with those that all share.
     """
 
-    def __init__(self, meter: Meter, plan_log: PlanLog, run: RunDirectory, trials: Trials) -> None:
-        self._meter, self._foresight, self._run = meter, plan_log, run
+    def __init__(self, meter: Meter, run: RunDirectory, trials: Trials) -> None:
+        self._meter, self._run = meter, run
         self._own_groups, self._away_now = not trials.groups, trials.away
         self._away: frozenset[int] = frozenset()
 
@@ -100,14 +98,8 @@ class Metering(Callback):
         self._away = away
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._foresight.started(trial.config[TRIAL])
         if self._own_groups:
             self._meter.group_up(trial.config[TRIAL])
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        self._foresight.reported(trial.config[TRIAL], result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._over(trial.config)

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.events.kinds import Event, Reported, Started
 from raytune_ft.execution.devices import Decision
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.search.budget.spent import Meter
@@ -58,6 +59,13 @@ class PlanLog:
     def shared_groups(self, count: int) -> None:
         """So many worker groups share all trials; 0 where each has its own."""
         self._groups = count
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started(trial):
+                self.started(trial)
+            case Reported(trial, report):
+                self.reported(trial, report)
 
     def started(self, trial: str) -> None:
         """A trial starts, with its own worker group if it has one."""

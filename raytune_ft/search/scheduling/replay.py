@@ -20,7 +20,7 @@ from raytune_ft.search.sampling.attributes import STEP_ATTRIBUTE
 from raytune_ft.search.scheduling.schedulers import make_scheduler
 from raytune_ft.search.study.resume import interrupted_trials
 from raytune_ft.search.study.study import learning_curve, record, tell, trial_name
-from raytune_ft.search.trials.stopped import steps_of, stopped
+from raytune_ft.search.trials.decide import decide_outcome, steps_of
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -89,7 +89,7 @@ def decide_unseen(
         decision = scheduler.on_trial_result(None, PastTrial.of(name, frozen[name].params), dict(report))
         trial, directory = running[name], run.trial(name)
         if decision == scheduler.STOP and Outcome.read(directory) is None:
-            outcome = stopped(search, steps_of(experiment, directory), report)
+            outcome = decide_outcome(None, report, search, steps_of(experiment, directory))
             outcome.write(directory)  # first: on record, the report would look like one that it was let go on from
             record(study, trial, search, report)
             tell(study, trial, outcome)

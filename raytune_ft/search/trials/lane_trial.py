@@ -17,7 +17,7 @@ from ray.tune.result import DONE, RESULT_DUPLICATE
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import with_parameters
 from raytune_ft.errors import InputError
-from raytune_ft.execution.lanes.entries import Ended, Event, Gone, Report
+from raytune_ft.execution.lanes.entries import Message, TrialEnded, TrialGone, TrialReport
 from raytune_ft.paths import RunDirectory, TrialDirectory, checkpoint_name, read_json, write_json
 from raytune_ft.training.lane.orders import Start
 from raytune_ft.training.outcome import Outcome, OutcomeKind
@@ -71,17 +71,17 @@ class LaneTrial(tune.Trainable):
             self._say("go_on", self._name)
         elif not self._submit():
             return dict(OVER)
-        event: Event | None = None
+        event: Message | None = None
         while event is None:
             event = self._say("next_event", self._name, WAIT_S)
-        if isinstance(event, Report):
+        if isinstance(event, TrialReport):
             self._reported = event.metrics
             return dict(event.metrics)
-        if isinstance(event, Gone):  # the search is over, not this trial: without a metric it stays as it is
+        if isinstance(event, TrialGone):  # the search is over, not this trial: without a metric it stays as it is
             time.sleep(GONE_S)
             return {}
         directory = self._run.trial(self._name)
-        if isinstance(event, Ended) and Outcome.read(directory) is None:  # it ended without its lane
+        if isinstance(event, TrialEnded) and Outcome.read(directory) is None:  # it ended without its lane
             event.outcome.write(directory)
         self._leave()
         return dict(OVER)

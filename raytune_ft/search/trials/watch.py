@@ -1,4 +1,4 @@
-"""Ray Tune's events, passed on to whoever watches the sweep."""
+"""Ray Tune's callbacks as events of the sweep."""
 
 from __future__ import annotations
 
@@ -7,16 +7,32 @@ from typing import Any
 
 from ray.tune import Callback
 from ray.tune.progress_reporter import TrialProgressCallback
+from ray.tune.result import (
+    AUTO_RESULT_KEYS,
+    DEBUG_METRICS,
+    DONE,
+    EXPERIMENT_TAG,
+    SHOULD_CHECKPOINT,
+    TRIAL_ID,
+)
 
-from raytune_ft.search.progress import Progress
+from raytune_ft.events.kinds import Listener, Reported, Started
 from raytune_ft.search.study.searcher import PARAMETERS, TRIAL
+
+OF_TUNE = {*AUTO_RESULT_KEYS, *DEBUG_METRICS, DONE, EXPERIMENT_TAG, SHOULD_CHECKPOINT, TRIAL_ID, "time_since_restore"}
+"""What Tune adds to a report."""
 
 
 class Watch(Callback):
-    """Runs in the driver."""
+    """Makes events of what Tune says, in the driver.
 
-    def __init__(self, progress: Progress, rungs: tuple[int, ...]) -> None:
-        self._progress, self._rungs = progress, rungs
+    Args:
+        events: Is told of them.
+        rungs: The study's, in order.
+    """
+
+    def __init__(self, events: Listener, rungs: tuple[int, ...]) -> None:
+        self._events, self._rungs = events, rungs
         self._told: dict[str, dict[str, Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -27,14 +43,15 @@ class Watch(Callback):
         name, parameters = trial.config[TRIAL], trial.config[PARAMETERS]
         if self._told.get(name) != parameters:  # else it goes on after a pause
             self._told[name] = parameters
-            self._progress.started(name, parameters)
+            self._events(Started(name, parameters))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         if "step" in result:
             rung = bisect_right(self._rungs, result["step"])
-            self._progress.reported(trial.config[TRIAL], result | ({"rung": rung} if rung else {}))
+            report = {key: value for key, value in result.items() if key not in OF_TUNE}
+            self._events(Reported(trial.config[TRIAL], report | ({"rung": rung} if rung else {})))
 
 
 class Quiet(TrialProgressCallback):

@@ -22,7 +22,7 @@ from raytune_ft.search.scheduling.pace import Pace
 from raytune_ft.search.scheduling.schedulers import make_scheduler
 from raytune_ft.search.study.resume import interrupted_trials
 from raytune_ft.search.study.searcher import StudySearcher
-from raytune_ft.search.trials.stopped import stopped
+from raytune_ft.search.trials.decide import decide_outcome
 from raytune_ft.training.metrics_log import append_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -259,7 +259,7 @@ class Simulator:
             outcome = Outcome(OutcomeKind.diverged, "its loss is nan")
         else:
             own = next(trial.config["parameters"] for trial in self._trials if trial.name == name)
-            outcome = stopped(self._search, self._own(own).train.max_steps, result or {})
+            outcome = decide_outcome(None, result or {}, self._search, self._own(own).train.max_steps)
         self.outcomes[name] = outcome
         return outcome
 

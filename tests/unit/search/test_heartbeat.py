@@ -18,10 +18,12 @@ import psutil
 import pytest
 from rich.console import Console
 
+from raytune_ft.events.kinds import Ended, Event, Progressed, Started
 from raytune_ft.paths import RunDirectory, write_json
 from raytune_ft.reporting.terminal.live import LiveTable
 from raytune_ft.search.heartbeat import Heartbeat
 from raytune_ft.search.study.driver import SILENT_S, Driver, only_driver, read_driver
+from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.progress import Phase, ProgressWriter, TrialProgress
 from raytune_ft.training.steady_clock import steady_time
 
@@ -31,16 +33,11 @@ class Watcher:
         self.heard: list[tuple[str, Any]] = []
         self.enough = threading.Event()
 
-    def started(self, trial: str, parameters: dict[str, Any]) -> None: ...
-
-    def progressed(self, trial: str, state: TrialProgress | None) -> None:
-        self.heard.append((trial, state and state.step))
-        if len(self.heard) >= 4:
-            self.enough.set()
-
-    def reported(self, trial: str, metrics: dict[str, Any]) -> None: ...
-
-    def ended(self, trial: str, outcome: str, reason: str, value: float | None) -> None: ...
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Progressed):
+            self.heard.append((event.trial, event.state and event.state.step))
+            if len(self.heard) >= 4:
+                self.enough.set()
 
 
 def test_running_trials_are_told_of_every_few_seconds_and_ended_ones_are_not(run: RunDirectory) -> None:
@@ -51,9 +48,9 @@ def test_running_trials_are_told_of_every_few_seconds_and_ended_ones_are_not(run
     notices = iter([["node b gets no lane"]])
     with Heartbeat(watcher, run, lambda: next(notices, []), lines.append, every_s=0.01) as beat:
         for name in ("0000", "0001"):
-            beat.started(name, {})
-        beat.started("0002", {})
-        beat.ended("0002", "failed", "", None)
+            beat(Started(name, {}))
+        beat(Started("0002", {}))
+        beat(Ended("0002", Outcome(OutcomeKind.failed, "")))
         ProgressWriter(run.trial("0001").progress, [10]).begins(3)
         watcher.heard.clear()
         watcher.enough.clear()

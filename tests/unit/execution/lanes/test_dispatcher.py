@@ -14,7 +14,7 @@ import pytest
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.execution.lanes.dispatcher import Dispatcher
-from raytune_ft.execution.lanes.entries import Cause, Death, Ended, Gone, Report
+from raytune_ft.execution.lanes.entries import Cause, Death, TrialEnded, TrialGone, TrialReport
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.lane.orders import Quit, Start
 from raytune_ft.training.outcome import Outcome, OutcomeKind
@@ -77,16 +77,16 @@ def test_a_caller_is_woken_by_what_it_waits_for() -> None:
         orders = asyncio.create_task(dispatcher.orders(0, session, LONG_S))
         event = asyncio.create_task(dispatcher.next_event("0000", LONG_S))
         await asyncio.sleep(0)
-        assert await event == Gone()  # nobody has submitted it yet
+        assert await event == TrialGone()  # nobody has submitted it yet
         await dispatcher.submit(START, "proxy", 0)
         assert await orders == [START]
         event = asyncio.create_task(dispatcher.next_event("0000", LONG_S))
         await dispatcher.report(0, session, "0000", {"step": 10})
-        assert await event == Report({"step": 10})
+        assert await event == TrialReport({"step": 10})
         await dispatcher.go_on("0000")
         event = asyncio.create_task(dispatcher.next_event("0000", LONG_S))
         await dispatcher.ended(0, session, "0000", DONE)
-        assert await event == Ended(DONE)
+        assert await event == TrialEnded(DONE)
         return time.monotonic() - began
 
     assert asyncio.run(story()) < 1.0
@@ -150,7 +150,7 @@ def test_pauses_between_starts_grow_until_the_study_ends_and_trials_wait_all_the
     waits = [later - earlier - 10.0 for earlier, later in pairwise(began)]
     assert waits[:-1] == pytest.approx([1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300])
     assert began[-1] - began[0] == pytest.approx(1800.0)
-    assert why == "no lane has been ready for 30 min (it timed out)" and last == Gone()
+    assert why == "no lane has been ready for 30 min (it timed out)" and last == TrialGone()
     assert 15 <= len(lines) <= 31 and lines[0].startswith("1 of 1 lane(s) is lost (it timed out); ")
 
 
@@ -179,7 +179,7 @@ def test_a_lane_that_can_be_started_again_gets_its_trial(on_a_fake_clock) -> Non
         return ended, events, lines
 
     ended, events, lines = on_a_fake_clock(story)
-    assert 1200.0 <= ended <= 1500.0 and events[-1] == Ended(DONE)
+    assert 1200.0 <= ended <= 1500.0 and events[-1] == TrialEnded(DONE)
     assert lines[-1] == "no lane is lost any more"
 
 

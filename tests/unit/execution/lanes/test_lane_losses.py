@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raytune_ft.execution.lanes.entries import Cause, Death, Ended, Gone
+from raytune_ft.execution.lanes.entries import Cause, Death, TrialEnded, TrialGone
 from raytune_ft.execution.lanes.lane_scheduler import SILENT_S
 from raytune_ft.execution.lanes.recovery.charges import FREE_LOSSES, charged
 from raytune_ft.execution.lanes.recovery.lost_lanes import STEADY_S
@@ -63,7 +63,7 @@ def test_a_trial_whose_workers_die_too_often_ends_with_the_reason_and_its_last_v
     assert scheduler.fell(0, KILLED) == 0.0 and attach(scheduler, 0).starts_now() == ["0000"]
     assert scheduler.fell(0, KILLED) == 0.0
     event = scheduler.event("0000")
-    assert isinstance(event, Ended)
+    assert isinstance(event, TrialEnded)
     assert event.outcome == Outcome(
         OutcomeKind.failed,
         "its workers died 2 time(s), resources.max_failures 1 allows no more; " + KILLED.reason,
@@ -83,7 +83,7 @@ def test_fault_11_a_trial_that_alone_took_a_node_out_of_memory_is_not_tried_agai
     attach(scheduler, 0).hears()
     assert scheduler.fell(0, memory) == 0.0
     event = scheduler.event("0000")
-    assert isinstance(event, Ended)
+    assert isinstance(event, TrialEnded)
     assert (event.outcome.kind, event.outcome.reason) == (OutcomeKind.out_of_memory, memory.reason)
     assert attach(scheduler, 0).starts_now() == ["0001"]
 
@@ -139,7 +139,7 @@ def test_a_trial_is_charged_with_lost_nodes_only_where_it_gets_nowhere_between_t
     assert attach(scheduler, 0).starts_now() == ["0000"]
     scheduler.fell(0, gone)
     event = scheduler.event("0000")
-    assert isinstance(event, Ended) and event.outcome.step == 10 and event.outcome.reason.endswith(gone.reason)
+    assert isinstance(event, TrialEnded) and event.outcome.step == 10 and event.outcome.reason.endswith(gone.reason)
 
 
 def test_a_trial_has_to_do_with_what_its_workers_raise_and_not_with_what_happens_to_them() -> None:
@@ -222,7 +222,7 @@ def test_at_the_end_lanes_quit_and_proxies_hear_that_nothing_comes(make, attach,
     lane.hears()
     scheduler.close()
     assert lane.hears() == [Quit()]
-    assert scheduler.event("0000") == Gone() == scheduler.event("0001")
+    assert scheduler.event("0000") == TrialGone() == scheduler.event("0001")
     late = scheduler.hello(1)
     assert scheduler.orders(1, late) == [Quit()]
     assert scheduler.fell(0, KILLED) is None

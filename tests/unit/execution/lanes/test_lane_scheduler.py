@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raytune_ft.execution.lanes.entries import Ended, Gone, Report
+from raytune_ft.execution.lanes.entries import TrialEnded, TrialGone, TrialReport
 from raytune_ft.execution.lanes.lane_scheduler import SPREAD_S
 from raytune_ft.training.lane.orders import Drop, GoOn
 from raytune_ft.training.outcome import Outcome, OutcomeKind
@@ -18,14 +18,14 @@ def test_a_trial_goes_from_its_proxy_to_a_lane_and_its_events_go_back(make, atta
     assert lane.hears() == [start("0000")] and lane.hears() == []
     lane.reports("0000", step=10)
     report = scheduler.event("0000")
-    assert isinstance(report, Report) and report.metrics["step"] == 10
+    assert isinstance(report, TrialReport) and report.metrics["step"] == 10
     assert lane.hears() == []  # until somebody decides
     scheduler.go_on("0000")
     assert lane.hears() == [GoOn("0000")] and scheduler.event("0000") is None
     lane.ends("0000")
-    assert scheduler.event("0000") == Ended(DONE)
+    assert scheduler.event("0000") == TrialEnded(DONE)
     scheduler.drop("0000")
-    assert scheduler.event("0000") == Gone() and lane.hears() == []
+    assert scheduler.event("0000") == TrialGone() and lane.hears() == []
 
 
 def test_a_last_report_and_the_end_that_follows_it_are_told_one_after_the_other(make, attach, submit) -> None:
@@ -35,9 +35,9 @@ def test_a_last_report_and_the_end_that_follows_it_are_told_one_after_the_other(
     lane.hears()
     lane.reports("0000", step=30)
     lane.ends("0000")
-    assert isinstance(scheduler.event("0000"), Report)
+    assert isinstance(scheduler.event("0000"), TrialReport)
     scheduler.go_on("0000")
-    assert scheduler.event("0000") == Ended(DONE) and lane.hears() == []
+    assert scheduler.event("0000") == TrialEnded(DONE) and lane.hears() == []
 
 
 def test_a_trial_that_the_scheduler_stops_is_dropped_and_its_room_goes_to_the_next(make, attach, start, submit) -> None:
@@ -100,7 +100,7 @@ def test_a_proxy_that_died_attaches_to_its_trial_and_the_dead_one_can_not_drop_i
     lane.hears()
     lane.reports("0000")
     scheduler.submit(start("0000"), "second proxy")
-    assert isinstance(scheduler.event("0000"), Report)  # the first may have taken it with it
+    assert isinstance(scheduler.event("0000"), TrialReport)  # the first may have taken it with it
     scheduler.drop("0000", "proxy of 0000")
     assert scheduler.knows("0000")
     scheduler.drop("0000", "second proxy")
@@ -123,4 +123,4 @@ def test_a_trial_paused_at_a_report_goes_on_from_there_without_a_second_decision
     lane.reports("0000", step=10)  # restored from its checkpoint
     assert lane.hears() == [GoOn("0000")] and scheduler.event("0000") is None
     lane.reports("0000", step=20)
-    assert isinstance(scheduler.event("0000"), Report)
+    assert isinstance(scheduler.event("0000"), TrialReport)

@@ -28,7 +28,7 @@ from raytune_ft.execution.local_ray.loopback import LOOPBACK_ENVIRONMENT, keep_r
 from raytune_ft.execution.local_ray.minimal_ray import minimal_ray
 from raytune_ft.execution.local_ray.token import read_token_anew
 from raytune_ft.private_names import FORKED_START, PATCHES, all_there
-from raytune_ft.search import sweep
+from raytune_ft.search import tuning
 from raytune_ft.serving.engine.front_door import DIRECT, listen_again, port_of_proxy
 
 
@@ -142,14 +142,14 @@ def test_lanes_are_started_by_rays_own_trainer(
 def test_ray_tune_counts_its_users(gone: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     usage = importlib.import_module("ray.air._internal.usage")
     counts = usage.tag_callbacks
-    with sweep._counting_no_users():
+    with tuning._counting_no_users():
         assert usage.tag_callbacks is not counts
     monkeypatch.setenv(PATCHES, "0")
-    with sweep._counting_no_users():
+    with tuning._counting_no_users():
         assert usage.tag_callbacks is counts
     monkeypatch.delenv(PATCHES)
     gone("ray.air._internal.usage:tag_callbacks")
-    with sweep._counting_no_users():
+    with tuning._counting_no_users():
         assert not hasattr(usage, "tag_callbacks")
 
 

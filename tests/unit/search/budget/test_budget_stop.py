@@ -9,15 +9,20 @@ from typing import Any
 import pytest
 
 from raytune_ft.errors import InputError
+from raytune_ft.events.kinds import Ended, Event
+from raytune_ft.events.stream import nobody
 from raytune_ft.paths import RunDirectory, write_json
 from raytune_ft.search.budget.accounts import Accounts
 from raytune_ft.search.budget.budget_stop import BudgetStop
 from raytune_ft.search.budget.spent import Meter
 from raytune_ft.search.planning import prices
+from raytune_ft.search.session import Session
 from raytune_ft.search.study.resume import check_same_experiment
 from raytune_ft.search.study.searcher import TRIAL
+from raytune_ft.search.trials.ends import TrialEnds
+from raytune_ft.search.trials.kept_checkpoints import KeptCheckpoints
 from raytune_ft.search.trials.trials import Trials
-from raytune_ft.training.outcome import OutcomeKind
+from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 
 @dataclass
@@ -86,26 +91,31 @@ def test_what_waits_ends_at_once_and_nothing_starts_any_more(open_accounts) -> N
 
 
 def test_a_trial_that_the_budget_stopped_is_pruned_with_the_reason_and_its_last_value(
-    open_accounts, run: RunDirectory, ended
+    open_accounts, make_experiment, run: RunDirectory, ended
 ) -> None:
-    accounts = open_accounts(budget={"tokens": 1000})
-    accounts.attend(Scheduler(), Trials(None, lambda trial: None, lambda: 1, groups=1))
-    assert accounts.budget_outcome("0000", result("0000", 15, 900)) is None
+    accounts, trials = open_accounts(budget={"tokens": 1000}), Trials(None, lambda trial: None, lambda: 1, groups=1)
+    accounts.attend(Scheduler(), trials)
+    experiment, told = make_experiment(), list[Event]()
+    session = Session(experiment, experiment.search, run, None, accounts, told.append, print)
+    ends = TrialEnds(session, trials, KeptCheckpoints(experiment, run, []), [])
+    assert ends.outcome_of("0005", result("0005", 15, 900)).reason == "stopped by asha at step 15"
     accounts.stop("a", result("0000", 15, 1200))
-    outcome = accounts.budget_outcome("0000", result("0000", 15, 1200))
+    outcome = ends.outcome_of("0000", result("0000", 15, 1200))
+    assert told[-1] == Ended("0000", outcome) and Outcome.read(run.trial("0000")) == outcome
     assert (outcome.kind, outcome.step, outcome.value) == (OutcomeKind.pruned, 15, 0.5)
     assert outcome.reason == "the budget's 1,000 tokens are used up at step 15"
-    assert accounts.budget_outcome("0000", result("0000", 45, 1200)) is None  # it ran all its steps
+    assert ends.outcome_of("0006", result("0006", 45, 1200)).reason == "ran all 45 steps"
 
     for name, steps in (("0003", 15), ("0004", 90)):  # its own, where they are searched
         write_json(run.trial(name).config, {"trial": name, "parameters": {"train.max_steps": steps}})
-    assert accounts.budget_outcome("0003", result("0003", 15, 1200)) is None
-    assert accounts.budget_outcome("0004", result("0004", 45, 1200)).reason.endswith(" are used up at step 45")
+    assert ends.outcome_of("0003", result("0003", 15, 1200)).reason == "ran all 15 steps"
+    assert ends.outcome_of("0004", result("0004", 45, 1200)).reason.endswith(" are used up at step 45")
 
     ended("0001", "completed", {5: 0.9, 15: 0.7})  # Tune had paused it, and has no result
-    paused = accounts.budget_outcome("0001", {})
+    run.trial("0001").outcome.unlink()
+    paused = ends.outcome_of("0001", {})
     assert (paused.kind, paused.step, paused.value) == (OutcomeKind.pruned, 15, 0.7)
-    never = accounts.budget_outcome("0002", {})
+    never = ends.outcome_of("0002", {})
     assert (never.step, never.value) == (0, None) and never.reason.endswith(" are used up before its first report")
 
 
@@ -176,7 +186,7 @@ def test_trials_whose_driver_was_killed_after_the_budgets_end_are_ended_without_
     from optuna.trial import TrialState
 
     from raytune_ft.search.study.study import open_study
-    from raytune_ft.search.sweep import _end_interrupted
+    from raytune_ft.search.trials.leftovers import end_interrupted
 
     experiment = make_experiment(budget={"tokens": 1000})
     study = open_study(experiment, experiment.search, run)
@@ -187,6 +197,7 @@ def test_trials_whose_driver_was_killed_after_the_budgets_end_are_ended_without_
     killed = Accounts(experiment, experiment.search, run)
     killed.attend(Scheduler(), Trials(None, lambda trial: None, lambda: 1, groups=1))
     killed.stop("a", result("0000", 5, 1200))
-    _end_interrupted(experiment, experiment.search, run, study, Accounts(experiment, experiment.search, run))
+    accounts = Accounts(experiment, experiment.search, run)
+    end_interrupted(Session(experiment, experiment.search, run, study, accounts, nobody, print))
     assert [trial.state for trial in study.trials] == [TrialState.PRUNED, TrialState.COMPLETE, TrialState.PRUNED]
     assert study.trials[0].user_attrs["reason"] == "the budget's 1,000 tokens are used up at step 5"

@@ -20,7 +20,7 @@ from raytune_ft.search.scheduling.schedulers import make_scheduler
 from raytune_ft.search.study.resume import interrupted_trials
 from raytune_ft.search.study.searcher import StudySearcher
 from raytune_ft.search.study.study import trial_name
-from raytune_ft.search.trials.stopped import stopped
+from raytune_ft.search.trials.decide import decide_outcome
 from raytune_ft.training.metrics_log import append_metrics, read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -116,7 +116,7 @@ class World:
     def _outcome_of(self, name: str, result: dict[str, Any] | None) -> Outcome:
         self.may_die()
         assert self.experiment.search is not None
-        outcome = Outcome.read(self.run.trial(name)) or stopped(self.experiment.search, 45, result or {})
+        outcome = decide_outcome(Outcome.read(self.run.trial(name)), result or {}, self.experiment.search, 45)
         outcome.write(self.run.trial(name))
         self.may_die()
         return outcome

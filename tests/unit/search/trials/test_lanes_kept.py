@@ -15,6 +15,7 @@ from raytune_ft.cli import train as verbs
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
 from raytune_ft.errors import LanesLost
+from raytune_ft.events.stream import nobody
 from raytune_ft.execution.devices import Decision
 from raytune_ft.execution.lanes.entries import LanesNow
 from raytune_ft.execution.runner import Choice
@@ -23,7 +24,7 @@ from raytune_ft.search import sweep
 from raytune_ft.search.budget.budget_stop import Metering
 from raytune_ft.search.budget.spent import Meter, shared_group
 from raytune_ft.search.on_cluster import OnCluster
-from raytune_ft.search.progress import Silent
+from raytune_ft.search.session import Session
 from raytune_ft.search.study.searcher import TRIAL, StudySearcher
 from raytune_ft.search.study.study import open_study
 from raytune_ft.search.trials.asked import Asked
@@ -96,7 +97,7 @@ def test_devices_of_lanes_that_an_outage_took_are_not_paid_for(dispatcher: Dispa
     meter = Meter(run.spent, 4, lambda: clock.now)
     watcher = watching(dispatcher, run)
     trials = Trials(None, lambda trial: None, lambda: 1, groups=2, away=lambda: watcher.away)
-    metering = Metering(meter, SimpleNamespace(), run, trials)  # type: ignore[arg-type]
+    metering = Metering(meter, run, trials)
 
     def hour(*away: int) -> float:
         dispatcher.away = frozenset(away)
@@ -125,15 +126,15 @@ def sweeps(
     def cluster(*_: Any) -> Iterator[OnCluster]:
         yield OnCluster(Decision(experiment, (), None), Trials(None, lambda trial: None, lambda: 1, groups=1))
 
-    def tune(of: Experiment, search: Any, run: RunDirectory, study: Any, left: int, *rest: Any) -> LanesLost | None:
-        _, interrupted, *_ = rest
+    def tune(session: Session, trials: Trials) -> LanesLost | None:
+        of, run, left = session.experiment, session.run, session.left()
 
         def outcome_of(name: str, result: Any) -> Outcome:
             outcome = Outcome.read(run.trial(name))
             assert outcome is not None
             return outcome
 
-        searcher = StudySearcher(study, of, search, left, interrupted, outcome_of)
+        searcher = StudySearcher(session.study, of, session.search, left, session.interrupted()[:left], outcome_of)
         handed_out.append([])
         first = len(handed_out) == 1
         for number in range(4 if first else left):
@@ -153,7 +154,7 @@ def sweeps(
     monkeypatch.setattr(sweep, "choose_runner", lambda experiment: Choice(Lane(), "it does not matter"))
     monkeypatch.setattr(sweep, "choose_winner", lambda experiment, run, board, fingerprint: board[0])
     monkeypatch.setattr(sweep.Accounts, "plan", lambda self, decision, groups: None)
-    monkeypatch.setattr(sweep, "_tune", tune)
+    monkeypatch.setattr(sweep, "tune_study", tune)
     return experiment, handed_out
 
 
@@ -162,7 +163,7 @@ def test_fault_35_a_sweep_without_lanes_leaves_its_trials_open_and_resume_ends_w
 ) -> None:
     experiment, handed_out = sweeps
     with pytest.raises(LanesLost) as lost:
-        sweep.run_sweep(experiment, Silent())
+        sweep.run_sweep(experiment, nobody)
     what = f"{run.root}: {WHY}; 2 of 8 trials ended, the others stay open; go on with --resume"
     assert str(lost.value) == what and lost.value.exit_code == 1
     trials = open_study(experiment, experiment.search, run).trials
@@ -170,7 +171,7 @@ def test_fault_35_a_sweep_without_lanes_leaves_its_trials_open_and_resume_ends_w
     assert [Outcome.read(run.trial(name)) is None for name in handed_out[0]] == [False, False, True, True]
     assert run.leaderboard.exists()
 
-    result = sweep.run_sweep(experiment, Silent(), resume=True)
+    result = sweep.run_sweep(experiment, nobody, resume=True)
     assert handed_out[1] == ["0002", "0003", "0004", "0005", "0006", "0007"]
     trials = open_study(experiment, experiment.search, run).trials
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * WANTED
@@ -182,7 +183,7 @@ def test_the_command_ends_with_one_line_that_says_what_to_type(
 ) -> None:
     from raytune_ft import api
 
-    monkeypatch.setattr(api, "run_sweep", lambda experiment, **kwargs: sweep.run_sweep(experiment, Silent()))
+    monkeypatch.setattr(api, "run_sweep", lambda experiment, **kwargs: sweep.run_sweep(experiment, nobody))
     experiment, _ = sweeps
     with pytest.raises(LanesLost) as lost:
         verbs.sweep_with_table(experiment, resume=False, again="raytune-ft sweep --resume e.yaml")
@@ -194,7 +195,7 @@ def test_how_long_an_outage_is_waited_for_may_change_when_a_sweep_is_resumed(
 ) -> None:
     experiment, handed_out = sweeps
     with pytest.raises(LanesLost):
-        sweep.run_sweep(experiment, Silent())
+        sweep.run_sweep(experiment, nobody)
     resources = experiment.resources.model_copy(update={"outage_timeout_s": 7200.0})
-    sweep.run_sweep(experiment.model_copy(update={"resources": resources}), Silent(), resume=True)
+    sweep.run_sweep(experiment.model_copy(update={"resources": resources}), nobody, resume=True)
     assert len(handed_out) == 2

@@ -8,12 +8,12 @@ import pytest
 
 from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.errors import InputError
+from raytune_ft.events.stream import nobody
 from raytune_ft.execution.runner import Choice
 from raytune_ft.paths import write_json
 from raytune_ft.search import on_cluster, sweep
-from raytune_ft.search.progress import Silent
 from raytune_ft.search.trials import trials
-from raytune_ft.search.trials.stopped import steps_of, stopped
+from raytune_ft.search.trials.decide import decide_outcome, steps_of
 from raytune_ft.training.outcome import OutcomeKind
 
 
@@ -27,7 +27,7 @@ from raytune_ft.training.outcome import OutcomeKind
 )
 def test_a_trial_without_an_outcome_was_stopped_or_lost(make_experiment, result, kind, reason) -> None:
     experiment = make_experiment()
-    outcome = stopped(experiment.search, 45, result)
+    outcome = decide_outcome(None, result, experiment.search, 45)
     assert (outcome.kind, outcome.reason) == (kind, reason)
     assert outcome.value == result.get("eval_loss")
 
@@ -38,7 +38,7 @@ def test_a_trial_ran_to_its_end_when_it_took_its_own_steps(make_experiment, run)
     result = {"step": 45, "eval_loss": 0.5, "seconds": 9.0}
     assert steps_of(experiment, trial) == 45
     write_json(trial.config, {"trial": "0000", "parameters": {"train.max_steps": 90}})
-    outcome = stopped(experiment.search, steps_of(experiment, trial), result)
+    outcome = decide_outcome(None, result, experiment.search, steps_of(experiment, trial))
     assert (outcome.kind, outcome.reason) == (OutcomeKind.pruned, "stopped by asha at step 45")
 
 
@@ -57,5 +57,5 @@ def test_a_sweep_that_the_cluster_can_not_hold_may_be_called_again_with_other_se
         experiment = make_experiment().model_copy(update={"output_dir": str(run.root.parent)})
         resources = experiment.resources.model_copy(update={"workers": workers})
         with pytest.raises(InputError, match="resources: too small"):
-            sweep.run_sweep(experiment.model_copy(update={"resources": resources}), Silent())
+            sweep.run_sweep(experiment.model_copy(update={"resources": resources}), nobody)
         assert not run.trials.exists()

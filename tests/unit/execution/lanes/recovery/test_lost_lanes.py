@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raytune_ft.execution.lanes.entries import Cause, Death, Ended, Gone, LanesNow
+from raytune_ft.execution.lanes.entries import Cause, Death, LanesNow, TrialEnded, TrialGone
 from raytune_ft.execution.lanes.lane_scheduler import SILENT_S
 from raytune_ft.execution.lanes.recovery.lost_lanes import LINE_S, STEADY_S
 from raytune_ft.execution.lanes.recovery.retries import LAST_START_S
@@ -61,7 +61,7 @@ def test_a_study_without_lanes_for_too_long_ends_and_its_trials_stay_open(make, 
     late = scheduler.hello(1)
     assert scheduler.orders(1, late) == [Quit()]
     scheduler.close()
-    assert scheduler.event("0000") == Gone() == scheduler.event("0001")
+    assert scheduler.event("0000") == TrialGone() == scheduler.event("0001")
 
 
 def test_time_in_which_everything_stood_still_is_no_outage(make, clock) -> None:
@@ -214,7 +214,9 @@ def test_a_trial_that_ends_alone_is_no_word_about_the_lanes(make, attach, submit
     submit(scheduler, "0000", "0001")
     attach(scheduler, 0).hears()
     scheduler.fell(0, KILLED)
-    assert isinstance(scheduler.event("0000"), Ended) and scheduler.event("0001") is None and scheduler.line() is None
+    assert (
+        isinstance(scheduler.event("0000"), TrialEnded) and scheduler.event("0001") is None and scheduler.line() is None
+    )
 
 
 def test_the_user_hears_now_and_then_of_lost_lanes_when_they_are_tried_next_and_when_they_are_back(
