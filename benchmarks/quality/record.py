@@ -10,6 +10,7 @@ from typing import Any
 from measures.rounds import machine
 
 from quality.curves import DIRECTORY
+from raytune_ft.metrics.report import value_in
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome
@@ -60,7 +61,7 @@ def _trial(run: RunDirectory, name: str) -> dict[str, Any]:
         "parameters": read_json(trial.config)["parameters"],
         "outcome": str(outcome.kind),
         "reports": [
-            [report["step"], report["tokens"], report["eval_loss"], report["seconds"]]
+            [report["step"], report["tokens"], value_in(report, "eval_loss"), report["seconds"]]
             for report in read_metrics(trial.metrics)
         ],
     }

@@ -35,7 +35,7 @@ def train(
     loaded = api.load_experiment(experiment, overrides or [])
     _leave_models_to_workers(loaded)
     api.check_inputs(loaded, say)
-    with LiveTable(1, "eval_loss", log) as table:
+    with LiveTable(1, loaded.model_copy(update={"search": None}).goals[0], log) as table:
         result = train_once(loaded, table, resume=resume, trust=trust, log=say)
     show(result, as_json)
 
@@ -74,9 +74,9 @@ def sweep_with_table(experiment: Experiment, *, resume: bool, again: str, trust:
     if experiment.search is None:
         raise InputError("search", "missing", "add a search section, or use raytune-ft train")
     try:
-        metric = experiment.search.goals[0].name
-        before = ended_before(experiment.run_directory, metric) if resume else {}
-        with LiveTable(experiment.search.trials, metric, log, before) as table:
+        goal = experiment.goals[0]
+        before = ended_before(experiment.run_directory, goal) if resume else {}
+        with LiveTable(experiment.search.trials, goal, log, before) as table:
             return api.run_sweep(experiment, resume=resume, trust=trust, listener=table, log=say)
     except NothingWon as error:
         log.print(causes_table(error.causes))

@@ -11,10 +11,12 @@ from raytune_ft.config.data import DataConfig
 from raytune_ft.config.model import Strict
 from raytune_ft.config.number_type import NumberType
 from raytune_ft.config.promotion import PromotionConfig
+from raytune_ft.config.search.goals import Metric
 from raytune_ft.config.search.rungs import rungs
 from raytune_ft.config.search.schedulers import NoScheduler, Population
 from raytune_ft.config.search.search import Search
 from raytune_ft.config.training import Lora, Method, Resources, Runner, Sft, Train
+from raytune_ft.metrics.named import EVAL_LOSS
 from raytune_ft.names import check_name
 from raytune_ft.paths import RunDirectory
 
@@ -186,6 +188,11 @@ class Experiment(Strict):
     def rungs(self) -> tuple[int, ...]:
         """Steps at which the scheduler looks at a trial, to stop it, pause it or have it copy, ascending."""
         return rungs(self.search.scheduler, self.train.max_steps, self.train.eval_steps) if self.search else ()
+
+    @property
+    def goals(self) -> tuple[Metric, ...]:
+        """What counts; the first leads: schedulers stop trials by it, and the leaderboard is ordered by it."""
+        return self.search.goals if self.search else (Metric(name=EVAL_LOSS),)
 
     def report_steps(self) -> tuple[int, ...]:
         """Steps at which a trial evaluates, saves and reports, ascending; the last is `train.max_steps`."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from raytune_ft.evaluation.interval import mean_interval, told_apart
 from raytune_ft.evaluation.matched_pairs import least_difference
 from raytune_ft.evaluation.metrics import RowDifferences, row_differences
+from raytune_ft.metrics.named import less_is_better
 
 if TYPE_CHECKING:
     from raytune_ft.evaluation.scoring import Scores
@@ -32,7 +33,7 @@ def provable_margin(metric: str, first: Scores, second: Scores, level: float) ->
     if metric == "accuracy":
         wins, losses, rows = told_apart(first, second)
         return margin_of_counts(wins + losses, rows, level)
-    return margin_of_rows(row_differences(metric, first, second), level, less_is_better=metric == "loss")
+    return margin_of_rows(row_differences(metric, first, second), level, less_is_better=less_is_better(metric))
 
 
 def margin_of_counts(told: int, rows: int, level: float) -> float:

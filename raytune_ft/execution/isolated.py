@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.training.outcome import Outcome, OutcomeKind
+from raytune_ft.execution.failures import failed, failure
+from raytune_ft.training.outcome import Outcome
 from raytune_ft.training.spec import TrialSpec
 
 
@@ -26,7 +26,7 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
 
     if (ended := Outcome.read(spec.directory)) is not None:  # and a driver that was killed did not notice
         return ended
-    resources = spec.experiment.resources
+    resources, leading = spec.experiment.resources, spec.experiment.goals[0]
     memory: Any = OutOfMemoryEnds(spec.directory)  # Ray's types know callbacks of Tune only
     spec.directory.root.mkdir(parents=True, exist_ok=True)
     spec.write()
@@ -42,7 +42,7 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
             callbacks=[*callbacks, memory],
             failure_config=FailureConfig(max_failures=resources.max_failures),
             checkpoint_config=CheckpointConfig(
-                num_to_keep=2, checkpoint_score_attribute="eval_loss", checkpoint_score_order="min"
+                num_to_keep=2, checkpoint_score_attribute=leading.name, checkpoint_score_order=leading.mode
             ),
         ),
     )
@@ -51,28 +51,10 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
     except TrainingFailedError as error:
         ended = failure(error)
     else:
-        ended = Outcome(OutcomeKind.failed, "the workers ended without an outcome; see their logs")
+        ended = failed("the workers ended without an outcome; see their logs")
     outcome = Outcome.read(spec.directory) or ended
     outcome.write(spec.directory)
     return outcome
-
-
-def failure(error: BaseException) -> Outcome:
-    """What Ray Train's nested error means for the trial."""
-    if re.search(r"torch\.(cuda\.)?OutOfMemoryError", str(error)):  # the device's; raised outside of a step
-        return Outcome(OutcomeKind.out_of_memory, failure_reason(error))
-    if "OutOfMemoryError" in str(error):  # Ray's memory monitor ended a worker
-        from raytune_ft.execution.memory_monitor import REASON
-
-        return Outcome(OutcomeKind.out_of_memory, REASON)
-    return Outcome(OutcomeKind.failed, failure_reason(error))
-
-
-def failure_reason(error: BaseException) -> str:
-    """The innermost cause's last line that says something, of Ray Train's nested error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "Error" in line and "TrainingFailedError" not in line]
-    return (telling or lines or [type(error).__name__])[-1][:300]
 
 
 def scaling(experiment: Experiment, selector: dict[str, str] | None = None) -> Any:

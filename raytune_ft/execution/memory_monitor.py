@@ -10,10 +10,9 @@ from typing import Any
 from ray.exceptions import OutOfMemoryError
 from ray.train import UserCallback
 
+from raytune_ft.execution.failures import OUT_OF_MAIN_MEMORY
 from raytune_ft.paths import TrialDirectory
-from raytune_ft.training.outcome import Outcome, OutcomeKind
-
-REASON = "the node ran out of memory and Ray ended a worker; lower train.per_device_train_batch_size or data.max_length"
+from raytune_ft.training.outcome import Outcome
 
 
 class OutOfMemoryEnds(UserCallback):
@@ -27,4 +26,4 @@ class OutOfMemoryEnds(UserCallback):
         # A worker that died is found by its health check, which carries the cause.
         causes = [getattr(each, "health_check_failure", each) for each in worker_exceptions.values()]
         if any(isinstance(each, OutOfMemoryError) for each in causes) and Outcome.read(self._directory) is None:
-            Outcome(OutcomeKind.out_of_memory, REASON).write(self._directory)
+            OUT_OF_MAIN_MEMORY.write(self._directory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.promotion.judged import LOSS, deciding_metric
+from raytune_ft.metrics.named import LOSS, deciding_metric
 
 ALIKE, APART = 0.06, 0.25
 """Shares of test rows on which one of two adapters alone is right: of two like ones, and of two that were trained quite
@@ -38,7 +38,7 @@ def proof_of(experiment: Experiment, test_rows: int | None) -> Proof | None:
     from raytune_ft.evaluation.margin import margin_of_counts, margin_of_normal_rows
 
     gate, level = experiment.promotion.no_worse, experiment.evaluate.confidence
-    metric = deciding_metric(experiment.evaluate.metrics)
+    metric = deciding_metric(experiment.evaluate.metrics) or LOSS
     counted = metric in (LOSS, "accuracy")  # what an F1 can show depends on how many rows each label has
     if gate is None or test_rows is None or test_rows < 2 or not counted:
         return None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.promotion import RetentionGate
 from raytune_ft.errors import IntegrityError
+from raytune_ft.metrics.named import LOSS, deciding_metric, less_is_better
 from raytune_ft.promotion.gates import Verdict
-
-LOSS = "loss"
 
 
 @dataclass(frozen=True)
@@ -30,16 +29,6 @@ class Gain:
 
     def __str__(self) -> str:
         return f"{self.metric} {self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
-
-
-def less_is_better(metric: str) -> bool:
-    """True of `loss` alone."""
-    return metric == LOSS
-
-
-def deciding_metric(metrics: Iterable[str]) -> str:
-    """The first that isn't the loss, or the loss."""
-    return next((name for name in metrics if name != LOSS), LOSS)
 
 
 def rows_of(path: Path, evaluation: Mapping[str, Any]) -> int:
@@ -61,7 +50,7 @@ def gain_of(path: Path, evaluation: Mapping[str, Any]) -> Gain:
         IntegrityError: The evaluation has none.
     """
     differences: dict[str, dict[str, float]] = evaluation.get("difference") or {}
-    metric = deciding_metric(name for name in evaluation.get("metrics", []) if name in differences)
+    metric = deciding_metric(name for name in evaluation.get("metrics", []) if name in differences) or LOSS
     if metric not in differences:
         raise IntegrityError(f"{path}: has no difference of base and winner; run evaluate again")
     found = differences[metric]

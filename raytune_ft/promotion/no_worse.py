@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.metrics.named import LOSS, less_is_better
 from raytune_ft.paths import read_json
 from raytune_ft.promotion.gates import Verdict
-from raytune_ft.promotion.judged import less_is_better, too_few
+from raytune_ft.promotion.judged import too_few
 from raytune_ft.registry import manifest as manifests
 from raytune_ft.registry.adapter import CONFIG_NAME, WEIGHTS_NAME
 from raytune_ft.registry.compared import CHAMPION_KEY
@@ -102,7 +103,7 @@ def _largest(metric: str, champion: Scores) -> float:
     """The greatest margin that is taken where the experiment gives none."""
     from raytune_ft.evaluation.metrics import metric_value
 
-    return LARGEST_LOSS * metric_value("loss", champion) if metric == "loss" else LARGEST_SCORE
+    return LARGEST_LOSS * metric_value(LOSS, champion) if metric == LOSS else LARGEST_SCORE
 
 
 def _more_rows(asked: float | None, margin: float, provable: float, rows: int) -> str:

@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from raytune_ft.errors import IntegrityError, RaytuneError
 from raytune_ft.paths import read_json, sync_directory
+from raytune_ft.registry.files import JOURNAL_NAME, TRAFFIC_NAME, AdapterFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from raytune_ft.registry.store import Registry
 
-JOURNAL_NAME = "journal.jsonl"
-TRAFFIC_NAME = "traffic.json"
 Action = Literal["promote", "rollback", "alias", "traffic", "canary_end", "not_carried_out"]
 
 
@@ -63,7 +61,7 @@ class Move:
         return head | moved | values
 
 
-def read_journal(registry: Registry, adapter: str) -> list[Move]:
+def read_journal(registry: AdapterFiles, adapter: str) -> list[Move]:
     """Every move of the adapter's aliases and traffic, oldest first; a torn last line is left out.
 
     Raises:
@@ -83,14 +81,14 @@ def read_journal(registry: Registry, adapter: str) -> list[Move]:
     return moves
 
 
-def last_moved(registry: Registry, adapter: str) -> int:
+def last_moved(registry: AdapterFiles, adapter: str) -> int:
     """The greatest version that an alias ever pointed to, whether its files are still there or not; 0 without one."""
     path = registry.file(adapter, JOURNAL_NAME)
     moves = map(_parse, path.read_bytes().split(b"\n")) if path.is_file() else ()
     return max((to for move in moves if move and isinstance(to := move.after, int)), default=0)
 
 
-def record(registry: Registry, adapter: str, move: Move) -> None:
+def record(registry: AdapterFiles, adapter: str, move: Move) -> None:
     """Appends `move` before it is made; the caller holds the adapter's lock.
 
     A last line whose move did not happen is first answered by a line that says so.
@@ -104,7 +102,7 @@ def record(registry: Registry, adapter: str, move: Move) -> None:
     _append(path, replace(move, time=_now(), who=_who()))
 
 
-def unsettled(registry: Registry, adapter: str) -> Move | None:
+def unsettled(registry: AdapterFiles, adapter: str) -> Move | None:
     """The last line's move, where the files say that it did not happen: its process ended in between."""
     path = registry.file(adapter, JOURNAL_NAME)
     last = _last(path.read_bytes())[1] if path.is_file() else None

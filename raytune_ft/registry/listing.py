@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from raytune_ft.metrics.named import deciding_metric
 from raytune_ft.registry import manifest
 from raytune_ft.registry.base import base_id
 from raytune_ft.registry.store import Registry
@@ -48,7 +48,7 @@ def list_versions(registry: Registry) -> list[ListedVersion]:
         split = canary(0) if rule is None else rule
         for version in registry.versions(adapter):
             found = manifest.read(registry.path(adapter, version))
-            metric = first_metric(found.metrics)
+            metric = deciding_metric(found.metrics.get("difference") or {})
             names = sorted(name for name, number in aliases.items() if number == version)
             rows.append(
                 ListedVersion(
@@ -68,9 +68,3 @@ def list_versions(registry: Registry) -> list[ListedVersion]:
                 )
             )
     return rows
-
-
-def first_metric(metrics: Mapping[str, Any]) -> str | None:
-    """The metric that promotion looked at: the first that isn't the loss, or the loss."""
-    names = list(metrics.get("difference") or {})
-    return next((name for name in names if name != "loss"), names[0] if names else None)

@@ -10,12 +10,12 @@ from pydantic import Field, StrictBool, ValidationError, model_validator
 from raytune_ft.config.model import Strict
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.paths import read_json, sync_directory, write_json
-from raytune_ft.registry.journal import TRAFFIC_NAME, Move, record
+from raytune_ft.registry.files import TRAFFIC_NAME, AdapterFiles
+from raytune_ft.registry.journal import Move, record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from raytune_ft.registry.store import Registry
 
 CHAMPION: Literal["champion"] = "champion"
 CHALLENGER: Literal["challenger"] = "challenger"
@@ -82,7 +82,7 @@ def canary(percent: int, *, by: Literal["request", "user"] = "request", shadow: 
     return Traffic(shares={"champion": 100 - percent, "challenger": percent}, by=by, shadow=shadow)
 
 
-def read_traffic(registry: Registry, adapter: str) -> Traffic | None:
+def read_traffic(registry: AdapterFiles, adapter: str) -> Traffic | None:
     """The rule in force. One that sends requests to an alias that is gone is none: the champion answers all.
 
     Raises:
@@ -92,7 +92,7 @@ def read_traffic(registry: Registry, adapter: str) -> Traffic | None:
     return None if rule is None or _vanished(rule, registry.aliases(adapter)) else rule
 
 
-def read_rule(registry: Registry, adapter: str) -> Traffic | None:
+def read_rule(registry: AdapterFiles, adapter: str) -> Traffic | None:
     """The rule as it is written, whatever has become of its aliases. Raises IntegrityError as `read_traffic`."""
     path = registry.file(adapter, TRAFFIC_NAME)
     try:
@@ -104,7 +104,7 @@ def read_rule(registry: Registry, adapter: str) -> Traffic | None:
         raise IntegrityError(f"{path}: {what}; take it away with: raytune-ft canary {adapter} --off") from error
 
 
-def set_traffic(registry: Registry, adapter: str, traffic: Traffic | None, *, command: str | None = None) -> None:
+def set_traffic(registry: AdapterFiles, adapter: str, traffic: Traffic | None, *, command: str | None = None) -> None:
     """Puts a rule in force, or takes the present one away; journals it.
 
     Raises:
@@ -118,21 +118,21 @@ def set_traffic(registry: Registry, adapter: str, traffic: Traffic | None, *, co
         _put(registry, adapter, traffic.to_json() if traffic else None, command)
 
 
-def clear_vanished(registry: Registry, adapter: str, command: str | None) -> None:
+def clear_vanished(registry: AdapterFiles, adapter: str, command: str | None) -> None:
     """Takes away a rule that sends requests to an alias that is gone; the caller holds the adapter's lock."""
     rule = read_rule(registry, adapter)
     if rule is not None and _vanished(rule, registry.aliases(adapter)):
         _put(registry, adapter, None, command)
 
 
-def remove_rule(registry: Registry, adapter: str) -> None:
+def remove_rule(registry: AdapterFiles, adapter: str) -> None:
     """Takes the rule away without a line of its own; the caller holds the lock and has journaled why."""
     path = registry.file(adapter, TRAFFIC_NAME)
     path.unlink(missing_ok=True)
     sync_directory(path.parent)
 
 
-def _put(registry: Registry, adapter: str, rule: dict[str, Any] | None, command: str | None) -> None:
+def _put(registry: AdapterFiles, adapter: str, rule: dict[str, Any] | None, command: str | None) -> None:
     path = registry.file(adapter, TRAFFIC_NAME)
     before = _before(path)
     if rule == before and (rule is not None or not path.exists()):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from raytune_ft.config.recorded import in_todays_words
+from raytune_ft.metrics.named import Goal, sign
 from raytune_ft.paths import RunDirectory
 from raytune_ft.reporting.html.so_far import SoFar, Standing, best_so_far, standings, tokens_to
 from raytune_ft.reporting.read import read_data_facts, read_evaluation, read_leaderboard, read_trials, read_winner
@@ -67,7 +68,8 @@ class RunComparison:
 
 def compare_runs(first: RunDirectory, second: RunDirectory) -> RunComparison:
     """Summarises both runs; raises InputError where one has no leaderboard yet."""
-    curves = best_so_far(read_trials(first)), best_so_far(read_trials(second))
+    goal = read_leaderboard(first).leading
+    curves = best_so_far(read_trials(first), goal), best_so_far(read_trials(second), goal)
     one, other = _summary(first, curves[0]), _summary(second, curves[1])
     settings = differing_settings(first, second)
     bests = tuple([point.best for point in curve] for curve in curves)
@@ -83,8 +85,17 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> RunComparison:
         settings,
         tuple(standings(tokens[0], tokens[1], bests)),
         tuple(standings(hours[0], hours[1], bests)),
-        (tokens_to(curves[0], min(known)), tokens_to(curves[1], min(known))) if known else (None, None),
+        _tokens_to_best(curves, known, goal),
     )
+
+
+def _tokens_to_best(
+    curves: tuple[tuple[SoFar, ...], tuple[SoFar, ...]], bests: Sequence[float], goal: Goal
+) -> tuple[int | None, int | None]:
+    if not bests:
+        return None, None
+    best = min(bests, key=lambda value: sign(goal) * value)
+    return tokens_to(curves[0], best, goal), tokens_to(curves[1], best, goal)
 
 
 def doubts(one: RunSummary, other: RunSummary, settings: Mapping[str, tuple[Any, Any]]) -> tuple[str, ...]:
@@ -119,12 +130,13 @@ def _summary(run: RunDirectory, curve: tuple[SoFar, ...]) -> RunSummary:
     facts = read_data_facts(run) if (run.data / "manifest.json").is_file() else None
     evaluation = read_evaluation(run) if run.evaluation.is_file() else None
     outcomes = [row.outcome for row in board.rows]
+    values = [row.value for row in board.rows if row.value is not None]
     return RunSummary(
         run=str(run.root),
         experiment=board.experiment,
         metric=board.metric,
         base_model=winner.base_model if winner else None,
-        best=min((row.value for row in board.rows if row.value is not None), default=None),
+        best=min(values, key=lambda value: sign(board.leading) * value, default=None),
         winner=winner.trial if winner else None,
         parameters=winner.parameters if winner else {},
         outcomes={outcome: outcomes.count(outcome) for outcome in dict.fromkeys(outcomes)},

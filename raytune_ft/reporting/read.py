@@ -9,6 +9,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from raytune_ft.errors import InputError, IntegrityError
+from raytune_ft.metrics.report import with_metrics
 from raytune_ft.paths import RunDirectory, TrialDirectory, read_json
 from raytune_ft.reporting.records import (
     CurvePoint,
@@ -103,7 +104,7 @@ def _read_points(path: Path) -> tuple[CurvePoint, ...]:
     adapter = TypeAdapter(CurvePoint)
     for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
         try:
-            points.append(adapter.validate_python(json.loads(line)))
+            points.append(adapter.validate_python(with_metrics(json.loads(line))))
         except ValueError as error:
             raise IntegrityError(f"{path}:{number}: {_first_problem(error)}; the file was changed or cut") from error
     return tuple(points)

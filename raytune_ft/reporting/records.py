@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,11 @@ class Leaderboard:
     """By what the first one won, in words."""
 
     @property
+    def leading(self) -> Goal:
+        """The goal that the trials are ordered by."""
+        return self.metrics[0] if self.metrics else Goal(self.metric, self.mode)
+
+    @property
     def further(self) -> tuple[Goal, ...]:
         """The goals after the first."""
         return self.metrics[1:]
@@ -47,13 +53,18 @@ class CurvePoint:
 
     step: int
     train_loss: float | None = None
-    eval_loss: float | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
     seconds: float | None = None
     samples: int | None = None
     tokens: int | None = None
     time: str | None = None
     memory_mib: float | None = None
     adapter_mib: float | None = None
+
+    def value(self, metric: str) -> float | None:
+        """The metric's value, or None where it is none or no finite number."""
+        value = self.metrics.get(metric)
+        return value if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raytune_ft.events.kinds import Closed, Ended, Event, Reported, Started
+from raytune_ft.metrics.report import METRICS
 
 FLUSH_S = 30
 
@@ -71,11 +72,10 @@ class TensorBoard:
 
 
 def numbers(report: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a report by name, those of its inner mappings as `outer/inner`."""
-    found: dict[str, float] = {}
-    for key, value in report.items():
-        if isinstance(value, Mapping):
-            found |= {f"{key}/{name}": inner for name, inner in numbers(value).items()}
-        elif isinstance(value, int | float) and not isinstance(value, bool) and value == value:
-            found[key] = value
-    return found
+    """The numbers of a report by name, its metrics among them."""
+    flat = {**report, **report.get(METRICS, {})}
+    return {
+        key: value
+        for key, value in flat.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    }

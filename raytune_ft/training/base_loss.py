@@ -8,6 +8,8 @@ from typing import Any
 
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.errors import RaytuneError
+from raytune_ft.metrics.named import EVAL_LOSS
+from raytune_ft.metrics.report import METRICS, value_in
 from raytune_ft.paths import read_json, write_json
 from raytune_ft.training.spec import TrialSpec
 
@@ -16,7 +18,8 @@ def read_base_loss(spec: TrialSpec) -> float | None:
     """What an earlier trial measured, or None; also None where that was another base or other rows."""
     try:
         found = read_json(spec.base_loss)
-        return float(found["eval_loss"]) if found["of"] == _measured_on(spec) else None
+        loss = value_in(found, EVAL_LOSS)
+        return loss if loss is not None and found["of"] == _measured_on(spec) else None
     except (OSError, RaytuneError, KeyError, TypeError, ValueError):  # none yet, or one that does not count
         return None
 
@@ -31,7 +34,7 @@ def keep_base_loss(spec: TrialSpec, loss: float) -> float:
         return known
     if math.isfinite(loss):
         with contextlib.suppress(OSError):  # a full disk; whoever needs it then measures it anew
-            write_json(spec.base_loss, {"schema": 1, "eval_loss": loss, "of": _measured_on(spec)})
+            write_json(spec.base_loss, {"schema": 2, METRICS: {EVAL_LOSS: loss}, "of": _measured_on(spec)})
     return loss
 
 

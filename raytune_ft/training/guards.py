@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from raytune_ft.metrics.named import EVAL_LOSS
+
 _OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
 
@@ -20,12 +22,14 @@ class DivergenceGuard:
     A batch's loss is only asked whether it is a number: how high it is says more of its rows than of the training.
 
     Attributes:
-        factor: `eval_loss` above this many times the base's own is divergence.
+        factor: The evaluated loss above this many times the base's own is divergence.
         base_loss: The base's loss on the same rows; None where nobody could measure it.
+        metric: Name of that loss.
     """
 
     factor: float
     base_loss: float | None = None
+    metric: str = EVAL_LOSS
 
     def train_loss(self, step: int, loss: float) -> str | None:
         """The reason to stop, or None."""
@@ -33,13 +37,13 @@ class DivergenceGuard:
             return f"training loss is {loss} at step {step}; lower train.learning_rate"
         return None
 
-    def eval_loss(self, step: int, loss: float) -> str | None:
+    def evaluated(self, step: int, loss: float) -> str | None:
         """The reason to stop, or None."""
         if not math.isfinite(loss):
-            return f"eval_loss is {loss} at step {step}; lower train.learning_rate"
+            return f"{self.metric} is {loss} at step {step}; lower train.learning_rate"
         if self.base_loss is not None and loss > self.factor * self.base_loss:
             return (
-                f"eval_loss {loss:.3g} at step {step} is over {self.factor:g} times the base's own "
+                f"{self.metric} {loss:.3g} at step {step} is over {self.factor:g} times the base's own "
                 f"{self.base_loss:.3g}; lower train.learning_rate"
             )
         return None

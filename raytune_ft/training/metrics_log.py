@@ -6,17 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+from raytune_ft.metrics.report import with_metrics
 from raytune_ft.paths import write_text
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The reports so far; the half line of a killed writer is left out."""
+    """The reports so far, with their metrics by name; the half line of a killed writer is left out."""
     if not path.exists():
         return []
     reports = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         if line.endswith("\n") and line.strip():
-            reports.append(json.loads(line))
+            reports.append(with_metrics(json.loads(line)))
     return reports
 
 

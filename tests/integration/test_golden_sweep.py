@@ -11,6 +11,7 @@ import optuna
 from raytune_ft import api
 from raytune_ft.events.kinds import Ended, Event, Reported, Started
 from raytune_ft.events.log import read_events
+from raytune_ft.metrics.report import for_ray, value_in
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.training.metrics_log import read_metrics
 
@@ -41,7 +42,7 @@ class Recorder:
             case Started(trial, parameters):
                 self.events.append(["started", trial, parameters])
             case Reported(trial, report):
-                self.events.append(["reported", trial, report["step"], report["eval_loss"]])
+                self.events.append(["reported", trial, report["step"], value_in(report, "eval_loss")])
             case Ended(trial, outcome):
                 self.events.append(["ended", trial, str(outcome.kind), outcome.reason, outcome.value])
 
@@ -77,7 +78,7 @@ def study(run: RunDirectory) -> list[Any]:
 
 def trial(run: RunDirectory, name: str) -> dict[str, Any]:
     directory = run.trial(name)
-    reports = [[report.get(key) for key in REPORT] for report in read_metrics(directory.metrics)]
+    reports = [[for_ray(report).get(key) for key in REPORT] for report in read_metrics(directory.metrics)]
     kept = sorted(path.name for path in directory.checkpoints.glob("*"))
     return {"reports": reports, "outcome": steady(read_json(directory.outcome)), "checkpoints": kept}
 

@@ -24,6 +24,7 @@ from raytune_ft.events.kinds import Ended, Event, Reported, Started
 from raytune_ft.execution.cluster import ray_cluster
 from raytune_ft.execution.lanes.entries import Message, TrialEnded, TrialReport
 from raytune_ft.execution.lanes.lanes import IMPORTS, lanes
+from raytune_ft.metrics.report import value_in
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.search import tuning
 from raytune_ft.training.lane.orders import Start
@@ -136,7 +137,7 @@ def search_on(dispatcher: Any, tune_on: Callable[..., Any]) -> Callable[[Experim
 
 def curves(run: RunDirectory) -> list[list[tuple[int, float]]]:
     return [
-        [(report["step"], report["eval_loss"]) for report in read_metrics(trial / "metrics.jsonl")]
+        [(report["step"], value_in(report, "eval_loss")) for report in read_metrics(trial / "metrics.jsonl")]
         for trial in sorted(run.trials.iterdir())
     ]
 

@@ -17,6 +17,7 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
 from raytune_ft.events.stream import nobody
 from raytune_ft.execution.lanes.lanes import lanes
+from raytune_ft.metrics.report import value_in
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.reporting.read import read_trials
 from raytune_ft.search.results.leaderboard import build_leaderboard
@@ -62,7 +63,7 @@ def search_on(
 
 
 def curve(run: RunDirectory, trial: str) -> list[tuple[int, float]]:
-    return [(report["step"], report["eval_loss"]) for report in read_metrics(run.trial(trial).metrics)]
+    return [(report["step"], value_in(report, "eval_loss")) for report in read_metrics(run.trial(trial).metrics)]
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
@@ -101,8 +102,10 @@ def test_an_exploit_copies_weights_and_optimizer_and_goes_on_with_a_new_rate(sea
     assert lines[1]["copied_from"] == donor
     assert lines[1]["parameters"] == first["parameters"] != {RATE: 1e-6}
     donors = dict(curve(run, donor))
-    assert lines[0]["eval_loss"] > 1.5 * donors[4]  # it had learned nothing
-    assert lines[1]["eval_loss"] < lines[0]["eval_loss"] / 1.5  # four steps from where the donor was
+    assert value_in(lines[0], "eval_loss") > 1.5 * donors[4]  # it had learned nothing
+    assert (
+        value_in(lines[1], "eval_loss") < value_in(lines[0], "eval_loss") / 1.5
+    )  # four steps from where the donor was
     assert lines[1]["tokens"] == read_metrics(run.trial(donor).metrics)[1]["tokens"]
 
     config = read_json(run.trial("0003").config)

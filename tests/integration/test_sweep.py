@@ -13,6 +13,7 @@ import pytest
 from raytune_ft import api
 from raytune_ft.errors import InputError
 from raytune_ft.events.kinds import Ended, Event, Reported, Started
+from raytune_ft.metrics.report import value_in
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.search.results.causes import NothingWon
 from raytune_ft.search.single import train_once
@@ -79,7 +80,7 @@ def test_a_sweep_ranks_its_trials_and_a_diverged_one_is_a_failure_that_stops_not
     curve = read_metrics(result.run.trial("0000").metrics)
     assert [report["step"] for report in curve] == [4, 8, 16]
     assert [report["samples"] for report in curve] == [32, 64, 128]
-    assert curve[-1]["eval_loss"] < curve[0]["eval_loss"]
+    assert value_in(curve[-1], "eval_loss") < value_in(curve[0], "eval_loss")
     winner = read_json(result.run.winner)
     adapter = result.run.root / winner["adapter"]
     assert read_json(adapter / "adapter_config.json")["r"] == 8
@@ -150,9 +151,9 @@ def test_deepspeed_on_two_workers_trains_the_same_curve_as_ddp(
         path = toy_experiment(name=name, train=train, resources=resources, search=None, runner=isolated)
         result = train_once(api.load_experiment(path), Recorder())
         curves[strategy["type"]] = read_metrics(result.run.trial("0000").metrics)
-        bases.append(read_json(result.run.base_loss)["eval_loss"])
-    assert bases[1] == pytest.approx(bases[0], rel=1e-4) and bases[0] > curves["ddp"][-1]["eval_loss"]
+        bases.append(value_in(read_json(result.run.base_loss), "eval_loss"))
+    assert bases[1] == pytest.approx(bases[0], rel=1e-4) and bases[0] > value_in(curves["ddp"][-1], "eval_loss")
     for ddp, deepspeed in zip(curves["ddp"], curves["deepspeed"], strict=True):
         assert deepspeed["samples"] == ddp["samples"]
         assert deepspeed["train_loss"] == pytest.approx(ddp["train_loss"], rel=1e-3)
-        assert deepspeed["eval_loss"] == pytest.approx(ddp["eval_loss"], rel=1e-3)
+        assert value_in(deepspeed, "eval_loss") == pytest.approx(value_in(ddp, "eval_loss"), rel=1e-3)

@@ -5,27 +5,30 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
 from raytune_ft.config.model import Strict
+from raytune_ft.metrics.named import OF_TRIALS, Direction
 
-_Name = Literal["eval_loss", "adapter_mib", "train_seconds", "tokens"]
-Mode = Literal["min", "max"]
+Mode = Direction
 
 _RULE = re.compile(r"(\w+)\s+within\s+(\d+(?:\.\d+)?)\s*%")
 
 
 def _reported(name: Any) -> Any:
-    known = get_args(_Name)
-    if isinstance(name, str) and name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"use one of: {', '.join(known)}"
+    if isinstance(name, str) and name not in OF_TRIALS:
+        near = difflib.get_close_matches(name, OF_TRIALS, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"use one of: {', '.join(OF_TRIALS)}"
         raise ValueError(f"metric {name!r} is not reported by trials; {remedy}")
     return name
 
 
+if TYPE_CHECKING:
+    _Name = str
+else:
+    _Name = Literal[tuple(OF_TRIALS)]
 MetricName = Annotated[_Name, BeforeValidator(_reported)]
 """What a report of a trial tells."""
 

@@ -14,10 +14,12 @@ from raytune_ft.config.search.algorithms import Algorithm, Portfolio, Proposer, 
 from raytune_ft.config.search.budget import Budget
 from raytune_ft.config.search.goals import BestRule, Metric, MetricName, Mode
 from raytune_ft.config.search.schedulers import Asha, Scheduler
+from raytune_ft.metrics.named import EVAL_LOSS, OF_TRIALS
 
 STEPS = "train.max_steps"
 """Where it is searched, each trial has an end of its own."""
-_NOT_FIRST = "can't lead: only eval_loss tells of a trial before its end how good it is"
+_LEADING = [name for name, facts in OF_TRIALS.items() if facts.leads]
+_NOT_FIRST = f"can't lead: only {' or '.join(_LEADING)} tells of a trial before its end how good it is"
 
 
 class Parameter(Strict):
@@ -110,6 +112,15 @@ class SearchSpace(Strict):
         return all(chosen.get(on, value_at(defaults, on)) == value for on, value in conditions.items())
 
 
+def _check_mode(metric: str, mode: Mode, otherwise: str = "") -> None:
+    """The leading metric's direction is a fact of it, and not a wish."""
+    if mode == OF_TRIALS[metric].direction:
+        return
+    worst, right = ("greatest", "min") if mode == "max" else ("least", "max")
+    use = f"use {right}, {otherwise}" if otherwise else f"use mode: {right}"
+    raise ValueError(f"{mode} would look for the {worst} {metric}, the worst; {use}")
+
+
 class Search(Strict):
     """One study."""
 
@@ -119,7 +130,7 @@ class Search(Strict):
     """Who proposes: `tpe`, `gp`, `cmaes`, `nsga2`, `nsga3`, `quasi_random`, `random`, `grid`, `portfolio`."""
     scheduler: Scheduler = Asha()
     """Who stops the weak ones early: `asha`, `hyperband`, `bohb`, `median`, `pbt`, `pb2` or `none`."""
-    metric: MetricName = "eval_loss"
+    metric: MetricName = EVAL_LOSS
     """The number that decides; `eval_loss` is the validation split's, as a mean over the answers' tokens."""
     mode: Mode = "min"
     """Whether less or more of it is better."""
@@ -161,15 +172,15 @@ class Search(Strict):
     @field_validator("metric")
     @classmethod
     def _tells_early(cls, metric: str) -> str:
-        if metric != "eval_loss":
-            raise ValueError(f"{metric} {_NOT_FIRST}; name it in metrics, after eval_loss")
+        if not OF_TRIALS[metric].leads:
+            raise ValueError(f"{metric} {_NOT_FIRST}; name it in metrics, after {' or '.join(_LEADING)}")
         return metric
 
     @field_validator("mode")
     @classmethod
-    def _less_is_better(cls, mode: Mode) -> Mode:
-        if mode != "min":
-            raise ValueError("max would look for the greatest eval_loss, the worst; use min, or leave it out")
+    def _to_the_better(cls, mode: Mode, info: ValidationInfo) -> Mode:
+        if "metric" in info.data:  # else it has a problem of its own
+            _check_mode(info.data["metric"], mode, "or leave it out")
         return mode
 
     @field_validator("metrics")
@@ -178,10 +189,10 @@ class Search(Strict):
         names = [goal.name for goal in metrics]
         if len(set(names)) != len(names):
             raise ValueError(f"{', '.join(names)}: repeat; each stands once")
-        if metrics and names[0] != "eval_loss":
-            raise ValueError(f"{names[0]} {_NOT_FIRST}; put eval_loss first")
-        if metrics and metrics[0].mode != "min":
-            raise ValueError("max would look for the greatest eval_loss, the worst; use mode: min")
+        if metrics and not OF_TRIALS[names[0]].leads:
+            raise ValueError(f"{names[0]} {_NOT_FIRST}; put {' or '.join(_LEADING)} first")
+        if metrics:
+            _check_mode(metrics[0].name, metrics[0].mode)
         return metrics
 
     @field_validator("best")
@@ -191,7 +202,7 @@ class Search(Strict):
             return best
         rule, names = BestRule.parse(best), [goal.name for goal in info.data["metrics"]]
         if len(names) < 2:
-            raise ValueError(f"{best!r} leaves nothing to decide by; name eval_loss and another one in metrics")
+            raise ValueError(f"{best!r} leaves nothing to decide by; name {EVAL_LOSS} and another one in metrics")
         if rule.metric not in names:
             raise ValueError(f"{best!r} speaks of {rule.metric}, which metrics does not name; use {' or '.join(names)}")
         return best

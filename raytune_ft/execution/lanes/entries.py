@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any
 
+from raytune_ft.metrics.report import value_in
 from raytune_ft.training.lane.orders import Drop, GoOn, Order, Quit, Start
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -107,8 +108,8 @@ class TrialEntry:
 
     def end(self, kind: OutcomeKind, reason: str) -> None:
         """Ends the trial without a word from a lane, with the value it last reported."""
-        last = self.last
-        outcome = Outcome(kind, reason, last.get("step", 0), last.get("eval_loss"), last.get("seconds", 0.0))
+        last, leading = self.last, self.start.spec.experiment.goals[0].name
+        outcome = Outcome(kind, reason, last.get("step", 0), value_in(last, leading), last.get("seconds", 0.0))
         self.events.append(TrialEnded(outcome))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,7 @@ from raytune_ft.execution.isolated import scaling
 from raytune_ft.execution.lanes.entries import Cause, Death
 from raytune_ft.execution.lanes.recovery.deaths import death_of
 from raytune_ft.private_names import missing, patches_wanted
-
-RunLane = Callable[..., None]
-"""`run_lane(experiment, client, *, report_ready)` of `training.lane.loop`, or a test's."""
+from raytune_ft.training.lane.orders import RunLane
 
 GROUP_NAMES = (
     "ray.train._internal.utils:get_address_and_port",

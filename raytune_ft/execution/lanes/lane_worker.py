@@ -7,7 +7,7 @@ from typing import Any
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.execution.devices import threads_of
 from raytune_ft.execution.lanes.lane_client import LaneClient
-from raytune_ft.execution.lanes.lane_host import RunLane
+from raytune_ft.training.lane.orders import RunLane
 
 
 def lane_worker(config: dict[str, Any]) -> None:

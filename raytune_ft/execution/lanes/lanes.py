@@ -11,8 +11,9 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
 from raytune_ft.execution.cluster import groups_that_fit
 from raytune_ft.execution.devices import LaneNodes
-from raytune_ft.execution.lanes.lane_host import LaneHost, RunLane
+from raytune_ft.execution.lanes.lane_host import LaneHost
 from raytune_ft.paths import RunDirectory
+from raytune_ft.training.lane.orders import RunLane
 from raytune_ft.training.spec import TrialSpec
 
 IMPORTS = ("raytune_ft.execution.local_ray.forked.lanes_first", "raytune_ft.execution.local_ray.forked.lanes_ray")

@@ -22,8 +22,7 @@ from raytune_ft.errors import IntegrityError, RaytuneError
 from raytune_ft.paths import read_json, sha256_file, sync_directory
 from raytune_ft.registry import manifest
 from raytune_ft.registry.bucket.bucket import Bucket
-from raytune_ft.registry.journal import JOURNAL_NAME, TRAFFIC_NAME
-from raytune_ft.registry.store import ALIASES_NAME
+from raytune_ft.registry.files import ALIASES_NAME, JOURNAL_NAME, TRAFFIC_NAME
 
 STATE = (JOURNAL_NAME, TRAFFIC_NAME, ALIASES_NAME)
 """What says which version is served, in the order in which a move writes it."""

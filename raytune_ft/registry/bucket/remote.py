@@ -25,8 +25,9 @@ from raytune_ft.names import check_name, is_name
 from raytune_ft.registry.bucket import mirror
 from raytune_ft.registry.bucket.bucket import Bucket, ConflictError, UnreachableError
 from raytune_ft.registry.bucket.lease import Lease
+from raytune_ft.registry.files import ALIASES_NAME
 from raytune_ft.registry.manifest import verify
-from raytune_ft.registry.store import ALIASES_NAME, Registry
+from raytune_ft.registry.store import Registry
 
 STALENESS_S = 1.0
 PATIENCE_S = 1.0  # an endpoint's request waits no longer for a server that does not answer,

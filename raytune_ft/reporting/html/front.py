@@ -9,6 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from raytune_ft.config.search.goals import Metric
+from raytune_ft.metrics.named import sign
 from raytune_ft.reporting.records import TrialRecord
 from raytune_ft.reporting.wording import goals_in_words, one_line
 from raytune_ft.search.results.goals import on_front, values_in
@@ -19,10 +20,10 @@ _MOST_LINES = 8
 
 @dataclass(frozen=True)
 class Best:
-    """The lowest value reported so far."""
+    """The best value of the leading metric that a trial reported so far."""
 
     trial: str
-    eval_loss: float
+    value: float
     step: int
     parameters: Mapping[str, Any]
     values: Mapping[str, float] = field(default_factory=dict)
@@ -30,15 +31,14 @@ class Best:
 
 
 def bests_of(trials: Iterable[TrialRecord], goals: Sequence[Metric]) -> list[Best]:
-    """The best of each trial that reported a value, the lowest first."""
-    bests = []
+    """The best of each trial that reported a value, the best first."""
+    bests, leading = [], goals[0]
     for trial in trials:
-        points = [point for point in trial.points if point.eval_loss is not None and point.eval_loss == point.eval_loss]
-        point = min(points, key=lambda point: point.eval_loss or 0.0, default=None)
-        if point is not None and point.eval_loss is not None:
-            values = values_in(asdict(point), goals)
-            bests.append(Best(trial.trial, point.eval_loss, point.step, trial.parameters, values))
-    return sorted(bests, key=lambda best: best.eval_loss)
+        valued = [(value, point) for point in trial.points if (value := point.value(leading.name)) is not None]
+        value, point = min(valued, key=lambda each: sign(leading) * each[0], default=(None, None))
+        if value is not None and point is not None:
+            bests.append(Best(trial.trial, value, point.step, trial.parameters, values_in(asdict(point), goals)))
+    return sorted(bests, key=lambda best: sign(leading) * best.value)
 
 
 def front_of(trials: Iterable[TrialRecord], goals: Sequence[Metric]) -> tuple[Best, ...]:

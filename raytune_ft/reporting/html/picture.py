@@ -110,11 +110,7 @@ def _draw_history(axes: Any, board: Leaderboard) -> None:
 def _draw_curves(axes: Any, board: Leaderboard, trials: Sequence[TrialRecord]) -> None:
     winner = next((row.trial for row in board.rows if row.rank == 1), None)
     for trial in trials:
-        curve = {
-            point.step: point.eval_loss
-            for point in trial.points
-            if point.eval_loss is not None and math.isfinite(point.eval_loss)
-        }
+        curve = {point.step: value for point in trial.points if (value := point.value(board.metric)) is not None}
         won = trial.trial == winner
         axes.plot(
             list(curve),

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raytune_ft.metrics.named import task_metrics
 from raytune_ft.reporting.html.importance import Importances
 from raytune_ft.reporting.records import Evaluation, Leaderboard, TrialRecord
 from raytune_ft.reporting.wording import OUTCOMES, goals_in_words, measure, number, outcome_words, parameter_names
@@ -90,7 +91,7 @@ def curves(trials: Sequence[TrialRecord], winner: str | None, metric: str) -> Fi
     named: set[str] = set()
     few = len(trials) < MANY_TRIALS
     for trial in sorted(trials, key=lambda trial: trial.trial == winner):  # the winner is drawn last, on top
-        by_step = {point.step: value for point in trial.points if (value := finite(point.eval_loss)) is not None}
+        by_step = {point.step: value for point in trial.points if (value := point.value(metric)) is not None}
         if not by_step:
             continue
         won = trial.trial == winner
@@ -147,8 +148,8 @@ def importance(importances: Importances) -> Figure:
 
 
 def differences(evaluation: Evaluation) -> Figure | None:
-    """Winner minus base with its interval, for the metrics where more is better, in points; None without any."""
-    metrics = [metric for metric in evaluation.metrics if metric in evaluation.difference and metric != "loss"]
+    """Winner minus base with its interval, for the metrics that are no loss, in points; None without any."""
+    metrics = [metric for metric in task_metrics(evaluation.metrics) if metric in evaluation.difference]
     if not metrics:
         return None
     gaps = [evaluation.difference[metric] for metric in reversed(metrics)]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from raytune_ft.evaluation.uses import Uses
+from raytune_ft.metrics.named import task_metrics
 from raytune_ft.reporting.html.importance import Importances
 from raytune_ft.reporting.html.plots import NEUTRAL, OUTCOME_COLOURS
 from raytune_ft.reporting.plan_truth import Line, amount, span_words, verdict
@@ -43,7 +44,7 @@ def header(board: Leaderboard, winner: Winner | None, evaluation: Evaluation | N
 
 
 def _tiles(board: Leaderboard, winner: Winner | None, evaluation: Evaluation | None) -> Iterable[tuple[str, str, bool]]:
-    metric = next((name for name in evaluation.metrics if name != "loss"), None) if evaluation else None
+    metric = next(iter(task_metrics(evaluation.metrics)), None) if evaluation else None
     if evaluation and metric and metric in evaluation.difference:
         gap = evaluation.difference[metric]
         base, tuned = (measure(evaluation.systems.get(system, {}).get(metric))[:5] for system in ("base", "winner"))

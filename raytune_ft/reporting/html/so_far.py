@@ -7,16 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from raytune_ft.metrics.named import Goal, sign
 from raytune_ft.reporting.records import TrialRecord
 
 FRACTIONS = (0.125, 0.25, 0.5, 0.75, 1.0)
 """Of the smaller study, where the two are compared."""
-NEAR = 1.01
+NEAR = 0.01
 
 
 @dataclass(frozen=True)
 class SoFar:
-    """A study at one of its reports: what all trials together have used, and the least eval_loss among them."""
+    """A study at one of its reports: what all trials together have used, and the best value among them."""
 
     tokens: int
     hours: float
@@ -32,8 +33,8 @@ class Standing:
     second: float | None
 
 
-def best_so_far(trials: Sequence[TrialRecord]) -> tuple[SoFar, ...]:
-    """The study's reports in their order, those without an eval_loss included: they cost too.
+def best_so_far(trials: Sequence[TrialRecord], goal: Goal) -> tuple[SoFar, ...]:
+    """The study's reports in their order, those without a value of the metric included: they cost too.
 
     Hours are the trials' own, which a monotonic clock measures. Stamps of the wall clock only say who of several
     running trials reported first; where the clock was set back, later trials are moved behind earlier ones' starts.
@@ -50,12 +51,12 @@ def best_so_far(trials: Sequence[TrialRecord]) -> tuple[SoFar, ...]:
             latest = max(latest, stamp + shift)
             more, longer = max(0, (point.tokens or tokens) - tokens), max(0.0, (point.seconds or seconds) - seconds)
             tokens, seconds = tokens + more, seconds + longer
-            reports.append((latest, number, place, more, longer, point.eval_loss))
+            reports.append((latest, number, place, more, longer, point.value(goal.name)))
     found: list[SoFar] = []
-    used, took, best = 0, 0.0, math.inf
+    used, took, best = 0, 0.0, sign(goal) * math.inf
     for _, _, _, more, longer, value in sorted(reports, key=lambda report: report[:3]):
         used, took = used + more, took + longer
-        if value is not None and value < best:
+        if value is not None and sign(goal) * value < sign(goal) * best:
             best = value
         found.append(SoFar(used, took / 3600, best))
     return tuple(found)
@@ -76,9 +77,10 @@ def standings(first: Sequence[float], second: Sequence[float], bests: tuple[Sequ
     return [Standing(at, _at(at, first, bests[0]), _at(at, second, bests[1])) for at in points]
 
 
-def tokens_to(curve: Iterable[SoFar], value: float) -> int | None:
+def tokens_to(curve: Iterable[SoFar], value: float, goal: Goal) -> int | None:
     """Tokens after which the best was within 1 % of `value`; None where it never was."""
-    return next((point.tokens for point in curve if point.best <= NEAR * value), None)
+    limit = sign(goal) * value + NEAR * abs(value)
+    return next((point.tokens for point in curve if sign(goal) * point.best <= limit), None)
 
 
 def _at(at: float, used: Sequence[float], bests: Sequence[float]) -> float | None:

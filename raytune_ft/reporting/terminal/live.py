@@ -15,7 +15,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from raytune_ft.config.search.goals import Metric
 from raytune_ft.events.kinds import Ended, Event, Progressed, Reported, Started
+from raytune_ft.metrics.named import sign
+from raytune_ft.metrics.report import value_in
 from raytune_ft.paths import RunDirectory, TrialDirectory
 from raytune_ft.reporting.progress_words import progress_words
 from raytune_ft.reporting.terminal.leaderboard import outcome_text
@@ -48,14 +51,15 @@ class _Trial:
         return progress_words(self.progress, now - self.began, silent_s)
 
 
-def ended_before(run: RunDirectory, metric: str) -> dict[str, float | None]:
-    """The trials of a run that ended already -> the best value that each reported, less being better."""
+def ended_before(run: RunDirectory, goal: Metric) -> dict[str, float | None]:
+    """The trials of a run that ended already -> the best value that each reported."""
     found: dict[str, float | None] = {}
     for path in sorted(run.trials.glob("*")):
         trial = TrialDirectory(path)
         if trial.outcome.is_file():
-            values = [report[metric] for report in read_metrics(trial.metrics) if report.get(metric) is not None]
-            found[path.name] = min(values, default=None)
+            reports = read_metrics(trial.metrics)
+            values = [value for report in reports if (value := value_in(report, goal.name)) is not None]
+            found[path.name] = min(values, key=lambda value: sign(goal) * value, default=None)
     return found
 
 
@@ -64,7 +68,7 @@ class LiveTable:
 
     Args:
         total_trials: Trials that the study will have.
-        metric: Name of the number that decides, less being better.
+        goal: The metric that decides.
         console: Where to draw, normally stderr.
         before: Trials that ended in an earlier part of the study -> the value of each that has one.
         clock: Seconds that only grow.
@@ -73,12 +77,13 @@ class LiveTable:
     def __init__(
         self,
         total_trials: int,
-        metric: str,
+        goal: Metric,
         console: Console,
         before: Mapping[str, float | None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._total, self._metric, self._console, self._clock = total_trials, metric, console, clock
+        self._total, self._goal, self._console, self._clock = total_trials, goal, console, clock
+        self._metric = goal.name
         self._trials: dict[str, _Trial] = {}
         self._before = frozenset(before or ())
         self._best: tuple[float, str] | None = None
@@ -140,13 +145,14 @@ class LiveTable:
             self._say(f"trial {trial}: {words}{more}")
 
     def reported(self, trial: str, metrics: Mapping[str, Any]) -> None:
-        """A trial sent a report; the contract's names are `step`, `rung`, `train_loss`, `eval_loss`, `seconds`."""
+        """A trial sent a report; see `raytune_ft.metrics.report`."""
         with self._lock:
             record = self._of(trial)
             record.metrics, record.said = {**record.metrics, **metrics}, self._clock()
-            self._consider(trial, metrics.get(self._metric))
-        shown = ("step", "rung", "train_loss", self._metric)
-        parts = [f"{key} {_shown(metrics[key])}" for key in shown if metrics.get(key) is not None]
+            self._consider(trial, value_in(metrics, self._metric))
+        told = {key: metrics.get(key) for key in ("step", "rung", "train_loss")}
+        told[self._metric] = value_in(metrics, self._metric)
+        parts = [f"{key} {_shown(value)}" for key, value in told.items() if value is not None]
         self._say(f"trial {trial}: {', '.join(parts)}{self._best_words()}")
 
     def ended(self, trial: str, outcome: str, reason: str, value: float | None) -> None:
@@ -166,8 +172,11 @@ class LiveTable:
         return self._trials.setdefault(trial, _Trial({}, now, now))
 
     def _consider(self, trial: str, value: Any) -> None:
-        if isinstance(value, int | float) and value == value and (self._best is None or value < self._best[0]):
+        if isinstance(value, int | float) and value == value and self._better(value):
             self._best = (float(value), trial)
+
+    def _better(self, value: float) -> bool:
+        return self._best is None or sign(self._goal) * value < sign(self._goal) * self._best[0]
 
     def _best_words(self) -> str:
         return f" (best {measure(self._best[0])}, trial {self._best[1]})" if self._best else ""
@@ -200,7 +209,7 @@ class LiveTable:
             table.add_column(header, justify="left" if header in ("trial", "state") else "right", no_wrap=True)
         for name in self._visible():
             trial = self._trials[name]
-            value = trial.value if trial.value is not None else trial.metrics.get(self._metric)
+            value = trial.value if trial.value is not None else value_in(trial.metrics, self._metric)
             table.add_row(
                 Text(one_line(name)),
                 outcome_text(trial.state),

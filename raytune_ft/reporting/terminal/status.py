@@ -33,7 +33,8 @@ class RunningTrial:
 
     trial: str
     step: int | None
-    eval_loss: float | None
+    value: float | None
+    """Of the leading metric, at its last report."""
     running_s: float
     silent_s: float
     parameters: Mapping[str, Any]
@@ -45,6 +46,8 @@ class RunStatus:
     """One look at a run."""
 
     experiment: str
+    metric: str
+    """The one that leads."""
     planned: int
     outcomes: Mapping[str, int]
     running: tuple[RunningTrial, ...]
@@ -79,7 +82,7 @@ def run_status(run: RunDirectory, now: float | None = None) -> RunStatus:
     trials = read_trials(run)
     goals = goals_of(experiment)
     counts = {outcome: sum(trial.outcome == outcome for trial in trials) for outcome in OUTCOMES}
-    running = tuple(_running(trial, now) for trial in trials if trial.ending is None)
+    running = tuple(_running(trial, now, goals[0].name) for trial in trials if trial.ending is None)
     began = min((trial.started for trial in trials), default=now)
     last = now if running else max((trial.touched for trial in trials), default=now)
     spent = read_spending(run) if run.spent.is_file() else None
@@ -90,6 +93,7 @@ def run_status(run: RunDirectory, now: float | None = None) -> RunStatus:
     dead = driver is not None and driver.dead(now) and not finished
     return RunStatus(
         experiment=experiment.name,
+        metric=goals[0].name,
         planned=planned,
         outcomes={outcome: count for outcome, count in counts.items() if count},
         running=running,
@@ -107,12 +111,12 @@ def run_status(run: RunDirectory, now: float | None = None) -> RunStatus:
     )
 
 
-def _running(trial: TrialRecord, now: float) -> RunningTrial:
+def _running(trial: TrialRecord, now: float, metric: str) -> RunningTrial:
     last = trial.points[-1] if trial.points else None
     return RunningTrial(
         trial=trial.trial,
         step=last.step if last else None,
-        eval_loss=last.eval_loss if last else None,
+        value=last.value(metric) if last else None,
         running_s=max(0.0, now - trial.started),
         silent_s=max(0.0, now - trial.touched),
         parameters=trial.parameters,
@@ -141,7 +145,7 @@ def status_view(status: RunStatus) -> RenderableType:
         names = parameter_names([status.best.parameters])
         settings = ", ".join(f"{names[key]} {number(value, 3)}" for key, value in status.best.parameters.items())
         where = f"trial {status.best.trial}, step {status.best.step}"
-        lines.append(Text(one_line(f"best eval_loss {measure(status.best.eval_loss)} ({where}: {settings})")))
+        lines.append(Text(one_line(f"best {status.metric} {measure(status.best.value)} ({where}: {settings})")))
     lines += _accounts(status)
     lines += front_lines(status.front)
     if not status.running:
@@ -154,11 +158,11 @@ def status_view(status: RunStatus) -> RenderableType:
         for each in status.running
     ]
     table = Table(box=box.SIMPLE_HEAD)
-    for header in ("running", "step", "eval_loss", "for", "last sign of life"):
+    for header in ("running", "step", status.metric, "for", "last sign of life"):
         table.add_column(header, justify="left" if header == "running" else "right")
     for trial in status.running:
         ago = f"{duration(trial.silent_s)} ago"
-        table.add_row(trial.trial, number(trial.step), measure(trial.eval_loss), duration(trial.running_s), ago)
+        table.add_row(trial.trial, number(trial.step), measure(trial.value), duration(trial.running_s), ago)
     return Group(*lines, table)
 
 

@@ -12,6 +12,8 @@ import yaml
 
 from raytune_ft.config.files.overrides import value_at, with_settings
 from raytune_ft.errors import InputError, IntegrityError
+from raytune_ft.metrics.named import EVAL_LOSS
+from raytune_ft.metrics.report import value_in
 from raytune_ft.paths import RunDirectory, TrialDirectory, read_json
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
@@ -93,7 +95,7 @@ def read_study(root: Path) -> EarlierStudy:
     if not search:
         raise InputError(str(root), "is a single training, not a study", "give the run directory of a sweep")
     first = (search.get("metrics") or [search])[0]
-    metric, mode = first.get("name") or search.get("metric", "eval_loss"), first.get("mode", "min")
+    metric, mode = first.get("name") or search.get("metric", EVAL_LOSS), first.get("mode", "min")
     manifest = run.data / "manifest.json"
     return EarlierStudy(
         root=root,
@@ -110,8 +112,10 @@ def _read_trial(path: Path, metric: str) -> EarlierTrial | None:
     outcome = Outcome.read(trial) if trial.config.is_file() else None
     if outcome is None:
         return None
-    reports = [report for report in read_metrics(trial.metrics) if isinstance(report.get(metric), int | float)]
-    finite = [report for report in reports if math.isfinite(report[metric])]
-    curve = {int(report["step"]): float(report[metric]) for report in finite}
-    last = finite[-1] if finite else {}
+    reports, curve = read_metrics(trial.metrics), dict[int, float]()
+    last: dict[str, Any] = {}
+    for report in reports:
+        value = value_in(report, metric)
+        if value is not None and math.isfinite(value):
+            curve[int(report["step"])], last = float(value), report
     return EarlierTrial(path.name, read_json(trial.config)["parameters"], outcome.kind, curve, last)

@@ -12,10 +12,11 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.files.overrides import value_at
 from raytune_ft.config.search.search import STEPS, Search
 from raytune_ft.errors import InputError
+from raytune_ft.metrics.named import sign
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.search.earlier_studies.earlier import EarlierStudy, EarlierTrial, read_study
 from raytune_ft.search.earlier_studies.likeness import likeness
-from raytune_ft.search.results.goals import sign, values_in
+from raytune_ft.search.results.goals import values_in
 from raytune_ft.search.sampling.fidelity import Peers, Whole
 from raytune_ft.search.sampling.space import suggest
 from raytune_ft.training.outcome import OutcomeKind

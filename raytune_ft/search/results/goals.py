@@ -8,27 +8,23 @@ from typing import Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.search.goals import BestRule, Metric
+from raytune_ft.metrics.named import sign
+from raytune_ft.metrics.report import value_in
 
 Values = Mapping[str, float]
 """Goal's name -> value."""
 
-_REPORTED_AS = {"train_seconds": "seconds"}
 _ROUNDING = 1e-9  # relative: 0.303 is within 1 % of 0.3, whatever floats make of it
 
 
 def goals_of(experiment: Experiment) -> tuple[Metric, ...]:
     """What counts in the experiment, the metric that the scheduler looks at first."""
-    return experiment.search.goals if experiment.search else (Metric(name="eval_loss"),)
-
-
-def sign(goal: Metric) -> float:
-    """Makes a cost of the goal's value, and a value of its cost."""
-    return 1.0 if goal.mode == "min" else -1.0
+    return experiment.goals
 
 
 def values_in(report: Mapping[str, Any], goals: Sequence[Metric]) -> dict[str, float]:
     """The goals that a report has a finite value of."""
-    found = {goal.name: report.get(_REPORTED_AS.get(goal.name, goal.name)) for goal in goals}
+    found = {goal.name: value_in(report, goal.name) for goal in goals}
     return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
 
 

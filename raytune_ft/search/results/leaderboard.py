@@ -9,9 +9,10 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import with_parameters
 from raytune_ft.config.search.goals import Metric
 from raytune_ft.errors import RaytuneError
+from raytune_ft.metrics.named import sign
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.search.results.causes import NothingWon, causes_of
-from raytune_ft.search.results.goals import goals_of, on_front, ranking, rule_words, sign, values_in
+from raytune_ft.search.results.goals import goals_of, on_front, ranking, rule_words, values_in
 from raytune_ft.search.results.rows import LeaderboardRow
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
@@ -71,18 +72,20 @@ def row_of(run: RunDirectory, name: str, goals: Sequence[Metric]) -> Leaderboard
     servable = outcome.kind in (OutcomeKind.completed, OutcomeKind.pruned)
     # Of a trial that lost, no weights are left; one that was ended in the middle of a checkpoint lacks that one.
     there = [report for report in reports if (trial.checkpoints / report["checkpoint"]).is_dir()]
-    best = min(there or reports, key=lambda report: sign(first) * report[first.name]) if reports and servable else None
+    told = {id(report): values_in(report, goals) for report in reports}
+    valued = (there or reports) if servable else []
+    best = min(valued, key=lambda report: sign(first) * told[id(report)][first.name], default=None)
     return LeaderboardRow(
         rank=None,
         trial=name,
-        value=best[first.name] if best else None,
+        value=told[id(best)][first.name] if best else None,
         outcome=str(outcome.kind),
         reason=outcome.reason,
         step=best["step"] if best else outcome.step,
         seconds=outcome.seconds or max((float(report.get("seconds") or 0.0) for report in reports), default=0.0),
         parameters=config["parameters"],
         checkpoint=str((trial.checkpoints / best["checkpoint"]).relative_to(run.root)) if best and there else None,
-        values=values_in(best, goals) if best else {},
+        values=told[id(best)] if best else {},
     )
 
 

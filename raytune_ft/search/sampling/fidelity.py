@@ -10,7 +10,7 @@ from itertools import accumulate
 from statistics import median
 
 from raytune_ft.config.search.goals import Metric
-from raytune_ft.search.results.goals import sign
+from raytune_ft.metrics.named import sign
 from raytune_ft.search.sampling.scale import Costs
 
 Curve = Mapping[int, float]

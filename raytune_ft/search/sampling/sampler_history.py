@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from raytune_ft.config.search.goals import Metric
 from raytune_ft.config.search.search import STEPS
-from raytune_ft.search.results.goals import sign
+from raytune_ft.metrics.named import sign
 from raytune_ft.search.sampling.attributes import CURVE_ATTRIBUTE, OUTCOME_ATTRIBUTE, STEP_ATTRIBUTE, VALUES_ATTRIBUTE
 from raytune_ft.search.sampling.fidelity import Peers, Whole, failed, violation
 from raytune_ft.search.sampling.scale import Costs, lay

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.search.schedulers import Asha, Bohb, Hyperband, Median
 from raytune_ft.config.search.search import Search
+from raytune_ft.metrics.report import for_ray, value_in
 from raytune_ft.paths import RunDirectory
 from raytune_ft.search.sampling.attributes import STEP_ATTRIBUTE
 from raytune_ft.search.scheduling.schedulers import make_scheduler
@@ -86,7 +87,7 @@ def decide_unseen(
         if name in ended:
             continue
         heard(name, report)
-        decision = scheduler.on_trial_result(None, PastTrial.of(name, frozen[name].params), dict(report))
+        decision = scheduler.on_trial_result(None, PastTrial.of(name, frozen[name].params), for_ray(report))
         trial, directory = running[name], run.trial(name)
         if decision == scheduler.STOP and Outcome.read(directory) is None:
             outcome = decide_outcome(None, report, search, steps_of(experiment, directory))
@@ -110,6 +111,6 @@ def _unseen(run: RunDirectory, name: str, trial: optuna.trial.FrozenTrial, searc
     known, outcome = learning_curve(trial), Outcome.read(run.trial(name))
     last = outcome.step if outcome is not None and outcome.kind is OutcomeKind.pruned else math.inf
     for report in read_metrics(run.trial(name).metrics):
-        value = report.get(search.goals[0].name)
+        value = value_in(report, search.goals[0].name)
         if report.get("checkpoint") and value is not None and report["step"] not in known and report["step"] <= last:
             yield report

@@ -13,6 +13,7 @@ from ray.tune.search import Searcher
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.search.search import Search
+from raytune_ft.metrics.report import value_in
 from raytune_ft.search.sampling.space import suggest
 from raytune_ft.search.study.study import learning_curve, record, tell, trial_name
 from raytune_ft.training.outcome import Outcome
@@ -118,7 +119,7 @@ class StudySearcher(Searcher):
                 self._record(trial, result)
 
     def _record(self, trial: optuna.Trial, result: dict[str, Any]) -> None:
-        value = result.get(self._search.goals[0].name)
+        value = value_in(result, self._search.goals[0].name)
         if value is not None and "step" in result and math.isfinite(value):
             known, step = self._known.setdefault(trial.number, {}), int(result["step"])
             if step not in known:

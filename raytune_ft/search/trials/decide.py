@@ -7,6 +7,7 @@ from typing import Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.search.search import STEPS, Search
+from raytune_ft.metrics.report import value_in
 from raytune_ft.paths import TrialDirectory, read_json
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
@@ -25,7 +26,7 @@ def decide_outcome(
     """
     if found is not None:
         return found
-    step, value = int(last.get("step", 0)), last.get(search.goals[0].name)
+    step, value = int(last.get("step", 0)), value_in(last, search.goals[0].name)
     seconds = float(last.get("seconds", 0.0))
     if budget is not None and step < steps:
         when = f"at step {step}" if step else "before its first report"

@@ -17,10 +17,12 @@ from ray.tune.result import DONE, RESULT_DUPLICATE
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import with_parameters
 from raytune_ft.errors import InputError
+from raytune_ft.execution.failures import failed
 from raytune_ft.execution.lanes.entries import Message, TrialEnded, TrialGone, TrialReport
+from raytune_ft.metrics.report import for_ray
 from raytune_ft.paths import RunDirectory, TrialDirectory, checkpoint_name, read_json, write_json
 from raytune_ft.training.lane.orders import Start
-from raytune_ft.training.outcome import Outcome, OutcomeKind
+from raytune_ft.training.outcome import Outcome
 from raytune_ft.training.spec import Copied, TrialSpec
 
 POINTER = "pointer.json"
@@ -76,7 +78,7 @@ class LaneTrial(tune.Trainable):
             event = self._say("next_event", self._name, WAIT_S)
         if isinstance(event, TrialReport):
             self._reported = event.metrics
-            return dict(event.metrics)
+            return for_ray(event.metrics)
         if isinstance(event, TrialGone):  # the search is over, not this trial: without a metric it stays as it is
             time.sleep(GONE_S)
             return {}
@@ -94,7 +96,7 @@ class LaneTrial(tune.Trainable):
         try:
             resolved = with_parameters(self._experiment, self._parameters)
         except InputError as error:
-            Outcome(OutcomeKind.failed, str(error)).write(directory)
+            failed(str(error)).write(directory)
             return False
         spec = TrialSpec.of(self._name, self._parameters, resolved, self._run, self._copied)
         if not self._say("knows", self._name):  # else an earlier proxy of it died

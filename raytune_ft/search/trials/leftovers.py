@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from raytune_ft.execution.failures import failed
 from raytune_ft.search.scheduling.replay import decide_unseen
 from raytune_ft.search.session import Session
 from raytune_ft.search.study.study import tell, trial_name
 from raytune_ft.search.trials.decide import decide_outcome, steps_of
 from raytune_ft.search.trials.ends import last_report
-from raytune_ft.training.outcome import Outcome, OutcomeKind
+from raytune_ft.training.outcome import Outcome
 
 
 def end_what_earlier_drivers_left(session: Session) -> None:
@@ -16,8 +17,8 @@ def end_what_earlier_drivers_left(session: Session) -> None:
         line = f"trial {name} was behind at its last report, which the driver before did not live to see: stopped"
         session.log(line)
     for surplus in session.interrupted()[max(session.left(), 0) :]:
-        directory, unwanted = session.run.trial(trial_name(surplus.number)), "interrupted, and not wanted any more"
-        outcome = Outcome.read(directory) or Outcome(OutcomeKind.failed, unwanted)
+        directory = session.run.trial(trial_name(surplus.number))
+        outcome = Outcome.read(directory) or failed("interrupted, and not wanted any more")
         outcome.write(directory)
         tell(session.study, surplus, outcome)
 

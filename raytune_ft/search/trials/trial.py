@@ -9,8 +9,8 @@ from typing import Any
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import with_parameters
 from raytune_ft.errors import InputError
+from raytune_ft.execution.failures import failed
 from raytune_ft.paths import RunDirectory
-from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.spec import TrialSpec
 
 
@@ -33,7 +33,7 @@ def run_tune_trial(config: dict[str, Any], experiment: dict[str, Any], run: str,
     try:
         resolved = with_parameters(Experiment.model_validate(experiment), config["parameters"])
     except InputError as error:
-        Outcome(OutcomeKind.failed, str(error)).write(trial)
+        failed(str(error)).write(trial)
         return
     spec = TrialSpec.of(config["trial"], config["parameters"], resolved, run_directory)
     run_isolated(spec, [TuneReportCallback()])

@@ -14,9 +14,9 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.execution.cluster import check_resources, joining_s
 from raytune_ft.execution.devices import LaneNodes
-from raytune_ft.execution.lanes.lane_host import RunLane
 from raytune_ft.execution.lanes.lanes import lane_count, lanes
 from raytune_ft.paths import RunDirectory
+from raytune_ft.training.lane.orders import RunLane
 
 PROXY_RETRIES = 10
 """A lane's proxy that dies, as with its node, is started again; its trial goes on meanwhile."""

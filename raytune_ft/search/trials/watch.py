@@ -17,6 +17,7 @@ from ray.tune.result import (
 )
 
 from raytune_ft.events.kinds import Listener, Reported, Started
+from raytune_ft.metrics.report import of_ray
 from raytune_ft.search.study.searcher import PARAMETERS, TRIAL
 
 OF_TUNE = {*AUTO_RESULT_KEYS, *DEBUG_METRICS, DONE, EXPERIMENT_TAG, SHOULD_CHECKPOINT, TRIAL_ID, "time_since_restore"}
@@ -50,7 +51,7 @@ class Watch(Callback):
     ) -> None:
         if "step" in result:
             rung = bisect_right(self._rungs, result["step"])
-            report = {key: value for key, value in result.items() if key not in OF_TUNE}
+            report = {key: value for key, value in of_ray(result).items() if key not in OF_TUNE}
             self._events(Reported(trial.config[TRIAL], report | ({"rung": rung} if rung else {})))
 
 

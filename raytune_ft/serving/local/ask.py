@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from raytune_ft.errors import InputError, RaytuneError
+from raytune_ft.serving.local.client import openai_client
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from raytune_ft.serving.local.session import Endpoint
 
 Form = Literal["prompt_completion", "messages"]
-_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,7 @@ class Answer:
 
 def client(endpoint: Endpoint, retries: int = 0) -> OpenAI:
     """The `openai` client of an endpoint."""
-    from openai import OpenAI
-
-    return OpenAI(
-        base_url=endpoint.base_url, api_key=endpoint.api_key or "none", max_retries=retries, timeout=_TIMEOUT_S
-    )
+    return openai_client(endpoint.base_url, endpoint.api_key, retries)
 
 
 def split_row(row: str | Mapping[str, Any]) -> tuple[str | list[dict[str, Any]], str | None]:

@@ -25,6 +25,7 @@ from raytune_ft.serving.engine.front_door import direct_environment, port_of_pro
 from raytune_ft.serving.engine.number_type import in_served_type
 from raytune_ft.serving.gateway.key_ring import check_exposure
 from raytune_ft.serving.gateway.keys import new_token
+from raytune_ft.serving.local.client import openai_client
 from raytune_ft.serving.local.processes import children, end
 from raytune_ft.serving.models.catalog import build_catalog
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs, is_loopback, read_api_key
@@ -228,9 +229,7 @@ def cause(message: str) -> str:
 
 
 def _list_models(base_url: str, api_key: str | None) -> list[str]:
-    from raytune_ft.serving.local.ask import client
-
-    return [model.id for model in client(Endpoint(base_url, [], api_key), retries=5).models.list()]
+    return [model.id for model in openai_client(base_url, api_key, retries=5).models.list()]
 
 
 def _stop(ray: Any, log: Callable[[str], None]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
-from raytune_ft.registry.store import PREVIOUS
+from raytune_ft.registry.files import PREVIOUS
 from raytune_ft.registry.traffic import CHAMPION
 from raytune_ft.serving.models.catalog import Catalog
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from raytune_ft.registry.listing import first_metric
+from raytune_ft.metrics.named import deciding_metric
 from raytune_ft.registry.manifest import Manifest
 
 
@@ -19,7 +19,7 @@ class ListedModel:
 
 def listed_version(model: str, base: str, found: Manifest, alias: str | None = None) -> ListedModel:
     """A version under one of its ids, with the facts of its card."""
-    metric = first_metric(found.metrics)
+    metric = deciding_metric(found.metrics.get("difference") or {})
     gain = found.metrics["difference"][metric] if metric else {}
     facts: dict[str, Any] = {
         "base_model": base,

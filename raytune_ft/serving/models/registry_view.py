@@ -11,11 +11,11 @@ from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.names import check_name, is_name
 from raytune_ft.registry import manifest as manifests
 from raytune_ft.registry.bucket.bucket import is_remote
-from raytune_ft.registry.journal import JOURNAL_NAME, TRAFFIC_NAME, Move, read_journal
+from raytune_ft.registry.files import ALIASES_NAME, JOURNAL_NAME, TRAFFIC_NAME
+from raytune_ft.registry.journal import Move, read_journal
 from raytune_ft.registry.location import open_registry
 from raytune_ft.registry.manifest import MANIFEST_NAME, Manifest
 from raytune_ft.registry.past_champions import had_champion, past_champions
-from raytune_ft.registry.store import ALIASES_NAME
 from raytune_ft.registry.traffic import Traffic, read_traffic
 
 _log = logging.getLogger(__name__)

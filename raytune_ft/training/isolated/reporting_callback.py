@@ -10,6 +10,8 @@ import ray.train
 import torch.distributed as dist
 from transformers import TrainerCallback
 
+from raytune_ft.metrics.named import EVAL_LOSS
+from raytune_ft.metrics.report import METRICS, for_ray
 from raytune_ft.paths import checkpoint_name
 from raytune_ft.training.base_loss import keep_base_loss
 from raytune_ft.training.guards import DivergenceGuard, finite
@@ -31,7 +33,7 @@ class ReportingCallback(TrainerCallback):
         self._losses: list[float] = []
         self._tokens = 0
         self._eval_seconds = 0.0
-        self.last_eval_loss: float | None = None
+        self.last_loss: float | None = None
         self.guard = DivergenceGuard(spec.experiment.train.divergence_factor, base_loss)
         self.diverged: str | None = None
         first = ray.train.get_context().get_world_rank() == 0
@@ -82,15 +84,15 @@ class ReportingCallback(TrainerCallback):
         if state.global_step == 0:
             self._base_measured(kwargs["metrics"])
             return
-        self.last_eval_loss = float(kwargs["metrics"]["eval_loss"])
+        self.last_loss = float(kwargs["metrics"][EVAL_LOSS])
         self._eval_seconds += float(kwargs["metrics"].get("eval_runtime", 0.0))
         if self._progress:
             self._progress.evaluating(state.global_step, 1.0)
-        self._stop_if(self.guard.eval_loss(state.global_step, self.last_eval_loss), control)
+        self._stop_if(self.guard.evaluated(state.global_step, self.last_loss), control)
 
     def _base_measured(self, metrics: dict[str, Any]) -> None:
         """Before the first step; the time that it took is not the trial's."""
-        self.guard.base_loss = loss = float(metrics["eval_loss"])
+        self.guard.base_loss = loss = float(metrics[EVAL_LOSS])
         self._started += float(metrics.get("eval_runtime", 0.0))
         if self._progress:  # on the first rank
             keep_base_loss(self._spec, loss)
@@ -107,7 +109,7 @@ class ReportingCallback(TrainerCallback):
         report = self._report(state.global_step, context.get_world_size(), tuned_mib(saved))
         if self.diverged is None:
             ray.train.report(
-                report,
+                for_ray(report),
                 checkpoint=checkpoint,
                 checkpoint_dir_name=checkpoint_name(state.global_step),
                 delete_local_checkpoint_after_upload=True,
@@ -126,7 +128,7 @@ class ReportingCallback(TrainerCallback):
             "samples": step * rows,
             "tokens": self._tokens,
             "train_loss": finite(sum(self._losses) / len(self._losses)) if self._losses else None,
-            "eval_loss": finite(self.last_eval_loss),
+            METRICS: {EVAL_LOSS: finite(self.last_loss)},
             "seconds": round(self.seconds, 3),
             "eval_seconds": round(self._eval_seconds, 3),
             "memory_mib": peak_memory_mib("cuda" if self._spec.experiment.resources.gpus_per_worker else "cpu"),

@@ -14,6 +14,8 @@ from raytune_ft.config.attention import in_transformers
 from raytune_ft.config.training import DeepSpeed, Full, Lora
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.data.tokens.tokenizer import load_tokenizer
+from raytune_ft.metrics.named import EVAL_LOSS
+from raytune_ft.metrics.report import METRICS, value_in
 from raytune_ft.paths import checkpoint_name, read_json
 from raytune_ft.training.base_loss import read_base_loss
 from raytune_ft.training.guards import finite, out_of_memory_reason
@@ -76,7 +78,9 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
         write_metrics(spec.directory.metrics, earlier)
     if step >= spec.experiment.train.max_steps:  # killed after its last checkpoint; the trainer would do a step more
         seconds = float(last.get("seconds", 0.0))
-        return Outcome(OutcomeKind.completed, f"ran all {step} steps", step, last["eval_loss"], seconds)
+        return Outcome(
+            OutcomeKind.completed, f"ran all {step} steps", step, value_in(last, spec.experiment.goals[0].name), seconds
+        )
     # The first rank looks for all: their views of a shared disk may differ for a while.
     base_loss = broadcast_from_rank_zero(read_base_loss(spec) if _first() else None)
     callback = ReportingCallback(spec, base_loss, float(last.get("seconds", 0.0)))
@@ -93,7 +97,7 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
         return Outcome(OutcomeKind.failed, f"{type(error).__name__}: {error}", step)
     trainer.train(resume_from_checkpoint=resume_from)
     done = trainer.state.global_step
-    value = finite(callback.last_eval_loss)
+    value = finite(callback.last_loss)
     if callback.diverged:
         return Outcome(OutcomeKind.diverged, callback.diverged, done, value, round(callback.seconds, 3))
     return Outcome(OutcomeKind.completed, f"ran all {done} steps", done, value, round(callback.seconds, 3))
@@ -105,7 +109,7 @@ def _unwritten(
     """What the line of a checkpoint says, out of the checkpoint itself; seconds go on from the last line."""
     step = saved["global_step"]
     logged = {key: value for entry in saved["log_history"] for key, value in entry.items()}
-    report = {"step": step, "eval_loss": finite(logged.get("eval_loss")), "checkpoint": checkpoint_name(step)}
+    report = {"step": step, METRICS: {EVAL_LOSS: finite(logged.get("eval_loss"))}, "checkpoint": checkpoint_name(step)}
     seconds = None
     if progress is not None and progress.step_s is not None:
         took = progress.step_s * (step - last.get("step", 0)) + (progress.evaluation_s or 0.0)

@@ -182,17 +182,17 @@ class LaneLoop:
 
     def _report(self, trial: RunningTrial) -> None:
         began = time.perf_counter()
-        eval_loss = evaluate(self._stepper, trial, self._ranks)
+        loss = evaluate(self._stepper, trial, self._ranks)
         trial.eval_seconds += time.perf_counter() - began
-        if isinstance(eval_loss, str):
-            self._end(trial, OutcomeKind.out_of_memory, eval_loss)
+        if isinstance(loss, str):
+            self._end(trial, OutcomeKind.out_of_memory, loss)
             return
-        if diverged := trial.guard.eval_loss(trial.step, eval_loss):
-            self._diverged(trial, eval_loss, diverged)
+        if diverged := trial.guard.evaluated(trial.step, loss):
+            self._diverged(trial, loss, diverged)
             return
         if not self._in_touch():
             return
-        report = trial.report(eval_loss, whole=True)
+        report = trial.report(loss, whole=True)
         if no_room := self._ranks.agree(trial.save(report)):
             self._end(trial, OutcomeKind.failed, no_room)
             return
@@ -205,9 +205,9 @@ class LaneLoop:
         if trial.done:
             self._end(trial, OutcomeKind.completed, f"ran all {trial.step} steps")
 
-    def _diverged(self, trial: RunningTrial, eval_loss: float | None, reason: str) -> None:
+    def _diverged(self, trial: RunningTrial, loss: float | None, reason: str) -> None:
         if self._in_touch():
-            trial.log_diverged(trial.report(eval_loss, whole=False))
+            trial.log_diverged(trial.report(loss, whole=False))
         self._end(trial, OutcomeKind.diverged, reason)
 
     def _in_touch(self) -> bool:

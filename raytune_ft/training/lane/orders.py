@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,3 +70,8 @@ class LaneOrders(Protocol):
     def ended(self, trial: str, outcome: Outcome) -> None:
         """The trial ended, and `outcome.json` says so; its last report, if any, was given before."""
         ...
+
+
+RunLane = Callable[..., None]
+"""A lane's training loop, as it is sent to the workers: `run_lane(experiment, orders, *, report_ready)` of
+`training.lane.loop`, or a test's."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raytune_ft.data.arrow_rows import ArrowRows
+from raytune_ft.metrics.named import EVAL_LOSS
+from raytune_ft.metrics.report import METRICS, value_in
 from raytune_ft.paths import checkpoint_name, write_json
 from raytune_ft.training.guards import DivergenceGuard, finite
 from raytune_ft.training.lane.checkpoint import Beginning, Checkpoint, keep_only, write_checkpoint
@@ -63,7 +66,7 @@ class RunningTrial:
         self.report_steps = frozenset(spec.experiment.report_steps())
         self.step = 0
         self.waiting = False  # for the scheduler's decision
-        self.eval_loss: float | None = None
+        self._value: float | None = None  # of the leading metric, at the last report
         self.eval_seconds = 0.0  # in this process
         self._device = base.device
         self.last_report: dict[str, Any] = {}
@@ -154,9 +157,9 @@ class RunningTrial:
             self.progress.stepped(self.step, tokens)
         return reason
 
-    def report(self, eval_loss: float | None, *, whole: bool) -> dict[str, Any]:
+    def report(self, loss: float | None, *, whole: bool) -> dict[str, Any]:
         """A line of `metrics.jsonl`, in which `whole` says whether there will be a checkpoint."""
-        self.eval_loss = eval_loss
+        self._value = finite(loss)
         train = self.spec.experiment.train
         rows = train.per_device_train_batch_size * train.gradient_accumulation_steps * self._ranks.size
         mean = sum(self._losses) / len(self._losses) if self._losses else None
@@ -168,7 +171,7 @@ class RunningTrial:
             "tokens": self._tokens,
             "trained_tokens": trained,
             "train_loss": finite(mean),
-            "eval_loss": finite(eval_loss),
+            METRICS: {EVAL_LOSS: finite(loss)},
             "seconds": round(self.seconds, 3),
             "eval_seconds": round(self.eval_seconds, 3),
             "memory_mib": peak_memory_mib(self._device),
@@ -214,15 +217,21 @@ class RunningTrial:
         write_checkpoint(self.spec.directory.checkpoints / checkpoint_name(self.step), whole)
         append_metrics(self.spec.directory.metrics, report)
         self._reports.append(report)
-        valued = (each for each in self._reports if each["checkpoint"] and each["eval_loss"] is not None)
-        best = min(valued, key=_eval_loss, default=report)
+        valued = (each for each in self._reports if each["checkpoint"] and self._cost(each) < math.inf)
+        best = min(valued, key=self._cost, default=report)
         # Two of the last: one that turns out damaged has one before it, and another trial may be copying the first.
         last = {each["checkpoint"] for each in self._reports[-2:]}
         keep_only(self.spec.directory.checkpoints, {best["checkpoint"], *last})
 
+    def _cost(self, report: dict[str, Any]) -> float:
+        """Of the leading metric: less is better; infinite where the report has no value."""
+        goal = self.spec.experiment.goals[0]
+        value = value_in(report, goal.name)
+        return math.inf if value is None else value if goal.mode == "min" else -value
+
     def end(self, kind: OutcomeKind, reason: str) -> Outcome:
         """How it ended; the first rank leaves `outcome.json` and `timing.json`."""
-        outcome = Outcome(kind, reason, self.step, finite(self.eval_loss), round(self.seconds, 3))
+        outcome = Outcome(kind, reason, self.step, self._value, round(self.seconds, 3))
         self._leave(outcome)
         return outcome
 
@@ -247,7 +256,7 @@ class RunningTrial:
             self.step, self._tokens = found.step, int(found.trainer["tokens"])
             self._loss_scale.load_state(found.trainer.get("loss_scale"))
             self.last_report = found.trainer["report"]
-            self.eval_loss = self.last_report["eval_loss"]
+            self._value = value_in(self.last_report, self.spec.experiment.goals[0].name)
             self._seconds_before = float(found.trainer["seconds"])
         if self._ranks.rank == 0:
             self.spec.directory.root.mkdir(parents=True, exist_ok=True)
@@ -265,7 +274,3 @@ class RunningTrial:
         if self._ranks.rank == 0:
             with contextlib.suppress(OSError):  # a full disk; its outcome says what happened
                 append_metrics(self.spec.directory.metrics, report)
-
-
-def _eval_loss(report: dict[str, Any]) -> float:
-    return float(report["eval_loss"])

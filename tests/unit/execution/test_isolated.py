@@ -9,7 +9,8 @@ from ray.exceptions import OutOfMemoryError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.execution.isolated import failure, failure_reason, run_isolated, scaling
+from raytune_ft.execution.failures import failure, failure_reason
+from raytune_ft.execution.isolated import run_isolated, scaling
 from raytune_ft.execution.memory_monitor import OutOfMemoryEnds
 from raytune_ft.paths import RunDirectory, TrialDirectory
 from raytune_ft.training.outcome import Outcome, OutcomeKind

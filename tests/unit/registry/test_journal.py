@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from raytune_ft.errors import IntegrityError, RaytuneError
-from raytune_ft.registry import store, traffic
+from raytune_ft.registry import files, store, traffic
 from raytune_ft.registry.journal import Move, read_journal, unsettled
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import canary, read_traffic, set_traffic
@@ -203,7 +203,7 @@ def test_a_killed_process_leaves_no_lock_behind(registry: Registry) -> None:
 
 
 def test_a_second_process_that_waits_too_long_is_told_so(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_LOCK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(files, "_LOCK_TIMEOUT_S", 0.05)
     with registry.lock("movies"), pytest.raises(RaytuneError, match="another process has held it"):
         registry.set_alias("movies", "champion", 1)
 

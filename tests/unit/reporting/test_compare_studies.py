@@ -10,6 +10,7 @@ from dataclasses import asdict
 import pytest
 from rich.console import Console
 
+from raytune_ft.config.search.goals import Metric
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.reporting.comparison import compare_runs
 from raytune_ft.reporting.html.so_far import SoFar, best_so_far, standings, tokens_to
@@ -17,6 +18,9 @@ from raytune_ft.reporting.records import CurvePoint, Ending, TrialRecord
 from raytune_ft.reporting.terminal.comparison_view import comparison_view
 
 MakeRun = Callable[..., RunDirectory]
+
+
+LOSS = Metric(name="eval_loss")
 
 
 def text_of(renderable: object) -> str:
@@ -29,7 +33,9 @@ def text_of(renderable: object) -> str:
 def record(name: str, *reports: tuple[int, float, str, float | None]) -> TrialRecord:
     """Reports are tokens, seconds, the clock's hour and minute, and eval_loss."""
     points = tuple(
-        CurvePoint(step=step, eval_loss=loss, seconds=seconds, tokens=tokens, time=f"2026-11-22T{clock}:00+00:00")
+        CurvePoint(
+            step=step, metrics={"eval_loss": loss}, seconds=seconds, tokens=tokens, time=f"2026-11-22T{clock}:00+00:00"
+        )
         for step, (tokens, seconds, clock, loss) in enumerate(reports, 1)
     )
     return TrialRecord(name, {}, points, Ending("completed"), 0.0, 0.0)
@@ -40,7 +46,8 @@ def test_what_running_trials_use_adds_up_in_the_order_of_their_reports() -> None
         [
             record("0000", (100, 36.0, "10:00", 0.9), (200, 72.0, "10:02", 0.7)),
             record("0001", (100, 36.0, "10:01", 0.8), (200, 72.0, "10:03", None)),
-        ]
+        ],
+        LOSS,
     )
     assert curve == (SoFar(100, 0.01, 0.9), SoFar(200, 0.02, 0.8), SoFar(300, 0.03, 0.7), SoFar(400, 0.04, 0.7))
 
@@ -58,12 +65,12 @@ def test_fault_18_a_clock_that_jumps_an_hour_changes_neither_hours_nor_order(jum
         record("0001", (100, 36.0, f"{later}:04", 0.8)),
         record("0002", (100, 36.0, f"{later}:06", 0.6)),
     ]
-    assert best_so_far(jumped) == best_so_far(steady)
+    assert best_so_far(jumped, LOSS) == best_so_far(steady, LOSS)
 
 
 def test_trials_without_stamps_stand_in_the_order_of_their_numbers() -> None:
     trials = [record("10000", (10, 1.0, "x", 0.1)), record("9999", (10, 1.0, "x", 0.2))]
-    assert [point.best for point in best_so_far(trials)] == [0.2, 0.1]
+    assert [point.best for point in best_so_far(trials, LOSS)] == [0.2, 0.1]
 
 
 def test_studies_are_compared_up_to_what_the_smaller_one_used() -> None:
@@ -80,8 +87,8 @@ def test_studies_are_compared_up_to_what_the_smaller_one_used() -> None:
 
 def test_the_first_report_within_one_percent_counts() -> None:
     curve = [SoFar(10, 0.1, 0.9), SoFar(20, 0.2, 0.504), SoFar(30, 0.3, 0.5)]
-    assert tokens_to(curve, 0.5) == 20
-    assert tokens_to(curve, 0.4) is None
+    assert tokens_to(curve, 0.5, LOSS) == 20
+    assert tokens_to(curve, 0.4, LOSS) is None
 
 
 def test_a_comparison_shows_settings_the_way_and_both_intervals(make_run: MakeRun) -> None:

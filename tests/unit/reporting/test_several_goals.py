@@ -161,7 +161,7 @@ def test_status_names_the_front_while_the_sweep_runs(run) -> None:
     run.leaderboard.unlink()
     status = run_status(run)
     assert len(status.front) >= 2
-    values = [(best.eval_loss, best.values["adapter_mib"]) for best in status.front]
+    values = [(best.value, best.values["adapter_mib"]) for best in status.front]
     assert values == sorted(values) and [mib for _, mib in values] == sorted((mib for _, mib in values), reverse=True)
     assert f"on the front: trial {status.front[0].trial}, step " in shown(status_view(status))
     diverged = next(

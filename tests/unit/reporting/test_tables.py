@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from raytune_ft.config.search.goals import Metric
 from raytune_ft.paths import RunDirectory
 from raytune_ft.reporting.read import read_evaluation, read_leaderboard
 from raytune_ft.reporting.terminal.leaderboard import comparison_table, leaderboard_table
@@ -23,7 +24,7 @@ def text_of(renderable: object) -> str:
 
 
 def follow(console: Console) -> None:
-    with LiveTable(3, "eval_loss", console) as table:
+    with LiveTable(3, Metric(name="eval_loss"), console) as table:
         table.started("0000", {"train.learning_rate": 1e-3, "method.r": 8})
         table.reported("0000", {"step": 5, "rung": 1, "train_loss": 0.9, "eval_loss": 0.8})
         table.started("0001", {"train.learning_rate": 5e-3, "method.r": 4})
@@ -89,7 +90,9 @@ def test_on_a_terminal_a_table_is_drawn_in_place() -> None:
 
 def test_the_live_table_of_a_long_search_keeps_the_best_and_the_latest_in_view() -> None:
     stream = io.StringIO()
-    with LiveTable(500, "eval_loss", Console(file=stream, force_terminal=True, width=120, height=20)) as table:
+    with LiveTable(
+        500, Metric(name="eval_loss"), Console(file=stream, force_terminal=True, width=120, height=20)
+    ) as table:
         for index in range(500):
             table.started(f"{index:04d}", {"method.r": 8})
             table.ended(f"{index:04d}", "completed", "", 1.0 - (index == 17))

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from rich.console import Console
 
+from raytune_ft.config.search.goals import Metric
 from raytune_ft.events.kinds import Ended, Event, Progressed, Started
 from raytune_ft.paths import RunDirectory, write_json
 from raytune_ft.reporting.terminal.live import LiveTable
@@ -64,7 +65,7 @@ def test_running_trials_are_told_of_every_few_seconds_and_ended_ones_are_not(run
 def test_lines_come_within_ten_seconds_of_a_start_and_then_every_fifteen(heard_from_s: float) -> None:
     now = [1000.0]
     stream, printed = io.StringIO(), list[float]()
-    with LiveTable(8, "eval_loss", Console(file=stream, width=200), clock=lambda: now[0]) as table:
+    with LiveTable(8, Metric(name="eval_loss"), Console(file=stream, width=200), clock=lambda: now[0]) as table:
         table.started("0000", {"method.r": 8})
         for _ in range(60):
             now[0] += 2.0
@@ -86,7 +87,7 @@ def test_lines_come_within_ten_seconds_of_a_start_and_then_every_fifteen(heard_f
 def test_of_many_trials_some_are_told_of_and_the_others_counted() -> None:
     now = [0.0]
     stream = io.StringIO()
-    with LiveTable(8, "eval_loss", Console(file=stream, width=200), clock=lambda: now[0]) as table:
+    with LiveTable(8, Metric(name="eval_loss"), Console(file=stream, width=200), clock=lambda: now[0]) as table:
         for name in range(7):
             table.started(f"000{name}", {})
         now[0] = 8.0

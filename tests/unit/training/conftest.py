@@ -12,6 +12,7 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import load_experiment, with_parameters
 from raytune_ft.config.training import Lane
 from raytune_ft.data.prepare import prepare
+from raytune_ft.metrics.report import value_in
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.training.lane.loop import LaneLoop
 from raytune_ft.training.lane.model.base import Base, load_lane_base
@@ -92,7 +93,7 @@ class LaneWorld:
     def losses(self, name: str) -> list[tuple[int, float, float]]:
         """Step, mean training loss and eval_loss of each report."""
         reports = read_metrics(self.run.trial(name).metrics)
-        return [(each["step"], each["train_loss"], each["eval_loss"]) for each in reports]
+        return [(each["step"], each["train_loss"], value_in(each, "eval_loss")) for each in reports]
 
     def outcome(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = read_json(self.run.trial(name).outcome)

@@ -35,7 +35,7 @@ def test_it_completes_with_its_value_and_without_another_step(
     spec = TrialSpec.of("0000", {}, Experiment.model_validate(values), RunDirectory(tmp_path / "run"))
     spec.write()
     curve = [
-        {"step": step, "eval_loss": loss, "seconds": 7.5, "checkpoint": f"step-{step:06d}"}
+        {"step": step, "metrics": {"eval_loss": loss}, "seconds": 7.5, "checkpoint": f"step-{step:06d}"}
         for step, loss in ((5, 0.5), (10, 0.25))
     ]
     for report in curve:

@@ -15,21 +15,21 @@ def test_a_loss_that_is_no_number_ends_the_trial_at_once(loss: float) -> None:
     guard = DivergenceGuard(2.0)
     assert guard.train_loss(1, 3.0) is None
     assert guard.train_loss(7, loss) == f"training loss is {loss} at step 7; lower train.learning_rate"
-    assert guard.eval_loss(7, loss) == f"eval_loss is {loss} at step 7; lower train.learning_rate"
+    assert guard.evaluated(7, loss) == f"eval_loss is {loss} at step 7; lower train.learning_rate"
 
 
 def test_the_bases_own_validation_loss_is_the_measure() -> None:
     guard = DivergenceGuard(2.0, base_loss=3.0)
     assert guard.train_loss(1, 1.0) is None and guard.train_loss(2, 50.0) is None
-    assert guard.eval_loss(5, 6.0) is None
-    assert guard.eval_loss(10, 6.01) == (
+    assert guard.evaluated(5, 6.0) is None
+    assert guard.evaluated(10, 6.01) == (
         "eval_loss 6.01 at step 10 is over 2 times the base's own 3; lower train.learning_rate"
     )
 
 
 def test_without_a_measure_only_numbers_are_asked_for() -> None:
     guard = DivergenceGuard(2.0)
-    assert guard.train_loss(1, 3.0) is None and guard.eval_loss(5, 100.0) is None
+    assert guard.train_loss(1, 3.0) is None and guard.evaluated(5, 100.0) is None
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4, 8])
@@ -40,7 +40,7 @@ def test_an_easy_first_batch_ends_no_trial_that_is_better_than_the_base(batch: i
     for _ in range(2000):
         guard = DivergenceGuard(2.0, base_loss=1.0)
         guard.train_loss(1, float(draw.exponential(1.0, batch).mean()))
-        fired += guard.eval_loss(10, 0.9) is not None
+        fired += guard.evaluated(10, 0.9) is not None
     assert fired == 0
 
 

@@ -8,7 +8,10 @@ import pytest
 
 from raytune_ft.training.metrics_log import append_metrics, read_metrics, write_metrics
 
-REPORTS = [{"step": 5, "eval_loss": 0.5}, {"step": 10, "eval_loss": 0.25, "checkpoint": None}]
+REPORTS = [
+    {"step": 5, "metrics": {"eval_loss": 0.5}},
+    {"step": 10, "metrics": {"eval_loss": 0.25}, "checkpoint": None},
+]
 
 
 def test_reports_come_back_in_order(tmp_path: Path) -> None:
@@ -38,5 +41,10 @@ def test_a_restarted_trial_replaces_the_reports_that_it_makes_again(tmp_path: Pa
     with path.open("a") as stream:
         stream.write('{"step": 15, "ev')
     write_metrics(path, [report for report in read_metrics(path) if report["step"] <= 5])
-    append_metrics(path, {"step": 10, "eval_loss": 0.3})
-    assert read_metrics(path) == [REPORTS[0], {"step": 10, "eval_loss": 0.3}]
+    append_metrics(path, {"step": 10, "metrics": {"eval_loss": 0.3}})
+    assert read_metrics(path) == [REPORTS[0], {"step": 10, "metrics": {"eval_loss": 0.3}}]
+
+
+def test_a_line_of_before_metrics_had_names_is_read_with_its_own(tmp_path: Path) -> None:
+    append_metrics(tmp_path / "metrics.jsonl", {"step": 5, "eval_loss": 0.5, "tokens": 7})
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 5, "tokens": 7, "metrics": {"eval_loss": 0.5}}]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from raytune_ft.execution.isolated import failure
+from raytune_ft.execution.failures import failure
 from raytune_ft.execution.lanes.entries import Cause, Death
 from raytune_ft.training.outcome import OutcomeKind
 

@@ -126,5 +126,5 @@ def test_a_request_reads_no_manifest_twice(catalog: Catalog, monkeypatch: pytest
         raise AssertionError("read again")
 
     monkeypatch.setattr("raytune_ft.registry.manifest.read", fail)
-    monkeypatch.setattr("raytune_ft.registry.store.read_json", fail)
+    monkeypatch.setattr("raytune_ft.registry.files.read_json", fail)
     assert router.route("base:movies").model == "base:movies@1"

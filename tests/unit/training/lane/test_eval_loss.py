@@ -100,8 +100,8 @@ def isolated_losses(experiment: Experiment, root: Path, name: str, batch: int, c
     trainer = worker._trainer(spec, root / f"{name}-local", callback, measure_base=True)
     callback.on_save = lambda *_, **__: None  # type: ignore[method-assign]
     trainer.train()
-    assert callback.guard.base_loss is not None and callback.last_eval_loss is not None
-    return [callback.guard.base_loss, callback.last_eval_loss]
+    assert callback.guard.base_loss is not None and callback.last_loss is not None
+    return [callback.guard.base_loss, callback.last_loss]
 
 
 def test_an_isolated_trials_is_the_token_mean_with_any_batch_and_a_lanes(
@@ -113,7 +113,7 @@ def test_an_isolated_trials_is_the_token_mean_with_any_batch_and_a_lanes(
     for base, trained in found:
         assert base == pytest.approx(expected, rel=1e-5)
         assert trained == pytest.approx(found[0][1], rel=1e-5)
-    assert json.loads(uneven.run.base_loss.read_text())["eval_loss"] == pytest.approx(expected, rel=1e-5)
+    assert json.loads(uneven.run.base_loss.read_text())["metrics"]["eval_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def _rank(rank: int, size: int, experiment: str, root: str) -> None:
