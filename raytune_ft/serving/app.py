@@ -18,21 +18,22 @@ ENGINE_ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # everything that is served lies on disk
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
-    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",  # it joins a request's model name to a path, unsanitised
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",  # vLLM would join a request's model name to a path without checking it
 }
 
 VLLM_MAX_NUM_SEQS = 256  # vLLM 0.29's default on most GPUs
-IMBALANCED_REQUESTS = 8  # more requests than this between two replicas, and the less busy one is asked
+IMBALANCED_REQUESTS = 8  # a replica that has this many more requests than another one is not asked
 
 
 def build_app(args: ServeArgs | dict[str, Any]) -> Application:
-    """Builds the application; Ray has to be started.
+    """Builds the Serve application; Ray must be running already.
 
     Args:
         args: `ServeArgs`, or a mapping of its fields, as the `args` of a Serve config file.
 
     Raises:
-        InputError: A setting is wrong, the base or an adapter is missing, or others could reach it without a key.
+        InputError: A setting is wrong, the base or an adapter is missing, or other machines could reach the endpoint
+            without an API key.
     """
     args = parse_serve_args(args)
     check_exposure(args)
@@ -48,13 +49,13 @@ def build_app(args: ServeArgs | dict[str, Any]) -> Application:
 
 
 def engine_settings(args: ServeArgs, catalog: Catalog, gpus: int, model: str | None = None) -> dict[str, Any]:
-    """The fields of Ray Serve LLM's LLMConfig: how vLLM is started for this endpoint, on `gpus` GPUs or on the CPU.
+    """Returns the fields of Ray Serve LLM's LLMConfig, which say how vLLM is started for one engine of the endpoint.
 
     Args:
         args: The endpoint's arguments.
-        catalog: What it serves.
-        gpus: GPUs of one replica.
-        model: Id of a merged version; by default the base, with all adapters.
+        catalog: The models that the endpoint serves.
+        gpus: GPUs of one replica; 0 runs the engine on the CPU.
+        model: Id of a merged version; by default the base with all its adapters.
     """
     model = model or catalog.base
     adapters = catalog.registry is not None and model == catalog.base
@@ -73,8 +74,8 @@ def engine_settings(args: ServeArgs, catalog: Catalog, gpus: int, model: str | N
     if adapters:
         held = catalog.capacity
         engine |= {"enable_lora": True, "max_loras": held.per_batch, "max_lora_rank": catalog.max_lora_rank}
-        # Serve forgets the least used version first, and proves the files anew when it is asked again; vLLM, which
-        # loads by itself what it has forgotten, must therefore forget later.
+        # Serve must evict a version before vLLM does: Serve verifies the files again on the next request, while vLLM
+        # reloads what it has evicted by itself, unverified.
         engine["max_cpu_loras"] = held.loaded + held.per_batch
         if on_cpu:
             engine["worker_extension_cls"] = "raytune_ft.serving.engine.cpu_lora.NoAdapterNoChange"
@@ -90,7 +91,7 @@ def engine_settings(args: ServeArgs, catalog: Catalog, gpus: int, model: str | N
         "lora_config": {"max_num_adapters_per_replica": catalog.capacity.loaded} if adapters else None,
         "placement_group_config": {"bundles": [{"CPU": 1}] if on_cpu else [{"GPU": 1}] * gpus},
         "deployment_config": {
-            # The bundles already count the engine; the replica around it only waits.
+            # The bundles already reserve the engine's resources; the replica around it only waits.
             "ray_actor_options": {"num_cpus": 0},
             "max_constructor_retry_count": args.start_attempts,
             **_replicas(args),
@@ -100,20 +101,20 @@ def engine_settings(args: ServeArgs, catalog: Catalog, gpus: int, model: str | N
 
 
 def _replicas(args: ServeArgs) -> dict[str, Any]:
-    """How many engines there are, and which of them a request goes to."""
+    """Returns the deployment options that say how many replicas there are and which of them gets a request."""
     options: dict[str, Any] = {"num_replicas": args.replicas}
     if args.autoscaling is not None:
         options = {"autoscaling_config": args.autoscaling.model_dump()}
     if args.max_surge_percent:
         options["max_surge_percent"] = args.max_surge_percent
-    # Serve LLM's default has no limit, and then an adapter that one replica has loaded is asked of that one for ever.
+    # Serve LLM sets no limit by default; all requests for an adapter would then go to the first replica that loaded it.
     several = args.replicas > 1 or args.autoscaling is not None
     if limit := args.max_ongoing_requests or (several and (args.max_num_seqs or VLLM_MAX_NUM_SEQS)):
         options["max_ongoing_requests"] = limit
     if args.router == "prefix":
         options["request_router_config"] = {
             "request_router_class": "raytune_ft.serving.engine.prefix_router.AdapterPrefixRouter",
-            # Ray's defaults follow the prefix however busy its replica is, and never forget one.
+            # By Ray's defaults a request follows its prefix however busy that replica is, and no prefix is evicted.
             "request_router_kwargs": {"imbalanced_threshold": IMBALANCED_REQUESTS, "do_eviction": True},
         }
     return options

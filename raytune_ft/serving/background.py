@@ -1,4 +1,4 @@
-"""Work that goes on when the request that caused it is over."""
+"""Background tasks that outlive the request that started them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _T = TypeVar("_T")
 
 
 def start(work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-    """Starts a task that belongs to no request.
+    """Starts a task that belongs to no request, so that Serve does not cancel it.
 
-    Serve knows by a context variable which request asked something of another deployment, and cancels that when the
-    request's client goes away; a task would inherit the variable.
+    Serve keeps the current request in a context variable and cancels that request's calls to other deployments when
+    its client disconnects. An ordinary task would inherit the variable.
     """
     return asyncio.create_task(work, context=contextvars.Context())

@@ -1,4 +1,4 @@
-"""Held-out rows that an engine is asked for the gate parity: what is asked about each, and what the answers come to."""
+"""For the gate parity: says which log-probabilities of held-out rows to ask an engine for, and reports its answers."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Place = tuple[list[int], int]
-"""The tokens before one that counts, and that one."""
+"""One token whose log-probability is asked for: the ids of all tokens before it, and its own id."""
 
 
 def places(row: Mapping[str, Any], prompt: list[int]) -> list[Place]:
-    """The places of a row whose log-probability is asked for.
+    """Returns the tokens of a row whose log-probability is asked for.
 
-    The answer stands behind the prompt as the endpoint reads it: what it reads otherwise than the run has to show. The
-    question's tokens count where both read the same.
+    These are the answer's tokens, placed after the prompt as the endpoint tokenises it, so that a difference from the
+    run's tokens shows in their values. The question's tokens are included only where both token lists are equal.
 
     Args:
-        row: `prompt`, `answer` and `places`, token ids and positions, as the run has them.
-        prompt: The same question as the endpoint reads it.
+        row: The run's view of the row: `prompt` and `answer` are token ids, `places` are positions in the prompt.
+        prompt: Token ids of the same question as the endpoint tokenises it.
     """
     question = row["places"] if prompt == row["prompt"] else []
     answer = [([*prompt, *row["answer"][:at]], token) for at, token in enumerate(row["answer"])]
@@ -31,14 +31,14 @@ def answers(
     given: Sequence[list[int]],
     logprobs: Iterator[float],
 ) -> list[dict[str, Any]]:
-    """One `promotion.parity.Answer` for each row, as plain values.
+    """Returns the fields of one `promotion.parity.Answer` for each row, as plain values that can cross processes.
 
     Args:
-        rows: What was asked.
-        asked: The places of each.
-        prompts: How each was read.
-        given: The tokens of each greedy answer.
-        logprobs: Of all places, row by row.
+        rows: The rows as the run has them.
+        asked: For each row, the places that were asked for.
+        prompts: For each row, the prompt's token ids as the endpoint tokenises it.
+        given: For each row, the token ids of the greedy answer.
+        logprobs: The log-probabilities of all places, row by row.
     """
     found = []
     for row, of_row, prompt, tokens in zip(rows, asked, prompts, given, strict=True):

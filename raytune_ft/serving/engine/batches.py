@@ -1,4 +1,4 @@
-"""Chunks of a stream on their way to the ingress: the first at once, later ones together where they come fast."""
+"""Batches the chunks of a stream between engine and ingress; the first chunk is passed on at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 
 
 async def batches(source: AsyncIterable[_T], pause_s: float) -> AsyncGenerator[list[_T], None]:
-    """Yields what `source` gives as soon as it is there, but at most once in `pause_s` after the first.
+    """Yields the items of `source` in batches: the first at once, then at most one batch in `pause_s` seconds.
 
     Ray's own batcher waits before its first batch too, which adds its whole interval to the time to first token.
     """

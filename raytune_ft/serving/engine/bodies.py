@@ -1,4 +1,4 @@
-"""The parsed body of a completion or a chat, as routing, the engine and the log need it."""
+"""What routing, the engine and the log need from the parsed body of a completion or chat request."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ _Body = TypeVar("_Body", bound=Any)
 
 
 def user_of(body: Any) -> str | None:
-    """Who asks, as OpenAI's clients tell it: `user`, or `safety_identifier`."""
+    """Returns the end user that OpenAI's clients name in `user` or `safety_identifier`."""
     told = body.user or (body.model_extra or {}).get("safety_identifier")
     return told if isinstance(told, str) and told else None
 
 
 def shows_usage(body: Any) -> bool:
-    """Whether the client wants its stream to end with the usage."""
+    """Tells whether the client wants its stream to end with the token usage."""
     return bool(body.stream and body.stream_options and body.stream_options.include_usage)
 
 
 def words_of(body: Any) -> Any:
-    """What is asked: the messages, or the prompt."""
+    """Returns the messages of a chat, or the prompt of a completion."""
     return body.messages if hasattr(body, "messages") else body.prompt
 
 
 def for_engine(body: _Body, model: str, request: str, with_usage: Any) -> _Body:
-    """The body as the engine gets it: for one version, under our id, and with the usage of streams.
+    """Returns a copy of the body for the engine: it names one version, and a stream always reports its token usage.
 
     Args:
-        body: As the client sent it.
-        model: Concrete id.
-        request: Id of the request; "" leaves the engine to choose.
-        with_usage: The stream options for a client that didn't ask for the usage, which the records need.
+        body: The body as the client sent it.
+        model: Concrete model id, with its version.
+        request: Id of the request; with "" the engine chooses one.
+        with_usage: The stream options to set where the client did not ask for the usage; the records need it.
     """
     update: dict[str, Any] = {"model": model, "stream_options": None}
     if request:

@@ -1,5 +1,7 @@
-"""What a running endpoint's engine makes of rows with an adapter that is in no registry yet: the gate parity asks it,
-so that no engine has to start for it alone. Read against ray 2.60.0 and vllm 0.29."""
+"""Lets a running endpoint's engine answer held-out rows with an adapter that is in no registry yet.
+
+The gate parity uses it, so that it need not start an engine of its own. Read against ray 2.60.0 and vllm 0.29.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,19 @@ from raytune_ft.serving.engine.asked_rows import answers, places
 
 
 async def answer_rows(engine: Any, model: str, rows: Sequence[dict[str, Any]], greedy: int) -> list[dict[str, Any]]:
-    """Asks in the form in which clients ask.
+    """Asks the engine for a greedy answer and for log-probabilities of each row, in the request form that clients use.
 
     Args:
-        engine: Ray Serve LLM's, with the adapter loaded as `model`.
+        engine: Ray Serve LLM's engine, with the adapter loaded as `model`.
         model: The adapter's name in the engine.
-        rows: See `promotion.asked.Asked`.
-        greedy: Tokens of an answer.
+        rows: The fields of `promotion.asked.Asked`, one mapping for each row.
+        greedy: Most tokens of a greedy answer.
+
+    Returns:
+        The fields of one `promotion.parity.Answer` for each row.
 
     Raises:
-        RuntimeError: The engine refused.
+        RuntimeError: The engine refused a row.
     """
     given = await asyncio.gather(*(_ask(engine, model, row, greedy) for row in rows))
     prompts, tokens = [prompt for prompt, _ in given], [answer for _, answer in given]
@@ -31,7 +36,7 @@ async def answer_rows(engine: Any, model: str, rows: Sequence[dict[str, Any]], g
 
 
 async def _ask(engine: Any, model: str, row: dict[str, Any], greedy: int) -> tuple[list[int], list[int]]:
-    """How the question was read, and the likeliest answer, both as token ids."""
+    """Returns the token ids of the prompt as the engine tokenised it, and those of the greedy answer."""
     from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 
     options: dict[str, Any] = {"model": model, "temperature": 0.0, "max_tokens": greedy, "return_token_ids": True}
@@ -44,7 +49,10 @@ async def _ask(engine: Any, model: str, row: dict[str, Any], greedy: int) -> tup
 
 
 async def _logprob(engine: Any, model: str, before: list[int], token: int) -> float:
-    """Of the token after those before, a request for each: on a CPU, prompt_logprobs fail with an adapter."""
+    """Returns the log-probability of `token` after the tokens `before`.
+
+    Each takes a request of its own, because vLLM's `prompt_logprobs` fail with an adapter on a CPU.
+    """
     from ray.serve.llm.openai_api_models import CompletionRequest
 
     options: dict[str, Any] = {"temperature": 0.0, "max_tokens": 1, "logprobs": 0, "allowed_token_ids": [token]}
@@ -53,7 +61,7 @@ async def _logprob(engine: Any, model: str, before: list[int], token: int) -> fl
 
 
 async def _only(stream: Any) -> Any:
-    """The whole answer of a request that streams nothing."""
+    """Returns the one answer of a request that is not streamed."""
     async for answer in stream:
         if (error := getattr(answer, "error", None)) is not None:
             raise RuntimeError(f"the engine refused a held-out row: {error.message}")

@@ -1,9 +1,10 @@
-"""vLLM's LoRA on a CPU, corrected, and without a copy of an adapter for each token. Read against vLLM 0.29.0.
+"""Corrects vLLM's LoRA on a CPU, and speeds it up. Read against vLLM 0.29.0.
 
-There a token that belongs to no adapter has the index -1, and the torch ops take that for the last slot: in one batch
-with an adapter's requests, the base's own were answered by the adapter in that slot (vllm-project/vllm pull request
-48421, open). They also gather the matrices once for every token before they multiply. Here each adapter multiplies all
-of its tokens at once, and tokens without one are left alone, as the kernels for GPUs do it.
+vLLM gives a token without an adapter the slot index -1, which its torch ops for the CPU take for the last slot. In a
+batch together with an adapter's requests, the base's own requests were therefore answered by the adapter in that slot
+(vllm-project/vllm pull request 48421, open). These ops also copy an adapter's matrices once for every token before
+they multiply. Here each adapter multiplies all of its tokens at once, and tokens without an adapter are left alone, as
+vLLM's GPU kernels do it.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ NAMES = (
     f"{_MODULE}:bgmv_shrink",
 )
 Tokens = list[tuple[int, slice | torch.Tensor]]
-"""For each slot that tokens of the batch belong to, -1 for none: which tokens these are."""
+"""Pairs of an adapter slot (-1 for tokens without an adapter) and the indices of the batch's tokens that use it."""
 
 
 class NoAdapterNoChange:
-    """Given to vLLM as `worker_extension_cls`: each worker imports it, and is corrected by that."""
+    """Passed to vLLM as `worker_extension_cls`, so that each worker imports this module, which applies the patch."""
 
 
 def correct() -> None:
-    """Replaces the products of a layer's adapters, and in those of the output head what a missing adapter adds."""
+    """Patches vLLM: replaces the adapter products of layers, and masks those of the output head without an adapter."""
     if not all_there(*NAMES, without="in a batch with an adapter's requests, those of the base may be answered by it"):
         return
-    # By name: the packages say nothing of what these modules share.
+    # Imported by name: vLLM's type stubs do not cover what this module holds.
     punica_cpu: Any = importlib.import_module(_MODULE)
     wrapper = punica_cpu.PunicaWrapperCPU
     if "tokens" in vars(wrapper):
@@ -56,7 +57,11 @@ def correct() -> None:
 
 
 def tokens_of(slots: torch.Tensor) -> Tokens:
-    """Each token's slot -> the tokens of each slot."""
+    """Groups the batch's tokens by adapter slot.
+
+    Args:
+        slots: Slot of each token, -1 for none, [tokens].
+    """
     found = torch.unique(slots).tolist()
     if len(found) == 1:
         return [(found[0], slice(None))]
@@ -64,14 +69,14 @@ def tokens_of(slots: torch.Tensor) -> Tokens:
 
 
 def shrink(self: Any, y: torch.Tensor, x: torch.Tensor, a: torch.Tensor, scale: float) -> None:
-    """The first half of an adapter's product.
+    """Computes the first half of an adapter's product, `scale * x @ A.T`, into `y`.
 
     Args:
-        self: vLLM's wrapper, which knows whose tokens these are.
-        y: Where to, [tokens, rank].
-        x: [tokens, inputs].
-        a: Of all slots, [slots, 1, rank, inputs].
-        scale: Of the product.
+        self: vLLM's wrapper; its `tokens` say which rows each slot has.
+        y: The result, [tokens, rank].
+        x: The layer's input, [tokens, inputs].
+        a: The A matrices of all slots, [slots, 1, rank, inputs].
+        scale: Factor of the product.
     """
     for slot, rows in self.tokens:
         if slot >= 0:
@@ -82,16 +87,16 @@ def shrink(self: Any, y: torch.Tensor, x: torch.Tensor, a: torch.Tensor, scale: 
 def expand_slice(
     self: Any, y: torch.Tensor, x: torch.Tensor, b: torch.Tensor, offset: int, size: int, add_inputs: bool
 ) -> None:
-    """The second half.
+    """Computes the second half of an adapter's product, `x @ B.T`, and adds it to a slice of `y`.
 
     Args:
-        self: vLLM's wrapper.
-        y: Where to, [tokens, outputs].
-        x: What `shrink` made, [tokens, rank].
-        b: Of all slots, [slots, 1, `size` or fewer, rank].
-        offset: Of the layer's outputs in y, where several layers are one.
-        size: How many these are.
-        add_inputs: Add to what stands in y.
+        self: vLLM's wrapper; its `tokens` say which rows each slot has.
+        y: The result, [tokens, outputs].
+        x: The result of `shrink`, [tokens, rank].
+        b: The B matrices of all slots, [slots, 1, `size` or fewer, rank].
+        offset: First column of the layer's outputs in `y`, where vLLM fuses several layers.
+        size: Number of the layer's outputs.
+        add_inputs: Keep the present values of `y` and add to them; otherwise they are zeroed first.
     """
     for slot, rows in self.tokens:
         if not add_inputs:
@@ -99,7 +104,7 @@ def expand_slice(
         if slot >= 0:
             outer = x[rows].to(y.dtype) @ _matrix(b, slot, y.dtype).T
             place = y[:, offset : offset + min(size, outer.shape[1])]
-            outer = outer[:, : place.shape[1]]  # a layer may be padded, its adapter not, and the other way round
+            outer = outer[:, : place.shape[1]]  # the layer or its adapter may be padded while the other is not
             if isinstance(rows, slice):
                 place.add_(outer)
             else:
@@ -112,7 +117,7 @@ def _matrix(stacked: torch.Tensor, slot: int, dtype: torch.dtype) -> torch.Tenso
 
 
 def _without_missing(bgmv_shrink: Any) -> Any:
-    """Makes the first half zero where there is no adapter; the other half then adds zero."""
+    """Wraps vLLM's op so that the first half is zero for tokens without an adapter; the second half then adds zero."""
 
     def corrected(
         inputs: torch.Tensor, weights: torch.Tensor, output: torch.Tensor, slots: torch.Tensor, scaling: float = 1.0

@@ -1,7 +1,8 @@
-"""An endpoint's port on a Ray of its own: the ingress listens there itself, and no proxy passes its requests on.
+"""Lets the ingress replica of a local endpoint listen on the endpoint's port itself, without Serve's HTTP proxy.
 
-Serve's proxy is a process of Python's through which each request and each token goes; on two cores it adds as much to
-the first token as all the rest does. Read against ray 2.60.0, whose ingress replicas may listen themselves.
+Serve's proxy is a Python process that every request and every token passes through. On two cores it adds as much to
+the time to first token as everything else together. Read against ray 2.60.0, which can let ingress replicas listen
+("direct ingress").
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from raytune_ft.private_names import all_there, patches_wanted
 
 BUSY_S, RETRY_S = 20.0, 0.2
-"""How long a replica waits for the port, and how often it tries: the one before may take its time to end."""
+"""How long a replica waits for the port and how often it tries; the replica before it may be slow to end."""
 NAMES = (
     "ray.serve._private.http_util:start_asgi_http_server",
     "ray.serve._private.http_util:set_socket_reuse_port",
@@ -28,28 +29,30 @@ DIRECT = "RAY_SERVE_ENABLE_DIRECT_INGRESS"
 
 
 def direct_environment(port: int) -> dict[str, str]:
-    """For the processes of a Ray: its ingress, of which there is one, listens at `port`."""
+    """Returns environment variables for Ray's processes that make its single ingress replica listen at `port`."""
     return {
         DIRECT: "1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(port),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(port + 1),  # not included
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",  # no load balancer has to be told first
-        "RAY_SERVE_PORT_QUARANTINE_S": "0",  # an ingress that died comes back to the port, not to another
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(port + 1),  # exclusive
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",  # there is no load balancer to wait for
+        "RAY_SERVE_PORT_QUARANTINE_S": "0",  # a restarted ingress must get the same port again
     }
 
 
 def port_of_proxy(endpoint: int, other: int) -> int:
-    """Where Serve's proxy listens beside an ingress at `endpoint`: at `other`; there itself, if Serve lets none.
+    """Returns the port for Serve's proxy.
 
-    Called when the process has its `direct_environment`: Serve reads it on its import.
+    That is `other` where the ingress itself listens at `endpoint`, and `endpoint` where this Ray can't do that. Call it
+    after `direct_environment` is set, because Serve reads the variables when it is imported.
     """
     return other if all_there(DOOR, without="a proxy passes each token of an answer on") else endpoint
 
 
 def listen_again() -> None:
-    """Called in a replica before it is ready: it may listen where the one before it has just died.
+    """Patches Serve so that a restarted ingress replica can listen on the port of the one that just died.
 
-    Serve's own option for that also lets two of them listen at once.
+    It is called in the replica before that is ready. Serve's own option for this (SO_REUSEPORT) would also let two
+    replicas listen at once.
     """
     if os.environ.get(DIRECT) != "1":
         return
@@ -64,7 +67,7 @@ def listen_again() -> None:
         while True:
             try:
                 return await start(app, http_options, **{**more, "enable_so_reuseport": True})
-            except RuntimeError as error:  # told of it, Serve would never give the port out again
+            except RuntimeError as error:  # if Serve saw it, it would never give this port out again
                 busy = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
                 if not busy or time.monotonic() > deadline:
                     raise

@@ -1,4 +1,4 @@
-"""Whether the engine can answer: asked at most once a second, however many ask."""
+"""Checks whether an engine can answer, with at most one probe a second for any number of callers."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from raytune_ft.serving.records.exception_lines import told
 
 _log = logging.getLogger(__name__)
 _FRESH_S = 1.0
-_TIMEOUT_S = 5.0  # an engine in the middle of a long prompt answers after it
+_TIMEOUT_S = 5.0  # an engine in the middle of a long prompt answers the probe only afterwards
 
 
 class Health:
-    """What is known of the engine.
+    """The health of one engine.
 
     Args:
-        probe: Goes all the way to the engine and back; raises, says False or takes too long where that can't answer.
-        fresh_s: How long an answer counts.
-        timeout_s: How long the engine may take.
+        probe: Makes a round trip to the engine; raises, returns False or takes too long if the engine can't answer.
+        fresh_s: Seconds for which a probe's result is reused.
+        timeout_s: Seconds that a probe may take.
     """
 
     def __init__(
@@ -32,24 +32,24 @@ class Health:
         self._watching: asyncio.Task[None] | None = None
         self._asked_at = self._heard_at = float("-inf")
         self.down = False
-        """Nobody can answer now: requests need not wait to learn it."""
+        """The engine can't answer at present, so that requests can be refused at once."""
 
     async def answers(self) -> bool:
-        """Whether the engine can answer, by a probe that is at most `fresh_s` old."""
+        """Tells whether the engine can answer, by a probe that is at most `fresh_s` old."""
         stale = self._asking is None or (self._asking.done() and time.monotonic() - self._asked_at > self._fresh_s)
         if stale:
             self._asking = background.start(self._ask())
         assert self._asking is not None
-        return await asyncio.shield(self._asking)  # who goes away meanwhile does not end it for the others
+        return await asyncio.shield(self._asking)  # a caller that is cancelled must not cancel it for the others
 
     def heard(self) -> None:
-        """A request was answered: an engine that is too busy for a probe is no dead one."""
+        """Notes that a request was answered, so that an engine too busy for a probe is not taken for dead."""
         self._heard_at = time.monotonic()
 
     def suspect(self) -> None:
-        """A request broke: while no probe succeeds from now on, the engine counts as down."""
+        """Notes that a request failed; the engine now counts as down until a probe succeeds."""
         if self._watching is None or self._watching.done():
-            self._asked_at = float("-inf")  # what was known is from before
+            self._asked_at = float("-inf")  # the last result is older than the failure
             self._watching = background.start(self._watch())
 
     async def _ask(self) -> bool:
@@ -58,7 +58,7 @@ class Health:
             return bool(await asyncio.wait_for(self._probe(), self._timeout_s))
         except TimeoutError:
             return self._heard_at > started
-        except Exception as error:  # whatever it is, this is no engine that can answer
+        except Exception as error:  # whatever the error, this engine can't answer
             _log.warning("the engine can't answer: %s", told(error))
             return False
         finally:

@@ -14,15 +14,15 @@ from raytune_ft.serving.settings import ServeArgs
 
 
 def in_served_type(args: ServeArgs, trained_in: Collection[NumberType], devices: Collection[Device]) -> ServeArgs:
-    """The arguments with a `dtype` that is not `auto`: the devices' preferred type that holds what was trained.
+    """Replaces the `dtype` `auto` by the type that the devices prefer among those that can hold the trained weights.
 
-    On a CPU that is the one with which several requests at once are answered fastest: there products decide, for a
-    single request memory does, and bfloat16 may be faster for it also where it is emulated.
+    On a CPU the preferred type is the one that answers several requests at once fastest. There matrix products are the
+    bottleneck; for a single request it is memory, so bfloat16 may then be faster even where it is emulated.
 
     Args:
-        args: The endpoint's.
-        trained_in: Types of the versions that are served; none for a base alone.
-        devices: On which engines may run.
+        args: The endpoint's arguments.
+        trained_in: Number types in which the served versions were trained; empty for a base alone.
+        devices: Devices on which the engines may run.
     """
     if args.dtype != "auto":
         return args
@@ -30,10 +30,10 @@ def in_served_type(args: ServeArgs, trained_in: Collection[NumberType], devices:
 
 
 def devices_of_cluster(gpus: int) -> list[Device]:
-    """The devices of the nodes of this cluster on which an engine with so many GPUs, or a part of it, may run.
+    """Returns the devices of the cluster's nodes on which an engine with `gpus` GPUs, or a part of it, may run.
 
     Raises:
-        InputError: There is none to ask.
+        InputError: No node could be asked.
     """
     ray: Any = importlib.import_module("ray")
     alive = [node for node in ray.nodes() if node["Alive"]]

@@ -1,10 +1,12 @@
-"""Ray's prefix-aware router, made to know adapters. Read against ray 2.60.0; imported where requests are routed only.
+"""Ray's prefix-aware router, extended to adapters. Read against ray 2.60.0; imported only where requests are routed.
 
-The tree of prompts is Ray's; the choice is not. Ray's looks at the prompt alone, while a cached prefix holds for one
-adapter version; it asks twice who has a version loaded, and the second answer is who has the fewest; where one replica
-alone has it, all requests go there however many they are; and it waits for the tree with its event loop stopped.
-Without FIFOMixin, of the calls that one HTTP request makes at once (a list of prompts) all but one wait for ever: they
-share the id by which a router gives out the replica that it chose.
+It uses Ray's tree of prompts, but chooses replicas by its own rule, because Ray's router
+- looks at the prompt alone, while a cached prefix is valid for one adapter version only,
+- looks up twice which replicas have a version loaded, and the second time gets those with the fewest versions,
+- sends all requests for a version to the one replica that has it, however many they are,
+- blocks its event loop while it waits for the tree.
+FIFOMixin is needed for an HTTP request with a list of prompts, which makes several calls at once: they share the id by
+which a router hands out the chosen replica, and without the mixin all but one would wait forever.
 """
 
 from __future__ import annotations
@@ -20,19 +22,19 @@ from ray.serve.request_router import FIFOMixin, ReplicaID
 
 
 class AdapterPrefixRouter(FIFOMixin, PrefixCacheAffinityRouter):
-    """Of the replicas that aren't too busy those that have the version, of these those that saw the prompt's beginning.
+    """Prefers, among replicas that aren't too busy, those with the version loaded that also saw the prompt's prefix.
 
-    `imbalanced_threshold` says by how many requests one may be busier than the least busy; `match_rate_threshold` how
-    much of a prompt has to be known for it to count.
+    `imbalanced_threshold` says by how many requests a replica may be busier than the least busy one.
+    `match_rate_threshold` says which fraction of a prompt must match for the prefix to count.
     """
 
     async def choose_replicas(self, candidate_replicas: list[Any], pending_request: Any = None) -> Any:
         if pending_request is None or not pending_request.args or not candidate_replicas:
-            # Ray's prefix router calls it like this too, although it is none of its parents.
+            # Called unbound, as Ray's own prefix router does, because it is not one of this class's parents.
             return await PowerOfTwoChoicesRequestRouter.choose_replicas(
                 cast(Any, self), candidate_replicas, pending_request
             )
-        pending_request.routing_context.should_backoff = True  # where all of these are full, wait before asking again
+        pending_request.routing_context.should_backoff = True  # if all of these are full, wait before the next attempt
         busy = {each.replica_id: self._replica_queue_len_cache.get(each.replica_id) or 0 for each in candidate_replicas}
         limit = min(busy.values()) + cast(float, self._imbalanced_threshold)
         near = [each for each in candidate_replicas if busy[each.replica_id] <= limit]
@@ -43,7 +45,10 @@ class AdapterPrefixRouter(FIFOMixin, PrefixCacheAffinityRouter):
         return [seen or quiet[:2], quiet, candidate_replicas]
 
     def _with(self, version: str, near: list[Any], everybody: list[Any]) -> list[Any]:
-        """Those that have the version; those with the fewest where nobody has it; all where who has it is too busy."""
+        """Returns the replicas of `near` that have the version loaded.
+
+        If only replicas that are too busy have it, returns all of `near`; if none has it, those with fewest versions.
+        """
         loaded = self._multiplexed_model_id_to_replica_ids.get(version, ())
         if having := [each for each in near if each.replica_id in loaded]:
             return having
@@ -53,25 +58,25 @@ class AdapterPrefixRouter(FIFOMixin, PrefixCacheAffinityRouter):
         return [each for each in near if len(each.multiplexed_model_ids) == fewest]
 
     async def _seen(self, text: str, near: list[Any]) -> list[Any]:
-        """Those of `near` that were asked the longest beginning of the text, if it is long enough."""
+        """Returns the replicas of `near` that saw the longest prefix of the text; none if that is too short."""
         ids = {each.replica_id.to_full_id_str(): each for each in near}
         try:
             matched, names = await self._tree_actor.prefix_match.remote(text, list(ids))
-        except RayError:  # the tree ended with its node: the load alone decides
+        except RayError:  # the tree's actor died with its node, so that only the load decides
             return []
         if len(matched) < cast(float, self._match_rate_threshold) * len(text):
             return []
         return [ids[name] for name in names or () if name in ids]
 
     def _get_pending_request_matching_metadata(self, request_metadata: Any = None) -> Any:
-        """Who gets the replica that was chosen for a request: itself; where several share its id, one of its model."""
+        """Returns the request that gets a chosen replica: the one it was chosen for, or else one for the same model."""
         own = self._get_pending_request_matching_internal_request_id(request_metadata)
         return own or super()._get_pending_request_matching_metadata(request_metadata)
 
     def on_request_routed(self, pending_request: Any, replica_id: ReplicaID, result: Any) -> None:
         if pending_request is not None and pending_request.args:
             text = self._extract_text_from_request(pending_request)
-            self._tree_actor.insert.remote(text, replica_id.to_full_id_str(), time.time())  # nobody waits for it
+            self._tree_actor.insert.remote(text, replica_id.to_full_id_str(), time.time())  # not awaited on purpose
 
     def _extract_text_from_request(self, pending_request: Any) -> str:
         try:
@@ -81,7 +86,7 @@ class AdapterPrefixRouter(FIFOMixin, PrefixCacheAffinityRouter):
         return f"{pending_request.metadata.multiplexed_model_id}\n{text}"
 
     def _coerce_to_text(self, value: Any) -> str:
-        if isinstance(value, int):  # a prompt may be tokens
+        if isinstance(value, int):  # a prompt may be a list of token ids
             return f"{value} "
         text: str = super()._coerce_to_text(value)
         return text

@@ -1,7 +1,7 @@
-"""A replica of Ray Serve LLM that holds an engine, taught to take adapters and models from a registry.
+"""Ray Serve LLM's engine replica, extended to load adapters and merged models from a registry.
 
-Read against ray 2.60.0. With `ray_llm`, the only file that touches `ray.llm._internal`. Ray's own adapter loader takes
-cloud URLs alone.
+Read against ray 2.60.0. Only this file and `ray_llm` touch `ray.llm._internal`. The extension is needed because Ray's
+own adapter loader accepts only cloud URLs.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _LOADS_AT_ONCE = 4
 
 
 class RegistryLoader(LoraModelLoader):
-    """Gives vLLM the registry's own directory of a version, after its manifest was verified."""
+    """Gives vLLM the registry's own directory of a version, after the manifest was verified."""
 
     def __init__(self, catalog: Catalog, **options: Any) -> None:
         super().__init__(**options)
         self._catalog, self._threads = catalog, ThreadPoolExecutor(_LOADS_AT_ONCE, "raytune-ft-load")
 
     async def load_model_from_config(self, lora_model_id: str, llm_config: LLMConfig) -> DiskMultiplexConfig:
-        # On threads of its own: where the storage hangs, those that the rest of the replica uses stay free.
+        # It has threads of its own, so that storage that hangs does not block those of the rest of the replica.
         path = await asyncio.get_running_loop().run_in_executor(self._threads, self._catalog.load_path, lora_model_id)
         return DiskMultiplexConfig(
             model_id=lora_model_id,
@@ -61,21 +61,24 @@ class RegistryServer(LLMServer):
         self._catalog = catalog
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         loading: Any = llm_config.model_loading_config
-        if loading.model_id != catalog.base:  # a merged version: here, on this node, proved to be what was promoted
+        if loading.model_id != catalog.base:  # a merged version's files are verified here, on the replica's own node
             path = await asyncio.to_thread(catalog.load_path, loading.model_id)
             loading.model_source = str(path.resolve())
         await super().__init__(llm_config)
-        keep_texts_out_of_logs()  # why a start failed is told in full
+        keep_texts_out_of_logs()  # only now: the reason for a failed start is logged in full
 
     async def can_answer(self) -> bool:
-        """Goes into the engine's own loop and back: a process that merely lives does not count."""
+        """Tells whether the engine can answer, by a round trip through its own loop; a live process is not enough."""
         await self.check_health()
         return not await self.is_sleeping()
 
     async def answer_rows(self, adapter: str, rows: list[dict[str, Any]], greedy: int) -> list[dict[str, Any]]:
-        """What the engine makes of held-out rows with the adapter in a directory of this node, for the gate parity."""
+        """Answers held-out rows with the adapter in a directory of this node, for the gate parity.
+
+        The arguments and the result are those of `engine.candidate.answer_rows`.
+        """
         number = global_id_manager.next()
-        name = f"candidate-{number}-{uuid.uuid4().hex}"  # no client can ask for it: ids begin with the base's
+        name = f"candidate-{number}-{uuid.uuid4().hex}"  # clients can't ask for it: their ids begin with the base's
         found = DiskMultiplexConfig(
             model_id=name, max_total_tokens=None, local_path=adapter, lora_assigned_int_id=number
         )
@@ -84,8 +87,8 @@ class RegistryServer(LLMServer):
         return await answer_rows(self.engine, name, rows, greedy)
 
     async def _maybe_resolve_lora_from_multiplex(self) -> None:
-        # Ray asks whether a version is loaded and then loads it: of requests that meet at its first use all but one
-        # would fail with "has already been loaded".
+        # Ray checks whether a version is loaded and then loads it, without a lock. Of several requests that come first,
+        # all but one would fail with "has already been loaded".
         model = serve.get_multiplexed_model_id()
         async with self._turns[model]:
             try:
@@ -96,7 +99,7 @@ class RegistryServer(LLMServer):
                 raise NotLoadedError(f"{model}: {type(error).__name__}: {error}") from error
 
     async def load(self) -> bool:
-        """Loads the version that the call is for, so that the first request to it does not wait."""
+        """Loads the version that the call's multiplexed model id names, so that its first request need not wait."""
         await self._maybe_resolve_lora_from_multiplex()
         return True
 
@@ -108,9 +111,9 @@ class RegistryServer(LLMServer):
 
 
 def bind_engine(config: LLMConfig, catalog: Catalog) -> Application:
-    """The deployment of one engine: the base's with all adapters, or a merged version's."""
+    """Returns the Serve deployment of one engine: that of the base with all adapters, or that of a merged version."""
     options: dict[str, Any] = {"deployment_cls": cast(Any, RegistryServer), "bind_kwargs": {"catalog": catalog}}
-    if config.model_id != catalog.base:  # Serve's names know neither colon nor @
+    if config.model_id != catalog.base:  # names of Serve deployments may hold neither colon nor @
         options["override_serve_options"] = {"name": f"Merged:{re.sub('[:@.]', '--', config.model_id)}"}
     engine: Application = build_llm_deployment(config, **options)
     return engine

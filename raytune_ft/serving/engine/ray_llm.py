@@ -1,7 +1,7 @@
-"""Ray Serve LLM's ingress, taught what a registry's versions are. Read against ray 2.60.0.
+"""Ray Serve LLM's ingress, extended to serve the versions of a registry. Read against ray 2.60.0.
 
-With `ray_engine`, the only file that touches `ray.llm._internal`. Ray's model listing asks a bucket, its ingress knows
-no key, no traffic rule and no record; each of these is replaced here, the rest is Ray's.
+Only this file and `ray_engine` touch `ray.llm._internal`. Ray's ingress lists models from a cloud bucket, and has no
+API keys, traffic rules or request records; these parts are replaced here, the rest is Ray's.
 """
 
 from __future__ import annotations
@@ -58,21 +58,21 @@ _ROUTES: dict[str, Any] = {
     "health": lambda app: app.get("/health"),
 }
 _BATCH_PAUSE_S = 0.05
-_LAST_LINES_S = 2.0  # a log whose disk hangs does not hold up the end
-_FIRST_ANSWER_S = 600.0  # an engine that has to start first is waited for that long
+_LAST_LINES_S = 2.0  # bounds the last flush of the logs, so that a disk that hangs does not hold up the shutdown
+_FIRST_ANSWER_S = 600.0  # bounds the wait for an engine that has to start first
 _WITH_USAGE: Any = CompletionRequest(prompt="-", stream=True, stream_options={"include_usage": True}).stream_options
 _log = logging.getLogger(__name__)
 Body = CompletionRequest | ChatCompletionRequest
 
 
 class RegistryIngress(OpenAiIngress):
-    """The replica that speaks OpenAI's protocol: finds the version that a model id means, and asks the engine."""
+    """The replica that speaks OpenAI's protocol: it finds the version that a model id means, and asks its engine."""
 
     def __init__(self, *, catalog: Catalog, args: ServeArgs, **options: Any) -> None:
         keep_replica_on_loopback()
         listen_again()
         super().__init__(**options)
-        check_exposure(args)  # a replica without the key must not start
+        check_exposure(args)  # a replica that lacks the API key must not start
         self._catalog, self._args, self._created = catalog, args, int(time.time())
         self._versions = ServedVersions(catalog, self._load)
         self._health = {model: Health(partial(self._probe, model)) for model in catalog.engines}
@@ -82,15 +82,15 @@ class RegistryIngress(OpenAiIngress):
         keep_texts_out_of_logs()
 
     def __del__(self) -> None:
-        """Serve calls it when a replica is drained, and then kills the process, which runs no exit handlers."""
+        """Writes the last log lines; Serve calls it on a drained replica before it kills the process."""
         log_queue().flush(_LAST_LINES_S)
 
     async def completions(self, body: CompletionRequest, request: Request) -> Response:  # type: ignore[override]
-        """Goes on with a text."""
+        """Answers `POST /v1/completions`."""
         return await self._answer(body, request)
 
     async def chat(self, body: ChatCompletionRequest, request: Request) -> Response:  # type: ignore[override]
-        """Answers the last message."""
+        """Answers `POST /v1/chat/completions`."""
         try:
             sane: Any = _sanitize_chat_completion_request(body)
         except ValueError as error:
@@ -98,19 +98,19 @@ class RegistryIngress(OpenAiIngress):
         return await self._answer(sane, request)
 
     async def models(self) -> Response:  # type: ignore[override]  # with facts that Ray's card has no place for
-        """Every model that would be answered now."""
+        """Answers `GET /v1/models` with every model id that can be asked now."""
         listed = await self._versions.listed()
         return JSONResponse({"object": "list", "data": [self._shown(each) for each in listed]})
 
     async def model_data(self, model: str) -> Response:  # type: ignore[override]
-        """One of them."""
+        """Answers `GET /v1/models/{model}`."""
         for each in await self._versions.listed():
             if each.id == model:
                 return JSONResponse(self._shown(each))
         raise UnknownModelError(f"the model {model[:200]!a} does not exist")
 
     async def health(self, request: Request) -> Response:
-        """200 where each engine can answer, 503 where not; open to all, and says more to key holders alone."""
+        """Answers `GET /health`: 200 if each engine can answer, else 503; only key holders see the details."""
         well = all(await asyncio.gather(*(health.answers() for health in self._health.values())))
         detail = self._versions.detail() if request.scope.get(ADMITTED) else {}
         return JSONResponse({"status": "ok" if well else "unavailable", **detail}, 200 if well else 503)
@@ -129,7 +129,7 @@ class RegistryIngress(OpenAiIngress):
                 again = self._versions.broke(route, error) and await self._versions.route(exchange.asked, user)
                 if not again or again.model == route.model:
                     raise self._failure(error, self._health_of(route.model)) from error
-                route = again  # nobody is told that a new version does not load, while there is another
+                route = again  # another version answers, so that the client does not see that the new one can't load
         self._health_of(route.model).heard()
         self._versions.heard(route)
         words = exchange.recorder.keeps_words or route.shadow is not None
@@ -145,7 +145,7 @@ class RegistryIngress(OpenAiIngress):
         return StreamingResponse(streamed, media_type="text/event-stream")
 
     async def _begin(self, body: Body, request: Request, exchange: Exchange, route: Route) -> tuple[Any, Any]:
-        """The first of the engine's answers, and all that follow."""
+        """Sends the request to the engine; returns the first item of its response, and the iterator over the rest."""
         exchange.routed(route)
         if self._health_of(route.model).down:
             raise unavailable()
@@ -165,7 +165,7 @@ class RegistryIngress(OpenAiIngress):
         def passed_on(chunks: list[str]) -> str:
             nonlocal ended
             text = "".join(map(listener.chunk, chunks))
-            if listener.done and not ended:  # before it leaves: a client that has read the end hangs up
+            if listener.done and not ended:  # noted before the end is sent, since the client then disconnects
                 ended = exchange.complete = True
                 self._ended(exchange, body, route, listener)
             return text
@@ -176,31 +176,31 @@ class RegistryIngress(OpenAiIngress):
             async for chunks in answers:
                 if text := passed_on(chunks):
                     yield text
-            if not ended:  # no end, and no error either: not to be taken for whole
+            if not ended:  # the stream stopped without an end or an error: it must not pass for complete
                 raise EngineGoneError
-        except Exception as error:  # the answer has begun: its end has to say that it is none
+        except Exception as error:  # status 200 was sent already, so that the stream itself has to report the error
             ended = True
             exchange.failure = self._failure(error, self._health_of(route.model))
             yield f"data: {json.dumps(exchange.failure.body())}\n\n{DONE}"
         finally:
             if not ended:
-                answers.cancel()  # the client went away
+                answers.cancel()  # the client disconnected
 
     def _ask(self, body: Body, request: Request | None = None) -> Any:
-        """The engine's answers; vLLM knows each version under its own id, so none meets another's prefix cache."""
+        """Asks the engine; each version has an id of its own in vLLM, so that versions share no prefix cache."""
         handle = self._get_configured_serve_handle(str(body.model))
         if request is not None and (session := session_id_from_headers(dict(request.headers))):
             handle = handle.options(session_id=session)
         method = handle.chat if isinstance(body, ChatCompletionRequest) else handle.completions
-        return method.remote(body, RawRequestInfo())  # nothing of the client's headers, its key least of all
+        return method.remote(body, RawRequestInfo())  # the client's headers, which hold its key, are not passed on
 
     def _ended(self, exchange: Exchange, body: Body, route: Route, listener: Listener) -> None:
-        """The champion has answered in full: keep what is wanted, and ask the challenger besides."""
+        """Records a finished answer, and queues the shadow request to the challenger where the route has one."""
         exchange.heard(listener)
         health = self._health_of(route.model)
         if exchange.failure is not None:
             if exchange.failure.status >= 500:
-                health.suspect()  # vLLM tells a stream of its engine's death in words
+                health.suspect()  # vLLM reports the death of its engine as an error message within the stream
             return
         health.heard()
         recorder = exchange.recorder
@@ -240,7 +240,7 @@ class RegistryIngress(OpenAiIngress):
         return as_request_error(error)
 
     def _health_of(self, model: str) -> Health:
-        """Of the engine that answers for it."""
+        """Returns the health of the engine that answers for a concrete model id."""
         return self._health.get(model) or self._health[self._catalog.base]
 
     async def _probe(self, model: str) -> bool:
@@ -248,12 +248,12 @@ class RegistryIngress(OpenAiIngress):
 
     async def _load(self, model: str) -> None:
         handles = self._default_serve_handles
-        own = handles.get(model)  # of a merged version, whose engine has nothing to load
+        own = handles.get(model)  # set for a merged version, whose engine has no adapter to load
         answer = own.can_answer if own else handles[self._catalog.base].options(multiplexed_model_id=model).load
         await answer.remote()
 
     def _get_configured_serve_handle(self, model_id: str) -> Any:
-        # Ray takes what stands behind the colon for an adapter of the base's engine.
+        # Ray would take the part after the colon of a merged version's id for an adapter of the base's engine.
         if model_id in self._default_serve_handles and model_id not in self._configured_serve_handles:
             self._configured_serve_handles[model_id] = self._default_serve_handles[model_id].options(stream=True)
         return super()._get_configured_serve_handle(model_id)
@@ -264,9 +264,10 @@ class RegistryIngress(OpenAiIngress):
 
 
 def _refusal(answer: Any) -> RequestError | None:
-    """The engine's, if the answer is one; its codes are HTTP's.
+    """Returns the engine's error if the answer is one; its codes are HTTP status codes.
 
-    Told by what it holds: engines make Ray's internal `ErrorResponse`, of which the public one is a subclass.
+    It is recognised by its attribute, not its type: engines return Ray's internal `ErrorResponse`, which is a parent
+    class of the public one.
     """
     error = getattr(answer, "error", None)
     if error is None:
@@ -275,12 +276,11 @@ def _refusal(answer: Any) -> RequestError | None:
 
 
 def bind(args: ServeArgs, catalog: Catalog, configs: Sequence[LLMConfig]) -> Application:
-    """The Serve application: one ingress before one engine deployment for each config, one for each of the catalog's
-    engines."""
+    """Returns the Serve application: an ingress, and one deployment for each engine in `configs`."""
     engines = {config.model_id: bind_engine(config, catalog) for config in configs}
     ingress = make_fastapi_ingress(RegistryIngress, endpoint_map=_ROUTES, app=web_app(args))
     options = RegistryIngress.get_deployment_options(list(configs))
-    options["ray_actor_options"] = {"num_cpus": 0}  # else it waits for ever where the engine took the last core
+    options["ray_actor_options"] = {"num_cpus": 0}  # otherwise it would wait forever if the engine took the last core
     deployment: Any = serve.deployment(ingress, **options)
     cards = {
         model: ModelCard(id=model, object="model", owned_by="raytune-ft", permission=[], metadata={})

@@ -1,4 +1,7 @@
-"""The challenger beside the champion: asked in the background, compared, recorded; dropped where there is no room."""
+"""Shadow traffic: repeats requests at the challenger in the background, compares the answers, and records the result.
+
+Requests are dropped when too many wait.
+"""
 
 from __future__ import annotations
 
@@ -23,23 +26,23 @@ _TIMEOUT_S = 300.0
 
 @dataclass(frozen=True)
 class ShadowJob:
-    """One request to repeat."""
+    """One request to repeat at the challenger."""
 
     record: RequestRecord
-    """The repetition's, as far as it is known before it is made."""
+    """The record of the shadow request, as far as it is known beforehand."""
     ask: Callable[[], Awaitable[Listener]]
-    """Asks the challenger; raises a RequestError where that fails."""
+    """Asks the challenger; raises a RequestError if that fails."""
     said: list[Answer]
-    """The champion's answers."""
+    """The champion's answers, for the comparison."""
 
 
 class Shadow:
-    """Repeats requests, a few at once.
+    """Repeats requests at the challenger, a few at a time.
 
     Args:
-        recorder: Keeps a record of each.
-        at_once: Repetitions under way together.
-        waiting: Repetitions that wait; more are dropped.
+        recorder: Writes a record of each repetition.
+        at_once: Repetitions that run concurrently.
+        waiting: Repetitions that may wait; further ones are dropped.
     """
 
     def __init__(self, recorder: Recorder, *, at_once: int = _AT_ONCE, waiting: int = _WAITING) -> None:
@@ -48,7 +51,7 @@ class Shadow:
         self._workers: set[asyncio.Task[None]] = set()
 
     def offer(self, job: ShadowJob) -> bool:
-        """Takes a request, or drops it where as many wait as may; never waits."""
+        """Queues a request and returns True, or drops it and returns False if the queue is full; never blocks."""
         try:
             self._waiting.put_nowait(job)
         except asyncio.QueueFull:
@@ -76,7 +79,7 @@ async def _repeat(job: ShadowJob) -> RequestRecord:
         ended = replace(job.record, status=error.status, code=error.code)
     except TimeoutError:
         ended = replace(job.record, status=503, code="timeout")
-    except Exception as error:  # nobody waits for this answer, and the next one must still be asked
+    except Exception as error:  # no client waits for this answer, and the worker must go on with the next one
         _log.error("a shadow request failed: %s", told(error))
         ended = replace(job.record, status=500, code="server_error")
     else:
