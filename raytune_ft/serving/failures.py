@@ -1,4 +1,4 @@
-"""What a client is told of a failure: in OpenAI's shape, with a status that says whether to try again, and no more."""
+"""Turns failures into OpenAI-shaped error responses: the status says whether to retry, and no internals are shown."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _RETRY_AFTER_S = "5"
 _ENGINE_GONE = {
     "RayActorError", "ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "EngineDeadError",
     "DeploymentUnavailableError", "EngineGenerateError", "NodeDiedError", "ObjectLostError", "OwnerDiedError",
-    "EngineGoneError", "AioRpcError",  # the last between replicas that speak gRPC
+    "EngineGoneError", "AioRpcError",  # the last one comes from gRPC between replicas
 }  # fmt: skip
 _OVERLOADED = {"BackPressureError"}
 
 
 class EngineGoneError(Exception):
-    """The engine stopped in the middle of an answer."""
+    """The engine died in the middle of an answer."""
 
 
 def is_engine_gone(error: BaseException) -> bool:
-    """Whether the replica or its engine ended under the request."""
+    """Tells whether the replica or its engine died while it handled the request."""
     return bool(_names(error) & _ENGINE_GONE)
 
 
 def as_request_error(error: Exception) -> RequestError:
-    """The error as a client is told it; what is no business of a client goes to the log."""
+    """Returns the error to send to the client; details that are not for clients go to the log."""
     match error:
         case RequestError():
             return error
@@ -66,12 +66,12 @@ def as_request_error(error: Exception) -> RequestError:
 
 
 def unavailable() -> RequestError:
-    """The engine can't answer now."""
+    """Returns the error for an engine that can't answer at present."""
     return RequestError(503, "The model is being started again; try again shortly.", "engine_unavailable")
 
 
 async def respond(_: Request, error: Exception) -> JSONResponse:
-    """The answer to a request that failed before its answer had begun."""
+    """Returns the error response of a request that failed before any of its response was sent."""
     shown = as_request_error(error)
     headers = {"retry-after": _RETRY_AFTER_S} if shown.status == 503 else None
     return JSONResponse(shown.body(), status_code=shown.status, headers=headers)

@@ -10,7 +10,7 @@ _TYPES = {401: "authentication_error", 429: "requests", 500: "server_error", 503
 
 
 class RequestError(RaytuneError):
-    """A request that is answered with an error."""
+    """An error that is sent to the client as the response."""
 
     def __init__(self, status: int, message: str, code: str, param: str | None = None) -> None:
         self.status, self.message, self.code, self.param = status, message, code, param
@@ -20,6 +20,6 @@ class RequestError(RaytuneError):
         return self.message
 
     def body(self) -> dict[str, Any]:
-        """The response's JSON."""
+        """Returns the response's JSON."""
         kind = _TYPES.get(self.status, "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}

@@ -1,4 +1,4 @@
-"""`POST /v1/feedback`: what a client says of an answer that it got, kept beside the access log."""
+"""`POST /v1/feedback`: keeps a client's rating of an answer that it got, beside the access log."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from raytune_ft.serving.records.log_queue import log_queue
 from raytune_ft.serving.records.records import utc_now
 
 MOST_PER_ANSWER = 4
-"""Feedbacks on one answer that are kept by a replica; the last one counts."""
-_REMEMBERED = 10_000  # answers of this replica, about 2 MB
-_LOOKS, _PATIENCE_S = 2, 5.0  # into the logs at once, and how long one request waits for them
-_LOGS, _TAIL_BYTES = 16, 1 << 20  # of other replicas: the newest logs, and how much of their end is looked through
+"""Most feedbacks on one answer that a replica keeps; the last one counts."""
+_REMEMBERED = 10_000  # most answers of this replica that are kept in memory, about 2 MB
+_LOOKS, _PATIENCE_S = 2, 5.0  # threads that search the logs, and how long one request waits for disks
+_LOGS, _TAIL_BYTES = 16, 1 << 20  # how many of the newest access logs are searched, and how much of the end of each
 
 
 class Feedback(Strict):
-    """The body of a request."""
+    """The body of a feedback request."""
 
     request_id: str = Field(min_length=1, max_length=128)
-    """The answer's x-request-id."""
+    """The x-request-id of the answer that is rated."""
     score: float = Field(ge=-1, le=1)
-    """-1: wrong, 1: right."""
+    """From -1 (wrong) to 1 (right)."""
     completion: str | None = Field(None, min_length=1, max_length=65_536)
     """What the answer should have been."""
     comment: str | None = Field(None, max_length=4_096)
-    """Why."""
+    """The reason for the score."""
 
 
 class FeedbackDesk:
-    """Takes feedback on answers that this endpoint gave lately, from the key that got them.
+    """Accepts feedback on recent answers of this endpoint, from the API key that got the answer.
 
     Args:
         directory: The endpoint's log directory.
-        replica: Who writes; `feedback-<replica>.jsonl` is its own.
-        remembered: Answers that are known without looking into the logs.
-        most_bytes: Of all feedback in the directory; the oldest goes.
+        replica: Name of this replica, which writes `feedback-<replica>.jsonl`.
+        remembered: Most answers that are kept in memory; older ones are looked up in the access logs.
+        most_bytes: Most bytes of all feedback files in the directory; the oldest are removed.
     """
 
     def __init__(
@@ -54,21 +54,21 @@ class FeedbackDesk:
         self._directory, self._remembered = directory, remembered
         self._file = LineFile(directory / f"feedback-{replica}.jsonl", most_bytes)
         self._readers = ThreadPoolExecutor(_LOOKS, "raytune-ft-feedback")
-        self._given: OrderedDict[tuple[str, str | None], int] = OrderedDict()  # feedbacks on each answer
+        self._given: OrderedDict[tuple[str, str | None], int] = OrderedDict()  # (request id, key) -> feedbacks so far
 
     def answered(self, request: str, key: str | None) -> None:
-        """Remembers that `key` got an answer, the whole of it, under this id."""
+        """Remembers that `key` got a complete answer with this request id."""
         self._given.setdefault((request, key), 0)
         self._given.move_to_end((request, key))
         if len(self._given) > self._remembered:
             self._given.popitem(last=False)
 
     async def take(self, body: bytes, key: str | None) -> dict[str, Any]:
-        """Keeps the feedback and returns the answer.
+        """Writes the feedback to its log and returns the response's JSON.
 
         Raises:
-            RequestError: 400 for a wrong body and for too much feedback on one answer, 404 for an id that this key got
-                no answer under, 503 on a full disk.
+            RequestError: 400 for a wrong body or too many feedbacks on one answer, 404 for a request id with which this
+                key got no answer, 503 if the logs can't be read or written.
         """
         feedback = _parse(body)
         given = (feedback.request_id, key)
@@ -84,13 +84,13 @@ class FeedbackDesk:
         line = as_line({"time": utc_now(), "key": key, **feedback.model_dump(mode="json")})
         kept = await log_queue().written(self._file, line, _PATIENCE_S)
         if not kept:
-            if kept is False and given in self._given:  # one that is still on its way counts
+            if kept is False and given in self._given:  # None: it may still be written, so it counts
                 self._given[given] -= 1
             raise RequestError(503, "The feedback could not be kept.", "feedback_not_kept")
         return {"object": "feedback", "request_id": feedback.request_id, "score": feedback.score}
 
     async def _look(self, request: str, key: str | None) -> bool:
-        """As `_in_logs`, on threads of its own: logs may lie on storage that hangs."""
+        """Runs `_in_logs` on separate threads, because the logs' storage may hang."""
         looking = asyncio.get_running_loop().run_in_executor(self._readers, self._in_logs, request, key)
         try:
             return await asyncio.wait_for(looking, _PATIENCE_S)
@@ -98,7 +98,7 @@ class FeedbackDesk:
             raise RequestError(503, "The logs can't be read now.", "feedback_not_kept") from None
 
     def _in_logs(self, request: str, key: str | None) -> bool:
-        """Whether another replica answered it, or this one before a restart."""
+        """Tells whether the access logs hold the answer, from another replica or from before a restart."""
         logs = sorted(self._directory.glob("access-*.jsonl"), key=lambda path: path.stat().st_mtime)[-_LOGS:]
         return any(_answers(line, request, key) for path in logs for line in _tail(path, request))
 
@@ -107,13 +107,13 @@ def _answers(line: bytes, request: str, key: str | None) -> bool:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
-        return False  # the first line of the tail is cut
+        return False  # the first line of a tail is usually cut
     wanted = {"request": request, "key": key, "status": 200, "shadow": False}
     return isinstance(record, dict) and all(record.get(name) == value for name, value in wanted.items())
 
 
 def _tail(path: Path, request: str) -> list[bytes]:
-    """Lines at the end of a log that hold the id."""
+    """Returns the lines near the end of a log that hold the request id."""
     sought = json.dumps(request, ensure_ascii=False).encode("utf-8", "backslashreplace")
     with path.open("rb") as stream:
         size = stream.seek(0, os.SEEK_END)

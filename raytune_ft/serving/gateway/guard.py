@@ -1,4 +1,4 @@
-"""The door of the endpoint: who may come in, where to, and how much may be carried. Pure ASGI, before any parsing."""
+"""Checks each request before it is parsed: the API key, the route, the body's size and the concurrency. Pure ASGI."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 KEY_NAME = "raytune_ft.key"
-"""Where the ASGI scope holds the name of the request's API key."""
+"""Key of the ASGI scope under which the name of the request's API key is kept."""
 EXCHANGE = "raytune_ft.exchange"
-"""Where the ASGI scope holds what is known of the answer on its way: an `Ending`."""
+"""Key of the ASGI scope for what is known of the response so far, an `Ending`."""
 ADMITTED = "raytune_ft.admitted"
-"""Where the scope of a request for `/health` says that who asks may ask for all else too."""
+"""Key of the ASGI scope of `/health` that is set when the caller may use the other routes too."""
 HEALTH = "/health"
 KEYS_EVERY_S = 1.0
-"""A changed file of keys counts after this time."""
+"""Seconds between two checks whether the key file has changed."""
 _ROUTES = {
     "/v1/models": ("GET", "models"),
     "/v1/completions": ("POST", "completions"),
@@ -47,26 +47,26 @@ _ROUTES = {
     "/v1/feedback": ("POST", "feedback"),
 }
 _log = logging.getLogger(__name__)
-_LENGTH_DIGITS = 19  # of 2**63 - 1; Python refuses to read a number of thousands
+_LENGTH_DIGITS = 19  # as many as 2**63 - 1 has; Python refuses to parse a number of thousands of digits
 _ID = re.compile(rb"[!-~]{1,128}")
-_GONE = 499  # nginx's status for a client that did not wait; only the log sees it
+_GONE = 499  # nginx's status for a client that disconnected; it appears only in the log
 
 
 class Ending(Protocol):
-    """How an answer ends."""
+    """How a response ended."""
 
     complete: bool
-    """All of a stream was handed out; whoever hangs up now has read it."""
+    """The whole stream was sent, so that a client that disconnects now has read it all."""
     failure: RequestError | None
-    """What went wrong after the answer had begun."""
+    """The error that happened after the response had begun."""
 
 
 class Guard:
-    """ASGI middleware: 401 without a key, 404 beyond the few routes, 429, 413 and 408 for too much or too slow.
+    """ASGI middleware that refuses requests before the app sees them, and records each refusal.
 
-    Keys are read where the app runs, so that none stands in Serve's arguments. Where none is set, only programs on the
-    same machine are answered. `/health` alone is open, and tells key holders more. What is refused here leaves a
-    record; the app never sees it.
+    It answers 401 without a valid key, 404 for unknown routes, 429 for too many requests at once, 413 for too large a
+    body and 408 for too slow a one. Keys are read where the app runs, so that Serve's arguments hold none. Where no key
+    is set, only programs on the same machine are answered. `/health` alone needs no key, but tells key holders more.
     """
 
     def __init__(self, app: App, *, args: ServeArgs) -> None:
@@ -75,7 +75,7 @@ class Guard:
         self._records, self._desk = None, None
         if args.log_dir is not None:
             directory, replica, most = Path(args.log_dir), f"{socket.gethostname()}-{os.getpid()}", args.max_log_bytes
-            # Files of their own: a flood of refused requests displaces no record of one that was answered.
+            # They have files of their own, so that a flood of refusals can't displace the records of answers.
             self._records = RecordLog(
                 directory, replica, prompts=False, queue=log_queue(), kind="refused", most_bytes=most
             )
@@ -86,7 +86,7 @@ class Guard:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            return  # nothing here speaks it, and it would pass without the key
+            return  # no route uses websockets, and they would bypass the check of the key
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -120,7 +120,7 @@ class Guard:
                 await self._ask(scope, _replay(body, receive), send, record)
 
     def _admit(self, scope: Message) -> str | None:
-        """Name of the key, or None where no key is needed."""
+        """Checks the key and returns its name, or None where no key is needed."""
         if self._keys.wanted:
             scheme, _, token = (_header(scope, b"authorization") or b"").partition(b" ")
             name = self._keys.name_of(token)
@@ -138,7 +138,7 @@ class Guard:
         return None
 
     async def _read(self, scope: Message, receive: Receive) -> bytes:
-        """The whole body; 413 as soon as it is known to be too long, 408 when it takes too long."""
+        """Reads the whole body; raises 413 as soon as it is known to be too large, and 408 if it takes too long."""
         most, timeout_s = self._limits.max_body_bytes, self._limits.body_timeout_s
         too_large = RequestError(413, f"The body is above {most} bytes.", "request_too_large")
         length = _header(scope, b"content-length")
@@ -167,21 +167,21 @@ class Guard:
         return await self._desk.take(body, key)
 
     async def _ask(self, scope: Message, receive: Receive, send: Send, record: RequestRecord) -> None:
-        """Lets the app answer, tells the desk when it has, and hides what an error of ours says from the client."""
+        """Passes the request to the app, notes a complete answer for feedback, and hides internal errors."""
         started = well = False
 
         async def watched(message: Message) -> None:
             nonlocal started, well
             started, well = True, well or message.get("status") == 200
             if well and self._desk and record.route in ("chat", "completions") and _is_whole(message, scope):
-                self._desk.answered(record.request, record.key)  # before it leaves: the client may be quick
+                self._desk.answered(record.request, record.key)  # before the end is sent: feedback may follow at once
             await send(message)
 
         try:
             await self._app(scope, receive, watched)
         except Exception as error:
             _log.error("request %s failed: %s", record.request, told(error))
-            if started:  # the answer is cut, and the client sees that; servers would log the error's text
+            if started:  # the client sees a cut answer; the error itself is replaced because servers log its text
                 raise AnswerBrokeOffError(f"request {record.request}") from None
             await refuse(
                 RequestError(500, "The request failed; the endpoint's log says where.", "internal_error"), send
@@ -189,12 +189,15 @@ class Guard:
 
 
 def request_id(scope: Message) -> str:
-    """The x-request-id that Ray's proxy gave the request, or that its client chose."""
+    """Returns the x-request-id that Ray's proxy gave the request, or that its client chose."""
     return (_header(scope, b"x-request-id") or b"").decode("ascii", "replace")[:128]
 
 
 def _check_id(scope: Message) -> None:
-    """Ray gives the answer the id as it was sent: another one in the log would be joined with no feedback."""
+    """Refuses an unusable x-request-id.
+
+    Ray echoes the id to the client as it was sent, so a cleaned one in the log would not match the client's feedback.
+    """
     if (given := _header(scope, b"x-request-id")) is not None and not _ID.fullmatch(given):
         raise RequestError(
             400, "x-request-id: must be 1 to 128 visible ASCII characters; or leave it out.", "invalid_value"
@@ -207,12 +210,12 @@ def _path(scope: Message) -> str:
 
 
 def _find(path: str) -> tuple[str, str]:
-    """Method and name of the route."""
+    """Returns the method and name of the route of a path; the method is "" for an unknown one."""
     return _ROUTES.get("/v1/models" if path.startswith("/v1/models/") else path, ("", "other"))
 
 
 def _check_route(scope: Message) -> None:
-    """Keeps everything else that the app may answer out of reach."""
+    """Refuses every path and method that is not one of the endpoint's routes, even if the app would answer it."""
     path = _path(scope)
     method, _ = _find(path)
     if not method:
@@ -222,7 +225,7 @@ def _check_route(scope: Message) -> None:
 
 
 def _is_whole(message: Message, scope: Message) -> bool:
-    """Whether the answer has its end with this message, and is one."""
+    """Tells whether this message completes a successful answer."""
     ending: Ending | None = scope.get(EXCHANGE)
     if message["type"] != "http.response.body" or (ending is not None and ending.failure is not None):
         return False
@@ -239,7 +242,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     async def again() -> Message:
         nonlocal given
         if given:
-            return await receive()  # the client's disconnect
+            return await receive()  # the only message left is the client's disconnect
         given = True
         return {"type": "http.request", "body": body, "more_body": False}
 
@@ -247,10 +250,10 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def refuse(error: RequestError, send: Send) -> None:
-    """Answers with the error, as JSON."""
+    """Sends the error as the JSON response."""
     extra = {
         401: [(b"www-authenticate", b"Bearer")],
-        408: [(b"connection", b"close")],  # else the server waits for the rest of the body
+        408: [(b"connection", b"close")],  # otherwise the server waits for the rest of the body
         429: [(b"retry-after", b"1")],
     }
     await _answer(error.status, error.body(), send, extra.get(error.status, []))

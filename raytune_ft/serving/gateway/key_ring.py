@@ -1,4 +1,4 @@
-"""Who a request's key belongs to, looked up in the keys as they are now."""
+"""Looks up the name of a request's API key in the keys that are valid now."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _Stamp = tuple[int, int, int]
 
 
 class KeyRing:
-    """The keys of one endpoint: the one of the environment or its file, and those of the file of hashed keys.
+    """The API keys of one endpoint: the key of the environment or of `api_key_file`, and those of the hashed-key file.
 
-    A changed file is read anew without a restart, by whoever calls `refresh`: a thread, as its storage may hang. One
-    that vanishes or breaks while the endpoint serves changes nothing but the program's log: the last good keys stay.
+    `refresh` rereads a changed file without a restart; a thread calls it, because the file's storage may hang. If the
+    file vanishes or breaks while the endpoint serves, the last good keys stay valid and the error is logged.
 
     Raises:
-        InputError: A file is missing, or holds no usable key where it has to.
-        IntegrityError: The file of hashed keys is broken.
+        InputError: A file is missing, or `api_key_file` holds no usable key.
+        IntegrityError: The hashed-key file is broken.
     """
 
     def __init__(self, args: ServeArgs) -> None:
@@ -36,16 +36,16 @@ class KeyRing:
 
     @property
     def wanted(self) -> bool:
-        """Whether a key is needed; also where each of them was revoked."""
+        """Whether requests need a key; True also where every key was revoked."""
         return bool(self._own) or self._file is not None
 
     @property
     def usable(self) -> int:
-        """How many keys open the door."""
+        """Number of valid keys."""
         return len(self._own) + len(self._filed)
 
     def name_of(self, token: bytes) -> str | None:
-        """Name of the key, or None for one that opens nothing; takes the same time for each."""
+        """Returns the name of the key, or None for an invalid one; takes the same time for each (no timing leak)."""
         given, found = hashlib.sha256(token).digest(), None
         for known, name in (*self._own, *self._filed):
             if hmac.compare_digest(known, given):
@@ -53,7 +53,7 @@ class KeyRing:
         return found
 
     def refresh(self) -> None:
-        """Reads the file again where it changed."""
+        """Rereads the file if it changed."""
         if self._file is None:
             return
         stamp = self._stat()
@@ -73,7 +73,7 @@ class KeyRing:
         return [(bytes.fromhex(key.sha256), key.name) for key in read_keys(self._file) if key.revoked is None]
 
     def _stat(self) -> _Stamp | None:
-        """What changes when the file does; None where there is none."""
+        """Returns the file's modification time, size and inode, which tell whether it changed; None without a file."""
         try:
             found = os.stat(self._file) if self._file is not None else None
         except OSError:
@@ -82,7 +82,12 @@ class KeyRing:
 
 
 def check_exposure(args: ServeArgs) -> None:
-    """Refuses to listen beyond this machine without a usable key, and files of keys that can't be read."""
+    """Checks that an endpoint which other machines can reach has a valid API key.
+
+    Raises:
+        InputError: It has none, or a key file is missing or unusable.
+        IntegrityError: The hashed-key file is broken.
+    """
     ring = KeyRing(args)
     if not ring.usable and not is_loopback(args.host):
         what = "no API key is usable" if ring.wanted else "no API key is set"

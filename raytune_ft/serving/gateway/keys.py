@@ -1,4 +1,4 @@
-"""The file of API keys: each key is shown once, as it is made; the file keeps its sha256."""
+"""The file of API keys. A key is shown only when it is created; the file holds its SHA-256 hash."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from raytune_ft.names import check_name
 from raytune_ft.paths import read_json, write_json
 
 DEFAULT_KEY = "default"
-"""Name of the key that stands in RAYTUNE_FT_API_KEY or in --api-key-file."""
+"""Name of the key that RAYTUNE_FT_API_KEY or --api-key-file holds."""
 _PREFIX = "rft_"
 _LOCK_TIMEOUT_S = 10.0
 
 
 class Key(Strict):
-    """One key, without the key."""
+    """One entry of the key file, which does not hold the key itself."""
 
     name: str
-    """Whose it is."""
+    """Name of the key's owner."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Of the token. It holds 256 random bits, so that its hash can't be guessed back."""
+    """Hash of the token; the token has 256 random bits, so that it can't be guessed from the hash."""
     created: str
     """UTC time, ISO 8601."""
     revoked: str | None = None
-    """Since when it opens nothing, or null."""
+    """UTC time at which the key became invalid, or null."""
 
 
 class _KeyFile(Strict):
@@ -43,21 +43,21 @@ class _KeyFile(Strict):
 
 
 def new_token() -> str:
-    """A key of 256 random bits."""
+    """Returns a new key with 256 random bits."""
     return _PREFIX + secrets.token_urlsafe(32)
 
 
 def hash_token(token: bytes) -> str:
-    """What the file keeps of a key, as hex."""
+    """Returns the key's SHA-256 hash as hex, which is what the file keeps."""
     return hashlib.sha256(token).hexdigest()
 
 
 def read_keys(path: Path) -> list[Key]:
-    """All keys of the file, in the order they were made.
+    """Returns all keys of the file, in the order they were created.
 
     Raises:
-        InputError: There is no such file.
-        IntegrityError: It is not what `create_key` writes.
+        InputError: The file is missing or can't be read.
+        IntegrityError: The file is not in the format that `create_key` writes.
     """
     try:
         found = _KeyFile.model_validate(read_json(path))
@@ -73,10 +73,10 @@ def read_keys(path: Path) -> list[Key]:
 
 
 def create_key(path: Path, name: str) -> str:
-    """Adds a key and returns its token, which can't be found out again.
+    """Adds a key and returns its token, which can't be recovered later.
 
     Raises:
-        InputError: The name breaks the rule, or has a usable key already.
+        InputError: The name is not allowed, or has a usable key already.
     """
     check_name("key", name)
     if name == DEFAULT_KEY:
@@ -91,7 +91,7 @@ def create_key(path: Path, name: str) -> str:
 
 
 def revoke_key(path: Path, name: str) -> Key:
-    """Makes the key useless, within a second also to a running endpoint, and returns it.
+    """Revokes the key and returns its entry; a running endpoint rejects the key within about a second.
 
     Raises:
         InputError: No usable key has this name.

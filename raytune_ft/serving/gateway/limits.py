@@ -1,4 +1,4 @@
-"""What one request may ask for, and how many a key may have at once; the engine never sees what is beyond."""
+"""Limits how much one request may ask for, and how many requests a key may have at once, before the engine is asked."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from raytune_ft.serving.settings import Limits
 
 
 class Places:
-    """Counts the requests of each key that are being answered.
+    """Limits how many requests of each API key are answered at once.
 
     Args:
-        most: Requests of one key at once.
+        most: Most concurrent requests of one key.
     """
 
     def __init__(self, most: int) -> None:
@@ -23,10 +23,10 @@ class Places:
 
     @contextmanager
     def take(self, key: str | None) -> Iterator[None]:
-        """Holds a place while the block runs, however it ends.
+        """Counts a request of this key while the block runs.
 
         Raises:
-            RequestError: 429, the key has no place left.
+            RequestError: 429, the key has as many requests as it may.
         """
         taken = self._taken.get(key, 0)
         if taken >= self._most:
@@ -44,7 +44,7 @@ def check_request(body: Any, limits: Limits, max_model_len: int) -> None:
     """Refuses a parsed completion or chat request that asks for too much.
 
     Raises:
-        RequestError: 400, with the field that is too great.
+        RequestError: 400, with the name of the field that is too large.
     """
     prompts = _prompts(getattr(body, "prompt", None))
     answers = (getattr(body, "n", None) or 1) * prompts
@@ -58,7 +58,7 @@ def check_request(body: Any, limits: Limits, max_model_len: int) -> None:
 
 
 def _prompts(prompt: Any) -> int:
-    """A prompt is a text, a list of texts, a list of tokens, or a list of lists of tokens."""
+    """Returns the number of prompts in a text, a list of texts, a list of tokens, or a list of lists of tokens."""
     return len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
 
 

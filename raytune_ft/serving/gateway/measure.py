@@ -1,7 +1,7 @@
-"""How each request ended, what it cost, how long it took: one record, written before the last of its answer leaves.
+"""Records how each request ended, its tokens and its latency, before the last part of the response is sent.
 
-`Measure` stands behind the door, around the app: whatever way a request ends there, it is seen. `CountRefused` stands
-before the door and only counts what did not come through; the door leaves those records itself.
+`Measure` runs inside the guard and around the app, so that it sees every way in which a request ends. `CountRefused`
+runs outside the guard and only counts what the guard refused; the guard writes those records itself.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _ERROR_BYTES = 65536
 
 @dataclass(frozen=True)
 class Recorder:
-    """Keeps what a request did: in the log, where there is one, and in the metrics."""
+    """Writes request records to the metrics, and to the access log where there is one."""
 
     metrics: Metrics
     log: RecordLog | None = None
 
     @property
     def keeps_words(self) -> bool:
-        """Whether prompts and answers are wanted."""
+        """Whether prompts and answers are logged."""
         return self.log is not None and self.log.prompts
 
     def write(self, record: RequestRecord) -> None:
-        """Keeps one request that ended."""
+        """Writes the record of a request that ended."""
         self.metrics.observe(record)
         if self.log is not None:
             self.log.write(record)
@@ -51,7 +51,7 @@ class Recorder:
 
 @dataclass
 class Exchange:
-    """One request while it is answered; who learns something of it notes it here."""
+    """One request while it is answered; each part that handles it notes here what the record will need."""
 
     request: str
     key: str | None
@@ -65,24 +65,24 @@ class Exchange:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     complete: bool = False
-    """All of a stream was handed out; whoever hangs up now has read it."""
+    """The whole stream was sent, so that a client that disconnects now has read it all."""
     failure: RequestError | None = None
-    """What went wrong after the answer had begun; its status tells what the client's 200 could not."""
+    """The error that happened after the response had begun; its status is recorded, although a 200 was sent."""
 
     def routed(self, route: Route) -> None:
-        """It goes to this version, or now to this one."""
+        """Notes the version that the request is sent to; called again if another version has to take over."""
         if self.answered is not None:
             self.recorder.metrics.ended(self.answered)
         self.answered, self.alias = route.model, route.alias
         self.recorder.metrics.begun(route.model)
 
     def heard(self, listener: Listener) -> None:
-        """The engine has said this."""
+        """Notes the engine's answer: its token counts, and its failure if there was one."""
         self.prompt_tokens, self.completion_tokens = listener.prompt_tokens, listener.completion_tokens
         self.failure = listener.failure
 
     def record(self, status: int, code: str | None, ttft_ms: float | None, total_ms: float) -> RequestRecord:
-        """What is kept of it."""
+        """Returns the request's record."""
         if self.failure is not None and status < 400:
             status, code = self.failure.status, self.failure.code
         return RequestRecord(
@@ -104,7 +104,7 @@ class Exchange:
 
 
 class Measure:
-    """ASGI middleware: gives each completion or chat an Exchange, and writes its record at the end."""
+    """ASGI middleware that gives each completion or chat an Exchange, and writes its record at the end."""
 
     def __init__(self, app: App, *, args: ServeArgs) -> None:
         self._app, self._recorder = app, recorder_of(args.log_dir, args.log_prompts, args.max_log_bytes)
@@ -130,7 +130,7 @@ class Measure:
 
 
 class CountRefused:
-    """ASGI middleware: counts, before the door, what did not come through it."""
+    """ASGI middleware that counts the requests which the guard refused."""
 
     def __init__(self, app: App, *, args: ServeArgs) -> None:
         self._app, self._metrics = app, recorder_of(args.log_dir, args.log_prompts, args.max_log_bytes).metrics
@@ -147,7 +147,7 @@ class CountRefused:
 
 @cache
 def recorder_of(log_dir: str | None, log_prompts: bool, most_bytes: int = MOST_BYTES) -> Recorder:
-    """The one recorder of a replica."""
+    """Returns the recorder of this replica, which is made once."""
     queue, replica = log_queue(), f"{socket.gethostname()}-{os.getpid()}"
     log = RecordLog(Path(log_dir), replica, log_prompts, queue=queue, most_bytes=most_bytes) if log_dir else None
     metrics = Metrics()
@@ -157,7 +157,7 @@ def recorder_of(log_dir: str | None, log_prompts: bool, most_bytes: int = MOST_B
 
 
 class _Watch:
-    """Watches what is sent: its status, an error's code, when the first and the last of it left; and records it."""
+    """Watches a response as it is sent: its status, its error code and its timing; then writes the record."""
 
     def __init__(self, send: Send, exchange: Exchange) -> None:
         self._send, self._exchange, self._started = send, exchange, time.perf_counter()
@@ -176,22 +176,22 @@ class _Watch:
             self._complete = not message.get("more_body", False)
             if self._status >= 400 and len(self._error) < _ERROR_BYTES:
                 self._error += message.get("body", b"")
-            if self._complete or self._exchange.complete:  # before it leaves: whoever has read it may ask for it
+            if self._complete or self._exchange.complete:  # before the end is sent: the record may be read at once
                 self.ended()
         await self._send(message)
 
     def gone(self) -> None:
-        """The client went away, and the work for it was ended."""
+        """Notes that the client disconnected before the end of the response."""
         if not self._complete and not self._exchange.complete:
             self._status, self._code, self._complete = GONE, "client_gone", True
 
     def broke(self) -> None:
-        """The app raised; whoever stands around it answers."""
+        """Notes that the app raised an error, which the middleware around it answers."""
         if not self._complete:
             self._status, self._code, self._complete = 500, "server_error", True
 
     def ended(self) -> None:
-        """The answer has its end, or the app has returned without one: then it was for a client that is gone."""
+        """Writes the record once; if the app returned without completing the response, the client had disconnected."""
         if self._recorded:
             return
         self._recorded = True

@@ -1,4 +1,4 @@
-"""The web app around the ingress: errors in one shape, the door, and what is measured on both sides of it."""
+"""The FastAPI app around the ingress: OpenAI-shaped errors, the guard, and the measurement on both sides of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raytune_ft.serving.settings import ServeArgs
 
 
 def web_app(args: ServeArgs) -> FastAPI:
-    """A web app without open CORS, docs and metrics; measured behind the guard, counted before it."""
+    """Returns an app without open CORS, docs or metrics routes, which measures inside the guard and counts outside."""
     app = FastAPI(openapi_url=None)
     for kind in (RaytuneError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, respond)
