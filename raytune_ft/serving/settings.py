@@ -1,4 +1,4 @@
-"""What an endpoint is told: the arguments of `raytune-ft serve` and of a Serve config file alike."""
+"""The settings of an endpoint: the options of `raytune-ft serve`, and the `args` of a Serve config file."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ API_KEY_VARIABLE = "RAYTUNE_FT_API_KEY"
 
 
 class Limits(Strict):
-    """What one request may ask for."""
+    """Limits on one request."""
 
     max_n: int = Field(8, ge=1)
-    """Answers of one request, over all its prompts."""
+    """Most answers of one request, over all its prompts."""
     max_tokens: int | None = Field(None, ge=1)
-    """Tokens of one answer; by default `max_model_len`."""
+    """Most tokens of one answer; by default `max_model_len`."""
     max_body_bytes: int = Field(1 << 20, ge=1024)
-    """Bytes of a request's body."""
+    """Most bytes of a request's body."""
     body_timeout_s: float = Field(30.0, gt=0, allow_inf_nan=False)
-    """Within this time a request's body has to be there."""
+    """Seconds within which a request's body has to arrive."""
     max_concurrent_per_key: int = Field(64, ge=1)
-    """Requests of one API key that one ingress replica works on at once; without keys, of all together."""
+    """Most concurrent requests of one API key at one ingress replica; without keys, of all clients together."""
 
 
 class Autoscaling(Strict):
-    """Replicas that come and go with the load; the names and their meaning are Ray Serve's."""
+    """Adds and removes replicas with the load; the fields are Ray Serve's."""
 
     min_replicas: int = Field(1, ge=1)
-    """Replicas that are always there; with none, a health check would find nobody and send nobody."""
+    """Fewest replicas; at least 1, because with none the health check would always fail."""
     max_replicas: int = Field(ge=1)
-    """Replicas at most."""
+    """Most replicas."""
     target_ongoing_requests: float = Field(32, gt=0, allow_inf_nan=False)
-    """Requests that one replica should work on at once."""
+    """Concurrent requests that one replica should have."""
     upscale_delay_s: float = Field(30, ge=0, allow_inf_nan=False)
-    """Time above the target before a replica is added; its engine then takes a minute or more to start."""
+    """Seconds above the target before a replica is added; its engine then takes a minute or more to start."""
     downscale_delay_s: float = Field(600, ge=0, allow_inf_nan=False)
-    """Time below the target before one is taken away."""
+    """Seconds below the target before a replica is removed."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -53,7 +53,7 @@ class Autoscaling(Strict):
 
 
 class ServeArgs(Strict):
-    """One endpoint: a base and its adapters."""
+    """The settings of one endpoint, which serves a base and its adapters."""
 
     base_model: str
     """A model directory, or a hub id that lies in the Hugging Face cache."""
@@ -65,11 +65,11 @@ class ServeArgs(Strict):
     """Merged versions that get an engine of their own, which takes as much as the base's: `movies` (its champion now),
     `movies@challenger` or `movies@3`."""
     host: str = "127.0.0.1"
-    """Address that is listened on; beyond loopback an API key is needed."""
+    """Address to listen on; any address beyond loopback needs an API key."""
     port: int = Field(8000, ge=0, le=65535)
-    """Port; 0 takes a free one."""
+    """Port to listen on; 0 takes a free one."""
     api_key_file: str | None = None
-    """File whose first line is the API key; else RAYTUNE_FT_API_KEY is, where it is set."""
+    """File whose first line is the API key; by default the key is read from RAYTUNE_FT_API_KEY, if that is set."""
     api_keys_file: str | None = None
     """File of hashed keys, as `raytune-ft keys` writes it; read again when it changes."""
     log_dir: str | None = None
@@ -77,44 +77,45 @@ class ServeArgs(Strict):
     log_prompts: bool = False
     """Keep prompts and answers too, in `log_dir`."""
     max_log_mib: int = Field(1024, ge=16)
-    """MiB of all logs of one kind (access, refused, requests, feedback) in `log_dir`; beyond it the oldest files go."""
+    """Most MiB of all logs of one kind (access, refused, requests, feedback) in `log_dir`; the oldest go first."""
     max_model_len: int = Field(512, ge=8)
-    """Tokens of prompt and answer together."""
+    """Most tokens of prompt and answer together."""
     max_lora_rank: int | None = Field(None, ge=1, le=512)
-    """Greatest rank that can be served; by default twice the greatest in the registry and 32 at least."""
+    """Highest LoRA rank that can be served; by default twice the highest in the registry, and at least 32."""
     max_adapters: int | None = Field(None, ge=1)
-    """Adapter versions in one batch of the engine; by default what the registry holds, 4 to 8, as memory allows."""
+    """Most adapter versions in one batch of the engine; by default 4 to 8, as the registry needs and memory allows."""
     max_loaded_adapters: int | None = Field(None, ge=1)
-    """Adapter versions kept in memory, the least used goes first; by default all, at most 64, as memory allows."""
+    """Most adapter versions in memory (LRU eviction); by default all, up to 64, as memory allows."""
     dtype: Literal["auto"] | NumberType = "auto"
-    """Number type of the engine. `auto` is what the devices multiply fast, of the types that hold what was trained: so
-    many requests at once are answered fastest. On a CPU without fast bfloat16 one request may be faster with it."""
+    """Number type of the engine. `auto` takes, among the types that can hold the trained weights, the one in which the
+    devices answer many requests at once fastest. On a CPU without fast bfloat16, bfloat16 may be faster for a single
+    request."""
     gpus: int | None = Field(None, ge=0)
-    """GPUs of one replica; by default one where the cluster has one, else none. Several: tensor parallel."""
+    """GPUs of one replica, tensor parallel if several; by default 1 if the cluster has a GPU, else 0."""
     gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
-    """Part of each GPU's memory that the engine takes; by default vLLM's."""
+    """Fraction of each GPU's memory that the engine takes; by default vLLM's."""
     max_num_seqs: int | None = Field(None, ge=1)
-    """Requests in one step of the engine; by default vLLM's."""
+    """Most requests in one step of the engine; by default vLLM's."""
     replicas: int = Field(1, ge=1)
-    """Engines, each with its own GPUs."""
+    """Number of engine replicas, each with its own GPUs."""
     autoscaling: Autoscaling | None = None
-    """As many engines as the load needs, in place of `replicas`."""
+    """Adapts the number of replicas to the load, in place of `replicas`."""
     max_surge_percent: int = Field(0, ge=0, le=100)
-    """Engines that start before old ones end when settings change, in percent of all; they need free GPUs."""
+    """Percentage of new replicas that start before old ones end when settings change; they need free GPUs."""
     max_ongoing_requests: int | None = Field(None, ge=1)
-    """Requests that a replica takes before another is asked; by default, of several, as many as one step of it has."""
+    """Most requests at one replica before another is asked; with several replicas the default is `max_num_seqs`."""
     router: Literal["balanced", "prefix"] = "balanced"
-    """Which replica is asked: the less busy of two, or the one that has seen the request's beginning."""
+    """Which replica gets a request: the less busy of two (`balanced`), or one that saw its beginning (`prefix`)."""
     cpu_kv_cache_gib: int = Field(1, ge=1)
-    """Memory for keys and values where there is no GPU."""
+    """GiB of memory for the KV cache of an engine on a CPU."""
     enforce_eager: bool | None = None
-    """Skip compiling; by default on a CPU, where compiling takes minutes."""
+    """Skip compilation; by default only on a CPU, where it takes minutes."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless you read that code."""
     start_attempts: int = Field(3, ge=1)
-    """Starts of the engine before the deployment counts as failed."""
+    """Attempts to start the engine before the deployment counts as failed."""
     limits: Limits = Limits()
-    """What one request may ask for."""
+    """Limits on one request."""
 
     @property
     def max_log_bytes(self) -> int:
@@ -129,7 +130,11 @@ class ServeArgs(Strict):
 
 
 def parse_serve_args(value: ServeArgs | dict[str, Any]) -> ServeArgs:
-    """Checks the `args` of a Serve config file."""
+    """Validates the `args` of a Serve config file.
+
+    Raises:
+        InputError: A field is unknown or wrong.
+    """
     if isinstance(value, ServeArgs):
         return value
     try:
@@ -141,7 +146,7 @@ def parse_serve_args(value: ServeArgs | dict[str, Any]) -> ServeArgs:
 
 
 def read_api_key(api_key_file: str | None) -> str | None:
-    """The API key, or None where none is set.
+    """Returns the API key, or None if none is set.
 
     Raises:
         InputError: The file is missing or empty, or the key is too short to be one.
@@ -162,7 +167,7 @@ def read_api_key(api_key_file: str | None) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
+    """Tells whether `host` can be reached from this machine only."""
     if host == "localhost":
         return True
     try:

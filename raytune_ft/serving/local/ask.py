@@ -1,4 +1,4 @@
-"""Asking an endpoint through the `openai` client, in the form that the model was trained on."""
+"""Asks an endpoint through the `openai` client, in the prompt form that the model was trained on."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Form = Literal["prompt_completion", "messages"]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said, and how long it took."""
+    """A model's answer and its latency."""
 
     model: str
-    """The id that answered: an alias comes back as its version."""
+    """The id that answered; an alias is resolved to its version."""
     text: str
     latency_s: float
 
@@ -34,7 +34,7 @@ def client(endpoint: Endpoint, retries: int = 0) -> OpenAI:
 
 
 def split_row(row: str | Mapping[str, Any]) -> tuple[str | list[dict[str, Any]], str | None]:
-    """What is asked, and the true answer where the row knows it.
+    """Splits a row into the question and the true answer, which is None where the row has none.
 
     Args:
         row: A prompt, {"prompt", "completion"} or {"messages"}.
@@ -52,14 +52,14 @@ def split_row(row: str | Mapping[str, Any]) -> tuple[str | list[dict[str, Any]],
 
 
 def ask(endpoint: Endpoint, model: str, row: str | Mapping[str, Any], form: Form, *, max_tokens: int = 32) -> Answer:
-    """Asks for the most likely answer (temperature 0).
+    """Asks for the greedy answer (temperature 0).
 
     Args:
-        endpoint: Who is asked.
+        endpoint: The endpoint to ask.
         model: Id of the model.
         row: A prompt, {"prompt", ...} or {"messages"}; a final assistant message is not shown to the model.
         form: `prompt_completion`: plain completion; `messages`: chat with the base's template.
-        max_tokens: Tokens of the answer at most.
+        max_tokens: Most tokens of the answer.
 
     Raises:
         RaytuneError: The endpoint refused or could not be reached.
@@ -74,13 +74,13 @@ def ask(endpoint: Endpoint, model: str, row: str | Mapping[str, Any], form: Form
 def stream(
     endpoint: Endpoint, model: str, asked: str | Sequence[Mapping[str, Any]], form: Form, *, max_tokens: int = 128
 ) -> Iterator[str]:
-    """The same answer, piece by piece as it is made."""
+    """Yields the same greedy answer piece by piece as it is generated."""
     for _, piece in _pieces(endpoint, model, asked, form, max_tokens, stream=True):
         yield piece
 
 
 def forms(endpoint: Endpoint) -> dict[str, Form | None]:
-    """Model id -> the form it was trained on; None for the base, which answers both."""
+    """Returns the prompt form that each model id was trained on; None for the base, which answers both forms."""
     import openai
 
     try:

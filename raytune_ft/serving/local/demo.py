@@ -1,4 +1,4 @@
-"""Base and champion, served and asked the same held-out rows."""
+"""Serves base and champion and asks both the same held-out rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from raytune_ft.serving.settings import ServeArgs
 
 @dataclass(frozen=True)
 class DemoRow:
-    """One held-out row, asked of both."""
+    """One held-out row with both models' answers."""
 
     asked: str
     expected: str | None
@@ -29,12 +29,12 @@ class DemoRow:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the endpoint listed and answered."""
+    """The models that the endpoint listed, and its answers."""
 
     models: list[str]
     rows: list[DemoRow]
     seconds_to_answer: float
-    """From nothing to an endpoint that answers."""
+    """Seconds from the start until the endpoint could answer."""
 
 
 def demo(
@@ -50,11 +50,11 @@ def demo(
 
     Args:
         run: The run whose test rows are asked.
-        registry: Where the champion is.
-        adapter: Its name.
-        log: Told each line that a reader should see.
-        count: Rows to ask.
-        base_model: Where the base lies; by default where the champion's manifest says.
+        registry: The registry that holds the champion.
+        adapter: The champion's adapter name.
+        log: Receives each line for the user.
+        count: Number of rows to ask.
+        base_model: The base's directory or hub id; by default the one in the champion's manifest.
     """
     champion = manifests.read(registry.resolve(adapter).path)
     rows = pick_rows(run, count)
@@ -74,17 +74,17 @@ def ask_both(
     """Asks base and champion the same rows.
 
     Args:
-        endpoint: That serves both.
-        adapter: Its name.
-        form: In which the champion was trained.
-        rows: Held-out ones.
-        log: Told each line that a reader should see.
+        endpoint: The endpoint, which serves both.
+        adapter: The champion's adapter name.
+        form: The prompt form that the champion was trained on.
+        rows: Held-out rows.
+        log: Receives each line for the user.
     """
     log("GET /v1/models: " + ", ".join(endpoint.models))
     log("asking held-out rows, first those that the evaluation saw the champion right on and the base wrong")
     base, tuned = endpoint.models[0], f"{endpoint.models[0]}:{adapter}"
     answers = []
-    for model in (base, tuned):  # the first request of each loads what later ones find loaded
+    for model in (base, tuned):  # a warm-up, so that the latencies below do not include loading
         ask(endpoint, model, rows[0], form, max_tokens=1)
     for row in rows:
         asked, expected = split_row(row)
@@ -97,7 +97,7 @@ def ask_both(
 
 
 def pick_rows(run: RunDirectory, count: int) -> list[Mapping[str, Any]]:
-    """Held-out rows, those first where the evaluation saw the winner right and the base wrong."""
+    """Returns held-out rows, first those that the winner got right and the base wrong in the evaluation."""
     path = run.data / "test.rows.jsonl"
     if not path.is_file():
         raise InputError(str(path), "is missing", "give the experiment a test file and run it again")
@@ -114,7 +114,7 @@ def pick_rows(run: RunDirectory, count: int) -> list[Mapping[str, Any]]:
 
 
 def _tokens_for(expected: str | None) -> int:
-    """Room for the true answer; a token has at least one character."""
+    """Returns a `max_tokens` large enough for the true answer."""
     return min(64, max(4, len(expected) // 2)) if expected else 32
 
 

@@ -1,4 +1,4 @@
-"""`raytune-ft serve` in a terminal: what it is asked, how others ask it, and how it is stopped."""
+"""`raytune-ft serve` in a terminal: reads `--ask`, shows how to use the endpoint, and waits for Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def read_questions(ask: str) -> list[str | dict[str, Any]]:
-    """A prompt, or the rows of `@file.jsonl`.
+    """Returns the prompt that `ask` is, or the rows of the file that `@file.jsonl` names.
 
     Raises:
-        InputError: The file is missing or a line is not a row.
+        InputError: The file is missing or empty, or a line is not a row.
     """
     if not ask.startswith("@"):
         return [ask]
@@ -44,7 +44,7 @@ def read_questions(ask: str) -> list[str | dict[str, Any]]:
 
 
 def how_to_ask(endpoint: Endpoint) -> list[str]:
-    """What a user types to ask: with curl, with the `openai` client, with `raytune-ft chat`."""
+    """Returns lines that show how to ask the endpoint with curl, the `openai` client and `raytune-ft chat`."""
     model = next((name for name in endpoint.models if ":" in name), endpoint.models[0])
     key = '-H "Authorization: Bearer $RAYTUNE_FT_API_KEY" ' if endpoint.api_key else ""
     client_key = 'os.environ["RAYTUNE_FT_API_KEY"]' if endpoint.api_key else '"none"'
@@ -62,7 +62,7 @@ def how_to_ask(endpoint: Endpoint) -> list[str]:
 
 @contextmanager
 def wait_for_stop() -> Iterator[Callable[[], None]]:
-    """Gives a function that blocks until Ctrl-C or SIGTERM; before that, SIGTERM ends the block like Ctrl-C."""
+    """Yields a function that blocks until Ctrl-C or SIGTERM; before it is called, both raise KeyboardInterrupt."""
     stop = threading.Event()
     waiting = False
 

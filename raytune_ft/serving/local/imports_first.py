@@ -1,4 +1,7 @@
-"""Imported for what it imports: what an endpoint's processes need, but for Ray, and what Ray imports."""
+"""Preloads the modules that an endpoint's processes need, except Ray and what imports Ray.
+
+The fork server imports it, so that the processes which it forks need not import vLLM again.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imported for what it imports: what an endpoint's processes need of Ray Serve."""
+"""Preloads the modules of Ray Serve that an endpoint's processes need; the fork server imports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes that an endpoint starts, and their end."""
+"""Finds and ends the processes that an endpoint starts."""
 
 from __future__ import annotations
 
@@ -14,17 +14,24 @@ _GRACE_S = 10.0
 
 
 def children() -> set[psutil.Process]:
-    """All processes below this one, as psutil knows them (safe against reused process ids)."""
+    """Returns all descendants of this process as psutil objects, which are safe against reused process ids."""
     import psutil
 
     return set(psutil.Process().children(recursive=True))
 
 
 def end(processes: set[psutil.Process], grace_s: float = _GRACE_S) -> int:
-    """Waits until the processes have ended, terminates and then kills the rest; returns how many had to be ended.
+    """Waits for the processes to exit, then terminates and finally kills the rest.
+
+    Args:
+        processes: The processes to wait for.
+        grace_s: Seconds to wait before each of these steps.
+
+    Returns:
+        The number of processes that did not exit by themselves.
 
     Raises:
-        RaytuneError: One can't be killed.
+        RaytuneError: A process can't be killed.
     """
     import psutil
 

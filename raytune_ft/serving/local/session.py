@@ -1,4 +1,4 @@
-"""An endpoint for as long as a `with` block runs: a private Ray, Serve and vLLM, and nothing left behind."""
+"""Runs an endpoint for the length of a `with` block, with its own Ray, Serve and vLLM, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -31,47 +31,47 @@ from raytune_ft.serving.models.catalog import build_catalog
 from raytune_ft.serving.settings import API_KEY_VARIABLE, ServeArgs, is_loopback, read_api_key
 
 IMPORTS = ("raytune_ft.serving.local.imports_first", "raytune_ft.serving.local.imports_ray")
-"""Modules that import what Serve's processes need."""
+"""Modules that the fork server imports because Serve's processes need what they import."""
 _APP = "raytune-ft"
-_ENGINE = "RegistryServer:"  # Serve LLM begins a deployment's name with that of its class
-_METRICS_HOST = "127.0.0.1"  # where such a Ray exports them, as all else
+_ENGINE = "RegistryServer:"  # Serve LLM's deployment names begin with the name of the deployment's class
+_METRICS_HOST = "127.0.0.1"  # this Ray listens on loopback only
 _RAY_ENVIRONMENT = {
     **ENGINE_ENVIRONMENT,
     "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_HOST_IP": "127.0.0.1",
-    "RAY_worker_niceness": "0",  # else the proxy, the replicas and vLLM give way to every other program, at 15
-    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",  # what they say to each other takes no way round by Ray's object store
+    "RAY_worker_niceness": "0",  # Ray's default of 15 would let every other program slow the endpoint down
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",  # gRPC between replicas avoids the detour through Ray's object store
 }
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where an endpoint answers."""
+    """The address of a running endpoint, and how to ask it."""
 
     base_url: str
-    """Ends in /v1."""
+    """URL of the OpenAI API; it ends in /v1."""
     models: list[str]
     """Model ids, the base first."""
     api_key: str | None = field(default=None, repr=False)
     """Sent as a bearer token."""
     metrics_url: str | None = None
-    """Where Prometheus reads, on loopback."""
+    """URL of the Prometheus metrics, on loopback."""
     args: ServeArgs | None = None
-    """What it was started with, as far as this process started it."""
+    """The arguments it was started with; None if another process started it."""
     max_lora_rank: int = 0
-    """The greatest rank that it serves."""
+    """The highest LoRA rank that it serves."""
 
     def listing_models_anew(self) -> Endpoint:
-        """The same with the models that are served now."""
+        """Returns a copy with the models that are served now."""
         return replace(self, models=_list_models(self.base_url, self.api_key))
 
     def answer_rows(
         self, adapter: Path, rows: list[dict[str, Any]], greedy: int, timeout_s: float = 900.0
     ) -> list[dict[str, Any]]:
-        """What its engine makes of rows with the adapter in that directory, which need not be in the registry.
+        """Answers rows with the adapter in a directory, as `engine.candidate.answer_rows`; for the gate parity.
 
         Raises:
-            RaytuneError: It refused, or took longer than `timeout_s`.
+            RaytuneError: The engine refused, or took longer than `timeout_s`.
         """
         from ray import serve
         from ray.exceptions import RayError
@@ -97,14 +97,14 @@ def served(
     engine_log: bool = False,
     metrics_port: int = 0,
 ) -> Iterator[Endpoint]:
-    """Serves until the block ends, on a Ray of its own that listens on loopback.
+    """Serves until the block ends, on a private Ray that listens on loopback.
 
     Args:
-        args: What is served, and where.
-        log: Told what is going on, a line at a time.
-        start_timeout_s: The endpoint has to answer within this time.
+        args: The endpoint's arguments.
+        log: Receives progress lines for the user.
+        start_timeout_s: Seconds within which the endpoint has to start.
         engine_log: Show what Ray and vLLM print.
-        metrics_port: Where Prometheus reads; 0 takes a free port.
+        metrics_port: Port of the Prometheus metrics; 0 takes a free one.
 
     Raises:
         InputError: A setting is wrong; nothing was started.
@@ -112,16 +112,16 @@ def served(
     """
     check_exposure(args)
     api_key, own = read_api_key(args.api_key_file), {}
-    if api_key is None and args.api_keys_file is not None:  # it holds hashes: this process needs a key to ask with
+    if api_key is None and args.api_keys_file is not None:  # the file holds only hashes, so this process makes a key
         api_key = new_token()
         own = {API_KEY_VARIABLE: api_key}
     if api_key is None:
         log(f"no {API_KEY_VARIABLE}: each program of this machine may ask, and whoever reaches a proxy on it")
-    catalog = build_catalog(args)  # refuses what can't be served before anything is started
+    catalog = build_catalog(args)  # raises before anything is started if something can't be served
     for reference in catalog.without_engine():
         log(f"{reference} is a model of its own; --merged {reference} starts an engine for it")
     for reference in catalog.merged:
-        catalog.load_path(f"{catalog.base}:{reference}")  # proves its files
+        catalog.load_path(f"{catalog.base}:{reference}")  # verifies its files
     port = _free_port(args.host, args.port)
     metrics_port = _free_port(_METRICS_HOST, metrics_port)
     log_dir = str(Path(args.log_dir).resolve()) if args.log_dir else None  # replicas run elsewhere
@@ -129,16 +129,17 @@ def served(
     ray: Any = importlib.import_module("ray")
     if ray.is_initialized():
         raise RaytuneError("serve: this process already uses a Ray; call ray.shutdown() first")
-    # Serve's proxy is there in any case; where others could reach it, it has the port, and the ingress no other.
+    # Serve always starts a proxy. Where other machines may connect, the proxy has the endpoint's port and the ingress
+    # opens none; on loopback the ingress listens itself, and the proxy gets a port that nobody uses.
     direct = is_loopback(args.host) and patches_wanted()
     door = direct_environment(port) if direct else {}
     proxy_port = _free_port(args.host, 0) if direct else port
     started = time.monotonic()
-    # What an engine on a CPU is told besides: a copy of the fork server has what that had when it imported.
+    # The engine's variable is set here too: a process forked from the fork server has the environment of that one.
     told = {"VLLM_CPU_KVCACHE_SPACE": str(args.cpu_kv_cache_gib)}
     variables = {**_RAY_ENVIRONMENT, **FORKED_STARTUP, **told, **door, **own}
     with environment(variables), _copies(args) as copies, ray_on_loopback(), _quiet(not engine_log):
-        before = children()  # the fork server among them: its own block ends it
+        before = children()  # the fork server is among them; its own `with` block ends it
         try:
             if args.dtype == "auto":
                 devices = [cpu_here()] if args.gpus == 0 else gpus_here() or [cpu_here()]
@@ -152,7 +153,7 @@ def served(
             metrics_url = f"http://{_METRICS_HOST}:{metrics_port}/metrics"
             yield Endpoint(base_url, models, api_key, metrics_url, args, catalog.max_lora_rank)
         finally:
-            ours = children() - before  # asked before Ray goes: a worker whose raylet ended is nobody's child
+            ours = children() - before  # listed before Ray ends: a worker whose raylet has ended has another parent
             try:
                 _stop(ray, log)
             finally:
@@ -162,7 +163,7 @@ def served(
 
 @contextmanager
 def _copies(args: ServeArgs) -> Iterator[Forked | None]:
-    """Serve's processes as copies of one that has imported vLLM, for which each would take seconds; none with a GPU."""
+    """Starts a fork server that has imported vLLM, so that Serve's processes need not; yields None with a GPU."""
     if args.gpus or (args.gpus is None and has_gpu()):
         yield None
         return
@@ -194,7 +195,7 @@ def _start(
 
 
 def check_gpus(args: ServeArgs, there: int) -> None:
-    """Raises InputError where this machine has too few GPUs for the engines: Ray would wait for more without end."""
+    """Raises InputError if the `there` GPUs of this machine are too few, because Ray would wait for more forever."""
     engines = args.replicas * (1 + len(set(args.merged)))
     needed = engines * (args.gpus if args.gpus is not None else min(there, 1))
     if needed > there:
@@ -222,7 +223,7 @@ def _wait_until_running(deadline: float) -> None:
 
 
 def cause(message: str) -> str:
-    """The last error that a traceback names, in one line, or the end of the message."""
+    """Returns the last error that a traceback names as one line, or else the end of the message."""
     found = list(re.finditer(r"^\s*(?:[\w.]+(?:Error|Exception)\b.*)", message, re.MULTILINE))
     text = message[found[-1].start() :] if found else message[-600:]
     return " ".join(text.split())[:600] or "no reason given"
@@ -239,7 +240,7 @@ def _stop(ray: Any, log: Callable[[str], None]) -> None:
 
     try:
         if ray.is_initialized() and _APP in serve.status().applications:
-            serve.delete(_APP)  # the engine ends in its own time; the rest of Serve goes with Ray
+            serve.delete(_APP)  # lets the engine shut down cleanly; the rest of Serve ends with Ray
     except (RayError, RayServeException, TimeoutError) as error:
         log(f"Serve did not stop by itself: {' '.join(str(error).split())[:200]}")
     finally:
@@ -247,13 +248,13 @@ def _stop(ray: Any, log: Callable[[str], None]) -> None:
 
 
 def reachable(host: str) -> str:
-    """How a client on this machine writes the host that is listened on."""
+    """Returns the host part of a URL by which a client on this machine reaches a server that listens on `host`."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{host}]" if ":" in host else host
 
 
 def _free_port(host: str, port: int) -> int:
-    """The port, proved to be free; or a free one for 0."""
+    """Checks that the port is free and returns it; for 0 returns a free port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -268,12 +269,12 @@ def _free_port(host: str, port: int) -> int:
 
 @contextmanager
 def _quiet(wanted: bool) -> Iterator[None]:
-    """Keeps what Ray, vLLM and the client tell this process out of the user's sight; warnings are still shown."""
+    """Hides log lines of Ray, vLLM and the HTTP client below the level of warnings."""
     root = logging.getLogger()
     handlers, root_level = root.handlers[:], root.level
     with environment({"VLLM_LOGGING_LEVEL": "WARNING"} if wanted else {}):
         importlib.import_module("raytune_ft.serving.engine.ray_llm")
-    if wanted:  # on its first import Ray Serve LLM makes the process's root logger its own
+    if wanted:  # importing Ray Serve LLM reconfigures the process's root logger
         root.handlers[:] = handlers
         root.setLevel(root_level)
     loggers = [logging.getLogger(name) for name in ("ray", "ray.serve", "httpx2")] if wanted else []

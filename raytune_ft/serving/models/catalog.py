@@ -1,4 +1,4 @@
-"""Which model ids the endpoint answers to, and which directory each means; asked anew for every request."""
+"""Resolves model ids to versions and their directories; it looks at the registry's present state for every request."""
 
 from __future__ import annotations
 
@@ -26,18 +26,22 @@ class UnknownModelError(RaytuneError):
 
 @dataclass(frozen=True)
 class Named:
-    """What a model id names: the base, or one version of one adapter."""
+    """One version of one adapter that a model id names."""
 
     id: str
-    """With its version, as the answer names it."""
+    """Concrete model id, with its version, as responses name it."""
     alias: str | None = None
-    """The alias that led there."""
+    """The alias that was resolved to this version, or None."""
     manifest: Manifest | None = None
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """The base and its adapters: `<base>`, `<base>:<adapter>` (its champion), `...@challenger`, `...@3`."""
+    """The models that an endpoint serves.
+
+    Their ids are `<base>`, `<base>:<adapter>` (the adapter's champion), `<base>:<adapter>@challenger` (an alias) and
+    `<base>:<adapter>@3` (a version). A concrete id is one that names a version, or the base.
+    """
 
     base: str
     base_sha256: str
@@ -45,19 +49,19 @@ class Catalog:
     adapters: tuple[str, ...]
     max_lora_rank: int
     merged: tuple[str, ...] = ()
-    """Merged versions that have an engine of their own: `movies@3`."""
+    """Merged versions that have an engine of their own, such as `movies@3`."""
     capacity: Capacity = field(default_factory=Capacity)
     trained_in: tuple[NumberType, ...] = ()
-    """Number types of the versions that are served, as far as they are recorded."""
+    """Number types in which the served versions were trained, as far as they are recorded."""
     followed: RegistryReader | None = field(default=None, compare=False, repr=False)
-    """Asked in place of the registry itself, which may make its reader wait."""
+    """A reader that is asked in place of the registry itself, whose storage may block."""
 
     @cached_property
     def view(self) -> RegistryReader:
-        """The registry, read anew where it changed.
+        """The reader of the registry's present state.
 
         Raises:
-            UnknownModelError: The endpoint has none.
+            UnknownModelError: The endpoint has no registry.
         """
         return self.followed or self._own_view
 
@@ -68,10 +72,10 @@ class Catalog:
         return RegistryView(self.registry)
 
     def listed(self, answering: Callable[[str], int | None] = lambda adapter: None) -> list[ListedModel]:
-        """Every id that would be answered now, the base first.
+        """Returns every model id that can be asked now, the base first.
 
         Args:
-            answering: Of an adapter, the version that answers for its champion, where that is not the champion.
+            answering: Returns the version that answers for an adapter's champion, or None if that is the champion.
         """
         models = [ListedModel(self.base, {"base_model": self.base, "max_lora_rank": self.max_lora_rank})]
         for adapter, versions in self._served().items():
@@ -88,10 +92,10 @@ class Catalog:
         return models
 
     def split(self, model: str) -> tuple[str, str] | None:
-        """Adapter and what stands after its `@`, "" for nothing; None for the base.
+        """Splits a model id into the adapter and the alias or version after its `@`, "" without one; None for the base.
 
         Raises:
-            UnknownModelError: It names another base.
+            UnknownModelError: The id names another base.
         """
         base, marked, reference = model.partition(":")
         if base != self.base:
@@ -104,10 +108,10 @@ class Catalog:
         return adapter, wanted
 
     def find(self, adapter: str, wanted: str) -> Named:
-        """The version that a number, an alias, or "" (the champion) means now.
+        """Finds the version that a number, an alias, or "" (the champion) means now.
 
         Raises:
-            UnknownModelError: There is none, or it can't be served here.
+            UnknownModelError: There is no such version, or it can't be served here.
         """
         reference = f"{adapter}@{wanted}" if wanted else adapter
         try:
@@ -126,11 +130,11 @@ class Catalog:
         return Named(self.id_of(adapter, version), alias, found)
 
     def id_of(self, adapter: str, version: int | str) -> str:
-        """The id of one version, or of an alias."""
+        """Returns the model id of a version or of an alias."""
         return f"{self.base}:{adapter}@{version}"
 
     def refusal(self, adapter: str, version: int) -> str | None:
-        """Why a version can't be served here, or None."""
+        """Returns the reason why a version can't be served here, or None."""
         try:
             found = self.view.manifest(adapter, version)
         except (InputError, IntegrityError):
@@ -138,11 +142,11 @@ class Catalog:
         return "its manifest is missing or can't be read" if found is None else self._refusal(found)
 
     def foreign(self, adapter: str, version: int | None) -> bool:
-        """Whether a version is none for this endpoint: of another base, or not among those that were asked for.
+        """Tells whether a version does not belong to this endpoint: it has another base or an adapter not asked for.
 
         Args:
-            adapter: Whose.
-            version: None for one that nobody can tell.
+            adapter: Name of the adapter.
+            version: The version; None if it is unknown, in which case the adapter's other versions decide.
         """
         try:
             found = self.view.manifest(adapter, version) if version else None
@@ -151,7 +155,7 @@ class Catalog:
         return adapter not in self.own_adapters() if found is None else self._foreign(found) is not None
 
     def own_adapters(self) -> list[str]:
-        """Those with a version of this endpoint's base, and those of which no version says its base."""
+        """Returns the adapters that have a version of this endpoint's base, and those without any readable version."""
         if self.registry is None:
             return []
         return [
@@ -162,28 +166,28 @@ class Catalog:
         ]
 
     def aliases(self, adapter: str) -> Mapping[str, int]:
-        """Alias -> version; empty where that can't be read, and the versions are still served by number."""
+        """Returns alias -> version; empty if the aliases can't be read, and versions are then served by number only."""
         try:
             return self.view.aliases(adapter)
         except (InputError, IntegrityError):
             return {}  # logged where it was read
 
     def concrete(self, model: str) -> str:
-        """The id with its version: an alias means what it points to now, so a request has exactly one version.
+        """Resolves a model id to its concrete id, so that one request is answered by exactly one version.
 
         Raises:
-            UnknownModelError: There is no such model here.
+            UnknownModelError: The endpoint does not serve the model.
         """
         named = self.split(model)
         return self.base if named is None else self.find(*named).id
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """Ids that an engine of their own answers for, the base's first; it answers for all adapters too."""
+        """Model ids that have an engine each: the base, whose engine serves all adapters too, then merged versions."""
         return (self.base, *(f"{self.base}:{reference}" for reference in self.merged))
 
     def without_engine(self) -> list[str]:
-        """Merged versions that an alias points to and that can't be asked here: `movies@3`."""
+        """Returns merged versions with an alias but without an engine here, such as `movies@3`."""
         return [
             f"{adapter}@{number}"
             for adapter, versions in (self.view.whole_versions() if self.registry else {}).items()
@@ -192,11 +196,11 @@ class Catalog:
         ]
 
     def load_path(self, concrete: str) -> Path:
-        """Directory of a concrete id, after its manifest was verified; vLLM may load it.
+        """Returns the directory of a concrete id for vLLM to load, after its files were verified.
 
         Raises:
-            UnknownModelError: There is no such model here.
-            IntegrityError: A file is not what the manifest says.
+            UnknownModelError: The endpoint does not serve the model.
+            IntegrityError: A file does not match the manifest.
         """
         named = self.split(concrete)
         if named is None:
@@ -206,7 +210,7 @@ class Catalog:
         return self._own_view.registry.verified(found.adapter, found.version)
 
     def unknown(self, reference: str) -> UnknownModelError:
-        """The error for a reference that leads nowhere."""
+        """Returns the error for a reference that does not exist."""
         return UnknownModelError(f"the model {self.base}:{reference[:80]!a} does not exist")
 
     def _foreign(self, found: Manifest) -> str | None:
@@ -238,10 +242,10 @@ class Catalog:
 
 
 def build_catalog(args: ServeArgs) -> Catalog:
-    """The catalog of an endpoint; the adapters that it was asked for must be there and be of its base.
+    """Builds the catalog of an endpoint.
 
     Raises:
-        InputError: An adapter that was asked for has no champion, or is of another base; a merged one is none.
+        InputError: An adapter or merged version in `args` is missing, or is of another base or kind.
     """
     digest = base_sha256(args.base_model)
     registry = open_registry(absolute(args.registry), keep_going=True) if args.registry is not None else None
@@ -290,6 +294,6 @@ def build_catalog(args: ServeArgs) -> Catalog:
 
 
 def _type_of_version(base_model: str) -> NumberType | None:
-    """Of a whole version that is served as a base of its own."""
+    """Returns the number type of a merged version whose directory is served as the base, else None."""
     path = Path(base_model)
     return manifests.read(path).dtype if (path / manifests.MANIFEST_NAME).is_file() else None

@@ -1,4 +1,4 @@
-"""What `raytune-ft serve` serves when it is told nothing: the registry's champions and their base."""
+"""Finds what `raytune-ft serve` serves by default: the registry's champions and their base."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from raytune_ft.registry.traffic import CHAMPION
 
 
 def base_of_champions(registry: Registry, adapters: list[str]) -> str:
-    """The base that the champions' manifests name.
+    """Returns the base model that the champions' manifests name.
 
     Raises:
-        InputError: There is no champion, or they have several bases.
+        InputError: There is no champion, or the champions have several bases.
     """
     names = adapters or [name for name in registry.adapters() if registry.alias(name, CHAMPION) is not None]
     bases = sorted({manifests.read(registry.resolve(name).path).base_model for name in names})
@@ -28,5 +28,5 @@ def base_of_champions(registry: Registry, adapters: list[str]) -> str:
 
 
 def registry_argument(registry: Path) -> str | None:
-    """The registry for ServeArgs; a missing directory serves the base alone."""
+    """Returns the registry for ServeArgs, or None for a missing directory, which serves the base alone."""
     return absolute(registry) if is_remote(registry) or registry.is_dir() else None

@@ -1,4 +1,4 @@
-"""Which version answers for a champion: itself, or the one of before where it can't be served or is not loaded yet."""
+"""Decides which version answers for a champion: itself, or an earlier one while it can't be served or is loading."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raytune_ft.registry.traffic import CHAMPION
 from raytune_ft.serving.models.catalog import Catalog
 
 _log = logging.getLogger(__name__)
-_RETRY_S = 60.0  # a version that could not be loaded is tried again: its storage may have come back
+_RETRY_S = 60.0  # a version that could not be loaded is tried again after it, since the storage may be back
 LOADING = "it is being loaded"
 _UNREADABLE = "its aliases can't be read"
 
@@ -23,7 +23,7 @@ class NotLoadedError(RaytuneError):
 
 
 def is_not_loaded(error: BaseException) -> bool:
-    """Whether it is that error, also as Ray hands it on from another process."""
+    """Tells whether the error is a NotLoadedError, also when Ray passed it on from another process."""
     causes = (error, error.__cause__, getattr(error, "cause", None))
     kinds = (kind for cause in causes if isinstance(cause, BaseException) for kind in type(cause).__mro__)
     return any(kind.__name__ == NotLoadedError.__name__ for kind in kinds)
@@ -31,50 +31,50 @@ def is_not_loaded(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class Version:
-    """One version as a champion's place needs to know it."""
+    """What is known of one version when the version that answers is chosen."""
 
     number: int
     refusal: str | None = None
-    """Why it can't be served, or None."""
+    """The reason why it can't be served, or None."""
     loaded: bool = False
-    """The engine has loaded it once."""
+    """The engine has loaded it."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Who answers for an adapter's champion."""
+    """Which version answers for an adapter's champion."""
 
     adapter: str
     champion: int | None
-    """None: its aliases can't be read."""
+    """The champion's version; None if the aliases can't be read."""
     answering: int | None
-    """The champion itself, or another version; None: there is none that can."""
+    """The version that answers, which may be the champion; None if no version can."""
     reason: str = ""
-    """Why the champion does not answer."""
+    """The reason why the champion does not answer itself."""
 
     @property
     def held_back(self) -> bool:
-        """Whether the champion does not answer."""
+        """Whether the champion does not answer itself."""
         return self.answering is None or self.answering != self.champion
 
     @property
     def loading(self) -> bool:
-        """It has to be loaded before it can answer."""
+        """Whether the champion only has to be loaded before it can answer."""
         return self.held_back and self.reason == LOADING
 
 
 def stand(adapter: str, champion: Version, others: Sequence[Version]) -> Standing:
-    """Decides who answers.
+    """Decides which version answers.
 
     Args:
-        adapter: Whose champion.
-        champion: Where the alias points.
-        others: Who may answer in its place, the best first.
+        adapter: Name of the adapter.
+        champion: The version that the alias `champion` points to.
+        others: Versions that may answer in its place, the preferred one first.
     """
     able = [each for each in others if each.refusal is None and each.number != champion.number]
     loaded = [each for each in able if each.loaded]
     if champion.refusal is None:
-        # With nobody ready to answer meanwhile, the request itself waits for the champion.
+        # If no other version is loaded, the request itself waits until the champion is.
         if champion.loaded or not loaded:
             return Standing(adapter, champion.number, champion.number)
         return Standing(adapter, champion.number, loaded[0].number, LOADING)
@@ -83,11 +83,11 @@ def stand(adapter: str, champion: Version, others: Sequence[Version]) -> Standin
 
 
 class Champions:
-    """Remembers which versions the engine has loaded and which it could not, and who answered last.
+    """Remembers which versions the engine loaded or failed to load, and which version answered last.
 
     Args:
-        catalog: What is served.
-        clock: Seconds.
+        catalog: The models that the endpoint serves.
+        clock: Returns a monotonic time in seconds.
     """
 
     def __init__(self, catalog: Catalog, clock: Callable[[], float] = time.monotonic) -> None:
@@ -98,24 +98,25 @@ class Champions:
         self._told: dict[str, tuple[int | None, str]] = {}
 
     def loaded(self, model: str) -> None:
-        """The engine has answered with the version of this concrete id."""
+        """Notes that the engine has loaded the version of this concrete id."""
         self._loaded.add(model)
         self._failed.pop(model, None)
 
     def failed(self, model: str, reason: str) -> None:
-        """The engine could not load it; the next minute it is not asked to."""
+        """Notes that the engine could not load the version; for the next minute it is not asked to."""
         self._loaded.discard(model)
         self._failed[model] = (reason, self._clock())
 
     def has_failed(self, model: str) -> bool:
-        """Whether that was so within the last minute."""
+        """Tells whether loading the version failed within the last minute."""
         return self._failure(model) is not None
 
     def standing(self, adapter: str) -> Standing | None:
-        """Who answers for the adapter's champion now; None where it has none.
+        """Returns which version answers for the adapter's champion now; None if it has no champion.
 
-        Where neither the version that answered last nor the alias `previous` can, the newest of the champions before
-        them that can does: an endpoint that starts behind several bad promotions remembers nobody who answered.
+        If neither the version that answered last nor the alias `previous` can be served, the newest earlier champion
+        that can is taken. This matters for an endpoint that starts after several bad promotions, since it has not seen
+        any version answer.
         """
         try:
             aliases = self._catalog.view.aliases(adapter)
@@ -137,17 +138,17 @@ class Champions:
         return found
 
     def answering(self, adapter: str) -> int | None:
-        """Number of the version that answers for the champion."""
+        """Returns the version that answers for the adapter's champion, or None."""
         found = self.standing(adapter)
         return found.answering if found else None
 
     def held_back(self) -> list[Standing]:
-        """Champions that do not answer; those of another base are no business of this endpoint."""
+        """Returns the champions of this endpoint's base that do not answer themselves."""
         found = [standing for adapter in self._catalog.own_adapters() if (standing := self.standing(adapter))]
         return [each for each in found if each.held_back]
 
     def tell(self) -> None:
-        """Writes to the program's log which champions can't be served, once each, and when they can."""
+        """Logs each champion that can't be served, once, and logs again when it can."""
         held = {each.adapter: each for each in self.held_back()}
         for adapter, each in held.items():
             if each.loading or self._told.get(adapter) == (each.champion, each.reason):

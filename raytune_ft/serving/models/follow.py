@@ -1,4 +1,4 @@
-"""A value that a thread of its own reads again and again: who asks gets the last one, and waits for no disk."""
+"""A value that a background thread keeps rereading, so that its users get the last one without waiting for a disk."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ _T = TypeVar("_T")
 
 
 class Follower(Generic[_T]):
-    """Reads in a thread that ends with it; a read that fails or hangs leaves the value of before.
+    """Rereads a value in a background thread; while a read fails or hangs, the last value stays.
+
+    The thread ends some time after the follower is garbage-collected.
 
     Args:
-        read: Reads the value, and may take as long as it likes.
-        every_s: Pause between two reads.
-        name: Of the thread, and in the log.
+        read: Reads the value; it may block.
+        every_s: Seconds between two reads.
+        name: Name of the thread, which is used in the log too.
 
     Raises:
-        Exception: What the first read raises, which is made here and now.
+        Exception: Whatever the first read raises; the constructor makes it at once.
     """
 
     def __init__(self, read: Callable[[], _T], every_s: float, name: str) -> None:
@@ -38,22 +40,22 @@ class Follower(Generic[_T]):
 
     @property
     def value(self) -> _T:
-        """What was read last."""
+        """The value that was read last."""
         return self._value
 
     @property
     def age_s(self) -> float:
-        """Seconds since the read began that gave the value."""
+        """Seconds since the start of the read that returned the value."""
         return time.monotonic() - self._read_at
 
     def start(self) -> None:
-        """Starts the thread; it ends some time after nobody holds the follower any more."""
+        """Starts the thread."""
         reading = threading.Thread(target=_follow, args=(weakref.ref(self), self._wanted, self._every_s))
         reading.name, reading.daemon = self._name, True
         reading.start()
 
     async def anew(self, timeout_s: float) -> None:
-        """Waits until a read ended that began after this call, but no longer than `timeout_s`."""
+        """Waits for a read that begins after this call, but at most `timeout_s` seconds."""
         done: Future[None] = Future()
         with self._lock:
             self._waiting.append(done)
@@ -61,13 +63,13 @@ class Follower(Generic[_T]):
         await asyncio.wait([asyncio.wrap_future(done)], timeout=timeout_s)
 
     def read_again(self) -> None:
-        """One read, by the thread."""
+        """Reads once; the thread calls it."""
         with self._lock:
             asked, self._waiting = self._waiting, []
         began = time.monotonic()
         try:
             value = self._read()
-        except Exception as error:  # whatever it is, what was read before is what there is
+        except Exception as error:  # whatever the error, the last value stays
             failure = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             if failure != self._failure:
                 _log.error("%s stays as it was: %s", self._name, failure)
@@ -85,5 +87,5 @@ def _follow(followed: weakref.ref[Follower[_T]], wanted: threading.Event, every_
     while (follower := followed()) is not None:
         wanted.clear()
         follower.read_again()
-        del follower  # else it would live as long as the thread
+        del follower  # otherwise this reference would keep it alive as long as the thread
         wanted.wait(every_s)

@@ -1,4 +1,4 @@
-"""The registry from memory: a thread reads it again and again, so that a mount that hangs stops no request."""
+"""The registry as a background thread last read it, so that a mount that hangs blocks no request."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from raytune_ft.serving.models.registry_view import RegistryReader, RegistryView
 
 _T = TypeVar("_T")
 EVERY_S = 0.5
-"""Pause between two looks at a directory: a moved alias counts about that much later."""
+"""Seconds between two reads of a directory; a moved alias takes effect about this much later."""
 EVERY_IN_BUCKET_S = 2.0
-"""The same of a bucket, where each look is a request that is paid for."""
+"""Seconds between two reads of a bucket, where each read is a request that costs money."""
 ANEW_S = 1.0
-"""What names a model that is unknown, or asks for the list, waits at most this long for a look of its own."""
+"""Most seconds that a request for an unknown model or for the list of models waits for a fresh read."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """One adapter as it was read."""
+    """One adapter as it was last read; an IntegrityError stands for a broken file and is raised when asked for."""
 
     versions: Mapping[int, Manifest]
     aliases: Mapping[str, int] | IntegrityError
@@ -36,14 +36,15 @@ Adapters = Mapping[str, Adapter]
 
 
 class FollowedRegistry:
-    """A registry's last state that could be read, from memory.
+    """A registry's last readable state, from memory.
 
     Args:
-        view: Reads it.
-        every_s: Pause between two reads.
+        view: Reads the registry.
+        root: Directory that must exist for a read to count; None skips the check.
+        every_s: Seconds between two reads.
 
     Raises:
-        OSError: It can't be read at the start.
+        OSError: The registry can't be read at the start.
     """
 
     def __init__(self, view: RegistryReader, root: str | None = None, every_s: float = EVERY_S) -> None:
@@ -52,45 +53,45 @@ class FollowedRegistry:
         self._follower = Follower(self._read, every_s, "the registry")
 
     def start(self) -> None:
-        """From now on it is read again and again."""
+        """Starts the thread that rereads the registry."""
         self._follower.start()
 
     @property
     def age_s(self) -> float:
-        """Seconds since it was looked at with success."""
+        """Seconds since the last successful read."""
         return self._follower.age_s
 
     async def anew(self) -> None:
-        """Waits for a look at it from now on, at most a second."""
+        """Waits at most a second for a read that begins after this call."""
         await self._follower.anew(ANEW_S)
 
     def aliases(self, adapter: str) -> Mapping[str, int]:
-        """Alias -> version. Raises IntegrityError where the file is broken."""
+        """Returns alias -> version; raises IntegrityError if the file is broken."""
         found = self._follower.value.get(adapter)
         return _or_raise(found.aliases) if found else {}
 
     def past_champions(self, adapter: str) -> Sequence[int]:
-        """Versions that were the champion before, the newest first."""
+        """Returns the versions that were the champion before, the newest first."""
         found = self._follower.value.get(adapter)
         return found.past_champions if found else ()
 
     def traffic(self, adapter: str) -> Traffic | None:
-        """How requests to the adapter's plain name are split, or None. Raises IntegrityError as `aliases`."""
+        """Returns how requests to the adapter's plain name are split, or None; raises IntegrityError as `aliases`."""
         found = self._follower.value.get(adapter)
         return _or_raise(found.traffic) if found else None
 
     def manifest(self, adapter: str, version: int) -> Manifest | None:
-        """The version's manifest; None where there is no such version that is whole."""
+        """Returns the version's manifest, or None if there is no such version or it is broken."""
         found = self._follower.value.get(adapter)
         return found.versions.get(version) if found else None
 
     def whole_versions(self) -> dict[str, dict[int, Manifest]]:
-        """Adapter -> version -> manifest."""
+        """Returns adapter -> version -> manifest."""
         return {name: dict(adapter.versions) for name, adapter in self._follower.value.items()}
 
     def _read(self) -> Adapters:
         if self._root is not None:
-            os.stat(self._root)  # a mount that is gone is no registry without adapters
+            os.stat(self._root)  # raises if the mount is gone, which must not look like a registry without adapters
         found = {name: self._adapter(name, versions) for name, versions in self._view.whole_versions().items()}
         self._before = found
         return found
@@ -100,7 +101,7 @@ class FollowedRegistry:
         traffic: Traffic | IntegrityError | None
         try:
             aliases = self._view.aliases(name)
-        except IntegrityError as error:  # what it said before it broke is better than nothing
+        except IntegrityError as error:  # the aliases from before the file broke are better than none
             before = self._before.get(name)
             aliases = before.aliases if before else error
         try:
@@ -113,7 +114,7 @@ class FollowedRegistry:
 
 
 def follow(location: str) -> FollowedRegistry:
-    """Begins to follow the registry in a directory or bucket."""
+    """Returns a reader that follows the registry in a directory or bucket from now on."""
     view = RegistryView(location)
     every_s = EVERY_IN_BUCKET_S if view.remote else EVERY_S
     followed = FollowedRegistry(view, str(view.registry.root), every_s)

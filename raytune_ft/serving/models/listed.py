@@ -1,4 +1,4 @@
-"""What the endpoint's list of models tells of one of them."""
+"""The entries of the endpoint's list of models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from raytune_ft.registry.manifest import Manifest
 
 @dataclass(frozen=True)
 class ListedModel:
-    """One model id, and what is known of it."""
+    """One model id with its metadata."""
 
     id: str
     metadata: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The registry as the endpoint sees it: a file is read anew only where it changed."""
+"""Reads the registry for the endpoint; each file is cached until it changes."""
 
 from __future__ import annotations
 
@@ -24,18 +24,23 @@ _Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class _Remembered(Generic[_T]):
-    """What was read from each file, until its inode, time or size is another: every writer here renames."""
+    """Caches the value read from each file until its inode, mtime or size changes; all writers replace by rename."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[_Stamp, _T | IntegrityError]] = {}
 
     def get(self, path: str, read: Callable[[], _T], *others: str) -> _T | None:
-        """The value; None where there is no file. `others` are files that it depends on besides.
+        """Returns the value of a file, or None if the file is missing.
+
+        Args:
+            path: The file.
+            read: Reads the value.
+            *others: Further files that the value depends on.
 
         Raises:
-            IntegrityError: The file is broken; it is logged once.
+            IntegrityError: The file is broken; this is logged once.
         """
-        stamp = tuple(_stamp(each) for each in (path, *others))  # taken first: a change meanwhile is seen next time
+        stamp = tuple(_stamp(each) for each in (path, *others))  # before the read: later changes are seen next time
         if stamp[0] is None:
             self._known.pop(path, None)
             return None
@@ -54,12 +59,12 @@ class _Remembered(Generic[_T]):
 
 
 def is_version(text: str) -> bool:
-    """Whether it is a version's number as the registry writes it."""
+    """Tells whether the text is a version number as the registry writes it."""
     return text.isascii() and text.isdecimal() and text[0] != "0" and len(text) < 10
 
 
 def _directories(path: str) -> list[str]:
-    """Names of the directories in it; links are none, and what isn't there has none."""
+    """Returns the names of a directory's subdirectories, without links; none if the directory is missing."""
     try:
         with os.scandir(path) as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -76,31 +81,35 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
 
 
 class RegistryReader(Protocol):
-    """What the catalog asks of a registry."""
+    """The registry interface that the catalog needs."""
 
     def aliases(self, adapter: str) -> Mapping[str, int]:
-        """Alias -> version. Raises IntegrityError where the file is broken, or gone although there was a champion."""
+        """Returns alias -> version.
+
+        Raises:
+            IntegrityError: The file is broken, or is missing although there was a champion.
+        """
 
     def past_champions(self, adapter: str) -> Sequence[int]:
-        """Versions that were the champion before, the newest first."""
+        """Returns the versions that were the champion before, the newest first."""
 
     def traffic(self, adapter: str) -> Traffic | None:
-        """How requests to the adapter's plain name are split, or None. Raises IntegrityError as `aliases`."""
+        """Returns how requests to the adapter's plain name are split, or None; raises IntegrityError if broken."""
 
     def manifest(self, adapter: str, version: int) -> Manifest | None:
-        """The version's manifest; None where there is no such version. Raises IntegrityError as `aliases`."""
+        """Returns the version's manifest, or None if there is no such version; raises IntegrityError if broken."""
 
     def whole_versions(self) -> dict[str, dict[int, Manifest]]:
-        """Adapter -> version -> manifest; a broken one is left out, and its adapter is there all the same."""
+        """Returns adapter -> version -> manifest; broken versions are left out, but their adapter is kept."""
 
 
 class RegistryView:
-    """Aliases, traffic and manifests of a registry, at the price of a `stat` each.
+    """Reads aliases, traffic rules and manifests of a registry, at the cost of a `stat` each.
 
-    Nothing is remembered of names that aren't there, so that what is asked for can't fill the memory.
+    Names that do not exist are not cached, so that requests for them can't fill the memory.
 
     Args:
-        location: The registry's directory, or its bucket; that one is asked at most once a second.
+        location: The registry's directory, or its bucket, which is asked at most once a second.
     """
 
     def __init__(self, location: str) -> None:
@@ -108,7 +117,7 @@ class RegistryView:
         self.registry = open_registry(location, keep_going=True)
         self._root = str(self.registry.root)
         self.remote = is_remote(location)
-        """Whether asking may wait for a server."""
+        """Whether the registry is in a bucket, so that a read may wait for a server."""
         self._aliases: _Remembered[Mapping[str, int]] = _Remembered()
         self._traffic: _Remembered[Traffic | None] = _Remembered()
         self._manifests: _Remembered[Manifest] = _Remembered()
@@ -117,17 +126,17 @@ class RegistryView:
         self._told_gone: set[str] = set()
 
     def __reduce__(self) -> tuple[type[RegistryView], tuple[str]]:
-        return RegistryView, (self._location,)  # what is remembered stays in its process
+        return RegistryView, (self._location,)  # the cache is not pickled
 
     def aliases(self, adapter: str) -> Mapping[str, int]:
-        """Alias -> version, as the registry says now."""
+        """Returns alias -> version as the registry says now; raises IntegrityError as RegistryReader's."""
         path = self._file(adapter, ALIASES_NAME)
         found = self._aliases.get(path, lambda: self.registry.aliases(adapter))
         if found is not None:
             self._had_aliases.add(adapter)
             self._told_gone.discard(adapter)
             return found
-        if not os.path.isdir(os.path.dirname(path)):  # the adapter itself was taken away
+        if not os.path.isdir(os.path.dirname(path)):  # the whole adapter was removed
             self._had_aliases.discard(adapter)
         elif adapter in self._had_aliases or had_champion(self._journal(adapter)):
             if adapter not in self._told_gone:
@@ -137,27 +146,27 @@ class RegistryView:
         return {}
 
     def past_champions(self, adapter: str) -> Sequence[int]:
-        """Versions that were the champion before, the newest first; none where the journal is broken."""
+        """Returns the versions that were the champion before, the newest first; none if the journal is broken."""
         return past_champions(self._journal(adapter))
 
     def traffic(self, adapter: str) -> Traffic | None:
-        """How requests to the adapter's plain name are split, or None."""
+        """Returns how requests to the adapter's plain name are split, or None."""
         path = self._file(adapter, TRAFFIC_NAME)
-        # A rule counts only while each of its aliases points somewhere.
+        # The rule depends on the aliases too: it is valid only while each alias in it exists.
         return self._traffic.get(path, lambda: read_traffic(self.registry, adapter), self._file(adapter, ALIASES_NAME))
 
     def manifest(self, adapter: str, version: int) -> Manifest | None:
-        """The version's manifest; None where there is no such version."""
+        """Returns the version's manifest, or None if there is no such version."""
         path = self._file(adapter, str(int(version)), MANIFEST_NAME)
         return self._manifests.get(path, lambda: manifests.read(self.registry.path(adapter, version)))
 
     def whole_versions(self) -> dict[str, dict[int, Manifest]]:
-        """Adapter -> version -> manifest; one that is broken is left out, the others are still served.
+        """Returns adapter -> version -> manifest, without the versions that are broken.
 
-        An adapter stays with none of them: its champion is missed, not unknown.
+        An adapter of which all versions are broken is kept, so that its champion counts as unavailable, not as unknown.
         """
         if self.remote:
-            self.registry.adapters()  # brings what is new
+            self.registry.adapters()  # downloads what is new
         found: dict[str, dict[int, Manifest]] = {}
         for adapter in sorted(name for name in _directories(self._root) if is_name(name)):
             numbers = [int(name) for name in _directories(os.path.join(self._root, adapter)) if is_version(name)]
@@ -166,7 +175,7 @@ class RegistryView:
                 try:
                     manifest = self.manifest(adapter, number)
                 except (InputError, IntegrityError):
-                    continue  # logged where it was read, or just taken away
+                    continue  # logged where it was read, or removed just now
                 if manifest is not None:
                     versions[number] = manifest
             if numbers or _stamp(os.path.join(self._root, adapter, ALIASES_NAME)) is not None:

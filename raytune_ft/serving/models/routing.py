@@ -1,4 +1,4 @@
-"""Which version answers a request, and which is asked besides; decided once, before the engine sees it."""
+"""Decides once for each request which version answers it, and which gets a shadow copy."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from raytune_ft.serving.openai_errors import RequestError
 
 @dataclass(frozen=True)
 class Route:
-    """Where one request goes."""
+    """The versions that one request is sent to."""
 
     model: str
-    """Concrete id that answers."""
+    """Concrete id of the version that answers."""
     alias: str | None = None
-    """Alias that led there."""
+    """The alias that was resolved to it, or None."""
     shadow: str | None = None
-    """Concrete id that is asked besides, out of the client's sight."""
+    """Concrete id of the version that gets a shadow copy, whose answer the client does not see."""
     load: str | None = None
-    """Concrete id of a champion that has to be loaded before it can answer; this one answers meanwhile."""
+    """Concrete id of a champion that must be loaded first; until then `model` answers in its place."""
 
 
 class Router:
     """Splits the requests to an adapter's plain name as its traffic rule says.
 
     Args:
-        catalog: What is served.
-        draw: Gives a number in [0, 1) for each request.
-        champions: Who answers for a champion that can't.
+        catalog: The models that the endpoint serves.
+        draw: Returns a random number in [0, 1) for each request.
+        champions: Decides which version answers for a champion.
     """
 
     def __init__(
@@ -43,15 +43,15 @@ class Router:
         self._champions = champions or Champions(catalog)
 
     def route(self, model: str, user: str | None = None) -> Route:
-        """The route of one request.
+        """Returns the route of one request.
 
         Args:
-            model: Id as sent.
-            user: Who asks, for rules that keep a user with one version.
+            model: Model id as the client sent it.
+            user: The end user, for rules that keep a user on one version.
 
         Raises:
-            UnknownModelError: There is no such model here.
-            RequestError: 503, the champion can't be served, and no version of before either.
+            UnknownModelError: The endpoint does not serve the model.
+            RequestError: 503, neither the champion nor an earlier version can be served.
         """
         named = self._catalog.split(model)
         if named is None:
@@ -64,7 +64,7 @@ class Router:
         if rule is None:
             return self._champion(adapter, wanted)
         draw = self._draw()
-        # A challenger that can't be served turns nobody away.
+        # If the challenger can't be served, the champion answers in its place.
         drawn = rule.alias(adapter, user, draw)
         challenger = self._servable(adapter, drawn) if drawn != CHAMPION else None
         answering = Route(challenger.id, challenger.alias) if challenger else self._champion(adapter, wanted)
@@ -75,11 +75,11 @@ class Router:
     def _champion(self, adapter: str, wanted: str) -> Route:
         standing = self._champions.standing(adapter)
         if standing is None or (standing.answering is None and self._catalog.foreign(adapter, standing.champion)):
-            return Route(self._catalog.find(adapter, wanted).id, CHAMPION)  # which says what is wrong
+            return Route(self._catalog.find(adapter, wanted).id, CHAMPION)  # `find` raises with the reason
         champion = self._catalog.id_of(adapter, standing.champion or CHAMPION)
         if standing.answering is None:
             if self._champions.has_failed(champion):
-                return Route(champion, CHAMPION)  # the engine says what is wrong
+                return Route(champion, CHAMPION)  # the engine's error tells the reason
             told = f"the model {champion} can't be served here now, and no version of before either: {standing.reason}"
             raise RequestError(503, told, "model_not_served", "model")
         answering = self._catalog.id_of(adapter, standing.answering)
@@ -89,7 +89,7 @@ class Router:
         try:
             return self._catalog.view.traffic(adapter)
         except (InputError, IntegrityError):
-            return None  # a broken rule is logged where it is read, and the champion answers
+            return None  # a broken rule was logged where it was read; the champion answers
 
     def _servable(self, adapter: str, alias: str) -> Named | None:
         try:

@@ -1,4 +1,4 @@
-"""The versions that an ingress routes to: from the registry as it was last read, and only to those that load."""
+"""Routes an ingress's requests by the registry's last readable state, and only to versions that can be loaded."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from raytune_ft.serving.models.listed import ListedModel
 from raytune_ft.serving.models.routing import Route, Router
 from raytune_ft.serving.records.metrics import CHAMPION_HELD_BACK, REGISTRY_AGE, Metrics, Sample
 
-_LOAD_S = 120.0  # storage that hangs for longer counts as broken
+_LOAD_S = 120.0  # a load that takes longer counts as failed
 _NOT_LOADED = "it could not be loaded; the endpoint's log says why"
 _log = logging.getLogger(__name__)
 
 
 class ServedVersions:
-    """Routes requests, and has a new champion loaded before it answers.
+    """Routes requests, and loads a new champion in the background before it answers.
 
     Args:
-        catalog: What is served.
-        load: Makes an engine load the version of a concrete id; raises where it can't.
+        catalog: The models that the endpoint serves.
+        load: Makes an engine load the version of a concrete id; raises if it can't.
 
     Raises:
         OSError: The registry can't be read at the start.
@@ -43,11 +43,15 @@ class ServedVersions:
         self._under_way: set[str] = set()
 
     async def route(self, model: str, user: str | None) -> Route:
-        """The route of one request; a name that is unknown is looked for in the registry anew.
+        """Returns the route of one request; for an unknown model it waits for a fresh read of the registry.
+
+        Args:
+            model: Model id as the client sent it.
+            user: The end user, for rules that keep a user on one version.
 
         Raises:
-            UnknownModelError: There is no such model here.
-            RequestError: 503, nobody can answer for the champion.
+            UnknownModelError: The endpoint does not serve the model.
+            RequestError: 503, no version can answer for the champion.
         """
         try:
             route = self._router.route(model, user)
@@ -61,25 +65,25 @@ class ServedVersions:
         return route
 
     async def listed(self) -> list[ListedModel]:
-        """Every model that would be answered now."""
+        """Returns every model id that can be asked now."""
         if self._registry is not None:
             await self._registry.anew()
         return self._catalog.listed(self._champions.answering)
 
     def heard(self, route: Route) -> None:
-        """The engine has answered with this route's version."""
+        """Notes that the engine has answered with the route's version, which is therefore loaded."""
         if route.model != self._catalog.base:
             self._champions.loaded(route.model)
 
     def broke(self, route: Route, error: Exception) -> bool:
-        """Notes that a request failed; whether its version could not be loaded, so that another may answer."""
+        """Notes that a request failed; returns True if its version could not be loaded and another may answer."""
         if not is_not_loaded(error):
             return False
         self._failed(route.model, error)
         return route.alias is not None
 
     def detail(self) -> dict[str, Any]:
-        """For whoever holds a key: how old the view of the registry is, and which champions do not answer."""
+        """Returns the details of `/health`: the age of the registry's state, and the champions that do not answer."""
         held = [
             {
                 "champion": self._catalog.id_of(each.adapter, each.champion or CHAMPION),
@@ -92,7 +96,7 @@ class ServedVersions:
         return {"registry_age_s": age_s, "held_back": held}
 
     def export(self, metrics: Metrics) -> None:
-        """Shows the same to Prometheus from now on; the program's log is told of it in the same turn."""
+        """Exports the same details as metrics from now on; each export also logs new and ended outages."""
 
         def held_back() -> list[Sample]:
             self._champions.tell()
@@ -108,7 +112,7 @@ class ServedVersions:
             background.start(self._try(model))
 
     async def _try(self, model: str) -> None:
-        """The champion is loaded out of the requests' way; they go to the version of before meanwhile."""
+        """Loads a champion in the background, while requests go to the version before it."""
         try:
             async with asyncio.timeout(_LOAD_S):
                 await self._load(model)

@@ -1,4 +1,4 @@
-"""What a program's log says of an exception near a request: type and place, not its text, which may hold prompts."""
+"""Logs exceptions near requests by type and place only, because their texts may hold prompts."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _log = logging.getLogger(__name__)
 _MOST_CAUSES = 8
 _MOST_RELATED = 64
 _DEEPEST = 6
-_SHORTEST_TEXT = 4  # characters: less than that is in too many lines to be replaced
-_SHORT_TEXT = 16  # characters: less than that is replaced only where it stands as a word of its own
+_SHORTEST_TEXT = 4  # characters; shorter texts occur in too many lines to be replaced
+_SHORT_TEXT = 16  # characters; shorter texts are replaced only where they are whole words
 _OWN = "raytune_ft."
 _FRAME = re.compile(r'^ *File "([\w./-]+)", line (\d+)', re.MULTILINE)
 
 
 class AnswerBrokeOffError(Exception):
-    """Ends an answer that had begun; in the place of an exception that servers around the app would log whole."""
+    """Ends a response that had begun; it replaces an exception whose text the server around the app would log."""
 
 
 def place_of(error: BaseException) -> str:
-    """`ValueError in /x/y.py:12`, and the same of what caused it; no text of theirs.
+    """Describes an exception and its causes by type and place, such as `ValueError in /x/y.py:12`, without their texts.
 
-    The system's errors keep their number with the system's words for it: `OSError [Errno 28] No space left on device`.
+    System errors keep their number and its description: `OSError [Errno 28] No space left on device`.
     """
     found: list[str] = []
     at: BaseException | None = error
@@ -42,14 +42,14 @@ def place_of(error: BaseException) -> str:
 
 
 def _number_of(error: BaseException) -> str:
-    """Not the error's own words, nor its file name: a library may have tried a prompt as a path."""
+    """Returns the number of a system error, without its text and file name: a prompt may have been tried as a path."""
     if not isinstance(error, OSError) or type(error).__module__ != "builtins" or not isinstance(error.errno, int):
         return ""
     return f" [Errno {error.errno}] {os.strerror(error.errno)}"
 
 
 def _raised_in(error: BaseException) -> str:
-    """Of Ray's errors the other process's place, the last of the traceback that is their text."""
+    """Returns the place where an error was raised; for Ray's errors the last place in the remote traceback."""
     if isinstance(getattr(error, "cause", None), BaseException) and (elsewhere := _FRAME.findall(_safe(str, error))):
         file, line = elsewhere[-1]
         return f" in {file}:{line}"
@@ -58,9 +58,10 @@ def _raised_in(error: BaseException) -> str:
 
 
 def told(error: BaseException) -> str:
-    """An error of this package in its own words, which hold no words of a request; of any other type and place.
+    """Describes an error for the log.
 
-    Ray hands on what another process raised as a class of its own, whose text is that process's whole traceback.
+    An error of this package is shown by its text, which never holds text of a request; any other by type and place.
+    Ray wraps an error of another process in a class of its own, whose text is the whole traceback; the cause is used.
     """
     for each in (error, getattr(error, "cause", None)):
         if _is_own(each):
@@ -69,7 +70,7 @@ def told(error: BaseException) -> str:
 
 
 def _safe(write: Callable[[object], str], value: object) -> str:
-    """`str` or `repr` of whatever it is; one whose own method fails must not fail the line that tells of it."""
+    """Returns `str` or `repr` of any value, or its type's name if that method raises."""
     try:
         return write(value)
     except Exception:
@@ -81,16 +82,16 @@ def _is_own(error: object) -> bool:
 
 
 def keep_texts_out_of_logs() -> None:
-    """From here on log lines of this process, whoever writes them, hold exceptions as type and place, not as text.
+    """Makes all log lines of this process show exceptions by type and place, not by text, whichever library logs them.
 
-    Servers log what an app raises with its traceback, as do asyncio, Ray and Python itself of what nobody catches. The
-    files and lines of the traceback stay. An exception is found as a line's message, among its arguments (in lists and
-    dictionaries too), behind it (`exc_info`), and where the line is written while it is handled; then also its whole
-    text is replaced in the line's strings, and that of all that caused it.
+    Servers, asyncio, Ray and Python itself log uncaught exceptions with their traceback. The files and lines of the
+    traceback stay. An exception is recognised as a line's message, among its arguments (also in lists and dicts), as
+    its `exc_info`, and as the one that is handled while the line is written. In the last two cases its text, and the
+    texts of its causes, are also replaced within the line's strings.
 
-    What can't be found: a text that a library puts in a line once the exception is no longer handled, a part of a text,
-    one of fewer than four characters, an object whose own `repr` quotes an exception, the fields of `extra=`, what is
-    printed and not logged, and other processes, such as vLLM's engine core.
+    It can't recognise a text that is logged after the exception was handled, a part of a text, a text of fewer than
+    four characters, an object whose own `repr` quotes an exception, the fields of `extra=`, printed output, and other
+    processes, such as vLLM's engine core.
     """
     made = logging.getLogRecordFactory()
     if isinstance(made, _WithoutTexts):
@@ -102,12 +103,12 @@ def keep_texts_out_of_logs() -> None:
 
 
 def _uncaught(what: str, error: BaseException | None) -> None:
-    if not isinstance(error, SystemExit):  # which ends a thread in silence
+    if not isinstance(error, SystemExit):  # SystemExit ends a thread silently
         _log.error(what, exc_info=error)
 
 
 class _WithoutTexts:
-    """A factory of log records that hold exceptions as type and place."""
+    """A log record factory that shows exceptions by type and place."""
 
     def __init__(self, made: Callable[..., logging.LogRecord]) -> None:
         self._made = made
@@ -123,7 +124,7 @@ class _WithoutTexts:
         if handled is not None or raised is not None:
             try:
                 record.getMessage()
-            except Exception:  # its arguments do not fit; logging would print that with what is handled here
+            except Exception:  # the arguments don't fit the format; logging would print them with the exception
                 record.msg, record.args = _safe(str, record.msg), ()
         record.exc_info = None
         if raised is not None:
@@ -132,11 +133,11 @@ class _WithoutTexts:
 
 
 class _Shown:
-    """What a line shows of its message and arguments.
+    """Replaces exceptions and their texts in the message and the arguments of a log line.
 
     Args:
-        texts: What is replaced in strings, and by what.
-        of_asyncio: The line is asyncio's, which writes callbacks with their arguments.
+        texts: Text to replace -> its replacement.
+        of_asyncio: The line is from asyncio, which logs callbacks with their arguments.
     """
 
     def __init__(self, texts: dict[str, str], *, of_asyncio: bool) -> None:
@@ -144,13 +145,13 @@ class _Shown:
         self._of_asyncio = of_asyncio
 
     def message(self, message: object, *, has_arguments: bool) -> object:
-        """A message with arguments is a format, whose brackets are not those of a callback."""
+        """Returns the message to log; brackets in a format string are not those of a callback and stay."""
         if isinstance(message, str) and has_arguments:
             return self._replaced(message)
         return self.value(message)
 
     def value(self, value: Any, depth: int = 0) -> Any:
-        """The value itself where there is nothing to replace in it."""
+        """Returns the value to log, which is the same object if nothing in it is replaced."""
         if value is None or isinstance(value, int | float | bytes):
             return value
         if isinstance(value, BaseException):
@@ -187,18 +188,18 @@ class _Shown:
 
 
 def _without_arguments(text: str) -> str:
-    """From the first bracket to the last: what stands between may hold brackets of its own."""
+    """Replaces everything between the first and the last bracket by dots; there may be brackets in between."""
     first, last = text.find("("), text.rfind(")")
     return f"{text[: first + 1]}...{text[last:]}" if -1 < first < last - 1 else text
 
 
 def _texts(raised: BaseException | None, *, with_arguments: bool = False) -> dict[str, str]:
-    """What lines may quote of an exception and of all that led to it, each with what is said in its place.
+    """Returns the texts of an exception and its causes that a line may quote, with the replacement of each.
 
     Args:
         raised: The exception, if any.
-        with_arguments: Also the strings that it was made of. Where it is only handled they are left: a key that a cache
-            does not hold is no secret of the lines that then tell of its loading.
+        with_arguments: Include the string arguments of the exceptions. They are left out for an exception that is only
+            being handled: the key of a cache miss may well appear in the lines that log its loading.
     """
     related = list(islice(_related(raised), _MOST_RELATED))
     own_words = [_safe(str, error) for error in related if _is_own(error)]
@@ -208,14 +209,14 @@ def _texts(raised: BaseException | None, *, with_arguments: bool = False) -> dic
         said = [_safe(str, error), _safe(repr, error), *getattr(error, "__notes__", ())]
         said += error.args if with_arguments else ()
         said = [each for each in said if isinstance(each, str)]
-        for text in (*said, *(repr(each)[1:-1] for each in said)):  # quoted once more, as in a list
+        for text in (*said, *(repr(each)[1:-1] for each in said)):  # also with escapes, as within a list's repr
             if len(text) >= _SHORTEST_TEXT and text not in name and not any(text in own for own in own_words):
                 texts[text] = name
     return texts
 
 
 def _related(raised: BaseException | None) -> Iterator[BaseException]:
-    """Causes and contexts, the members of groups, what Ray and others hand on in an error of their own; each once."""
+    """Yields an exception and all related ones once: causes, contexts, group members, and those that others wrap."""
     waiting: list[object] = [raised]
     seen: set[int] = set()
     while waiting:

@@ -1,4 +1,4 @@
-"""A JSONL log: whole lines, pieces of limited size, and of all pieces of its kind in a directory the newest."""
+"""An append-only JSONL log with rotation and a limit on the total size of all logs of one kind in a directory."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 1 << 30
-"""Of all logs of one kind in a directory, where nobody says it."""
-_PIECES = 16  # so much of them one file may take before the next is begun
+"""Default limit on all logs of one kind in a directory."""
+_PIECES = 16  # a file is rotated when it reaches this fraction (1/16) of the limit
 NO_LINE = (TypeError, ValueError, RecursionError)
-"""What `as_line` raises."""
+"""The errors that `as_line` raises."""
 _log = logging.getLogger(__name__)
 
 
 def as_line(value: dict[str, Any]) -> bytes:
-    """The value as a line of a log.
+    """Encodes a value as one line of a log.
 
     Raises:
-        TypeError: It holds what JSON has no word for.
-        ValueError: It holds itself.
-        RecursionError: It is too deep.
+        TypeError: The value holds something that JSON can't express.
+        ValueError: The value contains itself.
+        RecursionError: The value is nested too deeply.
     """
     return (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 class LineFile:
-    """A JSONL file that is only appended to, whole lines in one write; also after a rotation and a full disk.
+    """A JSONL file to which whole lines are appended in one write each; it survives rotation and a full disk.
 
     Args:
-        path: `<kind>-<writer>.jsonl`. A full one is renamed to `<kind>-<writer>.<time>.jsonl`.
-        most_bytes: Of all files of its kind in the directory, whoever wrote them; the oldest go.
+        path: `<kind>-<writer>.jsonl`; a full file is renamed to `<kind>-<writer>.<time>.jsonl`.
+        most_bytes: Most bytes of all files of this kind in the directory, by any writer; the oldest are removed.
     """
 
     def __init__(self, path: Path, most_bytes: int = MOST_BYTES) -> None:
@@ -44,7 +44,7 @@ class LineFile:
         self._lost = 0
 
     def write(self, value: dict[str, Any]) -> bool:
-        """Adds a line; False, told to the program's log once, where that is impossible."""
+        """Appends a line; returns False if that fails, and logs the first of several failures in a row."""
         try:
             line = as_line(value)
         except NO_LINE as error:
@@ -52,7 +52,7 @@ class LineFile:
         return self.append(line, 1)
 
     def append(self, lines: bytes, count: int) -> bool:
-        """Adds so many whole lines at once; as `write`."""
+        """Appends `count` encoded lines in one write; returns False and logs as `write` does."""
         try:
             handle = self._open(len(lines))
             if not self._whole:
@@ -74,12 +74,12 @@ class LineFile:
         return False
 
     def _open(self, more: int) -> int:
-        """The open file with room for `more` bytes; a new one where the old was moved away."""
+        """Returns a handle of a file with room for `more` bytes; rotates a full file and reopens a moved one."""
         if self._handle is not None:
             found = os.fstat(self._handle)
             try:
                 there = os.path.samestat(found, os.stat(self._path))
-            except FileNotFoundError:  # rotated by somebody else: a new file is made below
+            except FileNotFoundError:  # another program moved it away; a new file is created below
                 there = False
             if there and (not found.st_size or found.st_size + more <= self._most_bytes // _PIECES):
                 return self._handle
@@ -91,7 +91,7 @@ class LineFile:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         handle = os.open(self._path, flags, 0o600)
         size = os.fstat(handle).st_size
-        self._whole = size == 0 or os.pread(handle, 1, size - 1) == b"\n"  # a killed writer left half a line
+        self._whole = size == 0 or os.pread(handle, 1, size - 1) == b"\n"  # False if a killed writer left half a line
         self._handle = handle
         self._remove_oldest()
         return handle
@@ -102,11 +102,11 @@ class LineFile:
         for path in self._path.parent.glob(f"{kind}-*.jsonl"):
             try:
                 status = path.lstat()
-            except FileNotFoundError:  # another replica removes them too
+            except FileNotFoundError:  # another replica has just removed it
                 continue
             if stat.S_ISREG(status.st_mode) and path != self._path:
                 found.append((status.st_mtime_ns, status.st_size, path))
-        room = self._most_bytes - self._most_bytes // _PIECES  # the rest is for the one that is written
+        room = self._most_bytes - self._most_bytes // _PIECES  # the rest is reserved for the current file
         for _, size, path in sorted(found, reverse=True):
             room -= size
             if room < 0:

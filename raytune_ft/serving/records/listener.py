@@ -1,4 +1,4 @@
-"""Reads an answer on its way from the engine to the client: its tokens, and its words where somebody needs them."""
+"""Reads an answer on its way from the engine to the client: its token counts, and its text where that is needed."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ DONE = "data: [DONE]\n\n"
 
 @dataclass(frozen=True)
 class Answer:
-    """What one choice says: two answers are equal where a client would do the same with both."""
+    """The content of one choice; two answers are equal if a client would act the same on both."""
 
     text: str
     calls: tuple[tuple[str, str], ...] = ()
-    """Name and arguments of each tool that is called; arguments that are JSON in one spelling. Ids are made up anew for
-    each answer, and don't count."""
+    """Name and arguments of each tool call; JSON arguments are normalised. Call ids are random and are left out."""
 
 
 class Listener:
-    """Of one answer, streamed or whole.
+    """Reads one answer, streamed or not.
 
-    Most chunks of a stream pass unread: they are parsed only where words are wanted.
+    Most chunks of a stream are passed on without parsing, unless the text is wanted.
 
     Args:
-        words: Keep what is said.
-        show_usage: The client asked for the stream's usage; the engine is asked for it in any case.
+        words: Keep the answer's text and tool calls.
+        show_usage: The client asked for the stream's usage. The engine always sends it; otherwise it is filtered out.
     """
 
     def __init__(self, *, words: bool = False, show_usage: bool = False) -> None:
@@ -45,12 +44,12 @@ class Listener:
 
     @property
     def texts(self) -> list[str]:
-        """What was said, one text a choice."""
+        """The text of each choice."""
         return [self._texts[index] for index in sorted(self._texts)]
 
     @property
     def answers(self) -> list[Answer]:
-        """What was said and which tools were called, one answer a choice."""
+        """The text and the tool calls of each choice."""
         return [Answer(self._texts[index], self._called(index)) for index in sorted(self._texts)]
 
     def whole(self, answer: Mapping[str, Any]) -> None:
@@ -60,11 +59,11 @@ class Listener:
             self._hear(answer)
 
     def chunk(self, chunk: str) -> str:
-        """Reads a chunk of a stream and returns what the client gets of it."""
+        """Reads a chunk of a stream and returns what to send to the client, "" for nothing."""
         if chunk == DONE:
             self.done = True
             return chunk
-        # Within JSON's strings a quote is escaped, so neither can be a part of what the model says.
+        # Quotes are escaped within JSON strings, so neither pattern can occur in the model's text.
         usage, failed = '"usage":{' in chunk, chunk.startswith('data: {"error":')
         if not (usage or failed or self._words):
             return chunk

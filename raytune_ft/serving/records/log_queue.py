@@ -1,4 +1,4 @@
-"""Lines on their way to the logs: one thread of this process writes them, and no request waits for its disk."""
+"""Queues log lines for one writer thread of this process, so that no request waits for a disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from raytune_ft.serving.records.line_file import LineFile
 
 _MOST_BYTES = 16 << 20  # about 40,000 records
 _AT_ONCE = 1000
-_PAUSE_S = 0.02  # a thread that woke for each line would take the interpreter from the requests each time
+_PAUSE_S = 0.02  # a thread that woke up for each line would compete with the requests for the GIL
 _log = logging.getLogger(__name__)
 
 
@@ -31,15 +31,15 @@ class _Entry:
         if self.told is not None:
             try:
                 self.told(well)
-            except Exception:  # without the thread that calls this nothing more would be written
+            except Exception:  # it must not end the writer thread that calls this
                 _log.exception("who waited for a log line can't be told of it")
 
 
 class LogQueue:
-    """Takes lines up to a size; what comes on top of that is dropped and counted.
+    """A bounded queue of log lines; lines beyond its size are dropped and counted.
 
     Args:
-        most_bytes: Of the lines that wait.
+        most_bytes: Most bytes of waiting lines.
     """
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
@@ -52,19 +52,19 @@ class LogQueue:
 
     @property
     def lost(self) -> int:
-        """Lines that no file has: there was no room for them, or the disk refused them."""
+        """Number of lines that were lost because the queue was full or the disk refused them."""
         return self._dropped + self._unwritten
 
     def put(
         self, file: LineFile, line: bytes, told: Callable[[bool], None] | None = None, *, share: float = 1.0
     ) -> bool:
-        """Takes a line, or drops it; never waits.
+        """Queues a line and returns True, or drops it and returns False; never blocks.
 
         Args:
-            file: Where it goes.
-            line: With its end.
-            told: Called by the writer, with whether the file has it.
-            share: Of the size: so much of it the file's lines may take, so that they displace no others.
+            file: The log to append to.
+            line: The encoded line with its line break.
+            told: Called by the writer thread with whether the line was written.
+            share: Fraction of the queue that the file's lines may take, so that they can't displace those of others.
         """
         with self._changed:
             of_file = self._of_file[file] + len(line)
@@ -76,7 +76,7 @@ class LogQueue:
             self._waiting.append(_Entry(file, line, told))
             self._bytes += len(line)
             self._of_file[file] = of_file
-            if self._writer is None:  # not before: a process that is copied would leave its threads behind
+            if self._writer is None:  # started late, because a fork of this process would not have the thread
                 self._writer = threading.Thread(target=self._write, name="raytune-ft-logs", daemon=True)
                 self._writer.start()
                 atexit.register(self.flush, 2.0)
@@ -85,19 +85,23 @@ class LogQueue:
         return True
 
     def unwritable(self, error: Exception) -> None:
-        """Counts what could not be made a line."""
+        """Counts a record that could not be encoded as a line."""
         _log.error("a log line is lost: %s", type(error).__name__)
         with self._changed:
             self._unwritten += 1
 
     async def written(self, file: LineFile, line: bytes, timeout_s: float) -> bool | None:
-        """Whether the file has the line; None where that is not known after `timeout_s`: it may come to have it."""
+        """Queues a line and waits until it is written.
+
+        Returns:
+            Whether the line was written; None if that is unknown after `timeout_s`, and it may be written later.
+        """
         loop, done = asyncio.get_running_loop(), asyncio.Event()
         kept: list[bool] = []
 
         def told(well: bool) -> None:
             kept.append(well)
-            with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+            with suppress(RuntimeError):  # the event loop is closed, so nothing waits any more
                 loop.call_soon_threadsafe(done.set)
 
         if not self.put(file, line, told):
@@ -109,7 +113,7 @@ class LogQueue:
         return kept[0]
 
     def flush(self, timeout_s: float) -> bool:
-        """Waits until nothing waits; False where that takes longer."""
+        """Waits until all lines are written; returns False if that takes longer than `timeout_s`."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._bytes, timeout_s)
 
@@ -124,7 +128,7 @@ class LogQueue:
             for file, entries in by_file.items():
                 try:
                     well = file.append(b"".join(entry.line for entry in entries), len(entries))
-                except Exception:  # without this thread nothing more would be written
+                except Exception:  # it must not end the writer thread
                     _log.exception("log lines are lost")
                     well = False
                 with self._changed:
@@ -141,5 +145,5 @@ class LogQueue:
 
 @cache
 def log_queue() -> LogQueue:
-    """The one of this process."""
+    """Returns the queue of this process, which is made once."""
     return LogQueue()

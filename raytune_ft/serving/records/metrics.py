@@ -1,4 +1,4 @@
-"""What Prometheus is told: by adapter version, through Ray's metrics, from the replicas of the ingress."""
+"""The endpoint's Prometheus metrics by adapter version, which the ingress replicas export through Ray."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from raytune_ft.serving.records.records import RequestRecord
 
 _log = logging.getLogger(__name__)
 UNKNOWN = "unknown"
-"""The one `model` of all requests that were answered by none, whatever they asked for."""
-GONE = 499  # the status of a client that did not wait
+"""The label `model` of requests that no model answered; the id they asked for is left out, since it may be anything."""
+GONE = 499  # the recorded status if the client disconnected before the end
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric as it is given to Ray, which exports it with `ray_` before its name."""
+    """Definition of one metric; Ray exports it with the prefix `ray_`."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -30,13 +30,13 @@ class Metric:
 
     @property
     def exported(self) -> tuple[str, ...]:
-        """The names that Prometheus sees."""
+        """The names under which Prometheus sees the metric."""
         suffixes = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
         return tuple(f"ray_{self.name}{suffix}" for suffix in suffixes[self.kind])
 
 
 Sample = tuple[dict[str, str], float]
-"""Labels and value."""
+"""The labels and the value of one time series."""
 _GAUGE_EVERY_S = 5.0
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -77,7 +77,7 @@ ENGINE_METRICS = (
     "ray_vllm_num_requests_running", "ray_vllm_num_requests_waiting", "ray_vllm_kv_cache_usage_perc",
     "ray_serve_num_multiplexed_models",
 )  # fmt: skip
-"""Of the engine's own, exported by vLLM and Ray Serve beside ours, the ones that the dashboard shows."""
+"""Metrics that vLLM and Ray Serve export themselves, as far as the dashboard shows them."""
 
 
 def _in_ray(metric: Metric) -> Any:
@@ -93,10 +93,10 @@ def _in_ray(metric: Metric) -> Any:
 
 
 class Metrics:
-    """Counts what ended and what is under way in this replica.
+    """Counts the finished and running requests of this replica.
 
     Args:
-        make: Makes the counter, gauge or histogram; Ray's, unless a test wants its own.
+        make: Creates the counter, gauge or histogram of a definition; by default Ray's.
     """
 
     def __init__(self, make: Callable[[Metric], Any] = _in_ray) -> None:
@@ -107,11 +107,14 @@ class Metrics:
         self._last: dict[tuple[Metric, tuple[tuple[str, str], ...]], float] = {}
 
     def poll(self, metric: Metric, read: Callable[[], list[Sample]]) -> None:
-        """Asks `read` for the values of a gauge, or the totals of a counter, each time the gauges are told."""
+        """Registers `read`, which returns a gauge's values or a counter's totals each time the gauges are exported."""
         self._polled[metric] = read
 
     def keep_told(self, every_s: float = _GAUGE_EVERY_S) -> None:
-        """Tells the gauges again and again: Ray forgets one that has not changed for twice its report interval."""
+        """Starts a thread that sets all gauges regularly.
+
+        Ray drops a gauge that was not set for twice its report interval.
+        """
 
         def tell() -> None:
             while True:
@@ -124,11 +127,11 @@ class Metrics:
         threading.Thread(target=tell, name="raytune-ft-gauges", daemon=True).start()
 
     def tell_polled(self) -> None:
-        """Tells what `poll` asked for: a gauge that is not given any more is 0, a counter grows by what is new."""
+        """Exports the polled metrics: a gauge's missing time series are set to 0, counters grow by the difference."""
         for metric, read in list(self._polled.items()):
             try:
                 self._tell(metric, read())
-            except Exception:  # the thread tells the others too
+            except Exception:  # it must not end the thread, which exports the other metrics too
                 _log.exception("%s can't be told", metric.name)
 
     def _tell(self, metric: Metric, samples: list[Sample]) -> None:
@@ -174,24 +177,24 @@ class Metrics:
             self._of[TPOT].observe(between, by_model)
 
     def refused(self, status: int) -> None:
-        """Counts a request that the door turned away."""
+        """Counts a request that the guard refused."""
         self._of[REFUSED].inc(1, {"status": str(status)})
 
     def begun(self, model: str) -> None:
-        """One more request is under way."""
+        """Counts a request of the model as running."""
         self._in_flight[model] += 1
         self._of[IN_FLIGHT].set(self._in_flight[model], {"model": model})
 
     def ended(self, model: str) -> None:
-        """One of them is not any more."""
+        """Counts a request of the model as no longer running."""
         self._in_flight[model] -= 1
         self._of[IN_FLIGHT].set(self._in_flight[model], {"model": model})
 
     def shadow_waiting(self, count: int) -> None:
-        """How many wait to be asked in the shadow."""
+        """Sets the number of waiting shadow requests."""
         self._shadow_waiting = count
         self._of[SHADOW_WAITING].set(count, {})
 
     def shadow_dropped(self, model: str) -> None:
-        """The shadow had no room for one."""
+        """Counts a shadow request that was dropped because the queue was full."""
         self._of[SHADOW_DROPPED].inc(1, {"model": model})

@@ -1,4 +1,4 @@
-"""The endpoint's logs: one line a request, without its words; the words besides, only where they were asked for."""
+"""The endpoint's logs: an access log without texts, and a log of prompts and answers where that was asked for."""
 
 from __future__ import annotations
 
@@ -16,80 +16,80 @@ from raytune_ft.serving.records.line_file import MOST_BYTES, NO_LINE, LineFile, 
 from raytune_ft.serving.records.log_queue import LogQueue
 
 _log = logging.getLogger(__name__)
-_MAX_ASKED = 200  # a model id as sent may be anything
-_SHARE_OF_REFUSED = 0.25  # of the lines that wait: who is refused may come as often as they like
+_MAX_ASKED = 200  # characters kept of a model id, which the client may choose freely
+_SHARE_OF_REFUSED = 0.25  # fraction of the log queue for refusals, since a refused client may flood it
 
 
 def utc_now() -> str:
-    """The time of day as a record's `time`."""
+    """Returns the present time in the format of a record's `time`."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @dataclass(frozen=True)
 class RequestRecord:
-    """One request as the access log keeps it: who, which model, how it ended, how long; no prompt and no answer."""
+    """One line of the access log, which holds neither prompt nor answer."""
 
     time: str
-    """When it came, UTC, ISO 8601."""
+    """Time of arrival, UTC, ISO 8601."""
     request: str
-    """Its id, as the answer's x-request-id."""
+    """The x-request-id of the response."""
     key: str | None
-    """Name of the API key; None where none is needed."""
+    """Name of the API key; None if the request had or needed none."""
     route: str
-    """chat or completions."""
+    """`chat` or `completions`; refused requests may also have `models`, `feedback` or `other`."""
     asked: str
-    """Model id as sent, cut at 200 characters."""
+    """Model id as the client sent it, cut at 200 characters."""
     answered: str | None = None
-    """Concrete id that answered."""
+    """Concrete id of the version that answered."""
     alias: str | None = None
-    """champion or challenger, where an alias led there."""
+    """The alias that was resolved to that version, such as `champion`, or None."""
     status: int = 200
     code: str | None = None
-    """The error's code."""
+    """Code of the error, or None."""
     stream: bool = False
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     ttft_ms: float | None = None
     total_ms: float | None = None
     shadow: bool = False
-    """Asked besides the champion; nobody saw the answer."""
+    """This is a shadow copy, whose answer no client saw."""
     agrees: bool | None = None
-    """Of a shadow: it answered the champion's text, and called the same tools with the same arguments."""
+    """For a shadow copy: whether text and tool calls equal those of the version that answered the client."""
 
 
 @dataclass(frozen=True)
 class PromptRecord:
-    """The words of one answered request."""
+    """Prompt and answer of one request."""
 
     time: str
     request: str
     model: str
-    """Concrete id that answered."""
+    """Concrete id of the version that answered."""
     asked: Any
     """The prompt, or the list of messages."""
     answer: str
     key: str | None = None
-    """Name of the API key: ids may be chosen by clients, so that one alone says not whose request it is."""
+    """Name of the API key; it is needed because clients may choose request ids, which are thus not unique."""
 
 
 @dataclass(frozen=True)
 class UnkeyedPrompt(PromptRecord):
-    """One of a log that kept no keys: nobody knows whose request it was."""
+    """A record of an older log, which kept no key names, so that the owner of the request is unknown."""
 
 
-_WORDS = tuple(field.name for field in fields(PromptRecord) if field.name != "key")  # which older logs lack
+_WORDS = tuple(field.name for field in fields(PromptRecord) if field.name != "key")  # older logs lack the key
 
 
 class RecordLog:
-    """Appends to `access-<replica>.jsonl` and `requests-<replica>.jsonl`; a disk that fails never fails a request.
+    """Appends to `access-<replica>.jsonl` and `requests-<replica>.jsonl`; a failing disk never fails a request.
 
     Args:
-        directory: Where; made with mode 0700. The files have mode 0600.
-        replica: Who writes: each replica its own files.
+        directory: The log directory, which is created with mode 0700. The files have mode 0600.
+        replica: Name of the replica; each replica has its own files.
         prompts: Keep prompts and answers too.
         queue: Writes the lines in a thread; by default they are written at once.
-        kind: What the files of records are called in place of `access`.
-        most_bytes: Of all files of one kind in the directory.
+        kind: The first part of the file names of request records.
+        most_bytes: Most bytes of all files of one kind in the directory.
     """
 
     def __init__(
@@ -113,10 +113,10 @@ class RecordLog:
         self._add(self._access, {**asdict(record), "asked": record.asked[:_MAX_ASKED]})
 
     def write_prompt(self, request_id: str, key: str | None, model: str, asked: Any, answer: str) -> None:
-        """Keeps the words of an answered request, where that was asked for."""
+        """Adds prompt and answer of a request to the log of prompts, if `prompts` is set."""
         if self.prompts:
             words = PromptRecord(utc_now(), request_id, model, asked, answer, key)
-            self._add(self._requests, dict(vars(words)))  # no copy of what was asked, which may be deep
+            self._add(self._requests, dict(vars(words)))  # not `asdict`, which would copy deeply nested messages
 
     def _add(self, file: LineFile, value: dict[str, Any]) -> None:
         if self._queue is None:
@@ -124,18 +124,18 @@ class RecordLog:
         else:
             try:
                 line = as_line(value)
-            except NO_LINE as error:  # a line that can't be kept fails no request
+            except NO_LINE as error:  # a record that can't be encoded must not fail the request
                 self._queue.unwritable(error)
             else:
                 self._queue.put(file, line, share=self._share)
 
 
 def read_records(directory: Path, since: datetime | None = None) -> Iterator[RequestRecord]:
-    """The access logs of all replicas, oldest first, with what their doors refused.
+    """Yields the access records of all replicas, the oldest first, including refused requests.
 
     Args:
         directory: The endpoint's log directory.
-        since: Leave out what came before; UTC where it has no zone.
+        since: Leave out earlier records; without a time zone it is UTC.
     """
     known = {field.name for field in fields(RequestRecord)}
     for line in _merged(directory, ("access-*.jsonl", "refused-*.jsonl"), since):
@@ -146,7 +146,12 @@ def read_records(directory: Path, since: datetime | None = None) -> Iterator[Req
 
 
 def read_prompts(directory: Path, since: datetime | None = None) -> Iterator[PromptRecord]:
-    """The logged words of all replicas, oldest first; none where they were not asked for."""
+    """Yields the logged prompts and answers of all replicas, the oldest first; none if they were not logged.
+
+    Args:
+        directory: The endpoint's log directory.
+        since: Leave out earlier records; without a time zone it is UTC.
+    """
     for line in _merged(directory, ("requests-*.jsonl",), since):
         try:
             words = {name: line[name] for name in _WORDS}
@@ -159,16 +164,16 @@ def read_prompts(directory: Path, since: datetime | None = None) -> Iterator[Pro
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a JSONL log; one that is broken (a killed writer's) is left out."""
+    """Yields the complete lines of a JSONL log; a broken line, as a killed writer leaves it, is left out."""
     try:
         stream = path.open("rb")
-    except FileNotFoundError:  # the oldest go
+    except FileNotFoundError:  # a writer removed it, because the oldest logs are deleted
         return
     with stream:
         for line in stream:
             try:
                 value = json.loads(line) if line.strip() else None
-            except (ValueError, RecursionError):  # the latter of thousands of brackets
+            except (ValueError, RecursionError):  # thousands of nested brackets raise RecursionError
                 _log.warning("%s: left out a broken line", path)
                 continue
             if isinstance(value, dict) and isinstance(value.get("time"), str):
