@@ -1,4 +1,4 @@
-"""Whether a directory holds an adapter that is whole, safe, of this base, and that vLLM can load."""
+"""Checks that a directory holds a complete and safe adapter which fits the base and which vLLM can load."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from raytune_ft.registry.base import base_directory, base_id, weight_files
 WEIGHTS_NAME = "adapter_model.safetensors"
 CONFIG_NAME = "adapter_config.json"
 _PREFIX = "base_model.model."
-# Settings that vLLM 0.29 refuses (lora/peft_helper.py), or ignores and would then answer wrongly.
+# Settings that vLLM 0.29 refuses (lora/peft_helper.py), or ignores, so that its answers would be wrong.
 _UNSERVED = (
     "use_dora", "lora_bias", "modules_to_save", "rank_pattern", "alpha_pattern", "trainable_token_indices",
     "layer_replication", "target_parameters", "use_qalora", "alora_invocation_tokens", "arrow_config",
 )  # fmt: skip
-# The other ways to start (PiSSA, OLoRA, LoftQ, CorDA, ...) change the base's weights too.
+# The other values of init_lora_weights (PiSSA, OLoRA, LoftQ, CorDA, ...) change the base's weights too.
 _BASE_KEEPING_INITS = (True, False, None, "gaussian", "eva", "orthogonal")
-# Of these, PEFT finds the base's change again from the base alone; the others draw or measure something.
+# PEFT can recompute the change that these make from the base alone; the others depend on random numbers or on data.
 _FOUND_AGAIN = ("pissa", "olora")
 _UNMERGED = ("layer_replication", "alora_invocation_tokens", "arrow_config")
 
 
 @dataclass(frozen=True)
 class AdapterFacts:
-    """What serving has to know of an adapter.
+    """Facts about a trained adapter or model that serving needs.
 
     Attributes:
-        lora_rank: PEFT's `r`; 0 where it is no adapter, as all weights moved.
-        config: adapter_config.json.
-        unserved: Why vLLM can't load it; None where it can.
+        lora_rank: PEFT's `r`; 0 for a full fine-tune, which has no adapter.
+        config: The contents of adapter_config.json.
+        unserved: The reason why vLLM can't load it, or None if it can.
     """
 
     lora_rank: int
@@ -48,11 +48,11 @@ class AdapterFacts:
 
 
 def check_adapter(directory: Path, base_model: str) -> AdapterFacts:
-    """Proves that `directory` can be served on `base_model`, from JSON and safetensors headers alone.
+    """Checks that the adapter in `directory` can be served on `base_model`; reads only JSON and safetensors headers.
 
     Raises:
         IntegrityError: A file is missing, truncated or not safetensors.
-        RaytuneError: The adapter is of another base, or has what vLLM can't load.
+        RaytuneError: The adapter has another base, or uses something that vLLM can't load.
     """
     config = _read_config(directory)
     where = directory / CONFIG_NAME
@@ -64,11 +64,11 @@ def check_adapter(directory: Path, base_model: str) -> AdapterFacts:
 
 
 def check_mergeable(directory: Path, base_model: str) -> AdapterFacts:
-    """Proves that PEFT can write `directory` into the weights of `base_model`, and says whether vLLM could load it.
+    """Checks that PEFT can merge the adapter in `directory` into `base_model`; the result says if vLLM could load it.
 
     Raises:
         IntegrityError: A file is missing, truncated or not safetensors.
-        RaytuneError: The adapter is of another base, or can't be merged.
+        RaytuneError: The adapter has another base, or can't be merged.
     """
     config = _read_config(directory)
     where = directory / CONFIG_NAME
@@ -91,7 +91,12 @@ def check_mergeable(directory: Path, base_model: str) -> AdapterFacts:
 
 
 def _read_config(directory: Path) -> dict[str, Any]:
-    """Raises IntegrityError where a file is missing, or the config is none; RaytuneError where it is not LoRA's."""
+    """Reads adapter_config.json.
+
+    Raises:
+        IntegrityError: A file is missing, or the config lacks fields.
+        RaytuneError: The adapter is not a LoRA.
+    """
     if not (directory / WEIGHTS_NAME).is_file():
         pickles = [path.name for path in directory.glob("adapter_model.*") if path.suffix in (".bin", ".pt", ".pth")]
         what = f"only {pickles[0]}, a pickle, which can run code" if pickles else f"no {WEIGHTS_NAME}"
@@ -132,7 +137,7 @@ def _check_base_name(where: Path, config: Mapping[str, Any], base_model: str) ->
 def _check_tensors(
     where: Path, tensors: Mapping[str, TensorInfo], rank: int, base_model: str, transposed: bool
 ) -> None:
-    """Each pair (A: [rank, in], B: [out, rank]) must fit the base's weight [out, in] of that module."""
+    """Checks that each pair (A: [rank, in], B: [out, rank]) fits the base's weight [out, in] of that module."""
     base = read_headers(weight_files(base_directory(base_model)))
     modules: dict[str, dict[str, TensorInfo]] = {}
     for name, info in tensors.items():
@@ -155,12 +160,12 @@ def _check_tensors(
             )
         weight = base.get(f"{module}.weight")
         if weight is None:
-            # Names differ for all modules where transformers renames on loading; for some only in another base.
+            # If transformers renames weights on loading, no name is known; if only some are unknown, the base differs.
             if known:
                 raise RaytuneError(f"{where}: {base_model} has no {module}; the adapter is of another base")
             continue
         fits = weight.shape[::-1] if transposed else weight.shape
-        if weight.dtype != "U8" and fits != (b[0], a[1]):  # U8: packed 4-bit weights have no such shape
+        if weight.dtype != "U8" and fits != (b[0], a[1]):  # U8: the shape of packed 4-bit weights differs
             raise RaytuneError(
                 f"{where}: {module} is [{b[0]}, {a[1]}], in {base_model} {list(fits)}; the adapter is of another base"
             )

@@ -1,4 +1,4 @@
-"""A new version: checked, copied aside, described, and renamed into place."""
+"""Adds a new version to the registry: checks it, copies it to a staging directory, describes it, renames it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from raytune_ft.registry.traffic import CHAMPION
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where an adapter comes from: the manifest's fields that the files themselves can't tell."""
+    """The manifest's fields that say where an adapter comes from, which its files alone don't."""
 
     base_model: str
     data_fingerprint: str
@@ -39,12 +39,12 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Placing:
-    """What a new version becomes, in the same move.
+    """The alias that a new version gets in the same step.
 
     Attributes:
         alias: `champion` or `challenger`.
-        move: What the journal says of it.
-        compared: The champion that it was judged against, which still has to be it; None where it was not judged.
+        move: The journal entry.
+        compared: The champion it was compared with, which must still be the champion; None if it was not compared.
     """
 
     alias: str
@@ -54,7 +54,7 @@ class Placing:
 
 @dataclass(frozen=True)
 class Added:
-    """A new version's number, and where its alias pointed before."""
+    """A new version's number, and the version that its alias pointed to before."""
 
     version: int
     previous: int | None
@@ -63,16 +63,16 @@ class Added:
 def add_version(
     registry: Registry, adapter: str, source: Path, provenance: Provenance, card: CardFacts | None = None
 ) -> int:
-    """Copies the adapter in `source` into the registry as its next version, whole or not at all.
+    """Copies the adapter in `source` into the registry as its next version, completely or not at all.
 
-    Only the weights and PEFT's config are taken. Two callers at once get two versions.
+    Only the weights and PEFT's config are copied. Two concurrent callers get two versions.
 
     Returns:
         The new version's number.
 
     Raises:
         IntegrityError: A file of the adapter is missing or broken.
-        RaytuneError: The adapter is of another base, or vLLM couldn't serve it.
+        RaytuneError: The adapter has another base, or vLLM couldn't serve it.
     """
     with staged(registry, adapter, source, provenance.base_model) as copy:
         return add_staged(registry, adapter, copy, provenance, base_sha256(provenance.base_model), card).version
@@ -89,10 +89,10 @@ def add_staged(
 ) -> Added:
     """Makes a staged adapter the next version: writes its manifest and card, and renames it into place.
 
-    With `placing`, an alias moves to it under the same lock, so that no other move comes between.
+    With `placing`, an alias is moved to it under the same lock, so that no other move can come in between.
 
     Raises:
-        ChampionMovedError: The champion is not the one that it was judged against; nothing was changed.
+        ChampionMovedError: The champion is no longer the one it was compared with; nothing was changed.
     """
     copy.check_unchanged()
     directory = registry.directory(adapter)
@@ -101,7 +101,7 @@ def add_staged(
         if placing is not None:
             check_compared(adapter, placing.compared, registry.alias(adapter, CHAMPION))
         there = (int(entry.name) for entry in directory.iterdir() if entry.name.isdecimal())
-        version = max([last_moved(registry, adapter), *there]) + 1  # a number never means other weights again
+        version = max([last_moved(registry, adapter), *there]) + 1  # version numbers are never reused
         manifest = Manifest(
             schema=1, adapter=adapter, version=version, base_sha256=base_sha256, lora_rank=copy.facts.lora_rank,
             merged=copy.merged,

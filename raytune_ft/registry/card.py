@@ -1,4 +1,4 @@
-"""The model card: README.md with the front matter that Hugging Face's hub reads."""
+"""Writes the model card: README.md with the front matter that Hugging Face's hub reads."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ CARD_NAME = "README.md"
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the card tells beyond the manifest."""
+    """Facts for the card that the manifest does not hold."""
 
     rows: Mapping[str, int] = field(default_factory=dict)
-    """Split -> rows."""
+    """Split -> number of rows."""
     duplicates: Mapping[str, int] = field(default_factory=dict)
-    """Pair of splits -> rows that stand in both."""
+    """Pair of splits -> number of rows that are in both."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """The winning trial's configuration."""
     test_rows: int | None = None
-    """Held-out rows that base and winner were compared on."""
+    """Number of held-out rows on which base and winner were compared."""
     test_uses: Uses | None = None
-    """What these rows were used for until then."""
+    """How often these rows had been used for decisions until then."""
 
 
 def render_card(manifest: Manifest, peft_config: Mapping[str, Any], facts: CardFacts) -> str:
-    """The card's whole text; it names no directory but the base's own name."""
+    """Returns the card's text, which holds no path of this machine."""
     base = manifest.base_model
     shown_base = Path(base).name if Path(base).is_dir() or Path(base).is_absolute() else base
     kind = "finetune" if manifest.merged else "adapter"
@@ -106,7 +106,7 @@ def _metrics(metrics: Mapping[str, Any], test_rows: int | None) -> list[str]:
 
 
 def _level(metrics: Mapping[str, Any]) -> float:
-    """Of the intervals, of which there is one for each metric."""
+    """Returns the confidence level of the intervals, which is the same for each metric."""
     return next((float(gain.get("level", 0.95)) for gain in metrics.get("difference", {}).values()), 0.95)
 
 

@@ -1,4 +1,4 @@
-"""Who moved which alias when: one line a move, written before the move, never changed after."""
+"""The journal of alias and traffic moves: one line for each, written before the move and never changed afterwards."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Move:
     """One line of the journal. Callers give what they know; the registry fills in the rest.
 
     Attributes:
-        action: What was done; `not_carried_out` says that the move of the line before never happened.
-        alias: The alias that moved; None for traffic.
-        before: Version, or rule of traffic, before; None where there was none. `from` in the file.
-        after: Version, or rule of traffic, after. `to` in the file.
+        action: The kind of move; `not_carried_out` says that the move of the line before never happened.
+        alias: The alias that moved; None for a traffic rule.
+        before: Version or traffic rule before the move, None if there was none; `from` in the file.
+        after: Version or traffic rule after the move; `to` in the file.
         study: The study whose winner the version is.
         trial: The winning trial.
         forced: Whether a gate was overruled.
-        gates: What each gate found.
-        command: What was typed.
+        gates: The verdict of each gate.
+        command: The command that the user typed.
         time: UTC, ISO 8601.
         who: `user@host`.
     """
@@ -54,7 +54,7 @@ class Move:
     who: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The line as it is written."""
+        """Returns the fields as they are written to the file."""
         values = asdict(self)
         head = {"time": values.pop("time"), "who": values.pop("who"), "action": values.pop("action")}
         moved = {"alias": values.pop("alias"), "from": values.pop("before"), "to": values.pop("after")}
@@ -65,7 +65,7 @@ def read_journal(registry: AdapterFiles, adapter: str) -> list[Move]:
     """Every move of the adapter's aliases and traffic, oldest first; a torn last line is left out.
 
     Raises:
-        IntegrityError: A line before the last is no move.
+        IntegrityError: A line before the last is not a valid move.
     """
     path = registry.file(adapter, JOURNAL_NAME)
     lines = path.read_bytes().split(b"\n") if path.is_file() else []
@@ -91,10 +91,10 @@ def last_moved(registry: AdapterFiles, adapter: str) -> int:
 def record(registry: AdapterFiles, adapter: str, move: Move) -> None:
     """Appends `move` before it is made; the caller holds the adapter's lock.
 
-    A last line whose move did not happen is first answered by a line that says so.
+    If the move of the last line was never made, a line that says so is added first.
 
     Raises:
-        RaytuneError: The line could not be written; nothing may be changed.
+        RaytuneError: The line could not be written, so that the move must not be made.
     """
     path = registry.file(adapter, JOURNAL_NAME)
     if (left := unsettled(registry, adapter)) is not None:
@@ -112,7 +112,7 @@ def unsettled(registry: AdapterFiles, adapter: str) -> Move | None:
         rule = registry.file(adapter, TRAFFIC_NAME)
         try:
             happened = (read_json(rule) if rule.is_file() else None) == last.after
-        except IntegrityError:  # broken since: nobody can tell, and it's about to be replaced
+        except IntegrityError:  # the rule broke later, so that this can't be told; it is about to be replaced
             happened = True
     else:
         happened = last.alias is None or registry.alias(adapter, last.alias) == last.after
@@ -128,7 +128,7 @@ def _append(path: Path, move: Move) -> None:
             with open(handle, "rb", closefd=False) as stream:
                 present = stream.read()
             whole = _last(present)[0]
-            if whole < len(present):  # torn by a process that was killed: its move was not made
+            if whole < len(present):  # an incomplete line of a killed process, whose move was not made
                 os.ftruncate(handle, whole)
             elif present and not present.endswith(b"\n"):
                 data = b"\n" + data
@@ -145,7 +145,7 @@ def _append(path: Path, move: Move) -> None:
 
 
 def _last(data: bytes) -> tuple[int, Move | None]:
-    """How many bytes are whole lines, and the last of them; an unreadable last line is torn, and is not counted."""
+    """Returns the number of bytes of complete lines, and the move of the last; an incomplete last line is left out."""
     body = data.rstrip(b"\n")
     start = body.rfind(b"\n") + 1
     if (move := _parse(body[start:])) is not None:
@@ -172,6 +172,6 @@ def _now() -> str:
 def _who() -> str:
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
+    except (KeyError, OSError):  # a user without a name, as in some containers
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"

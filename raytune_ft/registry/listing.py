@@ -1,4 +1,4 @@
-"""What the registry holds, one row a version."""
+"""Lists the versions in the registry."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class ListedVersion:
     """One version, as `raytune-ft adapters` shows it.
 
     Attributes:
-        merged: A model of its own, which an endpoint gives an engine of its own.
-        full: And of that one all weights were trained.
-        traffic: Percent of the requests to the adapter's plain name that it answers.
-        by: Whether those are drawn by `request` or by `user`; None where there is no rule.
-        shadow: Percent that it is asked besides, out of the clients' sight.
+        merged: Whether it is a complete model, which needs an engine of its own at an endpoint.
+        full: Whether it is a full fine-tune, a merged version of which all weights were trained.
+        traffic: Percentage of the requests to the adapter's plain name that it answers.
+        by: Whether requests are split by `request` or by `user`; None if there is no rule.
+        shadow: Percentage of these requests of which it gets a shadow copy.
     """
 
     adapter: str
@@ -40,7 +40,7 @@ class ListedVersion:
 
 
 def list_versions(registry: Registry) -> list[ListedVersion]:
-    """All versions of all adapters, by name and number; only manifests are read."""
+    """Returns all versions of all adapters, by name and number; reads only manifests."""
     rows = []
     for adapter in registry.adapters():
         aliases = registry.aliases(adapter)

@@ -1,4 +1,4 @@
-"""The manifest beside an adapter: what it is, what it came from, and the sha256 of each of its files."""
+"""The manifest of an adapter version: its facts, its origin, and the sha256 of each of its files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MANIFEST_NAME = "manifest.json"
 
 
 class Manifest(Strict):
-    """Everything that is recorded of one adapter version."""
+    """The recorded facts of one adapter version."""
 
     schema_version: Literal[1] = Field(1, alias="schema")
     """Version of this format."""
@@ -29,41 +29,41 @@ class Manifest(Strict):
     base_sha256: str
     """Hash of the base's weights, see `base.base_sha256`."""
     lora_rank: int = Field(ge=0)
-    """PEFT's `r`; 0 of a full fine-tune."""
+    """PEFT's `r`; 0 for a full fine-tune."""
     merged: bool = False
-    """The files are a whole model: the adapter is in the base's weights, or all of them moved."""
+    """The files are a complete model: the adapter was merged into the base, or all weights were trained."""
     dtype: NumberType | None = None
-    """The number type it was trained in; None of a version of before that was recorded."""
+    """The number type it was trained in; None for older versions, which did not record it."""
     data_fingerprint: str
     """Fingerprint of the rows it was trained on."""
     form: Literal["prompt_completion", "messages"]
-    """How it was trained and has to be asked: plain completion or chat."""
+    """The prompt form in which it was trained and has to be asked: plain completion or chat."""
     template_sha256: str | None = None
     """Hash of the chat template, for `messages`."""
     study: str
-    """The study whose winner it is."""
+    """Name of the study whose winner it is."""
     trial: str
-    """The winning trial."""
+    """Id of the winning trial."""
     metrics: dict[str, Any]
-    """`systems` and `difference` as evaluation.json has them."""
+    """`systems` and `difference` of evaluation.json."""
     created: str
     """UTC time, ISO 8601."""
     command: str
-    """What made it."""
+    """The command that created it."""
     forced: bool = False
-    """Promoted although a gate refused."""
+    """It was promoted although a gate refused it."""
     gates: dict[str, Any] = Field(default_factory=dict)
-    """Gate -> {"passed": true, false or null (not run), "reason", and what it measured}."""
+    """Gate -> {"passed": true, false or null (not run), "reason", and the measured numbers}."""
     files: dict[str, str]
-    """File name -> hex sha256, for every file but this one."""
+    """File name -> hex sha256, for every file except the manifest."""
 
     @property
     def full(self) -> bool:
-        """Whether all weights moved, and no adapter was trained."""
+        """Whether it is a full fine-tune: all weights were trained, not an adapter."""
         return self.lora_rank == 0
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest as it is written."""
+        """Returns the manifest as it is written to the file."""
         return self.model_dump(mode="json", by_alias=True)
 
 
@@ -71,7 +71,7 @@ def read(directory: Path) -> Manifest:
     """Reads the manifest in `directory`, which is `<adapter>/<version>`.
 
     Raises:
-        IntegrityError: It is missing, not whole, not a manifest, or that of another version.
+        IntegrityError: It is missing, incomplete, not a manifest, or that of another version.
     """
     path = directory / MANIFEST_NAME
     if path.is_symlink() or not path.is_file():
@@ -88,10 +88,10 @@ def read(directory: Path) -> Manifest:
 
 
 def verify(directory: Path) -> Manifest:
-    """Returns the manifest after every file proved to be the one it names.
+    """Checks every file against the manifest in `directory` and returns the manifest.
 
     Raises:
-        IntegrityError: A file is missing, extra, a link, or its bytes changed.
+        IntegrityError: A file is missing, unexpected, a link, or has other bytes.
     """
     manifest = read(directory)
     present = {entry.name for entry in directory.iterdir()} - {MANIFEST_NAME}

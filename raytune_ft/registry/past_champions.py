@@ -1,4 +1,4 @@
-"""Which versions the journal says were the champion before: who may answer where the present one can't."""
+"""Finds earlier champions in the journal, which may answer while the present champion can't be served."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from raytune_ft.registry.traffic import CHAMPION
 
 
 def past_champions(moves: Sequence[Move]) -> tuple[int, ...]:
-    """Versions that were the champion when it moved on, the newest first; one that a rollback left is none.
+    """Returns earlier champions, the newest first, without those that a rollback replaced.
 
     Args:
-        moves: The adapter's journal, oldest first. Of a move that was not carried out, too, the version before is true.
+        moves: The adapter's journal, the oldest move first. A move that was not carried out counts too, since its
+            `before` was the champion all the same.
     """
     found: dict[int, None] = {}
     for move in moves:
@@ -24,5 +25,5 @@ def past_champions(moves: Sequence[Move]) -> tuple[int, ...]:
 
 
 def had_champion(moves: Sequence[Move]) -> bool:
-    """Whether there was ever one."""
+    """Tells whether the adapter ever had a champion."""
     return any(move.alias == CHAMPION and move.action != "not_carried_out" for move in moves)

@@ -1,4 +1,4 @@
-"""An adapter on its way into the registry: copied aside, held by its process alone, and then renamed into place."""
+"""Stages an adapter for the registry: copies it to a private directory, which is later renamed into place."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _LOCK_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class StagedAdapter:
-    """The very files that will be served, in a directory that the registry does not list.
+    """The files that will be served, in a staging directory that the registry does not list.
 
     Attributes:
-        path: The directory; it can be loaded like a version's.
-        facts: What was read of the adapter.
-        files: File name -> hex sha256, as they were copied.
-        merged: They are a whole model.
+        path: The directory, which can be loaded like that of a version.
+        facts: Facts about the adapter.
+        files: File name -> hex sha256 at the time of the copy.
+        merged: Whether the files are a complete model.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class StagedAdapter:
     merged: bool = False
 
     def check_unchanged(self) -> None:
-        """Raises IntegrityError where a file is not what was copied."""
+        """Raises IntegrityError if a file has changed since it was copied."""
         for name, expected in self.files.items():
             if sha256_file(self.path / name) != expected:
                 raise IntegrityError(f"{self.path / name}: changed while it was examined; promote the run again")
@@ -47,20 +47,19 @@ class StagedAdapter:
 
 @contextmanager
 def staged(registry: Registry, adapter: str, source: Path, base_model: str) -> Iterator[StagedAdapter]:
-    """A copy of the adapter in `source`; whoever wants it moves it away before the block ends.
+    """Copies the adapter in `source` to a staging directory, which is removed after the block unless it was renamed.
 
-    Only the weights and PEFT's config are taken. What a process that was killed has left is removed; what another one
-    works on is not.
+    Only the weights and PEFT's config are copied. Leftovers of killed processes are removed too.
 
     Raises:
         IntegrityError: A file of the adapter is missing or broken.
-        RaytuneError: The adapter is of another base, or vLLM couldn't serve it.
+        RaytuneError: The adapter has another base, or vLLM couldn't serve it.
     """
-    registry.directory(adapter)  # a name that is none is refused before anything is read or written
+    registry.directory(adapter)  # refuses an invalid name before anything is read or written
     facts = check_adapter(source, base_model)
     with _aside(registry, adapter) as path:
         _copy(source / WEIGHTS_NAME, path / WEIGHTS_NAME)
-        # The training machine's path means nothing elsewhere, and must not be found in what is published.
+        # The path on the training machine is useless elsewhere and must not be published.
         write_json(path / CONFIG_NAME, {**facts.config, "base_model_name_or_path": _public_name(base_model)})
         yield StagedAdapter(path, facts, {name: sha256_file(path / name) for name in (WEIGHTS_NAME, CONFIG_NAME)})
 
@@ -69,12 +68,12 @@ def staged(registry: Registry, adapter: str, source: Path, base_model: str) -> I
 def staged_model(
     registry: Registry, adapter: str, facts: AdapterFacts, write: Callable[[Path], object]
 ) -> Iterator[StagedAdapter]:
-    """As `staged`, but of what `write` leaves in the directory that it is given: the base, changed by the adapter."""
+    """Stages a complete model, which `write` writes into the directory that it is given; otherwise as `staged`."""
     with _aside(registry, adapter) as path:
         write(path)
         files = {}
         for entry in sorted(path.iterdir()):
-            entry.chmod(0o644)  # safetensors lets only their writer read what it writes
+            entry.chmod(0o644)  # safetensors writes files that only their owner can read
             _flush(entry)
             files[entry.name] = sha256_file(entry)
         yield StagedAdapter(path, facts, files, merged=True)
@@ -82,7 +81,7 @@ def staged_model(
 
 @contextmanager
 def _aside(registry: Registry, adapter: str) -> Iterator[Path]:
-    """A directory that this process holds, and that is gone afterwards if it was not moved away."""
+    """Creates and locks a staging directory, which is removed after the block unless it was renamed."""
     registry.directory(adapter)
     room = registry.root / STAGING
     if room.is_symlink():
@@ -107,7 +106,7 @@ def publish(staged_path: Path, target: Path) -> None:
 
 
 def _remove_stale(room: Path) -> None:
-    """What nobody holds was left by a process that was killed; the room's lock is ours."""
+    """Removes staging directories whose lock is free, left by killed processes; the caller holds the lock of `room`."""
     for lock in room.glob("?*.lock"):
         try:
             with FileLock(lock, timeout=0):
@@ -115,7 +114,7 @@ def _remove_stale(room: Path) -> None:
         except Timeout:
             continue
         lock.unlink(missing_ok=True)
-    for left in room.iterdir():  # killed between the directory and its lock
+    for left in room.iterdir():  # left by a process killed before it made the lock
         if left.is_dir() and not Path(f"{left}.lock").exists():
             shutil.rmtree(left, ignore_errors=True)
 
@@ -133,5 +132,5 @@ def _flush(path: Path) -> None:
 
 
 def _public_name(base_model: str) -> str:
-    """A hub id as it is; a directory by its name."""
+    """Returns a hub id as it is, and a directory's name without its path."""
     return base_id(base_model) if Path(base_model).is_dir() else base_model

@@ -1,4 +1,4 @@
-"""The registry's directory: which adapters, versions and aliases there are, and where each lies."""
+"""The registry's directory: finds adapters, versions and aliases, and moves aliases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALIASES = (CHAMPION, CHALLENGER, PREVIOUS)
 
 @dataclass(frozen=True)
 class Resolved:
-    """One version of one adapter, and the directory that holds it."""
+    """One version of one adapter, and its directory."""
 
     adapter: str
     version: int
@@ -34,13 +34,13 @@ class Registry(AdapterFiles):
     """The adapters' files, and every move of their aliases."""
 
     def set_alias(self, adapter: str, alias: str, version: int, *, move: Move | None = None) -> int | None:
-        """Moves `champion` or `challenger` to a version whose files were just verified.
+        """Verifies the files of a version and moves `champion` or `challenger` to it.
 
         Args:
             adapter: The adapter's name.
-            alias: Which of the two.
-            version: Where it points from now on.
-            move: What the journal says of it; study, trial, gates and force are the manifest's where it is silent.
+            alias: `champion` or `challenger`.
+            version: The version that it points to from now on.
+            move: The journal entry; study, trial, gates and force default to the manifest's.
 
         Returns:
             The version that the alias pointed to before, or None.
@@ -52,7 +52,7 @@ class Registry(AdapterFiles):
         return before
 
     def rollback(self, adapter: str, to: int | None = None, *, move: Move | None = None) -> int:
-        """Points `champion` back to `previous`, or to the version `to`, and returns it; twice undoes it.
+        """Moves `champion` back to `previous`, or to the version `to`, and returns that; a second rollback undoes it.
 
         Raises:
             RaytuneError: There is no version to go back to; nothing was changed.
@@ -71,14 +71,14 @@ class Registry(AdapterFiles):
 
         Args:
             adapter: The adapter's name.
-            force: Also where the champion is not the one that the challenger was compared with.
-            move: What the journal says of it.
+            force: Do it even if the champion is no longer the one that the challenger was compared with.
+            move: The journal entry.
 
         Returns:
-            The new champion's version, and the one before.
+            The versions of the new champion and of the one before.
 
         Raises:
-            ChampionMovedError: The champion is another one; nothing was changed.
+            ChampionMovedError: The champion is no longer that one; nothing was changed.
         """
         with self.lock(adapter):
             aliases = self.aliases(adapter)
@@ -95,9 +95,12 @@ class Registry(AdapterFiles):
         return version, champion
 
     def point(self, adapter: str, alias: str, version: int, move: Move, drop: str | None = None) -> None:
-        """Verifies, journals, moves; the caller holds the lock. `aliases.json` is what makes the move happen."""
+        """Verifies a version, writes the journal, then moves the alias to it by writing `aliases.json`.
+
+        The caller holds the lock.
+        """
         found = manifest.read(self.verified(adapter, version))
-        clear_vanished(self, adapter, move.command)  # else a stale rule would wake up for the next challenger
+        clear_vanished(self, adapter, move.command)  # otherwise a stale rule would apply to the next challenger
         aliases = self.aliases(adapter)
         before = aliases.get(alias)
         if alias == CHAMPION and before not in (None, version):
@@ -130,7 +133,7 @@ class Registry(AdapterFiles):
         """Finds `movies` (its champion), `movies@3` or `movies@challenger`.
 
         Raises:
-            InputError: A name breaks the rule, or there is no such adapter, alias or version.
+            InputError: A name is invalid, or there is no such adapter, alias or version.
         """
         adapter, marked, which = reference.partition("@")
         check_name("adapter", adapter)
@@ -148,7 +151,7 @@ class Registry(AdapterFiles):
 
 
 def check_alias(alias: str) -> str:
-    """Returns an alias that can be moved, or raises an InputError."""
+    """Returns the alias if it is one that can be moved; raises an InputError otherwise."""
     check_name("alias", alias)
     if alias not in (CHAMPION, CHALLENGER):
         what = "is kept by the registry itself" if alias == PREVIOUS else "is no alias"

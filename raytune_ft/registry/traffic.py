@@ -1,4 +1,4 @@
-"""Which share of an adapter's requests the challenger gets, and how a request is told where it belongs."""
+"""Traffic rules: which share of an adapter's requests the challenger gets, and which requests these are."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
 
 
 class Traffic(Strict):
-    """A canary: what part of the requests to `<adapter>` goes where."""
+    """A canary rule: how the requests to the plain name `<adapter>` are split between champion and challenger."""
 
     schema_version: Literal[1] = Field(1, alias="schema")
     """Version of this format."""
     shares: dict[Literal["champion", "challenger"], Percent]
-    """Alias -> whole percent; together 100."""
+    """Alias -> whole percent; they add up to 100."""
     by: Literal["request", "user"] = "request"
-    """Drawn anew for every request, or the same for all requests of a user."""
+    """Draw at random for every request, or once for all requests of a user."""
     shadow: StrictBool = False
-    """The champion answers everything; the challenger is asked its share besides, and nobody sees its answer."""
+    """The champion answers everything, and the challenger gets copies of its share; no client sees its answers."""
 
     @model_validator(mode="after")
     def _together_100(self) -> Traffic:
@@ -41,27 +41,27 @@ class Traffic(Strict):
         return self
 
     def alias(self, adapter: str, user: str | None, draw: float) -> str:
-        """Which alias answers a request.
+        """Returns the alias that answers a request.
 
         Args:
-            adapter: The adapter's name: a user may be in one adapter's canary and not in another's.
-            user: Who asks, where that is known.
-            draw: Random, in [0, 1); decides where it is not the user that does.
+            adapter: The adapter's name; a user may be in one adapter's canary and not in another's.
+            user: The end user, or None if unknown.
+            draw: Random number in [0, 1), which decides unless the split is by user.
         """
         return CHAMPION if self.shadow else self._drawn(adapter, user, draw)
 
     def besides(self, adapter: str, user: str | None, draw: float) -> str | None:
-        """Which alias is asked too, in the shadow; None for no one."""
+        """Returns the alias that gets a shadow copy of a request, or None; takes the arguments of `alias`."""
         return CHALLENGER if self.shadow and self._drawn(adapter, user, draw) == CHALLENGER else None
 
     def answers(self, alias: str) -> int:
-        """Percent of the requests to the adapter's plain name that the alias answers."""
+        """Returns the percentage of the requests to the adapter's plain name that the alias answers."""
         if self.shadow:
             return 100 if alias == CHAMPION else 0
         return next((share for name, share in self.shares.items() if name == alias), 0)
 
     def is_asked_besides(self, alias: str) -> int:
-        """Percent of them that it is asked in the shadow."""
+        """Returns the percentage of these requests of which the alias gets a shadow copy."""
         return self.shares.get(CHALLENGER, 0) if self.shadow and alias == CHALLENGER else 0
 
     def _drawn(self, adapter: str, user: str | None, draw: float) -> str:
@@ -69,16 +69,16 @@ class Traffic(Strict):
         if self.by == "user" and user is not None:
             digest = hashlib.sha256(f"{adapter}\0{user}".encode("utf-8", "surrogatepass")).digest()
             point = int.from_bytes(digest[:8], "big") * 100 >> 64
-        # The challenger has the low end, so who is with it stays with it while its share grows.
+        # The challenger has the low end of the range, so that its users stay with it while its share grows.
         return CHALLENGER if point < self.shares.get(CHALLENGER, 0) else CHAMPION
 
     def to_json(self) -> dict[str, Any]:
-        """The rule as it is written."""
+        """Returns the rule as it is written to the file."""
         return self.model_dump(mode="json", by_alias=True)
 
 
 def canary(percent: int, *, by: Literal["request", "user"] = "request", shadow: bool = False) -> Traffic:
-    """The rule that gives the challenger `percent` of the requests."""
+    """Returns the rule that gives the challenger `percent` of the requests."""
     return Traffic(shares={"champion": 100 - percent, "challenger": percent}, by=by, shadow=shadow)
 
 
@@ -86,7 +86,7 @@ def read_traffic(registry: AdapterFiles, adapter: str) -> Traffic | None:
     """The rule in force. One that sends requests to an alias that is gone is none: the champion answers all.
 
     Raises:
-        IntegrityError: The file is no such rule.
+        IntegrityError: The file is not a valid rule.
     """
     rule = read_rule(registry, adapter)
     return None if rule is None or _vanished(rule, registry.aliases(adapter)) else rule
@@ -108,7 +108,7 @@ def set_traffic(registry: AdapterFiles, adapter: str, traffic: Traffic | None, *
     """Puts a rule in force, or takes the present one away; journals it.
 
     Raises:
-        InputError: An alias that would get requests points to nothing.
+        InputError: An alias that would get requests does not exist.
     """
     with registry.lock(adapter):
         aliases = registry.aliases(adapter)
@@ -148,7 +148,7 @@ def _put(registry: AdapterFiles, adapter: str, rule: dict[str, Any] | None, comm
 
 
 def _before(path: Path) -> Any:
-    """What the file says; a broken one, which is about to be replaced, says nothing."""
+    """Returns the file's present rule for the journal; None if it is broken, as it is about to be replaced."""
     try:
         return read_json(path)
     except (FileNotFoundError, IntegrityError):
@@ -156,5 +156,5 @@ def _before(path: Path) -> Any:
 
 
 def _vanished(rule: Traffic, aliases: dict[str, int]) -> str | None:
-    """An alias that the rule needs and that points to nothing; the champion it always needs, to fall back to."""
+    """Returns an alias that the rule needs and that does not exist; it always needs the champion as the fallback."""
     return next((alias for alias in (CHAMPION, *rule.shares) if alias not in aliases), None)

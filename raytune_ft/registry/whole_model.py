@@ -1,4 +1,4 @@
-"""Whether a directory holds a fully fine-tuned model that is whole, safe, and of this base."""
+"""Checks that a directory holds a complete and safe fully fine-tuned model of this base."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from raytune_ft.registry.adapter import AdapterFacts
 from raytune_ft.registry.base import base_directory, weight_files
 from raytune_ft.training.tuned import tuned_files
 
-_TIED = "lm_head.weight"  # saved or not, where it is the embeddings' own tensor
+_TIED = "lm_head.weight"  # may be saved or not if it is tied to the embeddings
 
 
 def check_model(directory: Path, base_model: str) -> AdapterFacts:
-    """Proves that `directory` holds tensors of the shapes of `base_model`, from JSON and safetensors headers alone.
+    """Checks that `directory` holds tensors with the shapes of `base_model`; reads only JSON and safetensors headers.
 
-    Whether it has all that the model needs shows when it is loaded (`load_base`): a base's files may hold more.
+    Missing tensors are found only when the model is loaded (`load_base`), because a base's files may hold extra ones.
 
     Raises:
         IntegrityError: A file is missing, truncated or not safetensors.
-        RaytuneError: Its tensors are not the base's.
+        RaytuneError: The tensors do not fit the base.
     """
     files = tuned_files(directory)
     if not files:
@@ -37,7 +37,7 @@ def _check_tensors(
 ) -> None:
     if not tensors:
         raise IntegrityError(f"{directory}: holds no tensors; make the checkpoint again")
-    known = tensors.keys() & base.keys()  # none where transformers renames all of them on loading
+    known = tensors.keys() & base.keys()  # empty if transformers renames the weights on loading
     for name in sorted(known):
         if tensors[name].shape != base[name].shape:
             own, theirs = list(tensors[name].shape), list(base[name].shape)

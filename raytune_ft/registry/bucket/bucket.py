@@ -1,6 +1,7 @@
-"""One prefix of an S3 bucket: whole objects, written only over what was read. Read against obstore 0.12.
+"""Reads and conditionally writes whole objects below one prefix of an S3 bucket. Read against obstore 0.12.
 
-Endpoint and credentials come from the usual AWS_* variables, or from the machine's role.
+A write succeeds only if the object is still the one that was read, which its ETag tells. Endpoint and credentials come
+from the usual AWS_* variables, or from the machine's role.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from raytune_ft.errors import InputError, RaytuneError
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
-_SCHEME = re.compile(r"s3:/{1,2}(?!/)")  # pathlib makes one slash of two
+_SCHEME = re.compile(r"s3:/{1,2}(?!/)")  # pathlib turns two slashes into one
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _CONNECT_TIMEOUT = timedelta(seconds=3)
 _SMALL_TIMEOUT = timedelta(seconds=8)
@@ -28,28 +29,28 @@ _CHUNK_BYTES = 8 << 20
 
 
 class UnreachableError(RaytuneError):
-    """The server does not answer, or not now."""
+    """The server does not answer, or not at present."""
 
 
 class ConflictError(RaytuneError):
-    """Somebody else wrote the object since it was read."""
+    """Another writer changed the object since it was read."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An object's bytes, and the tag of just these bytes."""
+    """An object's bytes and their ETag."""
 
     data: bytes
     etag: str
 
 
 def is_remote(location: str | Path) -> bool:
-    """Whether a registry's location is a bucket rather than a directory."""
+    """Tells whether a registry's location is a bucket rather than a directory."""
     return _SCHEME.match(str(location)) is not None
 
 
 def remote_url(location: str | Path) -> str:
-    """A bucket's location as it is written."""
+    """Returns a bucket's location with the scheme `s3://`, whose slashes pathlib may have reduced."""
     return _SCHEME.sub("s3://", str(location), count=1)
 
 
@@ -65,13 +66,13 @@ class Bucket:
         endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), "https://")
         self._plain_http = endpoint.startswith("http://")
         self.identity = f"{endpoint} {self.url}"
-        """Tells it from a bucket of the same name at another server."""
+        """Distinguishes it from a bucket of the same name at another server."""
         self.conditions_proved = False
-        """Whether the server was seen to refuse a write over another object than the one that was read."""
+        """Whether the server has been seen to refuse a conditional write, as it must."""
         self._small, self._large = self._store(bucket, _SMALL_TIMEOUT), self._store(bucket, _LARGE_TIMEOUT)
 
     def list(self, below: str = "") -> dict[str, str]:
-        """Key -> tag of every object below a directory of the prefix."""
+        """Returns key -> ETag of every object below a directory of the prefix."""
         import obstore
 
         with self._errors(below):
@@ -79,7 +80,7 @@ class Bucket:
         return {each["path"]: each["e_tag"] or "" for each in found}
 
     def get(self, key: str) -> Stored | None:
-        """The object, or None where there is none."""
+        """Returns the object, or None if there is none."""
         import obstore
 
         try:
@@ -90,10 +91,10 @@ class Bucket:
             return None
 
     def put(self, key: str, data: bytes, *, over: str | None) -> str:
-        """Writes the object where it still has the tag `over`, or, for None, where there is none; returns the new tag.
+        """Writes the object if its ETag is still `over`, or, with None, if it does not exist; returns the new ETag.
 
         Raises:
-            ConflictError: It is another one by now.
+            ConflictError: The object has changed or exists.
         """
         import obstore
 
@@ -103,20 +104,20 @@ class Bucket:
                 done = obstore.put(self._small, key, data, mode=mode, use_multipart=False)  # type: ignore[arg-type]
             return done["e_tag"] or ""
         except ConflictError:
-            # A request that was repeated, because its first answer was lost, meets its own object.
+            # The client repeats a request whose response was lost, and may then find the object it wrote itself.
             if (found := self.get(key)) is not None and found.data == data:
                 return found.etag
             raise
 
     def upload(self, key: str, path: Path) -> None:
-        """Writes a file's bytes, in parts where it is large."""
+        """Uploads a file, in parts if it is large; unconditionally."""
         import obstore
 
         with self._errors(key):
             obstore.put(self._large, key, path)
 
     def chunks(self, key: str) -> Iterator[bytes]:
-        """The object's bytes, piece by piece. Raises FileNotFoundError."""
+        """Yields the object's bytes in chunks; raises FileNotFoundError if there is no object."""
         import obstore
 
         with self._errors(key):
@@ -139,7 +140,7 @@ class Bucket:
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
-        """Turns what obstore raises into one line; FileNotFoundError passes."""
+        """Turns obstore's errors into ones with a one-line message; FileNotFoundError passes."""
         from obstore import exceptions
 
         where = f"{self.url}/{key}" if key else self.url
@@ -154,7 +155,7 @@ class Bucket:
         except exceptions.BaseError as error:
             if "NoSuchBucket" in str(error):
                 raise self._no_bucket() from error
-            # A refused listing comes as a GenericError.
+            # A listing that the server refuses raises a GenericError.
             refused = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
             if isinstance(error, refused) or "code: 403" in str(error):
                 remedy = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"

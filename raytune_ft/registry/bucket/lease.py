@@ -1,7 +1,8 @@
-"""A lock that is an object: one holder over all machines, and a dead holder's lock goes to the next.
+"""A lock across machines that is an object in the bucket; the lock of a dead holder can be taken over.
 
-The holder writes it anew every few seconds. Who waits takes it over once it saw the same bytes for `EXPIRY_S`, by its
-own clock: no two clocks are compared. Every write names the tag that it replaces, so the server decides who won.
+The holder rewrites the object every few seconds. A waiting process takes the lock over once it has seen the same bytes
+for `EXPIRY_S` by its own clock, so that no two clocks are compared. Every write is conditional on the ETag that it
+replaces, so that the server decides which of two writers wins.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class Lease:
-    """The lock `key`, held in a `with` block."""
+    """The lock on the object `key`, held for the length of a `with` block."""
 
     def __init__(
         self, bucket: Bucket, key: str, *, wait_s: float = WAIT_S, expiry_s: float = EXPIRY_S, renew_s: float = RENEW_S
@@ -38,7 +39,7 @@ class Lease:
         self._tag, self._end = "", threading.Event()
         self._renewing = threading.Thread(target=self._renew, daemon=True)
         self.taken_over = False
-        """Whether it was a dead holder's, who may have left something half done."""
+        """Whether it was taken from a dead holder, which may have left a move half done."""
 
     def __enter__(self) -> Lease:
         deadline, seen, since = time.monotonic() + self._wait_s, "", time.monotonic()
@@ -55,7 +56,7 @@ class Lease:
                     self._prove_conditions()
                     break
                 except ConflictError:
-                    continue  # another one was faster
+                    continue  # another process was faster
             if time.monotonic() > deadline:
                 where = f"{self._bucket.url}/{self._key}"
                 raise RaytuneError(f"{where}: {holder} has held it for {self._wait_s:.0f} s; try again")
@@ -74,10 +75,12 @@ class Lease:
             _log.warning("%s; the lock frees itself after %.0f s", failed, self._expiry_s)
 
     def _prove_conditions(self) -> None:
-        """Two writes that must fail, once a process: a server that takes them lets two holders overwrite each other.
+        """Checks once per process that the server refuses two conditional writes which must fail.
+
+        A server that accepts them would let two holders overwrite each other.
 
         Raises:
-            InputError: It does; nothing was changed but the lock itself.
+            InputError: The server accepts one; only the lock object itself was changed.
         """
         if self._bucket.conditions_proved:
             return
@@ -95,12 +98,12 @@ class Lease:
             try:
                 self._tag = self._bucket.put(self._key, self._text(), over=self._tag)
             except ConflictError:
-                return  # taken over: what is written under it now meets other tags, and fails
+                return  # the lock was taken over; writes of this holder now fail, because the ETags have changed
             except RaytuneError as error:
                 _log.warning("%s", error)
 
     def _text(self, *, held: bool = True) -> bytes:
-        """Never twice the same bytes, so never twice the same tag."""
+        """Returns the lock object's content; a nonce makes it unique, so that the ETag changes with each write."""
         holder = f"process {os.getpid()} on {socket.gethostname()}" if held else None
         return json.dumps({"holder": holder, "nonce": uuid.uuid4().hex}).encode()
 

@@ -1,7 +1,8 @@
-"""One adapter's directory, made like its prefix in the bucket: aliases, traffic and journal whole, versions by need.
+"""Mirrors one adapter's prefix in the bucket to a local directory.
 
-Of a version the manifest comes at once and its files when they are asked for; each is written aside, proved by its
-sha256 and renamed, so a version that lacks a file fails `manifest.verify` and none is ever half there.
+Aliases, traffic rule, journal and manifests are copied at once, a version's other files when they are needed. Each file
+is downloaded to a temporary name, checked by its sha256 and renamed, so that no partial file is ever in place; a
+version that lacks a file fails `manifest.verify`.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from raytune_ft.registry.bucket.bucket import Bucket
 from raytune_ft.registry.files import ALIASES_NAME, JOURNAL_NAME, TRAFFIC_NAME
 
 STATE = (JOURNAL_NAME, TRAFFIC_NAME, ALIASES_NAME)
-"""What says which version is served, in the order in which a move writes it."""
+"""The files that say which version is served, in the order in which a move writes them."""
 ABSENT = b"null\n"
-"""What an object says in whose place there is no file: unlike a removal, such a write is refused over a newer one."""
+"""Content of an object that stands for a missing file. Unlike a deletion, writing it can be conditional on the ETag."""
 _TAGS_NAME = ".tags.json"
 _MANIFEST_KEY = re.compile(rf"([1-9][0-9]{{0,8}})/{re.escape(manifest.MANIFEST_NAME)}")
 _VERSION_KEY = re.compile(r"([1-9][0-9]{0,8})/.+")
@@ -37,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 def tags(directory: Path) -> dict[str, str]:
-    """Key -> tag of what the directory was last made from."""
+    """Returns key -> ETag of the objects that the directory was last copied from."""
     path = directory / _TAGS_NAME
     try:
         return {str(key): str(tag) for key, tag in read_json(path).items()} if path.is_file() else {}
@@ -46,7 +47,7 @@ def tags(directory: Path) -> dict[str, str]:
 
 
 def set_tags(directory: Path, known: Mapping[str, str] | None) -> None:
-    """Notes what the directory was made from; None: of nothing is that known, and all is read anew."""
+    """Records the ETags that the directory was copied from; with None nothing is known, and all is read again."""
     if known is None:
         (directory / _TAGS_NAME).unlink(missing_ok=True)
     else:
@@ -54,8 +55,8 @@ def set_tags(directory: Path, known: Mapping[str, str] | None) -> None:
 
 
 def place(directory: Path, key: str, data: bytes) -> None:
-    """Writes a small file of the adapter's directory whole; the caller holds the directory's lock."""
-    aside = directory / ".placed"  # not beside a version's files, which are all in its manifest
+    """Writes a small file of the adapter's directory atomically; the caller holds the directory's lock."""
+    aside = directory / ".placed"  # not in a version's directory, whose files must all be in its manifest
     with aside.open("wb") as writer:
         writer.write(data)
         writer.flush()
@@ -64,19 +65,19 @@ def place(directory: Path, key: str, data: bytes) -> None:
 
 
 def differs(directory: Path, listing: Mapping[str, str]) -> bool:
-    """Whether `match` would have anything to do, as far as a listing tells that may be a little old."""
+    """Tells whether `match` would change anything, judged by a listing that may be slightly out of date."""
     present = {entry.name for entry in directory.iterdir() if entry.name.isdecimal()} if directory.is_dir() else set()
     return present != _begun(listing) or tags(directory) != {key: listing[key] for key in _wanted(listing)}
 
 
 def match(directory: Path, bucket: Bucket, adapter: str, listing: Mapping[str, str]) -> None:
-    """Makes the adapter's directory what the bucket has; the caller holds the directory's lock.
+    """Updates the adapter's directory to the state of the bucket; the caller holds the directory's lock.
 
     Args:
-        directory: The adapter's.
-        bucket: Where it is copied from.
-        adapter: Its name.
-        listing: Key, relative to the adapter, -> tag of all its objects.
+        directory: The adapter's local directory.
+        bucket: The bucket to copy from.
+        adapter: Name of the adapter.
+        listing: Key relative to the adapter -> ETag, for all of the adapter's objects.
     """
     directory.mkdir(parents=True, exist_ok=True)
     known = tags(directory)
@@ -86,13 +87,13 @@ def match(directory: Path, bucket: Bucket, adapter: str, listing: Mapping[str, s
         if entry.name.isdecimal() and (entry.name not in begun or (unfinished and any(entry.iterdir()))):
             _remove(entry)
     for number in begun:
-        (directory / number).mkdir(exist_ok=True)  # a number whose upload was begun is not given again
+        (directory / number).mkdir(exist_ok=True)  # reserves the number of a version whose upload has begun
     wanted = _wanted(listing)
     changed = [key for key in wanted if known.get(key) != listing[key] or not _is_as_known(directory, key)]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         fetched = dict(zip(changed, pool.map(lambda key: bucket.get(f"{adapter}/{key}"), changed), strict=True))
     new = {key: known[key] for key in wanted if key in known}
-    # Aliases last: what they point to is there before.
+    # Aliases come last, so that the versions they point to are there before.
     for key, stored in sorted(fetched.items(), key=lambda item: STATE.index(item[0]) if item[0] in STATE else -1):
         if stored is None:
             continue
@@ -109,25 +110,25 @@ def match(directory: Path, bucket: Bucket, adapter: str, listing: Mapping[str, s
 
 
 def _is_as_known(directory: Path, key: str) -> bool:
-    """Whether a file is there whose tag is known; a rule that is not was read as ABSENT, as tags are noted last."""
+    """Tells whether the file of a known ETag exists; a traffic rule may be missing, if it was read as ABSENT."""
     return key == TRAFFIC_NAME or (directory / key).is_file()
 
 
 def _begun(listing: Mapping[str, str]) -> set[str]:
-    """Versions of which anything is there."""
+    """Returns the versions that have at least one object."""
     return {found[1] for key in listing if (found := _VERSION_KEY.fullmatch(key))}
 
 
 def _wanted(listing: Mapping[str, str]) -> list[str]:
-    """Keys of what is copied at once."""
+    """Returns the keys of the objects that are copied at once."""
     return [key for key in listing if key in STATE or _MANIFEST_KEY.fullmatch(key)]
 
 
 def fetch(directory: Path, bucket: Bucket, adapter: str, version: int) -> None:
-    """Downloads the files of a version that are not here yet, or not as the manifest says.
+    """Downloads the files of a version that are missing here or do not match the manifest.
 
     Raises:
-        IntegrityError: A file in the bucket is missing, or is not what the manifest says.
+        IntegrityError: A file in the bucket is missing, or does not match the manifest.
         RaytuneError: The bucket can't be reached.
     """
     with FileLock(directory / f".fetch-{version}", timeout=_FETCH_TIMEOUT_S):
@@ -162,10 +163,10 @@ def _download(bucket: Bucket, key: str, target: Path, aside: Path, expected: str
 
 
 def push_version(directory: Path, bucket: Bucket, adapter: str, version: str) -> None:
-    """Uploads a new version: its number is claimed with the smallest file, the manifest comes last.
+    """Uploads a new version; the smallest file goes first and claims the number, the manifest goes last.
 
     Raises:
-        ConflictError: Somebody else has that number already.
+        ConflictError: Another process has claimed that number already.
     """
     source = directory / version
     files = sorted((each for each in source.iterdir() if each.name != manifest.MANIFEST_NAME), key=_size)
@@ -182,7 +183,7 @@ def _size(path: Path) -> int:
 
 
 def _remove(version: Path) -> None:
-    """Gone in the bucket, gone here; the manifest goes first, so no part of it is taken for a version."""
+    """Removes a version that is no longer in the bucket; the manifest goes first, so that the rest is no version."""
     _log.warning("%s is no longer in the bucket; it is removed here too", version)
     (version / manifest.MANIFEST_NAME).unlink(missing_ok=True)
     shutil.rmtree(version, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""A registry in a bucket: every read goes to a local mirror at most a second old, every move is written through.
+"""A registry in a bucket: reads use a local mirror that is at most a second old, moves are written through.
 
-The mirror is an ordinary registry directory, so vLLM loads from it and all rules of `Registry` hold. A move takes the
-adapter's lease, makes the mirror what the bucket has, is made there, and is written back under conditions: versions,
-journal, traffic, then aliases. What can't be written back is taken back.
+The mirror is an ordinary registry directory, so that vLLM can load from it and all rules of `Registry` hold. A move
+takes the adapter's lease, updates the mirror, is made in the mirror, and is then written to the bucket conditionally:
+versions, journal, traffic rule, then aliases. If that fails, the mirror is restored.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from raytune_ft.registry.manifest import verify
 from raytune_ft.registry.store import Registry
 
 STALENESS_S = 1.0
-PATIENCE_S = 1.0  # an endpoint's request waits no longer for a server that does not answer,
-RETRY_S = 5.0  # and the next ones not at all until it is asked again
+PATIENCE_S = 1.0  # longest wait of an endpoint's request for a server that does not answer
+RETRY_S = 5.0  # after such a wait the server is not asked again for this time
 LEASE_NAME = ".lease"
-_OUTAGE = "."  # no adapter's name
+_OUTAGE = "."  # key in `_asked` for an outage of the server; no adapter can have this name
 CACHE_VARIABLE = "RAYTUNE_FT_CACHE"
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RemoteRegistry(Registry):
-    """The adapters below `bucket`; `root` is their mirror."""
+    """The adapters in `bucket`; `root` is the local mirror."""
 
     bucket: Bucket = field(compare=False)
     keep_going: bool = False
-    """Where the server does not answer, go on with the mirror: for an endpoint, which must outlive it."""
+    """Use the mirror while the server does not answer; endpoints set it, because they must survive an outage."""
     _asked: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
-    """Adapter, or "" for all -> until when the mirror counts as new."""
+    """Adapter, or "" for all -> time until which the mirror counts as up to date."""
     _readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2), compare=False, repr=False)
 
     @property
@@ -59,7 +59,7 @@ class RemoteRegistry(Registry):
 
     def refresh(self, adapter: str) -> None:
         check_name("adapter", adapter)
-        if not (self.root / adapter).is_dir():  # not one request to the bucket for every name that somebody makes up
+        if not (self.root / adapter).is_dir():  # an unknown name must not cost a request each
             self._refresh_all()
         elif self._due(adapter):
             self._ask(lambda: self._match(adapter))
@@ -83,7 +83,7 @@ class RemoteRegistry(Registry):
             mirror.match(directory, self.bucket, adapter, self._listing(adapter))
             before, versions = self._state(directory), self._versions(directory)
             tags = mirror.tags(directory)
-            mirror.set_tags(directory, None)  # killed from here on, the next reader makes the mirror anew
+            mirror.set_tags(directory, None)  # if this process is killed from here on, the next reader rereads all
             try:
                 yield
                 self._push(directory, adapter, before, self._versions(directory) - versions, tags)
@@ -106,10 +106,10 @@ class RemoteRegistry(Registry):
             tags[name] = self._put(f"{adapter}/{name}", mirror.ABSENT if now is None else now, over=tags.get(name))
 
     def _put(self, key: str, data: bytes, over: str | None) -> str:
-        """Writes under conditions; a write whose answer was lost is what is there afterwards.
+        """Writes conditionally; if the response is lost, reads the object to find out whether it was written.
 
         Raises:
-            UnreachableError: It was not written, or nobody can tell.
+            UnreachableError: It was not written, or that can't be found out.
         """
         try:
             return self.bucket.put(key, data, over=over)
@@ -121,7 +121,7 @@ class RemoteRegistry(Registry):
                         return found.etag
                     if not key.endswith(f"/{ALIASES_NAME}"):
                         raise lost
-                    # It may still be on its way; over another tag it comes too late.
+                    # The lost write may still arrive; giving the object a new ETag makes it fail.
                     with suppress(ConflictError):
                         at, now = (found.etag, found.data) if found else (None, b"{}")
                         self.bucket.put(key, now + b"\n", over=at)
@@ -133,7 +133,7 @@ class RemoteRegistry(Registry):
                     raise UnreachableError(f"{self.bucket.url}/{key}: {what}; see raytune-ft adapters later") from lost
 
     def _fence(self, adapter: str) -> None:
-        """Gives the aliases a new tag, so that a holder who was thought dead can't move them any more."""
+        """Gives the aliases a new ETag, so that a previous holder that is still alive can't move them any more."""
         key = f"{adapter}/{ALIASES_NAME}"
         while True:
             found = self.bucket.get(key)
@@ -160,16 +160,16 @@ class RemoteRegistry(Registry):
     def _match(self, adapter: str) -> None:
         directory = self.root / adapter
         directory.mkdir(parents=True, exist_ok=True)
-        try:  # whoever holds it, a move or another process, leaves the mirror as new as this would
+        try:  # whoever holds the lock updates the mirror too, so that this need not wait
             with FileLock(directory / ".lock", timeout=0):
-                # Listed under the lock: an older listing would take away what somebody has just added.
+                # The listing is made under the lock; an older one would remove what has just been added.
                 mirror.match(directory, self.bucket, adapter, self._listing(adapter))
         except Timeout:
             return
         self._asked[adapter] = time.monotonic() + STALENESS_S
 
     def _due(self, what: str) -> bool:
-        """Whether it has to be asked for; then nobody else does meanwhile."""
+        """Tells whether it has to be read again; if so, other callers are told no for the next second."""
         now = time.monotonic()
         if now < max(self._asked.get(what, 0.0), self._asked.get(_OUTAGE, 0.0)):
             return False
@@ -182,7 +182,7 @@ class RemoteRegistry(Registry):
             return
         try:
             self._readers.submit(read).result(PATIENCE_S)
-        except (UnreachableError, InputError, TimeoutError) as error:  # InputError: credentials that have run out
+        except (UnreachableError, InputError, TimeoutError) as error:  # InputError: the credentials have expired
             self._asked[_OUTAGE] = time.monotonic() + RETRY_S
             why = str(error) or f"{self.bucket.url}: no answer within {PATIENCE_S:.0f} s"
             _log.warning("%s; going on with what is in %s", why, self.root)
@@ -205,13 +205,16 @@ class RemoteRegistry(Registry):
 
 
 def open_remote(location: str | Path, *, keep_going: bool) -> RemoteRegistry:
-    """The registry at `s3://bucket/prefix`, with its mirror below the user's cache directory."""
+    """Opens the registry at `s3://bucket/prefix`, with its mirror in the user's cache directory."""
     bucket = Bucket(location)
     return RemoteRegistry(_mirror_of(bucket), bucket, keep_going)
 
 
 def _mirror_of(bucket: Bucket) -> Path:
-    """A directory of its own for each server, bucket and prefix; no one else's, because vLLM loads from it."""
+    """Returns the mirror's directory, which is unique to server, bucket and prefix.
+
+    It must belong to this user, because vLLM loads from it.
+    """
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "raytune-ft"
     parent = Path(os.environ.get(CACHE_VARIABLE) or default).expanduser()
     name = bucket.url.removeprefix("s3://").replace("/", "-")[:80]
