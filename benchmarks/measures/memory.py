@@ -33,7 +33,7 @@ WORKER = "workers"
 KINDS = {  # of the processes that a lane consists of, by the titles that Ray gives them
     WORKER: re.compile(r"^ray::_?RayTrainWorker"),
     "dispatcher": re.compile(r"^ray::Dispatcher"),
-    "fork server": re.compile(r"raytune_ft\.execution\.forked\.server"),
+    "fork server": re.compile(r"raytune_ft\.execution\.local_ray\.forked\.server"),
 }
 _TIMEOUT_S = 540.0
 _PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)

@@ -20,7 +20,6 @@ SWITCHES = {
     "padding_free": "step.padding_free: false",
     "attention": "train.attn_implementation: sdpa instead of eager",
     "fused": "step.fused: false",
-    "compile": "step.compile: true (off by default)",
     "share_base": "share_base: false",
     "other_dtype": "train.dtype: float32",
 }
@@ -96,12 +95,10 @@ def rows(result: dict[str, Any]) -> list[Row]:
 
 
 def _beside(name: str, result: dict[str, Any]) -> str:
-    """In brackets: what the step keeps, and how long a compiler takes before the first one."""
+    """In brackets: what the step keeps."""
     kept, said = result["kept_for_backward_mib"], []
     if name in kept:
         said.append(f"keeps {kept[name]:.0f} MiB for its backward pass, by default {kept['all_on']:.0f}")
-    if name == "compile":
-        said.append(f"first {WARM_UP_STEPS} steps {result['warm_up_seconds'][name]:.0f} s")
     return f" ({'; '.join(said)})" if said else ""
 
 

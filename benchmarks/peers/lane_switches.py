@@ -25,7 +25,6 @@ VARIANTS: dict[str, tuple[Lane, dict[str, Any]]] = {
     "padding_free": (Lane(step=LaneStep(padding_free=False)), {}),
     "attention": (Lane(), {"train.attn_implementation": "sdpa"}),
     "fused": (Lane(step=LaneStep(fused=False)), {}),
-    "compile": (Lane(step=LaneStep(compile=True)), {}),
     "share_base": (Lane(share_base=False), {}),
     "other_dtype": (Lane(), {"train.dtype": "float32"}),
 }

@@ -178,8 +178,6 @@ class LaneStep(Strict):
     """Norms and gates with a backward pass of their own, where the model's family allows."""
     round_tokens: StrictInt = Field(32, ge=1)
     """Tokens of a step are rounded up to a multiple, so that kernels made for one step serve the next; 1 is off."""
-    compile: bool = False
-    """`torch.compile` of a layer: pays only where one shape serves very many steps."""
 
 
 class Lane(Strict):

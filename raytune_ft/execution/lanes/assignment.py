@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from raytune_ft.execution.lanes.entries import LaneEntry, TrialEntry
+
+SPREAD_S = 30.0
+"""A trial is not packed beside another for so long while a lane that could have it alone is still starting."""
 
 
 def lane_for(
@@ -28,3 +31,13 @@ def lane_for(
         return None
     number = min(loads, key=lambda each: (loads[each], each))
     return number if share or not loads[number] else None
+
+
+def one_still_starts(lanes: Iterable[LaneEntry], since_s: float) -> bool:
+    """Whether a lane that could have a trial alone is starting, and is waited for.
+
+    Args:
+        lanes: All that there are.
+        since_s: Seconds since the first of them was ready.
+    """
+    return since_s < SPREAD_S and any(not (lane.credit or lane.starts_without_use) for lane in lanes)

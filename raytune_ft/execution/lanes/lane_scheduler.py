@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from raytune_ft.execution.lanes.assignment import lane_for
+from raytune_ft.execution.lanes.assignment import lane_for, one_still_starts
 from raytune_ft.execution.lanes.entries import (
     Cause,
     Death,
@@ -28,8 +28,6 @@ from raytune_ft.training.outcome import Outcome
 
 SILENT_S = 30.0
 """A lane that was not heard for so long is lost; its client asks for orders every few seconds, also while it trains."""
-SPREAD_S = 30.0
-"""A trial is not packed beside another for so long while a lane that could have it alone is still starting."""
 
 
 class LaneScheduler:
@@ -283,15 +281,16 @@ class LaneScheduler:
             if never_started or goes_on(trial, death, self._max_failures, alone=len(lane.trials) == 1):
                 self._queue.appendleft(name)
             blamed |= not never_started and charged(death.cause, trial.losses)
-        lane.trials = []
-        lane.outbox = []
+        lane.trials, lane.outbox = [], []
         return blamed
 
     def _assign(self) -> None:
         """Hands waiting trials, in their order, to lanes that have room."""
+        since_s = 0.0 if self._first_ready_s is None else self._clock() - self._first_ready_s
         while self._queue:
             trial = self._trials[self._queue[0]]
-            number = lane_for(trial, self._lanes, self._trials, share=not self._one_still_starts())
+            share = not one_still_starts(self._lanes.values(), since_s)
+            number = lane_for(trial, self._lanes, self._trials, share=share)
             if number is None:
                 return
             lane = self._lanes[number]
@@ -299,7 +298,3 @@ class LaneScheduler:
             lane.outbox.append(trial.start)
             lane.handed += 1
             trial.lane = number
-
-    def _one_still_starts(self) -> bool:
-        since = 0.0 if self._first_ready_s is None else self._clock() - self._first_ready_s
-        return since < SPREAD_S and any(not (lane.credit or lane.starts_without_use) for lane in self._lanes.values())

@@ -22,7 +22,7 @@ def of_before(values: dict[str, Any], attention: str = "auto") -> dict[str, Any]
     values["evaluate"]["bootstrap_samples"] = 2000
     values["train"]["attn_implementation"] = "sdpa"
     values["runner"] = {**values["runner"], "pin_threads": True}
-    values["runner"]["step"]["attention"] = attention
+    values["runner"]["step"] |= {"attention": attention, "compile": False}
     values["promotion"]["no_worse"] = {"margin": 0.02}
     return values
 

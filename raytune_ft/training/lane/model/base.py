@@ -123,16 +123,12 @@ def load_lane_base(
     for name, layer in adaptable.items():
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, layer)
-    if not step.compile:  # which would break its graph at each of them
-        join_siblings(adaptable)
+    join_siblings(adaptable)
     if step.fused:
         fuse(model)
     if experiment.train.gradient_checkpointing:
         model.train()
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if step.compile:
-        for layer in model.base_model.layers:
-            layer.compile(dynamic=True)
     kernel = lane_kernel(experiment.train.attn_implementation, on_gpu=device != "cpu")
     if kernel == "flash":
         attention.check_flash(model.config.get_text_config(), model.dtype, device)

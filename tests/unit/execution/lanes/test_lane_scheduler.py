@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from raytune_ft.execution.lanes.assignment import SPREAD_S
 from raytune_ft.execution.lanes.entries import TrialEnded, TrialGone, TrialReport
-from raytune_ft.execution.lanes.lane_scheduler import SPREAD_S
 from raytune_ft.training.lane.orders import Drop, GoOn
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
