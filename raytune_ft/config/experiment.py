@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StrictFloat, StrictInt, model_validator
 
@@ -16,13 +16,16 @@ from raytune_ft.config.search.rungs import rungs
 from raytune_ft.config.search.schedulers import NoScheduler, Population
 from raytune_ft.config.search.search import Search
 from raytune_ft.config.training import Lora, Method, Resources, Runner, Sft, Train
-from raytune_ft.metrics.named import EVAL_LOSS
+from raytune_ft.metrics.named import EVAL_LOSS, OF_ROWS
 from raytune_ft.names import check_name
 from raytune_ft.paths import RunDirectory
 
 Name = Annotated[str, AfterValidator(lambda value: check_name("name", value))]
 
-MetricName = Literal["loss", "accuracy", "macro_f1", "weighted_f1"]
+if TYPE_CHECKING:
+    MetricName = str
+else:
+    MetricName = Literal[tuple(OF_ROWS)]
 
 
 class Evaluate(Strict):
