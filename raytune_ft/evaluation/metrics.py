@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,8 @@ def metric_value(name: str, scores: Scores) -> float:
     """
     if name == "loss":
         return float((scores.loss * scores.tokens).sum() / scores.tokens.sum())
-    if name == "accuracy":
-        return float(is_right(scores).mean())
+    if name in OF_A_ROW:
+        return float(OF_A_ROW[name](scores).mean())
     table = _f1_table(name, scores, _classes(scores))
     return float((table.weights * table.f1).sum())
 
@@ -31,6 +32,11 @@ def is_right(scores: Scores) -> np.ndarray:
     """(n,) bool: whether the chosen label is the true one."""
     assert scores.choice is not None and scores.expected is not None  # the configuration asks for labels with these
     return scores.choice == scores.expected  # type: ignore[no-any-return]
+
+
+OF_A_ROW: dict[str, Callable[[Scores], np.ndarray]] = {"accuracy": is_right}
+"""Metric that is a mean over rows -> (n,) what each row adds to it."""
+_F1 = ("macro_f1", "weighted_f1")
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,21 @@ class RowDifferences:
 
 
 def row_differences(name: str, first: Scores, second: Scores) -> RowDifferences:
-    """Of two models' scores of the same rows, in `loss`, `macro_f1` or `weighted_f1`."""
+    """Of two models' scores of the same rows.
+
+    Raises:
+        ValueError: It is not known what a row adds to the metric, so nothing can be said of how sure it is.
+    """
     difference = metric_value(name, second) - metric_value(name, first)
     if name == "loss":  # it has no bound, so the rows are asked
         share = first.tokens / first.tokens.mean()
         values = difference + share * (second.loss - first.loss - difference)
         return RowDifferences(values, float(values.min()), float(values.max()))
+    if name in OF_A_ROW:
+        values = OF_A_ROW[name](second) * 1.0 - OF_A_ROW[name](first)
+        return RowDifferences(values, float(values.min()), float(values.max()))
+    if name not in _F1:
+        raise ValueError(f"metric {name!r} has no differences by row; add it to OF_A_ROW or to row_differences")
     classes = max(_classes(first), _classes(second))
     one, other = (_influences(name, scores, classes) for scores in (first, second))
     expected = first.expected

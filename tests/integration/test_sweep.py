@@ -13,6 +13,7 @@ import pytest
 from raytune_ft import api
 from raytune_ft.errors import InputError
 from raytune_ft.events.kinds import Ended, Event, Reported, Started
+from raytune_ft.events.log import read_events
 from raytune_ft.metrics.report import value_in
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.search.results.causes import NothingWon
@@ -148,8 +149,14 @@ def test_deepspeed_on_two_workers_trains_the_same_curve_as_ddp(
         }
         resources = {"workers": 2, "strategy": strategy}
         isolated = {"type": "isolated"}  # where DeepSpeed itself trains
-        path = toy_experiment(name=name, train=train, resources=resources, search=None, runner=isolated)
+        tracking = {"tensorboard": strategy["type"] == "ddp"}
+        path = toy_experiment(
+            name=name, train=train, resources=resources, search=None, runner=isolated, tracking=tracking
+        )
         result = train_once(api.load_experiment(path), Recorder())
+        told = [line["event"] for line in read_events(result.run.events) if line["event"] != "progressed"]
+        assert told == ["started", "reported", "reported", "ended", "closed"]
+        assert tracking["tensorboard"] is any(result.run.root.glob("tensorboard/0000/events.out.tfevents.*"))
         curves[strategy["type"]] = read_metrics(result.run.trial("0000").metrics)
         bases.append(value_in(read_json(result.run.base_loss), "eval_loss"))
     assert bases[1] == pytest.approx(bases[0], rel=1e-4) and bases[0] > value_in(curves["ddp"][-1], "eval_loss")
