@@ -17,11 +17,16 @@ from raytune_ft.errors import IntegrityError
 
 def write_text(path: Path, text: str, mode: int = 0o644) -> None:
     """Writes `text` so that a reader sees the old file or the whole new one, also after a crash."""
+    write_bytes(path, text.encode("utf-8"), mode)
+
+
+def write_bytes(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Writes `data` so that a reader sees the old file or the whole new one, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(aside, mode)
@@ -30,6 +35,12 @@ def write_text(path: Path, text: str, mode: int = 0o644) -> None:
         Path(aside).unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def rename_into_place(aside: Path, target: Path) -> None:
+    """Renames a whole file or directory, whose contents are on disk, to the name that others read; survives a crash."""
+    os.replace(aside, target)
+    sync_directory(target.parent)
 
 
 def sync_directory(path: Path) -> None:

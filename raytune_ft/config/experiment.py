@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StrictFloat, StrictInt, model_validator
 
 from raytune_ft.config.data import DataConfig
+from raytune_ft.config.files.overrides import METHOD
 from raytune_ft.config.model import Strict
 from raytune_ft.config.number_type import NumberType
 from raytune_ft.config.promotion import PromotionConfig
@@ -163,7 +164,7 @@ class Experiment(Strict):
     @property
     def methods(self) -> list[str]:
         """The methods that its trials may have."""
-        searched = self.search.space.parameters.get("method.type") if self.search else None
+        searched = self.search.space.parameters.get(METHOD) if self.search else None
         return searched.extremes() if searched else [self.method.type]
 
     @property

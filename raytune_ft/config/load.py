@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.files.overrides import parse_assignments, with_settings
+from raytune_ft.config.files.overrides import METHOD, parse_assignments, with_settings
 from raytune_ft.config.files.problems import KeyPath, always, input_error
 from raytune_ft.config.files.shipped import find
 from raytune_ft.config.files.yaml import Document, read_yaml
@@ -23,7 +23,6 @@ from raytune_ft.config.search.search import SearchSpace
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
 
-_METHOD = "method.type"
 PER_TRIAL = ("train", "method", "resources", "seed")
 """What each trial reads anew; data is tokenised once per study, and the rest belongs to the study."""
 
@@ -133,11 +132,11 @@ def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Place
 
 def _check_methods(space: SearchSpace, place: _Places) -> None:
     """Where the method is searched, its settings have to say which one they belong to."""
-    for key, parameter in space.parameters.items() if _METHOD in space.parameters else ():
-        if key.startswith("method.") and key != _METHOD and _METHOD not in (parameter.when or {}):
+    for key, parameter in space.parameters.items() if METHOD in space.parameters else ():
+        if key.startswith("method.") and key != METHOD and METHOD not in (parameter.when or {}):
             path: KeyPath = ("search", "space", "parameters", key)
-            what = f"{key} belongs to one method, and {_METHOD} is searched"
-            raise InputError(place(path), what, f"add when: {{{_METHOD}: lora}}")
+            what = f"{key} belongs to one method, and {METHOD} is searched"
+            raise InputError(place(path), what, f"add when: {{{METHOD}: lora}}")
 
 
 def _check_types(space: SearchSpace, place: _Places) -> None:

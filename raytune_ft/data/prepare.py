@@ -22,7 +22,7 @@ from raytune_ft.data.tokens.template import ChatTemplate
 from raytune_ft.data.tokens.tokenize import BATCH_ROWS, RowTokeniser, TokenisedRow
 from raytune_ft.data.tokens.tokenizer import load_tokenizer
 from raytune_ft.errors import InputError
-from raytune_ft.paths import read_json, sync_directory, write_json
+from raytune_ft.paths import read_json, rename_into_place, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -202,5 +202,4 @@ def _write(tokenised: list[_Tokenised], manifest: dict[str, Any], target: Path) 
         write_json(aside / MANIFEST, {**manifest, "files": sizes})
         if target.exists():
             os.replace(target, Path(scratch) / "old")
-        os.replace(aside, target)
-        sync_directory(target.parent)
+        rename_into_place(aside, target)

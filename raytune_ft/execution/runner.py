@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.files.overrides import value_at
+from raytune_ft.config.files.overrides import METHOD, value_at
 from raytune_ft.config.number_type import NOT_IN_FLOAT16
 from raytune_ft.config.search.schedulers import PAUSING
 from raytune_ft.config.target_modules import names
@@ -22,7 +22,7 @@ _OF_A_LANE = (
     "train.dtype",
     "train.attn_implementation",
     "train.gradient_checkpointing",
-    "method.type",
+    METHOD,
 )
 """Settings that a lane's workers take on when they start, so that its trials can't differ in them."""
 _OUTSIDE_LAYERS = ("lm_head", "model.embed_tokens")

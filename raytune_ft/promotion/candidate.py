@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from raytune_ft.config.experiment import Evaluate, Experiment
+from raytune_ft.config.files.overrides import METHOD
 from raytune_ft.config.load import load_recorded
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
 from raytune_ft.paths import RunDirectory, read_json
@@ -74,7 +75,7 @@ def read_candidate(run: RunDirectory, merge: bool = False) -> tuple[Candidate, l
     experiment = load_recorded(run)
     source = _winner_directory(run, winner)
     how = "always" if merge else experiment.promotion.merge
-    method = winner.get("parameters", {}).get("method.type") or experiment.method.type
+    method = winner.get("parameters", {}).get(METHOD) or experiment.method.type
     facts = _check(source, experiment.base_model, method, may_be_merged=how != "never")
     merged = how == "always" or facts.unserved is not None or facts.full
     if base_id(str(winner["base_model"])) != base_id(experiment.base_model):

@@ -13,11 +13,11 @@ from raytune_ft.paths import read_json
 from raytune_ft.promotion.gates import Verdict
 from raytune_ft.promotion.judged import too_few
 from raytune_ft.registry import manifest as manifests
-from raytune_ft.registry.adapter import CONFIG_NAME, WEIGHTS_NAME
 from raytune_ft.registry.compared import CHAMPION_KEY
 from raytune_ft.registry.manifest import Manifest
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import CHAMPION
+from raytune_ft.training.weights.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
     from raytune_ft.evaluation.scoring import Scores
@@ -59,7 +59,7 @@ def judge_unscored(
     if champion.manifest.base_sha256 != base_sha256:
         reason = f"the champion {champion.reference} is of another base, so the two can't be compared"
         return Verdict(_GATE, False, reason, numbers)
-    if champion.manifest.files.get(WEIGHTS_NAME) == adapter_sha256 and _config(champion.path) == _config(source):
+    if champion.manifest.files.get(ADAPTER_WEIGHTS) == adapter_sha256 and _config(champion.path) == _config(source):
         return Verdict(_GATE, True, f"it has the weights of the champion {champion.reference}", numbers)
     if rows < min_rows:
         return Verdict(_GATE, False, too_few(rows, min_rows), numbers)
@@ -119,7 +119,7 @@ def _more_rows(asked: float | None, margin: float, provable: float, rows: int) -
 
 
 def _config(directory: Path) -> dict[str, object]:
-    config = read_json(directory / CONFIG_NAME)
+    config = read_json(directory / ADAPTER_CONFIG)
     values = {key: config.get(key) for key in _DECIDING}
     if isinstance(values["target_modules"], list):  # PEFT saves a set
         values["target_modules"] = sorted(values["target_modules"])

@@ -12,9 +12,8 @@ from raytune_ft.data.safetensors_header import TensorInfo, read_header, read_hea
 from raytune_ft.errors import IntegrityError, RaytuneError
 from raytune_ft.paths import read_json
 from raytune_ft.registry.base import base_directory, base_id, weight_files
+from raytune_ft.training.weights.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
-WEIGHTS_NAME = "adapter_model.safetensors"
-CONFIG_NAME = "adapter_config.json"
 _PREFIX = "base_model.model."
 # Settings that vLLM 0.29 refuses (lora/peft_helper.py), or ignores, so that its answers would be wrong.
 _UNSERVED = (
@@ -55,11 +54,11 @@ def check_adapter(directory: Path, base_model: str) -> AdapterFacts:
         RaytuneError: The adapter has another base, or uses something that vLLM can't load.
     """
     config = _read_config(directory)
-    where = directory / CONFIG_NAME
+    where = directory / ADAPTER_CONFIG
     rank = _check_config(where, config)
     _check_base_name(where, config, base_model)
-    tensors = read_header(directory / WEIGHTS_NAME)
-    _check_tensors(directory / WEIGHTS_NAME, tensors, rank, base_model, bool(config.get("fan_in_fan_out")))
+    tensors = read_header(directory / ADAPTER_WEIGHTS)
+    _check_tensors(directory / ADAPTER_WEIGHTS, tensors, rank, base_model, bool(config.get("fan_in_fan_out")))
     return AdapterFacts(rank, config)
 
 
@@ -71,10 +70,10 @@ def check_mergeable(directory: Path, base_model: str) -> AdapterFacts:
         RaytuneError: The adapter has another base, or can't be merged.
     """
     config = _read_config(directory)
-    where = directory / CONFIG_NAME
+    where = directory / ADAPTER_CONFIG
     _check_base_name(where, config, base_model)
-    if not read_header(directory / WEIGHTS_NAME):
-        raise IntegrityError(f"{directory / WEIGHTS_NAME}: holds no tensors; make the checkpoint again")
+    if not read_header(directory / ADAPTER_WEIGHTS):
+        raise IntegrityError(f"{directory / ADAPTER_WEIGHTS}: holds no tensors; make the checkpoint again")
     if used := [key for key in _UNMERGED if config.get(key)]:
         raise RaytuneError(f"{where}: {used[0]} {config[used[0]]!r} can't be merged into the base; train without it")
     if (start := config.get("init_lora_weights")) not in (*_BASE_KEEPING_INITS, *_FOUND_AGAIN):
@@ -97,13 +96,13 @@ def _read_config(directory: Path) -> dict[str, Any]:
         IntegrityError: A file is missing, or the config lacks fields.
         RaytuneError: The adapter is not a LoRA.
     """
-    if not (directory / WEIGHTS_NAME).is_file():
+    if not (directory / ADAPTER_WEIGHTS).is_file():
         pickles = [path.name for path in directory.glob("adapter_model.*") if path.suffix in (".bin", ".pt", ".pth")]
-        what = f"only {pickles[0]}, a pickle, which can run code" if pickles else f"no {WEIGHTS_NAME}"
+        what = f"only {pickles[0]}, a pickle, which can run code" if pickles else f"no {ADAPTER_WEIGHTS}"
         raise IntegrityError(f"{directory}: holds {what}; save the adapter as safetensors")
-    if not (directory / CONFIG_NAME).is_file():
-        raise IntegrityError(f"{directory}: holds no {CONFIG_NAME}; save it with PEFT's save_pretrained")
-    where, config = directory / CONFIG_NAME, read_json(directory / CONFIG_NAME)
+    if not (directory / ADAPTER_CONFIG).is_file():
+        raise IntegrityError(f"{directory}: holds no {ADAPTER_CONFIG}; save it with PEFT's save_pretrained")
+    where, config = directory / ADAPTER_CONFIG, read_json(directory / ADAPTER_CONFIG)
     if not isinstance(config, dict) or not {"peft_type", "r", "lora_alpha", "target_modules"} <= config.keys():
         raise IntegrityError(f"{where}: lacks peft_type, r, lora_alpha or target_modules; save the adapter again")
     if config["peft_type"] != "LORA":
@@ -156,7 +155,7 @@ def _check_tensors(
         a, b = sides["lora_A"].shape, sides["lora_B"].shape
         if a[0] != rank or b[1] != rank:
             raise IntegrityError(
-                f"{where}: {module} has rank {a[0]}, {CONFIG_NAME} says {rank}; save the adapter again"
+                f"{where}: {module} has rank {a[0]}, {ADAPTER_CONFIG} says {rank}; save the adapter again"
             )
         weight = base.get(f"{module}.weight")
         if weight is None:

@@ -13,10 +13,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from raytune_ft.errors import IntegrityError
-from raytune_ft.paths import sha256_file, sync_directory, write_json
-from raytune_ft.registry.adapter import CONFIG_NAME, WEIGHTS_NAME, AdapterFacts, check_adapter
+from raytune_ft.paths import rename_into_place, sha256_file, write_json
+from raytune_ft.registry.adapter import AdapterFacts, check_adapter
 from raytune_ft.registry.base import base_id
 from raytune_ft.registry.store import Registry
+from raytune_ft.training.weights.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 STAGING = ".incoming"
 _LOCK_TIMEOUT_S = 30.0
@@ -58,10 +59,10 @@ def staged(registry: Registry, adapter: str, source: Path, base_model: str) -> I
     registry.directory(adapter)  # refuses an invalid name before anything is read or written
     facts = check_adapter(source, base_model)
     with _aside(registry, adapter) as path:
-        _copy(source / WEIGHTS_NAME, path / WEIGHTS_NAME)
+        _copy(source / ADAPTER_WEIGHTS, path / ADAPTER_WEIGHTS)
         # The path on the training machine is useless elsewhere and must not be published.
-        write_json(path / CONFIG_NAME, {**facts.config, "base_model_name_or_path": _public_name(base_model)})
-        yield StagedAdapter(path, facts, {name: sha256_file(path / name) for name in (WEIGHTS_NAME, CONFIG_NAME)})
+        write_json(path / ADAPTER_CONFIG, {**facts.config, "base_model_name_or_path": _public_name(base_model)})
+        yield StagedAdapter(path, facts, {name: sha256_file(path / name) for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG)})
 
 
 @contextmanager
@@ -101,8 +102,7 @@ def _aside(registry: Registry, adapter: str) -> Iterator[Path]:
 def publish(staged_path: Path, target: Path) -> None:
     """Renames a staged directory to `target`, whose lock the caller holds."""
     staged_path.chmod(0o755)
-    staged_path.rename(target)
-    sync_directory(target.parent)
+    rename_into_place(staged_path, target)
 
 
 def _remove_stale(room: Path) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
+from raytune_ft.config.files.overrides import flat
 from raytune_ft.config.recorded import in_todays_words
 from raytune_ft.metrics.named import Goal, sign
 from raytune_ft.paths import RunDirectory
 from raytune_ft.reporting.html.so_far import SoFar, Standing, best_so_far, standings, tokens_to
 from raytune_ft.reporting.read import read_data_facts, read_evaluation, read_leaderboard, read_trials, read_winner
 from raytune_ft.reporting.records import Interval
-from raytune_ft.search.study.resume import flat
 
 _NAMES = ("name", "output_dir", "registry.path", "registry.adapter")
 

@@ -8,20 +8,20 @@ from typing import Any
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import IntegrityError
 from raytune_ft.paths import sha256_file
-from raytune_ft.training.lane.checkpoint import CONFIG, WEIGHTS
 from raytune_ft.training.weights.adapter_size import MIB
 from raytune_ft.training.weights.base_model import load_base
 from raytune_ft.training.weights.base_weights import joint_sha256
+from raytune_ft.training.weights.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 
 def is_adapter(directory: Path) -> bool:
     """Whether the files there are PEFT's, and not a whole model's."""
-    return (directory / CONFIG).is_file() or (directory / WEIGHTS).is_file()
+    return (directory / ADAPTER_CONFIG).is_file() or (directory / ADAPTER_WEIGHTS).is_file()
 
 
 def tuned_files(directory: Path) -> list[Path]:
     """The files of the weights, sorted by name; those that are there."""
-    found = directory.glob(WEIGHTS if is_adapter(directory) else "model*.safetensors")
+    found = directory.glob(ADAPTER_WEIGHTS if is_adapter(directory) else "model*.safetensors")
     return sorted(path for path in found if path.is_file())
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from raytune_ft.config.files.yaml import parse_yaml
 from raytune_ft.errors import InputError
 
-_METHOD = "method.type"
+METHOD = "method.type"
+"""Key path of the setting that says which weights move."""
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def with_settings(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dic
     """A copy of nested `values` in which each dotted key of `settings` has its value; another `method.type` begins the
     section anew, as the settings of one method mean nothing to the other."""
     result: dict[str, Any] = copy.deepcopy(dict(values))
-    if _METHOD in settings and settings[_METHOD] != (value_at(result, _METHOD) or "lora"):
+    if METHOD in settings and settings[METHOD] != (value_at(result, METHOD) or "lora"):
         result["method"] = {}
     for dotted, value in settings.items():
         at: Any = result
@@ -55,3 +56,16 @@ def value_at(values: Mapping[str, Any], dotted: str) -> Any:
     for part in dotted.split("."):
         at = at.get(part) if isinstance(at, Mapping) else None
     return at
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Key path -> value, of nested settings."""
+    return dict(_walk(values, prefix))
+
+
+def _walk(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _walk(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from raytune_ft.errors import IntegrityError, RaytuneError
-from raytune_ft.paths import read_json, sha256_file, sync_directory
+from raytune_ft.paths import read_json, rename_into_place, sha256_file
 from raytune_ft.registry import manifest
 from raytune_ft.registry.bucket.bucket import Bucket
 from raytune_ft.registry.files import ALIASES_NAME, JOURNAL_NAME, TRAFFIC_NAME
@@ -152,8 +152,7 @@ def _download(bucket: Bucket, key: str, target: Path, aside: Path, expected: str
         if digest.hexdigest() != expected:
             found = f"sha256 {digest.hexdigest()[:12]}... is not {expected[:12]}..."
             raise IntegrityError(f"{where}: {found} of {manifest.MANIFEST_NAME}; promote the run again")
-        os.replace(aside, target)
-        sync_directory(target.parent)
+        rename_into_place(aside, target)
     except FileNotFoundError as error:
         raise IntegrityError(f"{where}: is missing; promote the run again") from error
     except OSError as error:

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.files.overrides import value_at
-from raytune_ft.config.search.search import Search
+from raytune_ft.config.files.overrides import METHOD, flat, value_at
+from raytune_ft.config.search.search import STEPS, Search
 from raytune_ft.search.earlier_studies.earlier import EarlierStudy
 
-_METHOD, _STEPS = "method.type", "train.max_steps"
 _OTHER = 0.5
 _NOTHING = 0.0  # its settings are others, and its best learning rate too, by ten times
 _SETTINGS = 0.75
-_ASIDE = (_STEPS, "train.eval_steps", "train.dtype", "train.bf16")
+_ASIDE = (STEPS, "train.eval_steps", "train.dtype", "train.bf16")
 """What changes no result but by rounding; `bf16` is what `dtype` was called."""
 
 
@@ -57,15 +56,15 @@ def likeness(earlier: EarlierStudy, experiment: Experiment, search: Search, base
         factors["another base model"] = _OTHER
     if not fingerprint or earlier.fingerprint != fingerprint:
         factors["other data"] = _OTHER
-    if _flat(earlier.experiment.get("objective") or {}) != _flat(own["objective"]):
+    if flat(earlier.experiment.get("objective") or {}) != flat(own["objective"]):
         factors["another objective"] = _OTHER
-    steps = value_at(earlier.experiment, _STEPS), value_at(own, _STEPS)
-    if _STEPS not in searched and steps[0] != steps[1]:
+    steps = value_at(earlier.experiment, STEPS), value_at(own, STEPS)
+    if STEPS not in searched and steps[0] != steps[1]:
         factors[f"{steps[0]} steps instead of {steps[1]}"] = (
             max(_OTHER, min(steps) / max(steps)) if all(steps) else _OTHER
         )
-    method = value_at(earlier.experiment, _METHOD)
-    if _METHOD not in searched and method not in (None, own["method"]["type"]):
+    method = value_at(earlier.experiment, METHOD)
+    if METHOD not in searched and method not in (None, own["method"]["type"]):
         factors["another method"] = _NOTHING
     changed = sorted(key for key in _changed(earlier.experiment, own) if key not in searched and key not in _ASIDE)
     if changed:
@@ -77,15 +76,8 @@ def likeness(earlier: EarlierStudy, experiment: Experiment, search: Search, base
 def _changed(earlier: Mapping[str, Any], own: Mapping[str, Any]) -> set[str]:
     """Keys of the settings that decide what a trial comes to."""
     was, now = (
-        {key: value for part in ("train", "method") for key, value in _flat(each.get(part) or {}, f"{part}.").items()}
+        {key: value for part in ("train", "method") for key, value in flat(each.get(part) or {}, f"{part}.").items()}
         | {"resources.workers": value_at(each, "resources.workers")}
         for each in (earlier, own)
     )
     return {key for key in was.keys() | now.keys() if was.get(key) != now.get(key)}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.files.overrides import flat
 from raytune_ft.config.files.resolve import resolved_values
 from raytune_ft.config.recorded import in_todays_words
 from raytune_ft.errors import InputError
@@ -46,19 +46,6 @@ def check_same_experiment(experiment: Experiment, run: RunDirectory) -> None:
 
 def _may_change(key: str) -> bool:
     return key in MAY_CHANGE or key.startswith(MAY_CHANGE_BELOW)
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Key path -> value, of nested settings."""
-    return dict(_walk(values, prefix))
-
-
-def _walk(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _walk(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def interrupted_trials(study: optuna.Study) -> list[optuna.Trial]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raytune_ft.errors import IntegrityError
-from raytune_ft.registry.adapter import WEIGHTS_NAME
 from raytune_ft.registry.manifest import Manifest
 from raytune_ft.serving.models.registry_view import RegistryView
 from raytune_ft.serving.settings import ServeArgs
+from raytune_ft.training.weights.peft_files import ADAPTER_WEIGHTS
 
 VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vLLM 0.29, config/lora.py: MaxLoRARanks
 _LEAST_RANK = 32  # the least max_lora_rank where no setting says it; most searches stay below
@@ -84,5 +84,5 @@ def _bounded(wanted: int, memory: int, each: int) -> int:
 
 
 def _weights_bytes(view: RegistryView, found: Manifest) -> int:
-    path = view.registry.path(found.adapter, found.version) / WEIGHTS_NAME
+    path = view.registry.path(found.adapter, found.version) / ADAPTER_WEIGHTS
     return path.stat().st_size if path.is_file() else 0

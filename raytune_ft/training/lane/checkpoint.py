@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raytune_ft.errors import IntegrityError
-from raytune_ft.paths import read_json, remove_directory, sha256_file, sync_directory, write_json
+from raytune_ft.paths import read_json, remove_directory, rename_into_place, sha256_file, write_json
+from raytune_ft.training.weights.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
     import torch
 
 MANIFEST = "manifest.json"
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 OPTIMIZER, TRAINER = "optimizer.safetensors", "trainer.json"
 SCHEMA = 1
 SPARE_BYTES = 1 << 20  # for the small files and the directory
@@ -62,8 +62,8 @@ def write_checkpoint(target: Path, checkpoint: Checkpoint) -> None:
 
     target.parent.mkdir(parents=True, exist_ok=True)
     files = {
-        WEIGHTS: save(dict(checkpoint.weights), metadata={"format": "pt"}),
-        CONFIG: _json(checkpoint.config),
+        ADAPTER_WEIGHTS: save(dict(checkpoint.weights), metadata={"format": "pt"}),
+        ADAPTER_CONFIG: _json(checkpoint.config),
         OPTIMIZER: save(dict(checkpoint.optimizer)),
         TRAINER: _json(checkpoint.trainer),
     }
@@ -81,7 +81,7 @@ def write_checkpoint(target: Path, checkpoint: Checkpoint) -> None:
         aside.chmod(0o755)
         if target.exists():
             remove_directory(target)
-        aside.rename(target)
+        rename_into_place(aside, target)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             what = f"{target}: no room for a checkpoint of {needed} bytes; free some, or set output_dir elsewhere"
@@ -89,7 +89,6 @@ def write_checkpoint(target: Path, checkpoint: Checkpoint) -> None:
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    sync_directory(target.parent)
 
 
 def read_checkpoint(directory: Path) -> Checkpoint:
@@ -105,9 +104,9 @@ def read_checkpoint(directory: Path) -> Checkpoint:
         if OPTIMIZER not in read_json(directory / MANIFEST)["files"]:
             raise IntegrityError(f"{directory}: without its optimizer since its trial ended; copy one that trains")
         return Checkpoint(
-            weights=load((directory / WEIGHTS).read_bytes()),
+            weights=load((directory / ADAPTER_WEIGHTS).read_bytes()),
             optimizer=load((directory / OPTIMIZER).read_bytes()),
-            config=read_json(directory / CONFIG),
+            config=read_json(directory / ADAPTER_CONFIG),
             trainer=read_json(directory / TRAINER),
         )
     except FileNotFoundError as error:  # a trial removes its older checkpoints, whoever reads them

@@ -10,15 +10,13 @@ import torch
 from raytune_ft.training.guards import out_of_memory_reason
 from raytune_ft.training.lane.model.adapter import Adapter
 from raytune_ft.training.lane.ranks import Ranks
+from raytune_ft.training.lane.sizes import EVALUATION_TOKENS
 from raytune_ft.training.lane.step import Stepper
 from raytune_ft.training.lane.trial import RunningTrial
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-TOKENS = 2048
-"""Of a forward pass: batches share one up to here. Without gradients this takes less memory than a training step."""
 
 
 def evaluate(stepper: Stepper, trial: RunningTrial, ranks: Ranks) -> float | str:
@@ -55,12 +53,12 @@ def _evaluate(stepper: Stepper, trial: RunningTrial, ranks: Ranks, adapter: Adap
 
 
 def _passes(batches: Sequence[range], lengths: NDArray[np.int64]) -> list[list[range]]:
-    """Batches one after the other, as many in a pass as have `TOKENS` tokens together, and at least one."""
+    """Batches one after the other, as many in a pass as have `EVALUATION_TOKENS` tokens together, and at least one."""
     passes: list[list[range]] = []
     tokens = 0
     for members in batches:
         more = int(lengths[members.start : members.stop].sum())
-        if not passes or tokens + more > TOKENS:
+        if not passes or tokens + more > EVALUATION_TOKENS:
             passes.append([])
             tokens = 0
         passes[-1].append(members)

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from raytune_ft.data.tokens.tokenize import IGNORED
-
-CHUNK = 1024  # positions whose logits are in memory at once
+from raytune_ft.training.lane.sizes import LOGIT_CHUNK
 
 
 def token_losses(
@@ -42,8 +41,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         losses, slopes = [], []
-        for start in range(0, len(hidden), CHUNK):
-            piece, target = hidden[start : start + CHUNK], targets[start : start + CHUNK]
+        for start in range(0, len(hidden), LOGIT_CHUNK):
+            piece, target = hidden[start : start + LOGIT_CHUNK], targets[start : start + LOGIT_CHUNK]
             logits = (piece @ head.T).float()
             log_norm = torch.logsumexp(logits, dim=-1)
             losses.append(log_norm - logits.gather(1, target[:, None])[:, 0])

@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-EVALUATION_TOKENS = 2048
-"""Of a pass of the lane's evaluation; its `TOKENS`, without importing PyTorch."""
-CHUNK = 1024
-"""Positions whose logits a lane has in memory at once; its `CHUNK`."""
+from raytune_ft.training.lane.sizes import EVALUATION_TOKENS, LOGIT_CHUNK
+
 LOGIT_BYTES = 8
 """Of an element of a chunk's logits: float32, and once more while their norm is taken."""
 TRL_LOGIT_BYTES = 14
@@ -139,7 +137,7 @@ def trl_training_bytes(shape: Shape, of: Pass) -> int:
 
 
 def _loss_bytes(shape: Shape, answers: float) -> float:
-    return LOGIT_BYTES * shape.vocabulary * min(answers, CHUNK)
+    return LOGIT_BYTES * shape.vocabulary * min(answers, LOGIT_CHUNK)
 
 
 def _passing_bytes(shape: Shape, tokens: float, of: Pass, *, backward: bool) -> float:

@@ -15,10 +15,8 @@ from raytune_ft.search.planning.bounds import ranks
 from raytune_ft.search.planning.memory.weights import ADAM_BYTES, OWN_COPY_BYTES, WorkerMemory
 from raytune_ft.search.planning.span import Span
 from raytune_ft.search.planning.work import Work
-
-MIB = 2**20
-KEPT = 3
-"""Checkpoints of a trial: a lane's best and its last two; Ray Train's best two and its last."""
+from raytune_ft.training.lane.sizes import KEPT_CHECKPOINTS
+from raytune_ft.training.weights.adapter_size import MIB
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,9 @@ def disk_of(
     rank, mixed = ranks(experiment), memory.full and len(set(experiment.methods)) > 1
     smallest = 0.0 if mixed else 1.0 if memory.full else rank.least / rank.most
     mean = (1.0 + smallest) / 2
-    likely, most = (max(1.0, min(float(KEPT), n / work.trials)) for n in (work.reports.likely, work.reports.high))
+    likely, most = (
+        max(1.0, min(float(KEPT_CHECKPOINTS), n / work.trials)) for n in (work.reports.likely, work.reports.high)
+    )
     live = min(work.trials, max(at_once, _paused(experiment)))
     first, front = _staying(experiment, work.trials)
     ended = work.trials - live  # at the peak, so that what stays of them is there too

@@ -25,8 +25,8 @@ from raytune_ft.search.planning.span import Span
 from raytune_ft.search.planning.work import Work
 from raytune_ft.training.kernel_cache import KERNELS, KERNELS_PER_STEP
 from raytune_ft.training.main_memory import main_memory
+from raytune_ft.training.weights.adapter_size import MIB
 
-MIB = 2**20
 LANE_PROCESS_MIB = 570.0
 """Python, PyTorch (CPU), Ray, transformers and the kernels' own buffers in a lane's worker; on `plan.MEASURED_ON`."""
 ISOLATED_PROCESS_MIB = 800.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from raytune_ft.paths import sync_directory
+from raytune_ft.paths import rename_into_place
 from raytune_ft.training.weights.base_weights import weight_files
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def _copy(directory: Path, files: list[Path], dtype: torch.dtype, size: int, *, 
                 save_file(cast, aside / file.name)
                 with (aside / file.name).open("rb") as written:
                     os.fsync(written.fileno())
-            os.replace(aside, target)
-            sync_directory(target.parent)
+            rename_into_place(aside, target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return target

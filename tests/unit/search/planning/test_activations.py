@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from raytune_ft.search.planning.memory import activations
 from raytune_ft.search.planning.memory.activations import (
     Pass,
     Shape,
@@ -93,12 +92,6 @@ def test_an_evaluation_keeps_nothing_but_looks_at_more_tokens() -> None:
     small, large = (lane_evaluation_bytes(SHAPE, Pass(**{**vars(PASS), "tokens": n}), 0.02) for n in (10, 5000))
     assert small == large > 0
     assert lane_evaluation_bytes(SHAPE, PASS, 1.0) > small
-
-
-def test_constants_are_those_of_the_training_code() -> None:
-    from raytune_ft.training.lane import evaluate, loss
-
-    assert (activations.EVALUATION_TOKENS, activations.CHUNK) == (evaluate.TOKENS, loss.CHUNK)
 
 
 def test_a_lane_is_planned_with_the_kernel_that_it_will_have(toy_experiment) -> None:

@@ -13,9 +13,10 @@ from raytune_ft.paths import RunDirectory, write_json
 from raytune_ft.search.results.causes import NothingWon
 from raytune_ft.search.results.leaderboard import LeaderboardRow, build_leaderboard, choose_winner, in_order
 from raytune_ft.search.trials.kept_checkpoints import KeptCheckpoints, may_still_win
-from raytune_ft.training.lane.checkpoint import MANIFEST, OPTIMIZER, WEIGHTS
+from raytune_ft.training.lane.checkpoint import MANIFEST, OPTIMIZER
 from raytune_ft.training.metrics_log import append_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
+from raytune_ft.training.weights.peft_files import ADAPTER_WEIGHTS
 
 PBT = {"scheduler": {"type": "pbt", "perturbation_interval": 5}}
 
@@ -29,9 +30,9 @@ def trial_ended(run: RunDirectory) -> Callable[..., None]:
         for step, value in ((5, loss), (15, loss + 0.01)):
             checkpoint = trial.checkpoints / f"step-{step:06d}"
             checkpoint.mkdir(parents=True)
-            for file in (WEIGHTS, OPTIMIZER):
+            for file in (ADAPTER_WEIGHTS, OPTIMIZER):
                 (checkpoint / file).write_bytes(b"x")
-            write_json(checkpoint / MANIFEST, {"schema": 1, "files": {WEIGHTS: "1", OPTIMIZER: "2"}})
+            write_json(checkpoint / MANIFEST, {"schema": 1, "files": {ADAPTER_WEIGHTS: "1", OPTIMIZER: "2"}})
             report = {
                 "step": step,
                 "eval_loss": value,
@@ -63,8 +64,8 @@ def test_of_ended_trials_the_first_ones_keep_their_best_weights_and_nothing_else
     for number, loss in enumerate((0.9, 0.5, 0.7, 0.6)):
         trial_ended(f"{number:04d}", loss)
         kept.ended(f"{number:04d}")
-    whole = {f"0099/step-{step:06d}": {WEIGHTS, OPTIMIZER} for step in (5, 15)}
-    assert left(run) == {"0001/step-000005": {WEIGHTS}, "0003/step-000005": {WEIGHTS}, **whole}
+    whole = {f"0099/step-{step:06d}": {ADAPTER_WEIGHTS, OPTIMIZER} for step in (5, 15)}
+    assert left(run) == {"0001/step-000005": {ADAPTER_WEIGHTS}, "0003/step-000005": {ADAPTER_WEIGHTS}, **whole}
     kept.ended("0099")  # it was told of too early: it has no outcome
     assert left(run).keys() >= whole.keys()
 
@@ -81,7 +82,7 @@ def test_all_keeps_the_best_weights_of_all(make_experiment, run, trial_ended) ->
     for number in range(6):
         trial_ended(f"{number:04d}", 0.1 * number)
         kept.ended(f"{number:04d}")
-    assert left(run) == {f"{number:04d}/step-000005": {WEIGHTS} for number in range(6)}
+    assert left(run) == {f"{number:04d}/step-000005": {ADAPTER_WEIGHTS} for number in range(6)}
 
 
 def test_of_several_goals_the_front_stays_as_any_of_it_may_come_to_win(make_experiment, run, trial_ended) -> None:
@@ -97,7 +98,7 @@ def test_of_several_goals_the_front_stays_as_any_of_it_may_come_to_win(make_expe
     trial_ended("0004", 0.298, mib=9.5)  # the limit moves, and 0002 is not within it any more
     kept.ended("0004")
     winner = choose_winner(experiment, run, build_leaderboard(experiment, run), "f")
-    assert winner.trial == "0001" and (run.root / winner.checkpoint / WEIGHTS).is_file()
+    assert winner.trial == "0001" and (run.root / winner.checkpoint / ADAPTER_WEIGHTS).is_file()
 
 
 def test_trials_of_a_population_keep_all_until_the_study_has_ended(make_experiment, run, trial_ended) -> None:
@@ -106,9 +107,9 @@ def test_trials_of_a_population_keep_all_until_the_study_has_ended(make_experime
     for name, loss in (("0000", 0.5), ("0001", 0.4)):
         trial_ended(name, loss)
         kept.ended(name)
-    assert all(files == {WEIGHTS, OPTIMIZER} for files in left(run).values()) and len(left(run)) == 4
+    assert all(files == {ADAPTER_WEIGHTS, OPTIMIZER} for files in left(run).values()) and len(left(run)) == 4
     kept.study_ended(build_leaderboard(make_experiment(**PBT), run))
-    assert left(run) == {"0001/step-000005": {WEIGHTS}}
+    assert left(run) == {"0001/step-000005": {ADAPTER_WEIGHTS}}
 
 
 def test_the_winner_of_before_stays_until_there_is_another(make_experiment, run, trial_ended) -> None:
@@ -143,7 +144,7 @@ def test_a_later_driver_goes_on_where_a_killed_one_stopped_removing(
     assert not list(half.glob("step-*")), "a checkpoint that is about to go still has its name"
     assert [row.trial for row in build_leaderboard(experiment, run) if row.checkpoint] == ["0001"]
     KeptCheckpoints(experiment, run, ["0000", "0001"]).study_ended(build_leaderboard(experiment, run))
-    assert left(run) == {"0001/step-000005": {WEIGHTS}} and not list(half.iterdir())
+    assert left(run) == {"0001/step-000005": {ADAPTER_WEIGHTS}} and not list(half.iterdir())
 
 
 def test_a_leaderboard_names_no_weights_that_are_gone(make_experiment, run, ended) -> None:
@@ -168,7 +169,7 @@ def arrives(run: RunDirectory, name: str, loss: float | None) -> None:
     """Of an isolated trial that was stopped meanwhile: the checkpoint of step 25 or, with a loss, its line after it."""
     if loss is None:
         (run.trial(name).checkpoints / "step-000025").mkdir()
-        (run.trial(name).checkpoints / "step-000025" / WEIGHTS).write_bytes(b"x")
+        (run.trial(name).checkpoints / "step-000025" / ADAPTER_WEIGHTS).write_bytes(b"x")
     else:
         report = {"step": 25, "eval_loss": loss, "seconds": 2.0, "checkpoint": "step-000025"}
         append_metrics(run.trial(name).metrics, report)
@@ -195,7 +196,7 @@ def test_a_checkpoint_whose_line_is_yet_to_come_stays_until_the_study_has_ended(
     winner = choose_winner(experiment, run, board, "f")
     assert (winner.trial, winner.value, winner.step) == ("0000", 0.1, 25)
     KeptCheckpoints(experiment, run, ()).study_ended(board)
-    assert left(run) == {"0000/step-000025": {WEIGHTS}}
+    assert left(run) == {"0000/step-000025": {ADAPTER_WEIGHTS}}
 
 
 def test_a_checkpoint_that_comes_after_its_trial_is_looked_at_again_when_others_end(
@@ -208,7 +209,7 @@ def test_a_checkpoint_that_comes_after_its_trial_is_looked_at_again_when_others_
     arrives(run, "0000", 0.6)
     trial_ended("0001", 0.4)
     kept.ended("0001")
-    assert left(run) == {"0001/step-000005": {WEIGHTS}}
+    assert left(run) == {"0001/step-000005": {ADAPTER_WEIGHTS}}
 
 
 def test_what_is_reported_after_the_board_does_not_take_the_winners_weights(make_experiment, run, trial_ended) -> None:
@@ -219,7 +220,7 @@ def test_what_is_reported_after_the_board_does_not_take_the_winners_weights(make
     winner = choose_winner(experiment, run, board, "f")
     arrives(run, "0000", 0.1)
     KeptCheckpoints(experiment, run, ()).study_ended(board)
-    assert (run.root / (winner.checkpoint or "") / WEIGHTS).is_file() and len(left(run)) == 1
+    assert (run.root / (winner.checkpoint or "") / ADAPTER_WEIGHTS).is_file() and len(left(run)) == 1
 
 
 def test_what_a_failed_trial_learnt_stays_until_another_has_won(make_experiment, run, trial_ended) -> None:
@@ -227,13 +228,13 @@ def test_what_a_failed_trial_learnt_stays_until_another_has_won(make_experiment,
     kept = KeptCheckpoints(experiment, run, ())
     trial_ended("0000", 0.1, "failed")
     kept.ended("0000")
-    assert left(run) == {f"0000/step-{step:06d}": {WEIGHTS} for step in (5, 15)}
+    assert left(run) == {f"0000/step-{step:06d}": {ADAPTER_WEIGHTS} for step in (5, 15)}
     with pytest.raises(NothingWon):
         choose_winner(experiment, run, build_leaderboard(experiment, run), "f")
     trial_ended("0001", 0.5)
     kept.ended("0001")
     kept.study_ended(build_leaderboard(experiment, run))
-    assert left(run) == {"0001/step-000005": {WEIGHTS}}
+    assert left(run) == {"0001/step-000005": {ADAPTER_WEIGHTS}}
 
 
 @pytest.mark.parametrize("best", [None, "eval_loss within 10 %"])

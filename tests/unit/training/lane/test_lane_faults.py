@@ -12,9 +12,10 @@ import pytest
 from raytune_ft.errors import IntegrityError
 from raytune_ft.training.lane import checkpoint as checkpoints
 from raytune_ft.training.lane import loop
-from raytune_ft.training.lane.checkpoint import MANIFEST, OPTIMIZER, WEIGHTS, check_whole, last_whole
+from raytune_ft.training.lane.checkpoint import MANIFEST, OPTIMIZER, check_whole, last_whole
 from raytune_ft.training.lane.evaluate import evaluate
 from raytune_ft.training.lane.step import Stepper
+from raytune_ft.training.weights.peft_files import ADAPTER_WEIGHTS
 
 
 def test_a_full_disk_ends_the_trial_with_path_and_bytes_and_the_last_checkpoint_loads(
@@ -62,13 +63,13 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(lane_world, dama
     if damage == "no manifest":
         (last / MANIFEST).unlink()
     elif damage == "flipped byte":
-        content = bytearray((last / WEIGHTS).read_bytes())
+        content = bytearray((last / ADAPTER_WEIGHTS).read_bytes())
         content[-1] ^= 1
-        (last / WEIGHTS).write_bytes(content)
+        (last / ADAPTER_WEIGHTS).write_bytes(content)
     elif damage == "truncated":
         os.truncate(last / OPTIMIZER, 1000)
     else:
-        (last / WEIGHTS).unlink()
+        (last / ADAPTER_WEIGHTS).unlink()
     with pytest.raises(IntegrityError, match=r"step-000004.*use the checkpoint before"):
         check_whole(last)
     world.lane(world.start("0001"))

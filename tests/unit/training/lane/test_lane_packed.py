@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from raytune_ft.training.lane.checkpoint import WEIGHTS, find_beginning
+from raytune_ft.training.lane.checkpoint import find_beginning
 from raytune_ft.training.lane.packing.layout import lay_out
+from raytune_ft.training.weights.peft_files import ADAPTER_WEIGHTS
 
 TWENTY = {"max_steps": 20, "eval_steps": 1}
 MIXED: dict[str, dict[str, Any]] = {
@@ -125,7 +126,7 @@ def test_the_adapter_loads_in_peft_to_the_same_logits(lane_world) -> None:
         beginning = find_beginning(world.run.trial(name).checkpoints, None)
         trial = RunningTrial(world.start(name, **parameters).spec, world.base, splits, Ranks(), beginning)
         directory = world.run.trial(name).checkpoints / f"step-{trial.step:06d}"
-        assert (directory / WEIGHTS).is_file()
+        assert (directory / ADAPTER_WEIGHTS).is_file()
         plain = AutoModelForCausalLM.from_pretrained(world.experiment.base_model, dtype=torch.float32)
         tuned = PeftModel.from_pretrained(plain, str(directory)).eval()
         layout = lay_out([[splits.validation[0]]])
