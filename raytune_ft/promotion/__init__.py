@@ -1,1 +1,1 @@
-"""A run's winner becomes a version that is served, if every gate lets it."""
+"""Promotes a run's winner to a registry version if every gate passes."""

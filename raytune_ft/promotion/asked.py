@@ -1,4 +1,4 @@
-"""The held-out rows that transformers and vLLM are both asked."""
+"""Chooses the held-out rows that the gate parity asks of both transformers and vLLM."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any
 from raytune_ft.data.tokens.tokenize import IGNORED
 from raytune_ft.data.tokens.tokenizer import encode
 
-_MAX_ANSWER = 32  # tokens; vLLM is asked once for each
-_PLACES, _WINDOW = 4, 128  # tokens of the question that count too, at most, spread over its last so many
+_MAX_ANSWER = 32  # most tokens of an answer, each of which takes a request to vLLM
+_PLACES, _WINDOW = 4, 128  # most tokens of the question that are scored too, spread over its last 128 tokens
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One row.
+    """One held-out row.
 
     Attributes:
         prompt: Token ids before the last answer, as the run tokenised them.
         answer: Token ids of the true answer.
-        asked: What a client sends: a text, or messages; None where the run cut the row to length, so that only its
-            tokens are the same question.
-        length: Tokens that the question, as a client sends it, and the answer take.
-        places: Positions in `prompt` whose tokens are scored too: a model that is sure of its answers gives nearly the
-            same log-probabilities with twice the adapter, of the question's words it does not. None of them follows
-            what an earlier row begins with as well: rows that share a template would ask the same thing again and
-            again, and its drift would be the mean's.
+        asked: The text or messages that a client would send; None if the run truncated the row, so that only its token
+            ids are the same question.
+        length: Number of tokens of the question, as a client sends it, and the answer together.
+        places: Positions in `prompt` whose tokens are scored too. They show errors that the answer may hide: a model
+            that is sure of its answers gives nearly the same log-probabilities even with an adapter of twice the
+            strength. Positions within a prefix that an earlier row shares are left out; rows with a common template
+            would otherwise score the same tokens again and again, and these would dominate the mean.
     """
 
     prompt: list[int]
@@ -38,22 +38,23 @@ class Asked:
     places: list[int] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """As the engines are told it."""
+        """Returns the fields as they are passed to the engines."""
         return asdict(self)
 
 
 def choose_rows(tokenised: Any, raw: Path, tokenizer: Any, count: int) -> list[Asked]:
-    """`count` rows of the test split, evenly spaced, or all where there are fewer.
+    """Returns `count` evenly spaced rows of the test split, or all if there are fewer.
 
     Args:
-        tokenised: The split, with `input_ids` and `labels`.
-        raw: The same rows as JSONL, before they were tokenised.
-        tokenizer: The base's, as it is now.
-        count: How many.
+        tokenised: The tokenised split, with `input_ids` and `labels`.
+        raw: JSONL file of the same rows before tokenisation.
+        tokenizer: The base's tokenizer as it is now.
+        count: Number of rows.
     """
     total = len(tokenised)
     wanted = [at * total // min(count, total) for at in range(min(count, total))]
-    lines = [line for line in raw.read_text(encoding="utf-8").split("\n") if line]  # an answer may hold U+2028
+    # Not splitlines(), because an answer may hold U+2028.
+    lines = [line for line in raw.read_text(encoding="utf-8").split("\n") if line]
     rows: list[Asked] = []
     for at in wanted:
         row = _row(tokenised[at], json.loads(lines[at]), tokenizer)
@@ -68,31 +69,31 @@ def _row(tokens: Mapping[str, Any], raw: Mapping[str, Any], tokenizer: Any) -> A
     start = end
     while start > 0 and labels[start - 1] != IGNORED:
         start -= 1
-    if start <= 1:  # every token has a loss, so where the answer begins is not marked
+    if start <= 1:  # every token has a loss, so that the start of the answer is unknown
         start, question = max(1, end // 2), None
     else:
         question = _question(raw)
     prompt, answer = ids[:start], ids[start : min(end, start + _MAX_ANSWER)]
     read = _read(question, tokenizer) if question is not None else prompt
-    if len(read) > len(prompt):  # cut to length
+    if len(read) > len(prompt):  # the run truncated the row
         question, read = None, prompt
     return Asked(prompt, answer, question, max(len(read), len(prompt)) + len(answer))
 
 
 def _alike(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens both begin with."""
+    """Returns the length of the common prefix."""
     pairs = zip(one, other, strict=False)
     return next((at for at, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
 
 
 def _places(shared: int, length: int) -> list[int]:
-    first = max(shared + 1, length - _WINDOW)  # the first token is predicted from nothing
+    first = max(shared + 1, length - _WINDOW)  # + 1: the first token has nothing before it to be predicted from
     count = max(0, min(_PLACES, length - first))
     return [first + at * (length - first) // count for at in range(count)]
 
 
 def _question(raw: Mapping[str, Any]) -> str | list[dict[str, Any]]:
-    """What stands before the last answer."""
+    """Returns the prompt or messages before the last answer."""
     if "prompt" in raw:
         return str(raw["prompt"])
     messages: Sequence[Mapping[str, Any]] = raw["messages"]

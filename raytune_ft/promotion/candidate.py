@@ -1,4 +1,4 @@
-"""What a run offers: its winner, and the evaluation that was made of that very adapter."""
+"""Reads what a run offers for promotion: its winner, and the evaluation of exactly these weights."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from raytune_ft.training.tuned import tuned_sha256
 
 @dataclass(frozen=True)
 class Candidate:
-    """The winner of a run, its files whole and evaluated.
+    """The winner of a run, with complete and evaluated files.
 
     Attributes:
         run: The run directory.
-        experiment: As it was resolved, with the settings of `evaluate` that the winner was scored with.
-        winner: winner.json.
-        evaluation: evaluation.json.
-        data: data/manifest.json.
-        source: Directory of the winner's adapter, or of its whole model.
-        facts: What was read of it.
-        merge: Whether it becomes a model of its own.
-        adapter_sha256: Of its weights.
+        experiment: The resolved experiment, with the `evaluate` settings with which the winner was scored.
+        winner: Contents of winner.json.
+        evaluation: Contents of evaluation.json.
+        data: Contents of data/manifest.json.
+        source: Directory of the winner's adapter, or of its complete model.
+        facts: Facts about the adapter.
+        merge: Whether it is promoted as a complete model, merged into the base.
+        adapter_sha256: Hash of its weights.
     """
 
     run: RunDirectory
@@ -58,16 +58,16 @@ class Candidate:
 
 
 def read_candidate(run: RunDirectory, merge: bool = False) -> tuple[Candidate, list[Verdict]]:
-    """Opens what the run offers, with the verdicts of the gates `files` and `format`.
+    """Reads and checks the winner of a run; returns it with the verdicts of the gates `files` and `format`.
 
     Args:
         run: The run directory.
-        merge: Merge the winner, whatever the experiment says.
+        merge: Merge the winner into the base even if the experiment does not say so.
 
     Raises:
         InputError: The run has no winner or no evaluation yet.
-        IntegrityError: The adapter is broken, or the evaluation was made for other weights.
-        RaytuneError: The adapter is of another base, or can't be served.
+        IntegrityError: The adapter is broken, or the evaluation is of other weights.
+        RaytuneError: The adapter has another base, or can't be served.
     """
     winner = _mapping(run.winner, "run the sweep first; a sweep whose trials all failed leaves no winner")
     if lacks := sorted({"adapter", "base_model", "trial", "step", "data_fingerprint"} - winner.keys()):
@@ -110,7 +110,7 @@ def _format(facts: AdapterFacts, merged: bool) -> str:
 
 
 def same_base(candidate: Candidate) -> tuple[Verdict, str]:
-    """Whether the base's weights are those that the run was trained and evaluated on, and their hash."""
+    """Checks that the base's weights are those of the run's training and evaluation; returns verdict and hash."""
     now = base_sha256(candidate.experiment.base_model)
     recorded = {
         "trained": candidate.winner.get("base_sha256"),
@@ -128,7 +128,7 @@ def same_base(candidate: Candidate) -> tuple[Verdict, str]:
 
 
 def _as_evaluated(run: RunDirectory, experiment: Experiment, evaluation: Mapping[str, Any]) -> Experiment:
-    """With the settings of `evaluate` that the winner was scored with; --set may have changed them."""
+    """Restores the `evaluate` settings with which the winner was scored; --set may have changed them since."""
     try:
         settings = Evaluate.model_validate(evaluation.get("settings", experiment.evaluate))
     except ValidationError as error:
@@ -146,7 +146,7 @@ def _mapping(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def _winner_directory(run: RunDirectory, winner: Mapping[str, Any]) -> Path:
-    """The winner's adapter; winner.json can't point out of its run."""
+    """Returns the directory of the winner's adapter; refuses a path outside the run."""
     root = run.root.resolve()
     path = (root / str(winner["adapter"])).resolve()
     if not path.is_relative_to(root):

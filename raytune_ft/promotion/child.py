@@ -1,4 +1,4 @@
-"""A step in a process of its own: it gives all of its memory back, and what it prints is kept for when it fails."""
+"""Runs a step in a child process, which frees all of its memory at its end and whose output is kept in a log."""
 
 from __future__ import annotations
 
@@ -20,32 +20,34 @@ from raytune_ft.paths import read_json, write_json
 
 _SHOWN_LINES = 20
 _SILENT_S = 12.0
-"""After so long without a line, one says that it still works."""
+"""Seconds without output after which the user is told that the child still works."""
 _SAY = "say: "
 
 
 def run_child(
     module: str, spec: Mapping[str, Any], timeout_s: float, say: Callable[[str], None], name: str, remedy: str = ""
 ) -> dict[str, Any]:
-    """Runs `python -m module SPEC.json`, which writes RESULT.json, and returns what that holds.
+    """Runs `python -m module SPEC.json`, which writes RESULT.json, and returns the result in that file.
 
     Args:
-        module: The module; its main is `child_main`.
-        spec: What it is told.
-        timeout_s: It is ended after so long.
-        say: Told what the child says, and its log's end when it fails.
-        name: What errors call it.
-        remedy: What to do where it takes too long.
+        module: The module to run, which calls `child_main`.
+        spec: The child's input.
+        timeout_s: Seconds after which the child is killed.
+        say: Receives the child's lines for the user, and the end of its log if it fails.
+        name: Name of the step in error messages.
+        remedy: Advice to the user for when it takes too long.
 
     Raises:
-        RaytuneError: It failed, or took too long; InputError where it says that the input is wrong.
+        InputError: The child reports that the input is wrong.
+        RaytuneError: The child failed or took too long.
     """
     with tempfile.TemporaryDirectory(prefix="raytune-ft-") as scratch:
         where = Path(scratch)
         os.chmod(where, 0o700)
         write_json(where / "spec.json", spec)
         with (where / "log").open("w", encoding="utf-8") as log:
-            # A group of its own, so that what it started ends with it; its stdin ends when this process does.
+            # It has a process group of its own, so that its children can be killed with it. Its stdin is a pipe, which
+            # closes when this process ends.
             child = subprocess.Popen(
                 [sys.executable, "-m", module, str(where / "spec.json"), str(where / "result.json")],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, errors="replace",
@@ -75,7 +77,7 @@ def run_child(
 
 
 def _wait(child: subprocess.Popen[str], timeout_s: float, still: Callable[[float], None]) -> None:
-    """Until the child's end; `still` is called every now and then with the seconds since it began."""
+    """Waits for the child to end; calls `still` regularly with the seconds since the start."""
     began_s = time.monotonic()
     while (spent_s := time.monotonic() - began_s) < timeout_s:
         with suppress(subprocess.TimeoutExpired):
@@ -87,7 +89,7 @@ def _wait(child: subprocess.Popen[str], timeout_s: float, still: Callable[[float
 
 
 def child_main(work: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
-    """What a child's module does: reads the spec, works, and writes the result or the error."""
+    """Is the main function of a child's module: reads the spec, works, and writes the result or the error."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     spec, target = Path(sys.argv[1]), Path(sys.argv[2])
     try:
@@ -95,18 +97,18 @@ def child_main(work: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
     except InputError as error:
         write_json(target, {"input_error": [error.where, error.what, error.remedy]})
         sys.exit(2)
-    except Exception as error:  # whatever it is, the parent says it in one line; the traceback goes to the log
+    except Exception as error:  # the parent reports one line; the traceback goes to the log
         write_json(target, {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:600]}"})
         raise
 
 
 def tell(line: str) -> None:
-    """One line for the user, out of a child."""
+    """Sends a line for the user from the child to the parent."""
     print(f"{_SAY}{line}", flush=True)
 
 
 def _die_with_parent() -> None:
-    """The parent holds the other end and never writes: the end of the file is the parent's."""
+    """Kills this process group when stdin closes, which means that the parent has ended."""
     os.read(sys.stdin.fileno(), 1)
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
@@ -122,7 +124,7 @@ def _forward(child: subprocess.Popen[str], log: Any, say: Callable[[str], None])
 
 
 def _end(child: subprocess.Popen[str]) -> None:
-    """Ends the child and all that it started."""
+    """Kills the child and its own children."""
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()

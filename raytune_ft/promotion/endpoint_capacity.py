@@ -1,4 +1,4 @@
-"""Whether endpoints that run have room for what was just promoted: its rank against the greatest that they take."""
+"""Warns if running endpoints can't serve a version that was just promoted, because its rank exceeds their limit."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from raytune_ft.serving.models.capacity import rank_with_room, served_rank
 def warn_of_room(
     registry: Registry, adapter: str, version: int, previous: int | None, url: str | None, say: Callable[[str], None]
 ) -> None:
-    """Says it where an endpoint that runs may go on answering with the version of before.
+    """Warns if a running endpoint may go on answering with the version before.
 
     Args:
-        registry: Where the version is.
-        adapter: Its adapter.
-        version: Where the champion points now.
-        previous: Where it pointed before.
-        url: An endpoint, ending in /v1, that is asked with the key of RAYTUNE_FT_API_KEY; None asks nobody.
-        say: Told what is found, a line at a time.
+        registry: The registry that holds the version.
+        adapter: Name of the adapter.
+        version: The present champion.
+        previous: The champion before, or None.
+        url: URL of an endpoint, ending in /v1, to ask with the key of RAYTUNE_FT_API_KEY; None asks none.
+        say: Receives the warning.
     """
     found = manifests.read(registry.path(adapter, version))
     if found.merged:
@@ -43,7 +43,7 @@ def warn_of_room(
 
 
 def needs_room(found: Manifest, before: Manifest | None) -> str | None:
-    """What to check where nobody was asked, or None where each endpoint that serves the version before has room."""
+    """Returns a warning if an endpoint that serves the version before might not take the rank, without asking one."""
     today = before.lora_rank if before is not None and not before.merged else 0
     step = served_rank(found.lora_rank)
     if step <= (served_rank(today) if today else rank_with_room(1, 0)):
@@ -55,7 +55,7 @@ def needs_room(found: Manifest, before: Manifest | None) -> str | None:
 
 
 def lacks_room(found: Manifest, url: str, taken: int | None) -> str | None:
-    """What the endpoint's answer means."""
+    """Returns a warning if the endpoint's max_lora_rank `taken` is too low or unknown, else None."""
     if taken is None:
         return f"{url} does not say what max_lora_rank it has; GET /health there with a key shows what is held back"
     if found.lora_rank <= taken:
@@ -67,7 +67,7 @@ def lacks_room(found: Manifest, url: str, taken: int | None) -> str | None:
 
 
 def _rank_taken(url: str) -> int | None:
-    """The endpoint's max_lora_rank, as its list of models has it. Raises RaytuneError where it can't be asked."""
+    """Returns the max_lora_rank in the endpoint's list of models; raises RaytuneError if it can't be asked."""
     from openai import OpenAIError
 
     from raytune_ft.serving.local.ask import client

@@ -1,7 +1,7 @@
-"""The vLLM side: `python -m raytune_ft.promotion.engine SPEC RESULT`.
+"""The vLLM side of the gate parity: `python -m raytune_ft.promotion.engine SPEC RESULT`.
 
-Starts vLLM as the endpoint does, loads the registry's copy of the adapter as the endpoint would, or that of a merged
-model, and asks the rows in the form in which clients send them. Read against vllm 0.29.
+It starts vLLM as the endpoint does, loads the registry's copy of the adapter or merged model, and asks the rows in the
+form in which clients send them. Read against vllm 0.29.
 """
 
 from __future__ import annotations
@@ -20,19 +20,22 @@ from raytune_ft.serving.settings import ServeArgs
 
 _ENVIRONMENT = {
     "VLLM_HOST_IP": "127.0.0.1",
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process, which ends as a whole
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine runs in this process and ends with it
     "VLLM_LOGGING_LEVEL": "WARNING",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
 
 
 def work(spec: dict[str, Any]) -> Mapping[str, Any]:
-    """Spec: `base_model`, `base_sha256`, `adapters` (name -> directory, or null for the base itself), `lora_rank`,
-    `max_model_len`, `trust_remote_code`, `dtype`, `gpus` and `gpu_memory_utilization` (or null), `rows` (see
-    `asked.Asked`), `greedy` (tokens).
+    """Asks vLLM the rows with each adapter.
+
+    Args:
+        spec: `base_model`, `base_sha256`, `adapters` (name -> directory, or null for the base itself), `lora_rank`,
+            `max_model_len`, `trust_remote_code`, `dtype`, `gpus` and `gpu_memory_utilization` (or null), `rows` (see
+            `asked.Asked`), `greedy` (most tokens of a greedy answer).
 
     Returns:
-        `answers`: adapter's name -> one for each row, see `parity.Answer`.
+        `answers`: adapter's name -> the fields of one `parity.Answer` for each row.
     """
     engine = _start(spec)
     from vllm.lora.request import LoRARequest
@@ -55,8 +58,11 @@ def _answers(engine: Any, lora: Any, rows: list[dict[str, Any]], greedy: int) ->
 
 
 def _logprobs(engine: Any, lora: Any, wanted: list[Place]) -> list[float]:
-    """Log-probability of each token after what stands before it, a request for each: on a CPU, prompt_logprobs fail
-    with an adapter. They are those before all other tokens are ruled out (logprobs_mode raw_logprobs, the default)."""
+    """Returns the log-probability of each wanted token given the tokens before it.
+
+    Each takes a request of its own, because vLLM's `prompt_logprobs` fail with an adapter on a CPU. The values are
+    those before `allowed_token_ids` rules out all other tokens (logprobs_mode raw_logprobs, the default).
+    """
     from vllm import SamplingParams
     from vllm.inputs import TokensPrompt
 
@@ -72,7 +78,7 @@ def _logprobs(engine: Any, lora: Any, wanted: list[Place]) -> list[float]:
 
 
 def _start(spec: Mapping[str, Any]) -> Any:
-    """The engine, with the settings of the endpoint."""
+    """Starts the engine with the settings of the endpoint."""
     import torch
 
     gpus = int(torch.cuda.is_available()) if spec["gpus"] is None else int(spec["gpus"])
@@ -96,7 +102,7 @@ def _start(spec: Mapping[str, Any]) -> Any:
 
 
 def _ask(engine: Any, lora: Any, rows: list[dict[str, Any]], params: Any) -> list[Any]:
-    """The likeliest answer to each row: to its text, its messages, or where it was cut to length, its tokens."""
+    """Returns the greedy answer to each row, asked by its text, its messages, or its tokens if it was truncated."""
     from vllm.inputs import TokensPrompt
 
     options: dict[str, Any] = {"use_tqdm": False, "lora_request": lora}

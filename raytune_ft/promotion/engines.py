@@ -1,4 +1,4 @@
-"""The gates that take an engine: `no_worse` and `parity`. transformers ends before vLLM starts."""
+"""Runs the gates that need an engine, `no_worse` and `parity`; transformers ends before vLLM starts."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from raytune_ft.serving.local.session import Endpoint
 
 _REFERENCE = "raytune_ft.promotion.reference"
-_REFERENCE_TIMEOUT_S = 6 * 3600.0  # a champion on a large test split
+_REFERENCE_TIMEOUT_S = 6 * 3600.0  # scoring a champion on a large test split takes long
 
 
 @dataclass(frozen=True)
 class Engines:
-    """What both gates look at.
+    """The inputs of both gates.
 
     Attributes:
         candidate: The run's winner.
-        copy: What the registry would serve of it.
-        base_sha256: Of the base's weights.
-        metric: What winner and champion are compared by.
-        say: Told what is going on.
-        endpoint: One that runs and is asked instead of an engine of its own, where it serves what is wanted.
+        copy: The staged copy of it that the registry would serve.
+        base_sha256: Hash of the base's weights.
+        metric: The metric by which winner and champion are compared.
+        say: Receives progress lines for the user.
+        endpoint: A running endpoint, which is asked in place of a new engine if it serves the same base and settings.
     """
 
     candidate: Candidate
@@ -47,10 +47,10 @@ class Engines:
     endpoint: Callable[[], Endpoint] | None = None
 
     def judge(self, registry: Registry, gates: Gates) -> Compared | None:
-        """Asks both gates, and returns the champion of the comparison; None where `no_worse` is left out.
+        """Runs both gates and returns the champion that was compared with; None if `no_worse` is left out.
 
         Raises:
-            GateRefusedError: One refused.
+            GateRefusedError: A gate refused.
             RaytuneError: An engine failed.
         """
         parity, compared = gates.wanted("parity"), None
@@ -65,7 +65,7 @@ class Engines:
         return compared
 
     def judge_again(self, registry: Registry, gates: Gates) -> Compared:
-        """Asks `no_worse` of the champion that there is now. Raises like `judge`."""
+        """Runs `no_worse` again with the present champion; raises as `judge`."""
         champion = champion_of(registry, self.candidate.adapter)
         self.say(f"the champion is {champion.reference if champion else 'gone'} now; comparing with it")
         return self._against(champion, gates, parity=False)
@@ -85,7 +85,7 @@ class Engines:
         return compared
 
     def _ask(self, champion: Champion | None, gates: Gates, *, parity: bool) -> None:
-        """Runs transformers for what is wanted of it, judges the champion, then runs vLLM."""
+        """Runs transformers, judges the comparison with the champion, then runs vLLM for the parity."""
         settings = self.candidate.experiment.promotion
         gate = settings.parity if parity else None
         spec = {
@@ -97,7 +97,7 @@ class Engines:
             "evaluate": self.candidate.experiment.evaluate.model_dump(mode="json"),
             "scored_in": self.candidate.evaluation.get("dtype"),
         }
-        ours = self._own_scores() if champion else None  # before an engine starts for them
+        ours = self._own_scores() if champion else None  # read first, so that an error comes before an engine starts
         asked = f"asking {gate.rows} held-out rows of transformers, with the run's winner" if gate else None
         self.say(asked or "starting transformers")
         found = child.run_child(_REFERENCE, spec, _REFERENCE_TIMEOUT_S, self.say, "transformers")
@@ -108,7 +108,7 @@ class Engines:
             gates.take(judge_parity([Answer(**each) for each in found["answers"]], served, gate, found["dtype"]))
 
     def _asked_of_vllm(self, gate: ParityGate, found: Mapping[str, Any]) -> list[Answer]:
-        """The endpoint that runs, or an engine of its own."""
+        """Returns the answers of the running endpoint if it serves what is needed, else those of a new engine."""
         copy = "merged model" if self.copy.merged else "registry's copy"
         where, base_model = str(self.copy.path), self.candidate.experiment.base_model
         if self.endpoint is not None and not self.copy.merged:
@@ -143,7 +143,7 @@ class Engines:
 
 
 def serves(endpoint: Endpoint, base_model: str, dtype: NumberType, lora_rank: int, tokens: int) -> bool:
-    """Whether the endpoint's engine is the one that would serve such an adapter, and takes rows of so many tokens."""
+    """Tells whether the endpoint has this base and number type, and takes this rank and rows of so many tokens."""
     args = endpoint.args
     same = args is not None and (base_id(args.base_model), args.dtype) == (base_id(base_model), dtype)
     fits = args is not None and tokens <= args.max_model_len

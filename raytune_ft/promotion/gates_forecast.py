@@ -1,4 +1,4 @@
-"""What the gates will be able to show with an experiment's test rows, before anything is started."""
+"""Forecasts what the gates can show with an experiment's number of test rows, before anything is started."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.metrics.named import LOSS, deciding_metric
 
 ALIKE, APART = 0.06, 0.25
-"""Shares of test rows on which one of two adapters alone is right: of two like ones, and of two that were trained quite
-differently."""
+"""Assumed fractions of test rows on which only one of two adapters is right: for two similar adapters, and for two that
+were trained quite differently."""
 _ALIKE_WORDS, _APART_WORDS = f"two that differ on {100 * ALIKE:g} % of the rows", f"{100 * APART:g} %"
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What `no_worse` can show.
+    """The margins that the gate `no_worse` can prove.
 
     Attributes:
-        test_rows: How many there are.
-        metric: That decides.
-        margin: That the experiment asks for; None where it follows from the rows.
-        least: The smallest margin that a winner as good as its champion keeps in four of five cases: of an accuracy
-            where the two are `ALIKE`; of a loss in standard deviations of the rows' differences.
-        most: The same where they are `APART`.
+        test_rows: Number of test rows.
+        metric: The metric that decides.
+        margin: The margin that the experiment asks for; None if it follows from the rows.
+        least: Smallest margin within which a winner as good as its champion passes in four of five cases (80 % power):
+            for an accuracy if the two differ by `ALIKE`, for a loss in standard deviations of the rows' differences.
+        most: The same if the two differ by `APART`.
     """
 
     test_rows: int
@@ -34,7 +34,7 @@ class Proof:
 
 
 def proof_of(experiment: Experiment, test_rows: int | None) -> Proof | None:
-    """Of the experiment's settings; None without test rows, for an F1, or where `no_worse` is left out."""
+    """Returns the forecast for an experiment; None without test rows, for an F1, or if `no_worse` is left out."""
     from raytune_ft.evaluation.margin import margin_of_counts, margin_of_normal_rows
 
     gate, level = experiment.promotion.no_worse, experiment.evaluate.confidence
@@ -50,7 +50,7 @@ def proof_of(experiment: Experiment, test_rows: int | None) -> Proof | None:
 
 
 def proof_words(proof: Proof) -> str:
-    """In one line."""
+    """Returns the forecast as one line for the user."""
     from raytune_ft.evaluation.margin import rows_for
 
     rows = f"{proof.test_rows:,} test rows"
@@ -69,7 +69,7 @@ def proof_words(proof: Proof) -> str:
 
 
 def too_few_rows(experiment: Experiment, test_rows: int | None) -> str | None:
-    """The warning where gates will refuse for the number of rows alone, else None."""
+    """Returns a warning if gates will refuse because of the number of rows alone, else None."""
     promotion = experiment.promotion
     gates = [name for name in ("gain", "no_worse") if getattr(promotion, name) is not None]
     if not gates or test_rows is None or test_rows >= promotion.min_rows:

@@ -1,4 +1,4 @@
-"""The gates that are judged by what `evaluate` wrote: gain over the base, and retention of general text."""
+"""The gates that read evaluation.json: gain over the base, and retention of general text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from raytune_ft.promotion.gates import Verdict
 
 @dataclass(frozen=True)
 class Gain:
-    """The winner's difference to the base on one metric, with its interval."""
+    """The winner's difference to the base on one metric, with its confidence interval."""
 
     metric: str
     mean: float
@@ -24,7 +24,7 @@ class Gain:
 
     @property
     def shown(self) -> bool:
-        """Whether the whole interval lies on the better side of zero."""
+        """Whether the whole interval is on the better side of zero."""
         return self.high < 0 if less_is_better(self.metric) else self.low > 0
 
     def __str__(self) -> str:
@@ -32,10 +32,10 @@ class Gain:
 
 
 def rows_of(path: Path, evaluation: Mapping[str, Any]) -> int:
-    """How many test rows the evaluation has.
+    """Returns the number of test rows of the evaluation.
 
     Raises:
-        IntegrityError: It doesn't say.
+        IntegrityError: The evaluation doesn't say it.
     """
     rows = evaluation.get("rows")
     if type(rows) is not int:
@@ -44,10 +44,10 @@ def rows_of(path: Path, evaluation: Mapping[str, Any]) -> int:
 
 
 def gain_of(path: Path, evaluation: Mapping[str, Any]) -> Gain:
-    """The difference on the first metric that isn't the loss, or on the loss.
+    """Returns the difference to the base on the deciding metric.
 
     Raises:
-        IntegrityError: The evaluation has none.
+        IntegrityError: The evaluation has no difference.
     """
     differences: dict[str, dict[str, float]] = evaluation.get("difference") or {}
     metric = deciding_metric(name for name in evaluation.get("metrics", []) if name in differences) or LOSS
@@ -58,7 +58,7 @@ def gain_of(path: Path, evaluation: Mapping[str, Any]) -> Gain:
 
 
 def judge_gain(gain: Gain, rows: int, min_rows: int) -> Verdict:
-    """Refuses where the interval holds zero, or the gain is a loss, or where too few rows were asked."""
+    """Judges the gate `gain`: refuses if the interval contains zero, the winner is worse, or there are too few rows."""
     numbers = {"metric": gain.metric, "mean": gain.mean, "low": gain.low, "high": gain.high, "rows": rows}
     if rows < min_rows:
         return Verdict("gain", False, f"{too_few(rows, min_rows)}: {gain}", numbers)
@@ -67,12 +67,12 @@ def judge_gain(gain: Gain, rows: int, min_rows: int) -> Verdict:
 
 
 def too_few(rows: int, min_rows: int) -> str:
-    """What is said of too small a test split."""
+    """Returns the reason for refusing because of too few test rows."""
     return f"{rows} test rows are too few to judge by, promotion.min_rows asks for {min_rows}"
 
 
 def judge_retention(path: Path, evaluation: Mapping[str, Any], limit: RetentionGate) -> Verdict:
-    """Refuses where general text has become too unlikely.
+    """Judges the gate `retention`: refuses if general text has become too unlikely.
 
     Raises:
         IntegrityError: The evaluation did not measure it.
@@ -83,7 +83,7 @@ def judge_retention(path: Path, evaluation: Mapping[str, Any], limit: RetentionG
     ratio = float(found["ratio"])
     numbers = {"base": found["base"], "winner": found["winner"], "ratio": ratio, "max_ratio": limit.max_ratio}
     perplexities = f"perplexity of general text {found['winner']:.2f}, the base's {found['base']:.2f}"
-    passed = ratio <= limit.max_ratio  # false for nan too
+    passed = ratio <= limit.max_ratio  # False for NaN too
     sign = "within" if passed else "above"
     return Verdict(
         "retention", passed, f"{perplexities}: {ratio:.3f} times, {sign} the limit {limit.max_ratio:g}", numbers

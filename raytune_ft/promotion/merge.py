@@ -1,4 +1,4 @@
-"""A winner that becomes a model of its own: `python -m raytune_ft.promotion.merge SPEC RESULT` writes it."""
+"""Merges a winner into its base: `python -m raytune_ft.promotion.merge SPEC RESULT` writes the complete model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEPT = (*TOKENIZER_FILES, "generation_config.json")
 
 
 def merge_into(target: Path, candidate: Candidate, say: Callable[[str], None]) -> None:
-    """Writes the base with the candidate's adapter in its weights, or the winner's own, into the directory `target`.
+    """Writes the candidate as a complete model into the directory `target`: merged into the base, or fully fine-tuned.
 
     Raises:
         RaytuneError: PEFT can't merge it, or a weight is not finite.
@@ -31,9 +31,12 @@ def merge_into(target: Path, candidate: Candidate, say: Callable[[str], None]) -
 
 
 def work(spec: dict[str, Any]) -> Mapping[str, Any]:
-    """Spec: `run`, `winner` and `target` (directories).
+    """Writes the complete model.
 
-    The weights have the type that the run computed in. Tokenizer and chat template are the base's, byte for byte.
+    The weights have the number type that the run computed in. Tokenizer and chat template are copied from the base.
+
+    Args:
+        spec: The directories `run`, `winner` and `target`.
 
     Raises:
         ValueError: A weight is missing or not finite.
@@ -45,14 +48,14 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
         model = model.merge_and_unload(safe_merge=True)
     elif bad := [name for name, weight in model.named_parameters() if not weight.isfinite().all()]:
         raise ValueError(f"{bad[0]} is not finite")
-    model.config.use_cache = True  # off was training's setting, and none of the model's
-    model.config.name_or_path = ""  # a directory of this machine
+    model.config.use_cache = True  # training had switched it off
+    model.config.name_or_path = ""  # it would hold a path of this machine
     model.save_pretrained(target)
     source = base_directory(experiment.base_model)
     kept = [source / name for name in _KEPT if (source / name).is_file()]
     kept += source.glob("*.py") if experiment.trust_remote_code else []
     for path in kept:
-        shutil.copyfile(path, target / path.name)  # a link of the hub's cache becomes a file
+        shutil.copyfile(path, target / path.name)  # the hub's cache holds links; the copy is a file
     return {}
 
 

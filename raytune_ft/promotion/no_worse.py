@@ -1,4 +1,4 @@
-"""The gate `no_worse`: winner against champion on the same rows of the run's test split."""
+"""The gate `no_worse`: compares winner and champion on the same rows of the run's test split (non-inferiority)."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 _GATE = "no_worse"
 LARGEST_LOSS, LARGEST_SCORE = 0.5, 0.2
-"""A margin that follows from few rows, or from one that stands out, ends here: a share of the champion's loss, and
-points of an accuracy or F1 out of 1. Beyond, the rows can't show that a winner is any good."""
+"""Upper bounds of a margin that follows from the rows: a fraction of the champion's loss, and points of an accuracy or
+F1 out of 1. With few rows, or an outlier, a wider margin would let any winner pass."""
 _DECIDING = ("r", "lora_alpha", "use_rslora", "use_dora", "target_modules", "fan_in_fan_out")
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The version that a winner is measured against, its files verified."""
+    """The version that a winner is compared with; its files are verified."""
 
     path: Path
     manifest: Manifest
@@ -42,7 +42,7 @@ class Champion:
 
 
 def champion_of(registry: Registry, adapter: str) -> Champion | None:
-    """The adapter's champion, or None; raises IntegrityError where its files are not what they were."""
+    """Returns the adapter's champion, or None; raises IntegrityError if a file does not match its manifest."""
     if not registry.directory(adapter).is_dir() or (version := registry.alias(adapter, CHAMPION)) is None:
         return None
     path = registry.verified(adapter, version)
@@ -52,7 +52,7 @@ def champion_of(registry: Registry, adapter: str) -> Champion | None:
 def judge_unscored(
     champion: Champion | None, source: Path, adapter_sha256: str, base_sha256: str, rows: int, min_rows: int
 ) -> Verdict | None:
-    """The verdict where nothing has to be scored for it, else None."""
+    """Returns the verdict if it needs no scoring: no champion, another base, the same weights, or too few rows."""
     if champion is None:
         return Verdict(_GATE, None, "there is no champion yet", {CHAMPION_KEY: None})
     numbers = {CHAMPION_KEY: champion.manifest.version}
@@ -69,12 +69,12 @@ def judge_unscored(
 def judge_no_worse(
     champion: Champion, theirs: Scores, ours: Scores, metric: str, experiment: Experiment, data_fingerprint: str
 ) -> Verdict:
-    """Refuses where the worse end of the interval does not lie inside the margin."""
+    """Judges the scores: refuses if the worse end of the confidence interval is beyond the margin."""
     from raytune_ft.evaluation.interval import paired_interval
     from raytune_ft.evaluation.margin import provable_margin
 
     gate, level, rows = experiment.promotion.no_worse, experiment.evaluate.confidence, len(ours.loss)
-    assert gate is not None  # it is wanted
+    assert gate is not None  # the gate is configured
     found = paired_interval(metric, theirs, ours, level)
     worse_by = found.high if less_is_better(metric) else -found.low
     provable = provable_margin(metric, theirs, ours, level)
@@ -100,18 +100,18 @@ def judge_no_worse(
 
 
 def _largest(metric: str, champion: Scores) -> float:
-    """The greatest margin that is taken where the experiment gives none."""
+    """Returns the upper bound of the margin if the experiment gives none."""
     from raytune_ft.evaluation.metrics import metric_value
 
     return LARGEST_LOSS * metric_value(LOSS, champion) if metric == LOSS else LARGEST_SCORE
 
 
 def _more_rows(asked: float | None, margin: float, provable: float, rows: int) -> str:
-    """How many rows the margin needs, or half of it where these show it."""
+    """Returns the part of the reason that says how many rows the margin, or half of it, would need."""
     from raytune_ft.evaluation.margin import rows_for
 
     whose = ", which follows from the rows" if asked is None else ""
-    if not (margin > 0 and 0 < provable < math.inf):  # a row without a number, or rows that are all alike
+    if not (margin > 0 and 0 < provable < math.inf):  # a row has no number, or all differences are equal
         return whose
     if margin < provable:
         return f"{whose}, which needs about {rows_for(margin, provable, rows):,} test rows"
@@ -121,6 +121,6 @@ def _more_rows(asked: float | None, margin: float, provable: float, rows: int) -
 def _config(directory: Path) -> dict[str, object]:
     config = read_json(directory / ADAPTER_CONFIG)
     values = {key: config.get(key) for key in _DECIDING}
-    if isinstance(values["target_modules"], list):  # PEFT saves a set
+    if isinstance(values["target_modules"], list):  # PEFT saves a set, in any order
         values["target_modules"] = sorted(values["target_modules"])
     return values

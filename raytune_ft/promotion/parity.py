@@ -1,4 +1,4 @@
-"""The gate `parity`: what vLLM makes of the registry's copy against what transformers makes of the run's adapter."""
+"""The gate `parity`: vLLM with the registry's copy must compute what transformers computes with the run's adapter."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _ENGINE, _NAME = "raytune_ft.promotion.engine", "candidate"
 
 @dataclass(frozen=True)
 class Answer:
-    """What one engine makes of one row.
+    """What one engine computed for one row.
 
     Attributes:
-        question: Log-probabilities of tokens of the question, in nats; none where vLLM read it as other tokens.
-        answer: Those of the true answer's tokens.
-        tokens: The answer that it gives itself, greedily.
-        margins: By how many nats each of these leads the next likeliest; of transformers only.
-        read_otherwise: Whether the question was read as other tokens than the run's; of vLLM only.
+        question: Log-probabilities of some tokens of the question, in nats; empty if vLLM tokenised it differently.
+        answer: Log-probabilities of the true answer's tokens, in nats.
+        tokens: Token ids of the greedy answer.
+        margins: For each of these, its lead in nats over the second likeliest token; only from transformers.
+        read_otherwise: Whether vLLM tokenised the question differently from the run; only from vLLM.
     """
 
     question: list[float]
@@ -37,7 +37,7 @@ class Answer:
 
 
 def check_engine_is_there() -> None:
-    """Raises InputError where vLLM is not installed."""
+    """Raises InputError if vLLM is not installed."""
     if importlib.util.find_spec("vllm") is None:
         raise InputError(
             "promote", "vLLM is not installed, which the gate parity asks", "install raytune-ft[cpu] or [gpu], or "
@@ -57,7 +57,7 @@ def ask_vllm(
     lora_rank: int,
     trust_remote_code: bool,
 ) -> list[Answer]:
-    """Asks an engine of its own, started as the endpoint's, with the adapter in the directory `adapter` if any."""
+    """Asks the rows of a new engine with the endpoint's settings, with the adapter in directory `adapter` if any."""
     spec = {
         "base_model": base_model,
         "base_sha256": base_sha256,
@@ -76,8 +76,11 @@ def ask_vllm(
 
 
 def judge_parity(trained: Sequence[Answer], served: Sequence[Answer], gate: ParityGate, dtype: NumberType) -> Verdict:
-    """Compares what both computed in `dtype`: log-probabilities token by token, questions' and true answers' each with
-    a mean of its own, and the greedy answers as far as they are clear."""
+    """Judges the answers of both engines, which were computed in `dtype`.
+
+    It compares the log-probabilities token by token, with separate means for questions and true answers, and those
+    tokens of the greedy answers of which transformers is sure.
+    """
     pairs = list(zip(trained, served, strict=True))
     answers = [drift for left, right in pairs for drift in _drifts(left.answer, right.answer)]
     questions = [drift for left, right in pairs if right.question for drift in _drifts(left.question, right.question)]
@@ -117,9 +120,10 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _greedy(trained: Answer, served: Answer, clear_margin: float) -> tuple[int, int]:
-    """Tokens that were compared, and whether the last of them differs.
+    """Compares the greedy answers up to the first difference; only tokens of which transformers is sure count.
 
-    Up to the first place where transformers itself is not clear both have answered the same, or the row is over.
+    Returns:
+        The number of these tokens, and 1 if the first difference is one of them, else 0.
     """
     assert trained.margins is not None
     compared = 0

@@ -1,4 +1,4 @@
-"""The winner of a run becomes a version that is served: gates from the cheapest on, then the registry."""
+"""Promotes the winner of a run: runs the gates, the cheapest first, then adds a version to the registry."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from raytune_ft.serving.local.session import Endpoint
 
 _COMPARISONS = 5
-"""With so many champions at most; who promotes into a registry that moves faster has to wait."""
+"""Most comparisons in one promotion, which compares again each time that the champion changes meanwhile."""
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What a promotion did."""
+    """The result of a promotion."""
 
     adapter: str
     version: int
@@ -63,20 +63,20 @@ def promote(
 
     Args:
         run: The run directory.
-        registry: Where the adapter goes; as long as a gate can refuse, nothing that it lists is touched.
+        registry: The registry to add it to; nothing that it lists changes before all gates have passed.
         alias: `champion` or `challenger`.
-        merge: Write the winner into the base's weights; else as the experiment's `promotion.merge` says.
-        force: Go on past the gates `gain`, `retention` and `no_worse`.
-        skip: Gates that are not run; manifest, card and journal say so.
-        command: What the card says made it; by default the plain command.
-        say: Told what is going on, a line at a time.
-        endpoint: Gives an endpoint that runs, whose engine the gate parity then asks instead of one of its own.
+        merge: Merge the winner into the base's weights; otherwise the experiment's `promotion.merge` decides.
+        force: Go on if the gates `gain`, `retention` or `no_worse` refuse.
+        skip: Gates that are not run; manifest, card and journal record that.
+        command: The command that the card names; by default the plain command.
+        say: Receives progress lines for the user.
+        endpoint: Returns a running endpoint, whose engine the gate parity asks instead of starting one.
 
     Raises:
         InputError: The run has no winner or no evaluation yet, or vLLM is missing.
-        IntegrityError: The adapter is broken, or the evaluation was made for other weights.
+        IntegrityError: The adapter is broken, or the evaluation is of other weights.
         GateRefusedError: A gate refused.
-        RaytuneError: The adapter is of another base, or can't be served, or the champion did not keep still.
+        RaytuneError: The adapter has another base, can't be served, or the champion kept changing.
     """
     candidate, verdicts = read_candidate(run, merge)
     settings = candidate.experiment.promotion
@@ -100,7 +100,7 @@ def promote(
     with _copied(candidate, registry, say) as copy:
         engines = Engines(candidate, copy, base_sha256, gain.metric, say, endpoint)
         for again in range(_COMPARISONS):
-            if again:  # against another version, which is another decision
+            if again:  # compared with another champion, which counts as another use of the test split
                 uses = _count_use(candidate, registry, alias, gates)
             compared = engines.judge_again(registry, gates) if again else engines.judge(registry, gates)
             facts = _card_facts(candidate, uses)
@@ -125,14 +125,14 @@ def promote(
 def _copied(
     candidate: Candidate, registry: Registry, say: Callable[[str], None]
 ) -> AbstractContextManager[StagedAdapter]:
-    """What would be served, aside."""
+    """Returns the staged copy of what would be served."""
     if candidate.merge:
         return staged_model(registry, candidate.adapter, candidate.facts, lambda path: merge_into(path, candidate, say))
     return staged(registry, candidate.adapter, candidate.source, candidate.experiment.base_model)
 
 
 def adapter_of(run: RunDirectory) -> str:
-    """The adapter's name that the run's experiment gives."""
+    """Returns the adapter's name in the run's experiment."""
     return load_recorded(run).adapter_name
 
 
@@ -154,20 +154,20 @@ def _provenance(candidate: Candidate, gates: Gates, command: str) -> Provenance:
 
 
 def _typed(candidate: Candidate, alias: str, merge: bool, skip: Collection[str], forced: bool) -> str:
-    """The command that does this again."""
+    """Returns the command that repeats this promotion."""
     words = ["raytune-ft promote", _as_typed(candidate.run.root), *(["--as", alias] if alias != CHAMPION else [])]
     words += ["--merge"] * merge + [f"--skip {gate}" for gate in skip] + ["--force"] * forced
     return " ".join(words)
 
 
 def _as_typed(path: Path) -> str:
-    """The path below the working directory, as a user types it; what lies above is nobody's business."""
+    """Returns the path relative to the working directory, since a published command must not show the ones above."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else path.name if path.is_absolute() else str(path)
 
 
 def _count_use(candidate: Candidate, registry: Registry, alias: str, gates: Gates) -> Uses | None:
-    """The gates from here on decide by the test split, whether they let the winner pass or not."""
+    """Counts a use of the test split, because the following gates decide by it whether the winner passes or not."""
     run, holds = candidate.run, registry.alias(candidate.adapter, alias)
     if not (gates.wanted("gain") or gates.wanted("no_worse")):
         return read_uses(run)

@@ -1,6 +1,6 @@
-"""The transformers side: `python -m raytune_ft.promotion.reference SPEC RESULT`.
+"""The transformers side of the engine gates: `python -m raytune_ft.promotion.reference SPEC RESULT`.
 
-Scores the champion on the test split where one is given, and answers the rows that vLLM is asked too with the run's
+It scores the champion on the test split if one is given, and answers the rows that vLLM is asked too with the run's
 winner.
 """
 
@@ -30,13 +30,16 @@ BATCH = 4  # rows
 
 
 def work(spec: dict[str, Any]) -> Mapping[str, Any]:
-    """Spec: `run`, `winner` (directory), `champion` (directory or null), `rows` (how many), `greedy` (tokens),
-    `evaluate` (the settings with which the winner was scored), `scored_in` (the number type in which it was, null where
-    nobody wrote it down).
+    """Scores the champion and answers the rows with the winner.
+
+    Args:
+        spec: `run`, `winner` (directory), `champion` (directory or null), `rows` (their number), `greedy` (most tokens
+            of a greedy answer), `evaluate` (the settings with which the winner was scored), `scored_in` (the number
+            type in which it was scored, null if that was not recorded).
 
     Returns:
-        `champion`: its scores, or null; `rows`: those that were asked; `answers`: one for each, see `parity.Answer`;
-        `dtype`: the type they were computed in, which is the one that serves on such a machine.
+        `champion`: its scores, or null; `rows`: the rows that were asked; `answers`: the fields of one `parity.Answer`
+        for each row; `dtype`: the number type of the answers, in which an endpoint on this machine would serve.
     """
     from datasets import load_from_disk
 
@@ -57,7 +60,7 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
     winner, champion = Path(spec["winner"]), Path(spec["champion"]) if spec["champion"] else None
     theirs, alike = None, scoring.train.dtype == serving.train.dtype
     on_one_base = champion is not None and alike and is_adapter(winner) and is_adapter(champion)
-    if champion is not None and not on_one_base:  # the one is gone before the other comes
+    if champion is not None and not on_one_base:  # frees the one model before the other is loaded
         theirs = scored(placed(load_tuned(scoring, champion)))
     model = placed(load_tuned(serving, winner))
     if on_one_base:
@@ -78,8 +81,7 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
 def answers(
     model: Any, rows: Sequence[Asked], greedy: int, pad_token_id: int, end_token_id: int
 ) -> list[dict[str, Any]]:
-    """What the model makes of each row: log-probabilities of the question's places and of the true answer, and the
-    answer that it would give."""
+    """Returns the fields of one `parity.Answer` for each row: its log-probabilities and the greedy answer."""
     found = []
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
@@ -108,7 +110,7 @@ def _question_labels(row: Asked) -> list[int]:
 def _greedy(
     model: Any, prompts: list[list[int]], steps: int, pad_token_id: int, end_token_id: int
 ) -> list[tuple[list[int], list[float]]]:
-    """The likeliest tokens, up to and with the end token, and by how many nats each leads the next."""
+    """Returns the greedy tokens up to and including the end token, and the lead of each over the second in nats."""
     import torch
 
     width = max(map(len, prompts))
