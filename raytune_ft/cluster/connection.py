@@ -1,4 +1,4 @@
-"""The dashboard of a running Ray cluster: whether it answers, with which token, and its errors in one line."""
+"""Connects to the dashboard of a running Ray cluster: checks the URL, sets the token, shortens errors to one line."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def reach(address: str) -> None:
-    """Proves that somebody listens at the dashboard's URL, and makes Ray's clients send the token that was given.
+    """Checks that a server listens at the dashboard's URL, and makes Ray's clients send the configured token.
 
     Raises:
-        InputError: It is no URL, or nobody does.
+        InputError: It is not a URL, or no server listens there.
     """
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -32,7 +32,7 @@ def reach(address: str) -> None:
         "no Ray dashboard answers",
         "start a cluster, or forward its port: kubectl port-forward service/HEAD 8265, ssh -L 8265:127.0.0.1:8265 HEAD",
     )
-    try:  # Ray's client itself waits for minutes
+    try:  # Ray's client would wait for minutes
         socket.create_connection((parts.hostname, port), timeout=CONNECT_TIMEOUT_S).close()
     except OSError:
         raise unreachable from None
@@ -40,7 +40,7 @@ def reach(address: str) -> None:
 
 
 def _use_token(host: str) -> None:
-    """Switches Ray's token authentication on where a token was given, or where this machine's own Ray made one."""
+    """Enables Ray's token authentication if a token is configured, or if this machine's own Ray has created one."""
     given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
     own = host in LOOPBACK and (Path.home() / ".ray" / "auth_token").is_file()
     if given or own:
@@ -50,7 +50,7 @@ def _use_token(host: str) -> None:
 
 @contextmanager
 def request_errors(address: str) -> Iterator[None]:
-    """Turns what Ray's REST clients raise into one line with a remedy."""
+    """Turns errors of Ray's REST clients into InputErrors with a remedy."""
     import requests
     from ray.exceptions import AuthenticationError
 

@@ -1,7 +1,8 @@
-"""The endpoint onto a running Ray cluster, through Serve's REST API. Read against ray 2.60.0.
+"""Deploys the endpoint to a running Ray cluster through Serve's REST API. Read against ray 2.60.0.
 
-That API takes the whole list of applications: what it holds no more is deleted. So what runs there is read, one entry
-is changed, and the list is sent back. Applications that a program started (`serve.run`) are not in it and not touched.
+That API takes the whole list of applications and deletes those that are missing from it. So the present list is read,
+one entry is changed, and the list is sent back. Applications that a program started (`serve.run`) are not in the list
+and are not touched.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ class Deployed:
 
     name: str
     base_url: str
-    """Ends in /v1; as the cluster's head reaches it, where it listens on loopback."""
+    """URL of the OpenAI API, ending in /v1; if it listens on loopback, only the cluster's head node can reach it."""
     others: tuple[str, ...]
-    """Applications that run there besides."""
+    """Names of the other applications on the cluster."""
     shared_paths: tuple[str, ...]
     """Absolute paths that every node must see."""
 
@@ -49,18 +50,18 @@ def deploy(
     log: Callable[[str], None] = lambda line: None,
     start_timeout_s: float = 1800.0,
 ) -> Deployed:
-    """Deploys the application, or updates the one of that name, and waits until it answers.
+    """Deploys the application, or updates the one of that name, and waits until it runs.
 
     Args:
-        args: What is served; its host and port count where no Serve runs on the cluster yet.
-        file: Name, route and everything else of the application.
+        args: The endpoint's settings; host and port are used only if no Serve runs on the cluster yet.
+        file: The application's name, route and other fields.
         address: URL of the cluster's dashboard.
-        log: Told what is going on, a line at a time.
-        start_timeout_s: It has to run within this time.
+        log: Receives progress lines for the user.
+        start_timeout_s: Seconds within which it has to run.
 
     Raises:
         InputError: It can't be deployed there; nothing was changed.
-        RaytuneError: It was deployed, and does not run.
+        RaytuneError: It was deployed but does not run.
     """
     check_name("--name", file.name)
     if not file.route_prefix.startswith("/"):
@@ -70,7 +71,7 @@ def deploy(
     client = _connect(address)
     running = _details(client, address)
     http = {**file.cluster.get("http_options", {}), "host": args.host, "port": args.port}
-    if running.get("http_options"):  # Serve is there already, and listens where it does
+    if running.get("http_options"):  # Serve runs already, so that its host and port stay
         http = running["http_options"]
         args = args.model_copy(update={"host": http["host"], "port": http["port"]})
         _check_exposure(args, "Serve listens there already: ")
@@ -98,11 +99,17 @@ def remove(
     log: Callable[[str], None] = lambda line: None,
     timeout_s: float = 300.0,
 ) -> None:
-    """Takes the application away, and waits until it is gone.
+    """Removes the application and waits until it is gone.
+
+    Args:
+        name: Name of the application.
+        address: URL of the cluster's dashboard.
+        log: Receives progress lines for the user.
+        timeout_s: Seconds within which it has to be gone.
 
     Raises:
-        InputError: There is none of that name, or a program started it.
-        RaytuneError: It is still there after the time.
+        InputError: There is no application of that name, or a program started it.
+        RaytuneError: It is still there after `timeout_s`.
     """
     client = _connect(address)
     running = _details(client, address)
@@ -149,7 +156,7 @@ def _put(
 
 
 def _kept(running: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """The other applications of the list, as they were sent."""
+    """Returns the other applications of the list, unchanged."""
     kept = []
     for other, found in running["applications"].items():
         config = found.get("deployed_app_config")
@@ -186,7 +193,7 @@ def _check_declared(running: Mapping[str, Any], name: str) -> None:
 
 
 def _check_exposure(args: ServeArgs, why: str) -> None:
-    """The replicas look for the key itself and won't start without; here only that somebody thought of it."""
+    """Refuses an exposed endpoint without any source of API keys; the replicas check themselves for a valid key."""
     if is_loopback(args.host) or args.api_key_file or args.api_keys_file or os.environ.get(API_KEY_VARIABLE):
         return
     raise InputError(

@@ -1,4 +1,4 @@
-"""Whether this machine can train and serve: each check says what it found and what to do about it."""
+"""Checks whether this machine can train and serve; each check reports a finding and a remedy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PORTS = {8000: "the endpoint", 8265: "Ray's dashboard", 6379: "a Ray head"}
 
 
 class Level(StrEnum):
-    """How bad a finding is."""
+    """Severity of a finding."""
 
     ok = "ok"
     warn = "warn"
@@ -37,7 +37,7 @@ class Check:
 
 
 def examine(directory: Path = Path(".")) -> list[Check]:
-    """Every check, in the order of a first installation; under two seconds, and nothing is started."""
+    """Runs every check in the order of a first installation; takes under two seconds and starts nothing."""
     return [
         _python(),
         *_stack(),
@@ -76,7 +76,7 @@ def _stack() -> Iterator[Check]:
 
 
 def _locked_versions() -> dict[str, str]:
-    """Versions of the checkout's lock; away from a checkout, those that the package itself pins."""
+    """Returns the versions in the checkout's lock file; without a checkout, those that the package itself pins."""
     lock = Path(__file__).parents[2] / "requirements" / ("gpu.txt" if _installed("vllm") else "cpu.txt")
     lines = lock.read_text().splitlines() if lock.is_file() else requires("raytune-ft") or []
     pinned = (line.split(";")[0].split("==") for line in lines if "==" in line and not line.startswith("#"))

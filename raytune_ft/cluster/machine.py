@@ -1,4 +1,4 @@
-"""Facts about this machine that are cheap to read: no torch, no ray, under a second."""
+"""Facts about this machine that are read in under a second, without torch and ray."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ GIB = 1024**3
 
 
 def usable_cores() -> int:
-    """Cores this process may use; a container or a job may have fewer than the machine."""
+    """Returns the number of cores that this process may use; a container or job may have fewer than the machine."""
     return len(os.sched_getaffinity(0))
 
 
 def memory_gib() -> tuple[float, float]:
-    """Total and available memory, GiB; a control group's limit counts."""
+    """Returns total and available memory in GiB, within the limit of the control group."""
     memory = main_memory()
     return memory.total / GIB, memory.free / GIB
 
 
 def free_disk_gib(path: Path) -> float:
-    """Free space for this user where `path` is, or will be, GiB."""
+    """Returns the free space for this user in GiB on the disk where `path` is or will be."""
     return shutil.disk_usage(nearest_directory(path)).free / GIB
 
 
 def gpus() -> list[str]:
-    """Name and memory of each NVIDIA GPU, by nvidia-smi."""
+    """Returns name and memory of each NVIDIA GPU, by nvidia-smi."""
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
@@ -44,13 +44,13 @@ def gpus() -> list[str]:
 
 
 def port_is_taken(port: int) -> bool:
-    """Whether something listens on the loopback `port`."""
+    """Tells whether a program listens on the loopback port."""
     with socket.socket() as probe:
         probe.settimeout(0.2)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def python_headers() -> Path | None:
-    """Directory of Python.h, which DeepSpeed's compiled op includes."""
+    """Returns the directory of Python.h, which DeepSpeed's compiled op includes; None if it is missing."""
     directory = Path(sysconfig.get_path("include"))
     return directory if (directory / "Python.h").is_file() else None

@@ -1,4 +1,4 @@
-"""What of an experiment's files a job finds on the cluster: sent with the job, or shared by every node."""
+"""Decides which of an experiment's files are sent with a job, and which must be on storage that every node shares."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from raytune_ft.errors import InputError
 from raytune_ft.search.study.storage import JOURNAL_SCHEME, journal_path
 
 READ = ("base_model", "data.train", "data.validation", "data.test", "promotion.retention.text")
-"""Settings that name what a job reads."""
+"""Settings that name files or models which a job reads."""
 FILES = tuple(key for key in READ if key != "base_model")
-"""Those that are files and nothing else; a model may be a name on the hub."""
+"""Those of READ that can only be files; a base model may be a hub id."""
 READ_AT_LOADING = ("search.space", "search.algorithm.file")
-"""Likewise; the loaded experiment holds the files' contents in their place."""
+"""Settings that name files whose contents replace the name in the loaded experiment."""
 WRITTEN = ("output_dir", "registry.path")
 """Settings that name directories which a job writes."""
 _SQLITE = "sqlite:///"
 LEFT_OUT = ("assets", "runs", "registry", "wandb", "outputs", "dist")
-"""Folders of a working directory that hold what runs leave behind, or what is fetched: large, and never sent."""
+"""Folders of a working directory that hold results or downloads, which are large and never sent."""
 LEFT_OUT_ANYWHERE = ("runs", "wandb")
-"""Those of them that are left out further down too, where the other names are also a package's."""
+"""Those of LEFT_OUT that are left out of subfolders too; there the other names may be packages."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """A file or a directory of the working directory that a setting names."""
+    """A file or directory in the working directory that a setting names."""
 
     setting: str
     path: Path
@@ -40,26 +40,26 @@ class Named:
 
 @dataclass(frozen=True)
 class PathsOnCluster:
-    """How a job has to name the experiment's files."""
+    """The names by which a job finds the experiment's files."""
 
     settings: tuple[str, ...]
     """`--set` assignments for the job."""
     shared: tuple[str, ...]
     """Absolute paths that every node must see."""
     sent: tuple[Named, ...]
-    """What has to go along with the job."""
+    """The files and directories to send with the job."""
 
 
 def paths_on_cluster(experiment: Experiment, values: Mapping[str, Any], working_dir: Path) -> PathsOnCluster:
-    """Which of the experiment's files are sent, and how the job names the others.
+    """Decides which of the experiment's files are sent, and how the job names the others.
 
-    A file that is sent keeps its relative name. Any other local file gets its absolute one, and so do the directories
-    that are written, because a job's copy of its files is thrown away with the job.
+    A file that is sent keeps its relative path. Any other local file gets its absolute path, and so do the directories
+    that the job writes, because Ray deletes a job's copy of the working directory with the job.
 
     Args:
-        experiment: As loaded in `working_dir`, to which its relative paths refer.
-        values: The experiment's own text, with what was set besides; it still has the names of the files that
-            loading puts in.
+        experiment: The experiment as loaded in `working_dir`, to which its relative paths refer.
+        values: The experiment file's values with the overrides; unlike `experiment`, they still hold the names of
+            the files of READ_AT_LOADING.
         working_dir: The directory whose files may be sent.
     """
     own = experiment.model_dump(mode="json")
@@ -76,7 +76,7 @@ def paths_on_cluster(experiment: Experiment, values: Mapping[str, Any], working_
             shared.append(value)
         elif key not in WRITTEN and (inside := _sent_as(value, working_dir)):
             sent.append(Named(key, inside))
-            if ".." in Path(value).parts:  # on the cluster there may be no such directory to go up from
+            if ".." in Path(value).parts:  # the directory above may not exist on the cluster
                 settings.append(f"{key}={inside}")
         elif key in FILES and not path.exists():
             what = f"no file {value} in {working_dir}, so the job would not have it"
@@ -87,7 +87,7 @@ def paths_on_cluster(experiment: Experiment, values: Mapping[str, Any], working_
     if experiment.search is not None:
         storage = experiment.search.storage or ""
         scheme = JOURNAL_SCHEME if journal_path(storage) is not None else _SQLITE
-        if scheme == JOURNAL_SCHEME or storage.startswith(_SQLITE):  # a file that the study is kept in
+        if scheme == JOURNAL_SCHEME or storage.startswith(_SQLITE):  # the study is stored in a file
             kept = (working_dir / Path(storage.removeprefix(scheme)).expanduser()).resolve()
             settings.append(f"search.storage={scheme}{kept}")
             shared.append(str(kept))
@@ -99,17 +99,20 @@ def paths_on_cluster(experiment: Experiment, values: Mapping[str, Any], working_
 
 
 def _sent_as(value: str, working_dir: Path) -> Path | None:
-    """The name that a job finds it under, where it is there, inside the working directory, and in none of the folders
-    left out; a link is also what it leads to."""
+    """Returns the path relative to the working directory under which a job finds the file, or None if it is not sent.
+
+    It is sent if it exists inside the working directory and is in none of the folders that are left out. For a link,
+    that must hold for its target too.
+    """
     names = names_inside(Path(value), working_dir)
     return None if names is None or any(is_left_out(each.parts) for each in names) else names[0]
 
 
 def names_inside(path: Path, working_dir: Path) -> tuple[Path, Path] | None:
-    """The names of what is there, relative to the working directory: as written, and with all links followed.
+    """Returns a path relative to the working directory twice: as written, and with all links resolved.
 
-    Where it is written with `..`, which goes up from where a link leads to, or from elsewhere, the first has the links
-    of its folder followed. None where there is no such file or directory inside the working directory.
+    If it is written with `..`, or outside the working directory, the links of its folder are resolved in the first
+    too. The result is None if there is no such file or directory inside the working directory.
     """
     root = Path(os.path.realpath(working_dir))
     written = root / path
@@ -125,6 +128,8 @@ def names_inside(path: Path, working_dir: Path) -> tuple[Path, Path] | None:
 
 
 def is_left_out(parts: Sequence[str]) -> bool:
-    """Whether a path relative to the working directory is all of it, is a hidden one, or lies in a folder of results or
-    in a hidden one."""
+    """Tells whether a path relative to the working directory is never sent.
+
+    That is so for the working directory itself, for hidden files and folders, and for folders of results.
+    """
     return not parts or parts[0] in LEFT_OUT or any(part[0] == "." or part in LEFT_OUT_ANYWHERE for part in parts)

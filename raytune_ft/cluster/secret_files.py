@@ -1,4 +1,4 @@
-"""What must never be uploaded: files that look like keys, or like records of what an endpoint was asked."""
+"""Recognises files that must never be uploaded: those that look like keys, or like an endpoint's prompt logs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 _CHUNK_BYTES = 4 * 1024 * 1024
 _OVERLAP_BYTES = 512
-"""More than the longest match needs, so that none is cut in two between chunks."""
+"""Overlap of two chunks; it is longer than any match, so that none is cut in two."""
 _KEY_NAMES = (
     "keys.json", "*.key", "*.pem", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ppk", "*.ovpn", "*.tfstate",
     ".env", ".env.*", "*.env", ".netrc", "_netrc", ".pgpass", ".npmrc", ".pypirc", ".htpasswd", ".git-credentials",
@@ -17,7 +17,7 @@ _KEY_NAMES = (
 )  # fmt: skip
 _KEY_FILE = re.compile(
     r"id_[a-z0-9_]+(\.pub)?"  # as ssh-keygen names a pair
-    # A word for a secret, in a file of text or settings: token.py is code, and tokens.txt a vocabulary.
+    # A word for a secret, as the name of a text or settings file; token.py is code, and tokens.txt is a vocabulary.
     r"|(((api|access|auth|hf)[_-]?)?token|(api|access|secret)[_-]?keys?|secrets?|passwords?)"
     r"(\.(txt|json|ya?ml|toml|ini|cfg|csv))?"
 )
@@ -26,10 +26,15 @@ _RECORDS = ("serve_log", "access-*.jsonl", "refused-*.jsonl", "requests-*.jsonl"
 
 
 def _token(begins: bytes, form: bytes, not_behind: bytes = rb"\w") -> bytes:
-    """A token that begins so, in plain text and right behind an escape of JSON (`\\n`, `\\u003d`) or of a URL (`%3D`).
+    """Returns a pattern for a token with a fixed prefix, in plain text or right after an escape of JSON or of a URL.
 
-    It begins with its literal, which `re` looks for 50 times as fast as for an alternative; what may not stand before
-    it is asked for behind it.
+    Such escapes are `\\n`, `\\u003d` and `%3D`. The pattern starts with the literal prefix, because `re` finds that 50
+    times faster than an alternative; what must not precede the token is therefore checked after the prefix.
+
+    Args:
+        begins: The token's literal prefix.
+        form: Pattern of the rest of the token.
+        not_behind: Pattern of a character that must not precede the token.
     """
     escapes = rb"\\[bfnrt]", rb"\\u[0-9A-Fa-f]{4}", rb"%[0-9A-F]{2}"
     places = (rb"(?<!%b%b)" % (not_behind, begins), *(rb"(?<=%b%b)" % (each, begins) for each in escapes))
@@ -37,7 +42,7 @@ def _token(begins: bytes, form: bytes, not_behind: bytes = rb"\w") -> bytes:
 
 
 def _assigned(value: bytes) -> bytes:
-    """A value that is assigned to the name before it: `=` or `:`, with quotes that JSON may have escaped."""
+    """Returns a pattern for a value assigned to the name before it by `=` or `:`, with quotes that may be escaped."""
     return rb"[\s\"'\\]{0,6}[=:][\s\"'\\]{0,6}" + value
 
 
@@ -69,9 +74,9 @@ _CONTENTS = _compiled(
     ("an endpoint's file of keys", rb"\"keys\"\s*:\s*\[\s*\{\s*\"name\"\s*:[^{}]{1,200}\"sha256\""),
     ("an endpoint's records", rb"\{\"time\": ?\"[^\"]{10,40}\", ?\"(?:request|key)\": ?"),
 )
-# In small letters these are also names in code, whose values are names again; a key has a digit.
+# In lower case these are also names in code, whose values are names; a key contains a digit.
 _RANDOM = rb"(?=[a-z_/+-]{0,60}[0-9])[\w/+-]{20,}(?![\w(\[]|\.\w)"
-# What stands for a password in an example, or says where it comes from.
+# Excludes placeholders for a password in examples, and references to where it is stored.
 _NO_PASSWORD = rb"(?!(?:my|your)?[_-]?(?:password|passwd|pass|pwd|pw|secret)\W|\.\.\.|[*$<{]|%[s(]|x{2,}\W)"
 _CONTENTS_IN_SMALL_LETTERS = _compiled(
     ("a key in an assignment", rb"api[_-]?key" + _assigned(_RANDOM)),
@@ -80,7 +85,7 @@ _CONTENTS_IN_SMALL_LETTERS = _compiled(
         "a key in an assignment",
         rb"_token(?:(?<=hf_token)|(?<=api_token)|(?<=auth_token)|(?<=access_token))" + _assigned(_RANDOM),
     ),
-    (  # after a host, a port; after an image's name, its tag
+    (  # after a host comes a port, and after an image's name its tag
         "a password in a URL",
         rb"://[^\s:/@\"'`<>\\]{0,64}:(?![0-9]{1,5}[^\w@])"
         + _NO_PASSWORD
@@ -94,7 +99,7 @@ _CONTENTS_IN_SMALL_LETTERS = _compiled(
 
 
 def secret_by_name(path: PurePath) -> str | None:
-    """What a path's names say that it is, or None where they say nothing of a secret."""
+    """Returns the kind of secret that a path's names suggest, or None."""
     names = [_BACKUP.sub("", part.lower()) for part in path.parts]
     if names and _KEY_FILE.fullmatch(names[-1]):
         return "is named like a key"
@@ -107,10 +112,10 @@ def secret_by_name(path: PurePath) -> str | None:
 
 
 def secret_in_content(path: Path) -> tuple[int, str] | None:
-    """The first line that looks like a secret, and what it looks like; files of any size and kind are read in pieces.
+    """Returns the number of the first line that looks like a secret and its kind, or None; reads in chunks.
 
     Raises:
-        OSError: It can't be read.
+        OSError: The file can't be read.
     """
     before, line = b"", 1
     with path.open("rb") as stream:
@@ -125,7 +130,7 @@ def secret_in_content(path: Path) -> tuple[int, str] | None:
 
 
 def secret_in_text(text: str) -> str | None:
-    """What a secret in `text` looks like, or None."""
+    """Returns the kind of secret that `text` seems to contain, or None."""
     found = _first(text.encode())
     return found[1] if found else None
 

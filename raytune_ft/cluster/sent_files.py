@@ -1,4 +1,4 @@
-"""Which files of the working directory go along for something that is named, and what forbids one."""
+"""Lists the files that are sent with a job for one named file or directory, and checks that each may be sent."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from raytune_ft.cluster.secret_files import secret_by_name, secret_in_content
 from raytune_ft.errors import InputError
 
 EXPERIMENT = "the experiment"
-"""Why an experiment's own file is sent, wherever it lies."""
+"""The reason `why` of the experiment's own file, which is sent wherever it is."""
 _NEVER = ("__pycache__", "node_modules")
 
 
 def files_of(root: Path, path: Path, why: str) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """The file itself, or a directory's files in order, and those of its folders that stay here.
+    """Returns the files to send for a path, and the folders that are left out.
 
-    Hidden files, hidden folders and folders of results inside a directory stay here, and so do caches, unsaid.
+    Hidden files, hidden folders, folders of results and caches are left out; caches are not reported.
 
     Args:
         root: The working directory.
-        path: Relative to it, as are the paths returned.
-        why: The setting that names it, or what else it is for.
+        path: A file or directory relative to it, as are the returned paths.
+        why: The setting that names it, or another reason for sending it.
 
     Raises:
-        InputError: A directory holds no such file, or a folder that is a link or can't be read: the job would lack it.
+        InputError: A directory has no file to send, or has a folder that is a link or can't be read, so that the job
+            would lack files.
     """
     if not (root / path).is_dir():
         return (path,), ()
@@ -51,11 +52,11 @@ def files_of(root: Path, path: Path, why: str) -> tuple[tuple[Path, ...], tuple[
 
 
 def check_sent(root: Path, file: Path, why: str) -> None:
-    """Refuses a file that must not be sent, or can't be; a link is what it leads to, so both names count.
+    """Refuses a file that must not or can't be sent; for a link, both its own and its target's name are checked.
 
     Raises:
-        InputError: It looks like a secret, is no regular file, leads out of the working directory or to what is left
-            out of it, can't be read, or has a name that can't be written.
+        InputError: It looks like a secret, is not a regular file, is a link out of the working directory or to
+            something that is left out, can't be read, or has an unusable name.
     """
     check_writable_name(file, why)
     target = (root / file).resolve() if (root / file).exists() else root / file
@@ -68,7 +69,7 @@ def check_sent(root: Path, file: Path, why: str) -> None:
         what = f"leads to {_shown(target)}, {where}, and would be sent ({why})"
         raise InputError(str(file), what, remedy(why, "put a copy in its place"))
     try:
-        if not stat.S_ISREG((root / file).stat().st_mode):  # a pipe would never end
+        if not stat.S_ISREG((root / file).stat().st_mode):  # reading a pipe would never end
             raise InputError(str(file), f"is no regular file, and would be sent ({why})", remedy(why, "remove it"))
         found = secret_in_content(root / file)
     except OSError as error:
@@ -80,10 +81,10 @@ def check_sent(root: Path, file: Path, why: str) -> None:
 
 
 def check_writable_name(path: Path, why: str) -> None:
-    """Refuses a name that neither a list of files nor an archive can hold.
+    """Refuses a name that a file list and an archive can't hold.
 
     Raises:
-        InputError: It is not UTF-8.
+        InputError: The name is not UTF-8.
     """
     try:
         str(path).encode()
@@ -94,7 +95,7 @@ def check_writable_name(path: Path, why: str) -> None:
 
 
 def remedy(why: str, first: str) -> str:
-    """What to do about something that is sent for `why`: `first`, if there is such a thing, or not to send it."""
+    """Returns the remedy for something that can't be sent: `first`, if given, or how to leave out what `why` names."""
     if why == "--also":
         last = "leave it out of --also"
     elif why in READ:
@@ -120,5 +121,5 @@ def _unreadable(path: Path, error: OSError) -> InputError:
 
 
 def _shown(path: Path) -> str:
-    """Its name, with `\\xff` for a byte that is not UTF-8."""
+    """Returns the path as text, with `\\xff` for a byte that is not UTF-8."""
     return os.fsencode(path).decode(errors="backslashreplace")

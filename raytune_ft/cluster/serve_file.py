@@ -1,4 +1,4 @@
-"""The endpoint's application in a Serve config file, and such a file's content for one that was named by options."""
+"""Reads the endpoint's application from a Serve config file, and prepares settings for the nodes of a cluster."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ IMPORT_PATH = "raytune_ft.serving.app:build_app"
 
 @dataclass(frozen=True)
 class ServeFile:
-    """What of a Serve config file is of one application."""
+    """The parts of a Serve config file that concern one application."""
 
     args: dict[str, Any]
-    """Fields of ServeArgs."""
+    """The fields of ServeArgs."""
     name: str = "raytune-ft"
     route_prefix: str = "/"
     application: dict[str, Any] = field(default_factory=lambda: {"import_path": IMPORT_PATH})
-    """Its other fields, e.g. `runtime_env`."""
+    """The application's other fields, such as `runtime_env`."""
     cluster: dict[str, Any] = field(default_factory=dict)
-    """What stands beside `applications`: `http_options` and the like, which count where no Serve runs yet."""
+    """The fields beside `applications`, such as `http_options`, which are used only if no Serve runs yet."""
 
     @property
     def http(self) -> dict[str, Any]:
-        """`host` and `port` as the file has them, for ServeArgs."""
+        """The file's `host` and `port`, for ServeArgs."""
         return {name: value for name, value in self.cluster.get("http_options", {}).items() if name in ("host", "port")}
 
 
@@ -38,7 +38,7 @@ def read_serve_file(path: Path) -> ServeFile:
     """Reads a file like those in `serve/`.
 
     Raises:
-        InputError: It is none, or holds no endpoint of this package, or several.
+        InputError: It is not a Serve config file, or does not hold exactly one endpoint of this package.
     """
     if not path.is_file():
         raise InputError(str(path), "is missing", "name a file like serve/one_gpu.yaml")
@@ -59,10 +59,11 @@ def read_serve_file(path: Path) -> ServeFile:
 
 
 def for_cluster(args: ServeArgs) -> tuple[ServeArgs, tuple[str, ...]]:
-    """The arguments with paths that mean the same on every node, and those paths, which every node must see.
+    """Makes the settings valid on every node; returns them with the absolute paths that every node must see.
 
-    A base that is no directory here stays as it is: a hub id, or a directory of the nodes. Of merged versions the
-    numbers are told, where the registry can be read here: Serve does nothing for arguments that it knows already.
+    A base that is not a directory on this machine is left as it is: a hub id, or a directory on the nodes. If the
+    registry can be read here, merged versions are named by number, because Serve does not redeploy for equal
+    arguments and would not notice that an alias has moved.
     """
     paths: dict[str, str] = {}
     if Path(args.base_model).is_dir():

@@ -1,4 +1,4 @@
-"""A sweep as a job of a running Ray cluster, through Ray's job client (read against Ray 2.60)."""
+"""Submits a sweep as a job to a running Ray cluster through Ray's job client (read against Ray 2.60)."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 STATUS_POLL_S = 1.0
-# Harmless switches that a job should share with who sends it. Anyone who sees the dashboard sees these: no secrets.
+# Switches of the submitting shell that the job gets too. The dashboard shows them, so that none may be a secret.
 FORWARDED = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "RAY_USAGE_STATS_ENABLED", "WANDB_MODE", "WANDB_SILENT")
 
 
 @dataclass(frozen=True)
 class JobPlan:
-    """A job that was checked and not sent yet."""
+    """A job that was checked but not sent yet."""
 
     experiment: str
-    """Its name."""
+    """Name of the experiment."""
     entrypoint: str
     upload: Upload
-    """The files that go along."""
+    """The files to send."""
     shared_paths: tuple[str, ...]
     """Absolute paths that every node of the cluster must see."""
 
     def lines(self) -> list[str]:
-        """What a person should know before it is sent."""
+        """Returns lines for the user that describe what will be sent."""
         shared = ", ".join(self.shared_paths)
         return self.upload.lines() + ([f"every node must see {shared}"] if shared else [])
 
 
 @dataclass(frozen=True)
 class Job:
-    """One submitted job."""
+    """A submitted job."""
 
     submission_id: str
     address: str
@@ -75,14 +75,14 @@ def plan_job(
     also: Sequence[Path] = (),
     python: str = "python",
 ) -> JobPlan:
-    """Checks the experiment and decides what goes along with a job that runs `raytune-ft sweep`; sends nothing.
+    """Checks the experiment and decides which files a job that runs `raytune-ft sweep` needs; sends nothing.
 
     Args:
-        experiment_file: Inside `working_dir`; relative paths in it refer to `working_dir`.
-        overrides: `key.path=value` each.
-        working_dir: Its files that the experiment names go along, and lie where they lie here.
-        also: Further files and directories of `working_dir` that go along.
-        python: The interpreter of the cluster's nodes.
+        experiment_file: The experiment's file inside `working_dir`, to which its relative paths refer.
+        overrides: Overrides of the form `key.path=value`.
+        working_dir: Directory whose files the job gets, under the same relative paths, if the experiment names them.
+        also: Further files and directories in `working_dir` to send.
+        python: The Python interpreter on the cluster's nodes.
 
     Raises:
         InputError: The experiment is wrong, or something that would be sent looks like a secret or is too large.
@@ -109,7 +109,7 @@ def start_job(plan: JobPlan, *, address: str = DEFAULT_ADDRESS, log: Callable[[s
     Args:
         plan: The job.
         address: URL of the cluster's dashboard.
-        log: Told what is sent, a line at a time, once the cluster has answered and before it is.
+        log: Receives lines on what is sent, after the cluster has answered and before the files are sent.
 
     Raises:
         InputError: The cluster can't be reached, or refuses the token.
@@ -124,7 +124,7 @@ def start_job(plan: JobPlan, *, address: str = DEFAULT_ADDRESS, log: Callable[[s
         client.submit_job(
             entrypoint=plan.entrypoint,
             submission_id=submission_id,
-            entrypoint_num_cpus=0,  # the driver only waits; every CPU is for trials
+            entrypoint_num_cpus=0,  # the driver only waits, so that every CPU is left to the trials
             runtime_env={"working_dir": staged, "env_vars": environment},
             metadata={"experiment": plan.experiment, "raytune_ft": version("raytune-ft")},
         )
@@ -132,7 +132,11 @@ def start_job(plan: JobPlan, *, address: str = DEFAULT_ADDRESS, log: Callable[[s
 
 
 def _refuse_secret_settings(file: str, values: Mapping[str, Any], overrides: Sequence[str]) -> None:
-    """A job's command and its files are seen by whoever sees the dashboard."""
+    """Refuses settings that hold a secret, because everyone who sees the dashboard sees a job's command and files.
+
+    Raises:
+        InputError: A setting in `values` or `overrides` looks like a secret.
+    """
     for place, each in (*(("--set", parse_assignments([one])) for one in overrides), (file, values)):
         if key := _secret_setting(each):
             what = f"{key} holds a key or a password, which whoever sees the dashboard would see"
@@ -141,7 +145,7 @@ def _refuse_secret_settings(file: str, values: Mapping[str, Any], overrides: Seq
 
 
 def _secret_setting(value: Any, key: str = "") -> str | None:
-    """The path of the first setting in nested values that looks like a secret."""
+    """Returns the dotted key of the first setting in nested values that looks like a secret, or None."""
     if isinstance(value, Mapping):
         for name, item in value.items():
             path = f"{key}.{name}" if key else str(name)
@@ -157,10 +161,10 @@ def _secret_setting(value: Any, key: str = "") -> str | None:
 
 
 def follow(job: Job, write: Callable[[str], Any]) -> None:
-    """Hands the job's log to `write` until the job ends.
+    """Passes the job's log to `write` until the job ends.
 
     Raises:
-        RaytuneError: The job failed, or was stopped.
+        RaytuneError: The job failed or was stopped.
     """
     try:
         client = connect(job.address)
@@ -188,9 +192,9 @@ def _tail(client: JobSubmissionClient, submission_id: str, write: Callable[[str]
 
 
 def connect(address: str) -> JobSubmissionClient:
-    """The job client of the cluster at `address`, or a one-line InputError that says what is missing."""
+    """Returns the job client of the cluster at `address`; raises InputError if it can't be reached."""
     reach(address)
-    # What is sent was decided file by file; a data file that a .gitignore among them names is still data.
+    # The files were chosen one by one, so that a .gitignore among them must not leave any out.
     os.environ.setdefault("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "1")
     from ray.job_submission import JobSubmissionClient
 

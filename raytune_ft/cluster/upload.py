@@ -1,4 +1,4 @@
-"""What goes along with a job: a list of files that are allowed to, looked through for secrets, and their size."""
+"""Chooses the files that are sent with a job, checks them for secrets, and adds up their size."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from raytune_ft.cluster.sent_files import EXPERIMENT, check_sent, check_writable
 from raytune_ft.errors import InputError
 
 MAX_UPLOAD_BYTES = 100 * 1024**2
-"""What a dashboard of Ray 2.60 takes (DASHBOARD_CLIENT_MAX_SIZE); above, it answers 413."""
+"""Most bytes that Ray 2.60's dashboard accepts (DASHBOARD_CLIENT_MAX_SIZE); above it answers 413."""
 _ZIP_BYTES_PER_FILE = 128
-"""Headers of a file in the archive, besides its name, which stands there twice."""
+"""Bytes of a file's headers in the archive, without its name, which is stored twice."""
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
 class Part:
-    """One file or directory that goes along."""
+    """One file or directory to send."""
 
     why: str
-    """The setting that names it, or what else it is for."""
+    """The setting that names it, or another reason for sending it."""
     path: Path
-    """Relative to the working directory."""
+    """The path relative to the working directory."""
     files: tuple[Path, ...]
-    """Likewise; itself, where it is a file."""
+    """The directory's files, or the file itself; paths relative to the working directory."""
     size: int
-    """Bytes of all of them."""
+    """Bytes of all files together."""
     left_out: tuple[Path, ...] = ()
-    """Folders of it that stay here."""
+    """Folders of the directory that are not sent."""
 
     def __str__(self) -> str:
         first = ", ".join(str(folder) for folder in self.left_out[:3])
@@ -45,31 +45,31 @@ class Part:
 
 @dataclass(frozen=True)
 class Upload:
-    """All that goes along with a job."""
+    """All files that are sent with a job."""
 
     root: Path
     parts: tuple[Part, ...]
 
     @property
     def files(self) -> list[Path]:
-        """Relative to `root`; each once."""
+        """The distinct paths of all files, relative to `root`."""
         return list(dict.fromkeys(file for part in self.parts for file in part.files))
 
     @property
     def size(self) -> int:
-        """Bytes of the archive that is sent, which is not compressed."""
+        """Bytes of the uncompressed archive that is sent."""
         return sum(
             (self.root / file).stat().st_size + _ZIP_BYTES_PER_FILE + 2 * len(os.fsencode(file)) for file in self.files
         )
 
     def lines(self) -> list[str]:
-        """What a person should know before it is sent."""
+        """Returns lines for the user that describe what will be sent."""
         count = len(self.files)
         head = f"sends {count} file{'' if count == 1 else 's'} of {self.root}, {shown_bytes(self.size)}:"
         return [head, *(f"  {part}" for part in self.parts)]
 
     def copy_to(self, directory: Path) -> None:
-        """Copies the files to an empty directory, which then holds what is sent and nothing else."""
+        """Copies the files to an empty directory, which then holds exactly what is sent."""
         for file in self.files:
             target = directory / file
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -77,20 +77,19 @@ class Upload:
 
 
 def choose(root: Path, experiment: Path, named: Sequence[Named], also: Sequence[Path] = ()) -> Upload:
-    """What a job needs of the working directory.
+    """Chooses the files of the working directory that a job needs.
 
-    That is the experiment's file, what it names, this package where the working directory is a checkout of it, and
-    what a user adds.
+    These are the experiment's file, the files that it names, this package if the working directory is a checkout of
+    it, and the files that the user adds.
 
     Args:
-        root: The working directory, absolute.
+        root: The absolute path of the working directory.
         experiment: The experiment's file, relative to `root`.
-        named: What the experiment names.
-        also: Files and directories of `root` that a user adds; relative ones refer to `root`.
+        named: The files and directories that the experiment names.
+        also: Files and directories that the user adds; relative paths refer to `root`.
 
     Raises:
-        InputError: A file looks like a secret, can't be sent or lies elsewhere, there is none of something named, or
-            all are too large.
+        InputError: A file looks like a secret, can't be sent, is missing or outside `root`, or all are too large.
     """
     wanted = [(EXPERIMENT, experiment), *((each.setting, each.path) for each in named)]
     if _PACKAGE.parent == root:
@@ -112,7 +111,7 @@ def choose(root: Path, experiment: Path, named: Sequence[Named], also: Sequence[
 
 
 def shown_bytes(count: int) -> str:
-    """`3.4 MiB`."""
+    """Formats a number of bytes, such as `3.4 MiB`."""
     size, unit = float(count), "B"
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024 or unit == "GiB":

@@ -1,4 +1,4 @@
-"""How far logged requests are from the training rows, and how sure that is. Plain numbers in, plain numbers out."""
+"""Drift statistics: how far logged requests are from the training rows, and how significant that is."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ if TYPE_CHECKING:
 
 RESAMPLES = 500
 ALPHA = 0.01
-"""How often a measure may call drift what is none."""
+"""Significance level: the rate at which a measure may report drift where there is none."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One comparison. It is drift when it is both sure and large."""
+    """One comparison. It counts as drift if it is both significant and large."""
 
     name: str
     value: float
-    """Of the logged requests."""
+    """The measure for the logged requests."""
     training: float
-    """What as many training rows have."""
+    """The measure for equally many training rows."""
     limit: float
-    """How much `value` may be above `training`; for perplexity, how many times."""
+    """How much `value` may exceed `training`; for perplexity, by which factor."""
     sure: float
-    """Probability of a value this high without drift, at least 1 / (resamples + 1)."""
+    """The p-value: probability of a value this high without drift, at least 1 / (resamples + 1)."""
     drift: bool
 
 
 def compare_inputs(
     logged: Sequence[NDArray[np.int32]], training: Sequence[NDArray[np.int32]], limits: dict[str, float], seed: int = 0
 ) -> list[Measure]:
-    """Lengths and vocabulary of inputs, against as many training rows drawn again and again.
+    """Compares lengths and vocabulary of logged inputs with those of the training rows.
 
-    `input_length`: Kolmogorov-Smirnov distance of the lengths in tokens. `unseen_tokens`: share of tokens that stand in
-    no training row. `token_frequencies`: Jensen-Shannon distance (base 2) of how often each token stands. Each is
-    compared with its distribution over random samples of the training rows against the rest of them: a permutation
-    test, which needs no assumption on the rows but that they are drawn alike.
+    `input_length` is the Kolmogorov-Smirnov distance of the lengths in tokens. `unseen_tokens` is the fraction of
+    tokens that occur in no training row. `token_frequencies` is the Jensen-Shannon distance (base 2) of the token
+    frequencies. Each is compared with its distribution over random samples of the training rows against the rest of
+    them. This is a permutation test, which only assumes that the rows are drawn from one distribution.
 
     Args:
         logged: Token ids of each logged input.
-        training: Token ids of each training row's input, at least twice as many for the full sample.
-        limits: Measure -> how much it may be above the training rows' own.
-        seed: Of the draws.
+        training: Token ids of each training row's input; at least twice as many rows are needed for the full sample.
+        limits: Measure -> how much it may exceed the training rows' own.
+        seed: Seed of the random samples.
     """
     import numpy as np
 
@@ -76,14 +76,14 @@ def compare_perplexity(
     limit: float,
     seed: int = 0,
 ) -> Measure:
-    """Perplexity of logged rows against that of held-out ones, with a bootstrap over rows of both.
+    """Compares the perplexity of logged rows with that of held-out rows by a bootstrap over the rows of both.
 
     Args:
-        name: Of the measure.
-        logged: Mean loss in nats and number of tokens of each row.
-        reference: The same of the validation rows.
-        limit: How many times the validation rows' perplexity is too much.
-        seed: Of the draws.
+        name: Name of the measure.
+        logged: Mean loss in nats and number of tokens of each logged row.
+        reference: The same for the validation rows.
+        limit: Factor over the validation rows' perplexity above which it counts as large.
+        seed: Seed of the bootstrap.
     """
     import numpy as np
 
@@ -104,7 +104,7 @@ def compare_perplexity(
 
 @dataclass(frozen=True)
 class _Counts:
-    """How often each token stands in some rows, and how many rows have each length."""
+    """Counts how often each token occurs in a set of rows, and how many rows have each length."""
 
     tokens: NDArray[np.int64]
     lengths: NDArray[np.int64]
@@ -127,7 +127,7 @@ def _distances(sample: _Counts, rest: _Counts) -> tuple[float, float, float]:
 
 
 def _ks(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
-    """Greatest distance of two cumulative distributions, given as counts of 0, 1, 2, ..."""
+    """Returns the Kolmogorov-Smirnov distance of two distributions, given as counts of the values 0, 1, 2, ..."""
     import numpy as np
 
     width = max(len(first), len(second))
@@ -136,7 +136,7 @@ def _ks(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
 
 
 def _jensen_shannon(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
-    """Square root of the divergence, 0 to 1 (Endres and Schindelin 2003)."""
+    """Returns the square root of the Jensen-Shannon divergence, from 0 to 1 (Endres and Schindelin 2003)."""
     import numpy as np
 
     p, q = first / first.sum(), second / second.sum()

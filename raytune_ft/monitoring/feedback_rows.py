@@ -1,4 +1,4 @@
-"""From feedback to the next training set: approved and corrected answers of an endpoint, as rows that `data` reads."""
+"""Turns feedback into training rows: approved and corrected answers of an endpoint, in a format that `data` reads."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from raytune_ft.paths import write_text
 from raytune_ft.serving.records.records import PromptRecord, UnkeyedPrompt, read_lines, read_prompts
 
 _Whose = tuple[str | None, str]
-"""Key and request id: the same id of two keys is two requests."""
+"""API key name and request id; the same id with two keys means two requests."""
 
 
 @dataclass(frozen=True)
 class _Judged:
-    """A row that a key's feedback gave."""
+    """A row made from one key's feedback."""
 
     key: str | None
     row: Row
@@ -30,33 +30,34 @@ class _Judged:
 
 @dataclass(frozen=True)
 class Collected:
-    """What became of the feedback."""
+    """The rows made from the feedback, with counts."""
 
     rows: tuple[Row, ...]
     form: DataFormat
     corrected: int
-    """Rows whose answer the feedback gave."""
+    """Number of rows whose answer is a correction from the feedback."""
     approved: int
-    """Rows whose answer is the model's own."""
+    """Number of rows whose answer is the model's own."""
     by_key: dict[str, int] = field(default_factory=dict)
-    """Name of the API key -> rows that its feedback gave; a row that several gave is the first one's."""
+    """API key name -> number of rows from its feedback; a row from several keys counts for the first."""
     left_out: dict[str, int] = field(default_factory=dict)
-    """Reason -> number of judged answers."""
+    """Reason -> number of rated answers that gave no row."""
 
 
 def collect(directory: Path, min_score: float, form: DataFormat | None = None) -> Collected:
-    """Joins feedback and logged requests; the last word on an answer counts, and a corrected answer always.
+    """Joins feedback with logged requests; the last feedback on an answer counts, and corrections always count.
 
-    Ids may be chosen by clients: what a key says is joined with that key's own requests, and displaces no other key's.
-    A request that was logged without its key is joined by its id, where one request has it and one key speaks of it.
+    Clients may choose request ids. A key's feedback is therefore joined only with that key's own requests, and does not
+    replace another key's. A request that was logged without its key is joined by its id alone, if only one request has
+    the id and only one key gave feedback on it.
 
     Args:
         directory: The endpoint's log directory.
         min_score: Least score of an answer that was not corrected.
-        form: Take rows of this form only; by default the one that there is.
+        form: Take only rows of this format; by default the one that the requests have.
 
     Raises:
-        InputError: There is no feedback, no logged request, or there are rows of both forms.
+        InputError: There is no feedback or no logged request, or there are rows of both formats.
     """
     feedback = _last_words(directory)
     asked = _requests(directory)
@@ -93,7 +94,7 @@ def collect(directory: Path, min_score: float, form: DataFormat | None = None) -
 
 
 def write_rows(rows: tuple[Row, ...], path: Path) -> None:
-    """Writes the rows as JSONL; an existing file is nobody's to replace.
+    """Writes the rows as JSONL to a new file.
 
     Raises:
         InputError: The file exists.
@@ -104,10 +105,10 @@ def write_rows(rows: tuple[Row, ...], path: Path) -> None:
 
 
 def to_row(asked: Any, answer: Any) -> Row:
-    """The row that `data` reads, of a request and its answer.
+    """Makes a row that `data` reads from a request and its answer.
 
     Raises:
-        BadRow: It holds more than text, or the answer is empty.
+        BadRow: The request holds more than text, or the answer is empty.
     """
     if not isinstance(answer, str) or not answer.strip():
         raise BadRow("the answer is empty", "")
@@ -127,7 +128,7 @@ def _parsed(value: dict[str, Any], form: DataFormat) -> Row:
 
 
 def _text(turn: dict[str, Any]) -> str:
-    """The text of a message, which OpenAI's clients may send in parts."""
+    """Returns the text of a message, which OpenAI's clients may send in parts."""
     content = turn.get("content")
     if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
         content = "".join(str(part.get("text", "")) for part in content)
@@ -137,7 +138,7 @@ def _text(turn: dict[str, Any]) -> str:
 
 
 def _last_words(directory: Path) -> dict[_Whose, dict[str, Any]]:
-    """The latest feedback of each key on each of its requests."""
+    """Returns the latest feedback of each key on each of its requests."""
     found: dict[_Whose, dict[str, Any]] = {}
     lines = [line for path in sorted(directory.glob("feedback-*.jsonl")) for line in read_lines(path)]
     for line in sorted(lines, key=lambda line: str(line["time"])):
@@ -158,7 +159,7 @@ class _Requests:
     by_id: dict[str, list[PromptRecord]]
 
     def of(self, key: str | None, request: str) -> list[PromptRecord]:
-        """The key's own; where it has none, all of the id, if the log kept no key of one."""
+        """Returns the key's requests with this id; if it has none, all with the id if one was logged without a key."""
         if own := self.keyed.get((key, request)):
             return own
         found = self.by_id.get(request, [])
@@ -177,7 +178,7 @@ def _requests(directory: Path) -> _Requests:
 
 
 def _uncontradicted(judged: list[_Judged], left_out: Counter[str]) -> list[_Judged]:
-    """All but the answers that a key approved and, maybe on another day, corrected for the same request."""
+    """Leaves out approved answers that the same key also corrected for the same question."""
     corrected = {(each.key, _asked(each.row)) for each in judged if each.corrected}
     kept = [each for each in judged if each.corrected or (each.key, _asked(each.row)) not in corrected]
     left_out["another answer to its request was corrected"] += len(judged) - len(kept)

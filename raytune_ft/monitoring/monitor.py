@@ -1,4 +1,4 @@
-"""Whether an endpoint is still asked what its adapter was trained for: logged requests against training rows."""
+"""Checks for drift: compares an endpoint's logged requests with the rows that its adapter was trained on."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ LIMITS = {
     "input_perplexity": 1.25,
     "answer_perplexity": 1.25,
 }
-"""By how much a measure may be above the training rows' own; perplexities: how many times."""
+"""Measure -> how much it may exceed the training rows' own; for perplexities, by which factor."""
 LEAST = 20
-"""Requests and training rows without which nothing can be said."""
+"""Fewest requests and training rows for a comparison."""
 
 
 @dataclass(frozen=True)
 class DriftReport:
-    """What `raytune-ft monitor` found."""
+    """The result of `raytune-ft monitor`."""
 
     adapter: str
     logged: int
-    """Requests to this adapter in the log."""
+    """Number of requests to this adapter in the log."""
     compared: int
-    """Those that were drawn and tokenised."""
+    """Number of these that were sampled and tokenised."""
     training_rows: int
     left_out: dict[str, int]
-    """Reason -> number of logged requests."""
+    """Reason -> number of logged requests that were left out."""
     measures: tuple[Measure, ...]
 
     @property
     def drift(self) -> bool:
-        """Whether any measure is beyond its limit."""
+        """Whether any measure counts as drift."""
         return any(measure.drift for measure in self.measures)
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` prints it."""
+        """Returns the report as `--json` prints it."""
         return {**asdict(self), "drift": self.drift}
 
 
@@ -77,13 +77,13 @@ def check_drift(
 
     Args:
         log_dir: The endpoint's log directory; prompts must have been logged.
-        run: The run that made the adapter.
-        sample: Requests to draw.
+        run: The run that trained the adapter.
+        sample: Number of requests to sample.
         since: Leave out earlier requests.
         model: Measure perplexity too, which loads the model.
-        version: Adapter of the registry that scores, e.g. `movies@champion`; by default the run's winner.
-        registry: Where `version` lies; by default the experiment's registry.
-        log: Told what is going on.
+        version: Registry version that scores, such as `movies@champion`; by default the run's winner.
+        registry: The registry that holds `version`; by default the experiment's.
+        log: Receives progress lines for the user.
 
     Raises:
         InputError: There are too few logged requests or training rows.
@@ -121,7 +121,7 @@ def check_drift(
 
 
 def _adapter(model: str) -> str:
-    """`base:movies@3` -> `movies`."""
+    """Returns the adapter's name in a model id: `movies` for `base:movies@3`."""
     return model.partition(":")[2].partition("@")[0]
 
 
@@ -150,7 +150,7 @@ def _tokenised(
     requests: Sequence[PromptRecord],
     left_out: Counter[str],
 ) -> list[TokenRow]:
-    """The logged requests as rows, cut and labelled just as the training rows were."""
+    """Tokenises the logged requests as the training rows were, with the same truncation and labels."""
     template = ChatTemplate(tokenizer) if data.template_sha256 else None
     loss_on_all = experiment.objective.loss_on == "all"
     tokeniser = RowTokeniser(tokenizer, template, experiment.data.max_length, loss_on_all)
@@ -163,7 +163,7 @@ def _tokenised(
         else:
             found.append(TokenRow(tokens.input_ids, tokens.labels))
     left_out["the chat template refuses it"] += refused.count
-    left_out += Counter()  # drops the zeros
+    left_out += Counter()  # drops zero counts
     return found
 
 

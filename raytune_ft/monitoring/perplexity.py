@@ -1,4 +1,4 @@
-"""How surprising rows are to the tuned model itself: their answers, and what was asked."""
+"""Computes the tuned model's perplexity of rows, separately for inputs and answers."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class TokenRow:
 
     input_ids: list[int]
     labels: list[int]
-    """`input_ids` where the answer is, -100 elsewhere."""
+    """`input_ids` for the tokens of the answer, -100 elsewhere."""
 
     def input(self) -> list[int]:
-        """What stands before the last answer; the whole row where all of it carries loss."""
+        """The token ids before the last answer; the whole row if every token has a loss."""
         end = len(self.labels)
         while end > 0 and self.labels[end - 1] == IGNORED:
             end -= 1
@@ -35,9 +35,13 @@ class TokenRow:
         return self.input_ids[:end] or self.input_ids
 
     def of_part(self, part: str, end_token: int) -> TokenRow | None:
-        """The row with loss on one part alone, or None where that part has no token.
+        """Returns the row with a loss on one part only, or None if that part has no token.
 
-        The end token counts as no part of an answer: a log doesn't tell whether an answer ended or was cut.
+        The end token does not belong to the answer, because a log doesn't tell whether an answer ended or was cut.
+
+        Args:
+            part: `input` or `answer`.
+            end_token: Id of the end token.
         """
         if part == PART_INPUT:
             size = len(self.input())
@@ -50,12 +54,12 @@ class TokenRow:
 
 
 class PerplexityScorer:
-    """The base with one adapter, or a merged version, loaded once.
+    """Scores rows with the base and one adapter, or with a merged version, which is loaded once.
 
     Args:
-        experiment: Names the base and its precision.
-        directory: PEFT's, or the merged model's.
-        tokenizer: The base's.
+        experiment: The experiment, which names the base and the number type.
+        directory: Directory of the PEFT adapter or of the merged model.
+        tokenizer: The base's tokenizer.
     """
 
     def __init__(self, experiment: Experiment, directory: Path, tokenizer: Any) -> None:
@@ -69,7 +73,7 @@ class PerplexityScorer:
     def losses(
         self, rows: Sequence[TokenRow], part: str, progress: Callable[[int, int], None] = lambda done, rows: None
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Mean loss in nats and number of tokens of each row that has the part."""
+        """Returns the mean loss in nats and the number of tokens of each row that has the part."""
         from datasets import Dataset
 
         from raytune_ft.evaluation.scoring import score
