@@ -73,7 +73,7 @@ def options(
 
 def main() -> None:
     """Console entry point. Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 stopped by the user."""
-    # DeepSpeed finds ninja on PATH only, also where the environment is not activated.
+    # DeepSpeed looks for ninja on PATH only, where it is missing if the environment is not activated.
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")

@@ -1,4 +1,4 @@
-"""Verb `evaluate`: base against winner on rows that no trial saw."""
+"""Verb `evaluate`: compares base and winner on rows that no trial saw."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def evaluate(
     trust: Annotated[bool, typer.Option("--trust", help="Use the run also where somebody else made it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare base and winner on the test split, with an interval of the difference."""
+    """Compare base and winner on the test split, with a confidence interval of the difference."""
     from raytune_ft import api
     from raytune_ft.paths import RunDirectory
     from raytune_ft.reporting.read import read_evaluation

@@ -1,4 +1,4 @@
-"""Verbs `init` and `check`: an experiment file, and whether it holds."""
+"""Verbs `init` and `check`: write an experiment file, and check one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where things are printed: results to stdout, logs to stderr."""
+"""Prints results to stdout and logs to stderr."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-PIPE_WIDTH = 120  # columns of a table that goes to a file or a log
+PIPE_WIDTH = 120  # width of a table, in characters, when it is written to a file or log
 
 console = Console(soft_wrap=False, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 log = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -25,10 +25,10 @@ def emit(value: Any, as_json: bool, text: Callable[[], None]) -> None:
 
 
 def out(line: str) -> None:
-    """One plain result line, never wrapped or styled."""
+    """Prints one plain line of a result, never wrapped or styled."""
     console.print(line, markup=False, soft_wrap=True)
 
 
 def say(line: str) -> None:
-    """One plain log line, never wrapped or styled."""
+    """Prints one plain log line, never wrapped or styled."""
     log.print(line, markup=False)

@@ -1,4 +1,4 @@
-"""Verb `plan`: what a sweep would do, take and cost."""
+"""Verb `plan`: shows what a sweep would do, how long it would take and what it would cost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plan(
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a sweep would do and take: rungs, tokens, memory, hours, cost; start nothing."""
+    """Show what a sweep would do and need: rungs, tokens, memory, hours, cost; start nothing."""
     from raytune_ft.api import check_inputs
     from raytune_ft.config.load import load_experiment
     from raytune_ft.promotion.gates_forecast import proof_of, proof_words, too_few_rows

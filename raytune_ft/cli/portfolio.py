@@ -1,4 +1,4 @@
-"""`raytune-ft portfolio`: configurations to try first, out of earlier studies."""
+"""`raytune-ft portfolio`: chooses configurations to try first from earlier studies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app = typer.Typer(
 
 @app.callback()
 def _group() -> None:
-    """Configurations to try first, out of earlier studies."""
+    """Choose configurations to try first from earlier studies."""
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Verb `quickstart`: the whole way on real input, stage by stage."""
+"""Verb `quickstart`: runs the whole way from data to a served model on real input, stage by stage."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def quickstart(
         run = loaded.run_directory
         sweep_with_table(loaded, resume=run.trials.is_dir(), again=f"raytune-ft quickstart {experiment}")
     registry = open_registry(loaded.registry.path)
-    if not is_remote(loaded.registry.path):  # else the endpoint would serve the base alone
+    if not is_remote(loaded.registry.path):  # otherwise the endpoint would serve the base alone
         Path(loaded.registry.path).mkdir(parents=True, exist_ok=True)
     args = ServeArgs(
         base_model=loaded.base_model,
@@ -60,11 +60,11 @@ def quickstart(
         max_lora_rank=ranks(loaded).most,
         dtype=holding_type([device_here()], [read_json(run.winner)["dtype"]]),
     )
-    beside = not has_gpu()  # one GPU does not hold vLLM beside what evaluate loads
+    beside = not has_gpu()  # one GPU can't hold vLLM and the models of evaluate at once
     with BackgroundStart(served(args, log=say)) as serving:
         with stage(3, "evaluate", "base against winner on sentences that no trial saw"):
             if beside:
-                serving.begin()  # one start for stages 4 and 5
+                serving.begin()  # stages 4 and 5 share one endpoint
             api.evaluate(run, say)
             report = write_report(run)
         with stage(4, "register", "gates, among them vLLM against transformers; then the winner is the champion"):
@@ -89,7 +89,7 @@ def quickstart(
 
 @contextmanager
 def stage(number: int, name: str, what: str) -> Iterator[None]:
-    """A line before that says what happens, and a line after that says how long it took."""
+    """Prints a line with the stage's purpose before the block, and one with its duration after it."""
     say(f"[{number}/{STAGES}] {name}: {what}")
     started = time.monotonic()
     yield

@@ -1,4 +1,4 @@
-"""How large the quickstart's sweep is: what this machine does in a few minutes."""
+"""Chooses the size of the quickstart's sweep, so that it takes a few minutes on this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from raytune_ft.config.experiment import Experiment
 
 SWEEP_S = 110.0
-"""What the plan may expect of a sweep."""
+"""Longest sweep, in seconds as the plan estimates it."""
 SIZES = (
     {"search.trials": 8, "train.max_steps": 45, "data.max_validation_rows": 96},
     {"search.trials": 6, "train.max_steps": 45, "data.max_validation_rows": 64},
@@ -16,11 +16,11 @@ SIZES = (
     {"search.trials": 4, "train.max_steps": 30, "data.max_validation_rows": 48},
     {"search.trials": 3, "train.max_steps": 30, "data.max_validation_rows": 32},
 )
-"""The file's own size, and smaller ones; the least still wins by more than chance."""
+"""The experiment file's own size, then smaller ones; even the smallest beats the base by more than chance."""
 
 
 def sized_for_this_machine(path: str) -> tuple[Experiment, str]:
-    """The quickstart's experiment as large as this machine's processor allows, and a line that says why.
+    """Returns the quickstart's experiment in the largest size that this machine allows, and a line that says why.
 
     A run that was begun keeps its size.
     """

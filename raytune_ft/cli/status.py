@@ -1,4 +1,4 @@
-"""Verbs that look at runs from outside: `status` and `compare`."""
+"""Verbs that show runs, also while they are going on: `status` and `compare`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def compare(
     registry: Annotated[Path, typer.Option(help="With --live: directory of adapters.")] = Path("registry"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show two studies side by side, or with --live an adapter's versions as an endpoint's requests met them."""
+    """Show two studies side by side, or with --live how an adapter's versions answered an endpoint's requests."""
     from raytune_ft.errors import InputError
 
     if live is not None:

@@ -1,4 +1,4 @@
-"""The verb `canary`: which part of an adapter's requests its challenger gets."""
+"""Verb `canary`: sets or shows which share of an adapter's requests its challenger gets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def canary(
     registry: RegistryOption = DEFAULT_REGISTRY,
     as_json: AsJson = False,
 ) -> None:
-    """Give an adapter's challenger a part of the requests, or show who gets what."""
+    """Give an adapter's challenger a share of the requests, or show the present shares."""
     from raytune_ft.errors import InputError
     from raytune_ft.registry.traffic import canary as rule_for
     from raytune_ft.registry.traffic import read_traffic, set_traffic

@@ -1,4 +1,4 @@
-"""Verb `feedback`: what clients said of their answers becomes the next training set."""
+"""Verb `feedback`: turns clients' feedback on answers into training rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def feedback(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Write the approved and corrected answers of an endpoint as rows that `data` reads."""
+    """Write the approved and corrected answers of an endpoint as training rows."""
     from raytune_ft.config.data import DataFormat
     from raytune_ft.monitoring.feedback_rows import collect, write_rows
 

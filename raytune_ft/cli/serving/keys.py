@@ -18,7 +18,7 @@ DEFAULT_FILE = Path("keys.json")
 
 @app.command()
 def create(name: Name, file: File = DEFAULT_FILE, as_json: AsJson = False) -> None:
-    """Make a key and print it; it is shown this once, the file keeps its hash."""
+    """Create a key and print it; it is shown only once, as the file keeps its hash."""
     from raytune_ft.serving.gateway.keys import create_key
 
     token = create_key(file, name)
@@ -47,7 +47,7 @@ def list_keys(file: File = DEFAULT_FILE, as_json: AsJson = False) -> None:
 
 @app.command()
 def revoke(name: Name, file: File = DEFAULT_FILE, as_json: AsJson = False) -> None:
-    """Make a key useless, within a second also at running endpoints."""
+    """Revoke a key; running endpoints reject it within a second."""
     from raytune_ft.serving.gateway.keys import revoke_key
 
     key = revoke_key(file, name)

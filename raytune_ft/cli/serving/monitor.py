@@ -1,4 +1,4 @@
-"""Verb `monitor`: is the endpoint still asked what its adapter was trained for?"""
+"""Verb `monitor`: checks an endpoint's requests for drift from the training data."""
 
 from __future__ import annotations
 

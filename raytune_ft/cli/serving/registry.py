@@ -76,7 +76,7 @@ def adapters(
     registry: RegistryOption = DEFAULT_REGISTRY,
     as_json: AsJson = False,
 ) -> None:
-    """List the adapters: their versions and aliases, and who answers what share of the requests."""
+    """List the adapters with their versions, aliases and shares of the requests."""
     from raytune_ft.registry.listing import list_versions
     from raytune_ft.registry.location import open_registry
 
@@ -106,7 +106,7 @@ def rollback(
     registry: RegistryOption = DEFAULT_REGISTRY,
     as_json: AsJson = False,
 ) -> None:
-    """Point an adapter's champion back to the version before; again undoes it."""
+    """Point an adapter's champion back to the version before; a second rollback undoes it."""
     from raytune_ft.registry.journal import Move
     from raytune_ft.registry.location import open_registry
 
@@ -120,7 +120,7 @@ def rollback(
 
 
 def open_with(adapter: str, registry: Path) -> Registry:
-    """Opens the registry; raises InputError where it has no such adapter."""
+    """Opens the registry; raises InputError if it has no such adapter."""
     from raytune_ft.errors import InputError
     from raytune_ft.registry.location import open_registry
 
@@ -201,7 +201,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _share(row: dict[str, Any]) -> str:
-    """`10 % of users`; nothing where the version is asked by its number alone."""
+    """Returns a version's share of the requests, such as `10 % of users`; "" if it is only asked by its number."""
     if row["shadow"]:
         return f"{row['shadow']} % in the shadow"
     of_users = " of users" if row["by"] == "user" and row["traffic"] < 100 else ""
@@ -209,12 +209,12 @@ def _share(row: dict[str, Any]) -> str:
 
 
 def _minute(time: str) -> str:
-    """`2026-01-31 12:00` of an ISO time."""
+    """Shortens an ISO time to minutes, such as `2026-01-31 12:00`."""
     return time[:16].replace("T", " ")
 
 
 def _place(value: Any) -> str | None:
-    """A version's number, or the shares of a traffic rule."""
+    """Returns a version's number, or the shares of a traffic rule, as text."""
     if not isinstance(value, dict):
         return None if value is None else str(value)
     shares = " ".join(f"{alias} {share}" for alias, share in dict(value.get("shares") or {}).items())

@@ -118,7 +118,7 @@ def chat(
 
 
 def say_result(line: str) -> None:
-    """A line of the result, to stdout."""
+    """Prints a line of the result to stdout."""
     console.print(line, markup=False, soft_wrap=True)
 
 
@@ -134,7 +134,7 @@ def _ask_all(endpoint: Endpoint, questions: list[str | dict[str, object]]) -> No
 
     known = forms(endpoint)
     asked = {name: form for name, form in known.items() if "@" not in name}
-    shared: Form = next((form for form in asked.values() if form), "messages")  # the base is asked as its adapter is
+    shared: Form = next((form for form in asked.values() if form), "messages")  # for the base too
     for question in questions:
         for name, form in asked.items():
             answer = ask(endpoint, name, question, form or shared)

@@ -1,4 +1,4 @@
-"""What the verb `serve` was told: by options, by a file, or both; and its way onto a cluster."""
+"""Merges the options and the config file of the verb `serve`, and deploys the endpoint to a cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATHS = ("api_key_file", "api_keys_file", "log_dir")
 
 
 def serve_settings(ctx: typer.Context, *, deploying: bool = False) -> tuple[ServeArgs, ServeFile]:
-    """The endpoint's arguments, and the file that they are from, or one that stands for none.
+    """Returns the endpoint's settings from options and config file, and that file, or a default one without `--config`.
 
     Raises:
         InputError: A setting is wrong, or no champion says which base to serve.
@@ -37,7 +37,7 @@ def serve_settings(ctx: typer.Context, *, deploying: bool = False) -> tuple[Serv
     options |= {name: str(options[name].resolve()) for name in _PATHS if options[name] is not None}
     used = {name for name in options if config is None or _typed(ctx, name)}
     if deploying and not _typed(ctx, "log_dir"):
-        used.discard("log_dir")  # a directory of this machine is none of the cluster's
+        used.discard("log_dir")  # the default is a directory of this machine, not of the cluster
     elif not deploying and "log_dir" not in file.args:
         used.add("log_dir")
     settings = {**file.http, **file.args, **{name: options[name] for name in used}}
@@ -49,7 +49,7 @@ def serve_settings(ctx: typer.Context, *, deploying: bool = False) -> tuple[Serv
 
 
 def on_cluster(ctx: typer.Context, *, deploy: bool) -> None:
-    """Deploys the endpoint onto a running cluster, or takes it away."""
+    """Deploys the endpoint to a running cluster, or removes it."""
     from raytune_ft.cluster import deploy as cluster
     from raytune_ft.cluster.serve_file import ServeFile, read_serve_file
 
