@@ -1,4 +1,4 @@
-"""Tokenised rows straight out of their Arrow files, mapped into memory, without importing `datasets`."""
+"""Reads tokenised rows from memory-mapped Arrow files without importing `datasets`."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 class ArrowRows:
-    """One split, as `prepare` wrote it with `datasets.save_to_disk`.
+    """One split as `prepare` wrote it with `datasets.save_to_disk`.
 
     Attributes:
-        answers: Tokens with a loss in each row, int64, shape [rows]; a row's first token is predicted from nothing.
-        lengths: Tokens in each row, int64, shape [rows].
+        answers: Number of tokens with a loss in each row, int64, [rows]; a row's first token never has one.
+        lengths: Number of tokens in each row, int64, [rows].
     """
 
     answers: NDArray[np.int64]
     lengths: NDArray[np.int64]
 
     def __init__(self, split: Path) -> None:
-        """Maps the files of `split`. Raises IntegrityError when they are not what `state.json` lists."""
+        """Maps the files of `split`; raises IntegrityError if they are not those that `state.json` lists."""
         import numpy as np
         import pyarrow as pa
 
@@ -50,7 +50,7 @@ class ArrowRows:
         return len(self.lengths)
 
     def __getitem__(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """`input_ids` and `labels` of a row, each int32 of shape [tokens]; views of the file where it is mapped."""
+        """Returns `input_ids` and `labels` of a row, int32, [tokens], as views of the mapped file."""
         import numpy as np
 
         chunk = int(np.searchsorted(self._firsts, row, side="right")) - 1

@@ -1,4 +1,4 @@
-"""Collects what is wrong with single lines, so that one error shows many of them."""
+"""Collects the errors of single lines, so that one error can show many of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class BadRows:
             self._shown.append((f"{self._path}:{line}", problem.what, problem.remedy))
 
     def lines(self) -> list[InputError]:
-        """One error per line to show; the last one counts the others."""
+        """Returns one error for each line that is shown; the last one counts the rest."""
         errors = [InputError(*shown) for shown in self._shown]
         hidden = self.count - len(self._shown)
         if hidden:

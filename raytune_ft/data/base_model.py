@@ -1,4 +1,4 @@
-"""Whether the base model can be used at all, found out without loading it."""
+"""Checks whether the base model can be used, without loading it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def check_base_model(experiment: Experiment) -> None:
     """Checks that the model has a config, a tokenizer, safe weights and, for conversations, a chat template.
 
     Raises:
-        InputError: One of them is missing, the model asks for code of its own, its weights can't move as they are
-            asked to, or it is found nowhere.
+        InputError: One of them is missing, the model needs remote code, its weights can't be trained by the method, or
+            the model is not found.
     """
     name = experiment.base_model
     if experiment.trust_remote_code:
@@ -76,22 +76,22 @@ def check_base_model(experiment: Experiment) -> None:
 
 
 def model_config(base_model: str) -> dict[str, Any]:
-    """The model's config.json; for a hub id, downloaded without the weights.
+    """Returns the model's config.json; for a hub id it is downloaded without the weights.
 
     Raises:
-        InputError: There is none, it is broken, or the hub can't be reached.
+        InputError: The file is missing or broken, or the hub can't be reached.
     """
     return _config(base_model, local_files(base_model))
 
 
 def is_path(base_model: str) -> bool:
-    """Whether `base_model` names a directory rather than a model of the hub."""
+    """Tells whether `base_model` names a directory rather than a model on the hub."""
     looks_like_one = base_model.startswith((".", "/", "~", "assets/")) or _HUB_ID.fullmatch(base_model) is None
     return looks_like_one or Path(base_model).is_dir()
 
 
 def local_files(base_model: str) -> Path:
-    """The directory of the model's config and tokenizer; for a hub id, downloaded without the weights.
+    """Returns the directory of the model's config and tokenizer; for a hub id they are downloaded without the weights.
 
     Raises:
         InputError: There is no such directory, or the hub can't be reached.
@@ -115,9 +115,9 @@ def _config(base_model: str, directory: Path) -> dict[str, Any]:
     return config
 
 
-@cache  # asked several times by one command, and each time may wait for the network
+@cache  # one command calls it several times, and each call may wait for the network
 def _hub_files(base_model: str) -> tuple[Path, Collection[str]]:
-    """Where the small files of a hub model are, and the names of all its files; from the local cache if it is there."""
+    """Returns the directory of a hub model's small files and the names of all its files, from the cache if possible."""
     from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
 
     cached = try_to_load_from_cache(base_model, "config.json")

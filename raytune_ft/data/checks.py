@@ -22,30 +22,30 @@ class CheckedSplit:
 
     name: str
     source: str
-    """The file; for a validation split that is cut off, train's."""
+    """The split's file; for a validation split that is cut off from train, train's file."""
     rows: list[Row]
     empty_answers: int
-    """Rows left out because there is nothing to learn in them."""
+    """Number of rows left out because their answer is empty."""
     removed: int
-    """Rows left out as duplicates."""
+    """Number of rows left out as duplicates."""
 
 
 @dataclass(frozen=True)
 class CheckedData:
-    """What the files hold, ready to be tokenised."""
+    """The checked rows of all splits, ready to be tokenised."""
 
     splits: tuple[CheckedSplit, ...]
     duplicates: dict[str, int]
-    """`train`: repeats within it; `train/test`: rows of train that stand in test too; before any removal."""
+    """`train` -> repeats within it, `train/test` -> rows of train that are in test too, ...; before any removal."""
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What `raytune-ft check` says about the data."""
+    """The summary of the data that `raytune-ft check` shows."""
 
     rows: dict[str, int]
-    """Rows that will be used, by split."""
+    """Split -> number of rows that will be used."""
     duplicates: dict[str, int]
     warnings: tuple[str, ...]
 
@@ -62,7 +62,7 @@ def check_data(experiment: Experiment) -> DataSummary:
 
 
 def load_checked(experiment: Experiment) -> CheckedData:
-    """Reads, checks and splits the files: the rows that `prepare` tokenises. Raises like `check_data`."""
+    """Reads, checks and splits the files; returns the rows that `prepare` tokenises, and raises as `check_data`."""
     config, seed = experiment.data, experiment.seed
     sources = split_sources(config)
     read: dict[str, list[Row]] = {}
@@ -106,15 +106,15 @@ def load_checked(experiment: Experiment) -> CheckedData:
 
 
 def _check_labels(experiment: Experiment, read: dict[str, list[Row]], sources: dict[str, Path]) -> None:
-    """Raises InputError when a test row's last answer begins with none of `evaluate.labels`: it could not be scored.
+    """Raises InputError if a test row's last answer begins with none of `evaluate.labels`, so that it can't be scored.
 
-    Whether it does so in tokens, and as the chat template writes it, is checked when rows are tokenised.
+    Whether its tokens do, as the chat template writes the answer, is checked when rows are tokenised.
     """
     labels = tuple(experiment.evaluate.labels)
     for row in read.get("test", []) if labels else []:
         if isinstance(row, PromptCompletion):
             answer, found = row.completion, row.completion.startswith(labels)
-        else:  # templates trim what is said
+        else:  # chat templates trim the content
             answer = next(turn.content for turn in reversed(row.messages) if turn.role == "assistant")
             found = answer.strip().startswith(tuple(label.strip() for label in labels))
         if not found:
@@ -125,7 +125,7 @@ def _check_labels(experiment: Experiment, read: dict[str, list[Row]], sources: d
 
 
 def split_sources(config: DataConfig) -> dict[str, Path]:
-    """The file of each split that has one, train first. Raises InputError when one file is given for two splits."""
+    """Returns the file of each split that has one, train first; raises InputError if two splits have the same file."""
     given = {"train": config.train, "validation": config.validation, "test": config.test}
     paths = {name: Path(value).expanduser() for name, value in given.items() if isinstance(value, str)}
     seen: dict[Path, str] = {}
@@ -138,7 +138,7 @@ def split_sources(config: DataConfig) -> dict[str, Path]:
 
 
 def check_sizes(experiment: Experiment, sizes: dict[str, int]) -> None:
-    """Raises InputError when a split has no rows, or train has fewer than one batch on each worker."""
+    """Raises InputError if a split has no rows, or train has less than one batch for each worker."""
     for name, size in sizes.items():
         if not size:
             raise InputError(f"data.{name}", f"the split {name} has 0 rows left", "give more rows")
@@ -149,7 +149,7 @@ def check_sizes(experiment: Experiment, sizes: dict[str, int]) -> None:
 
 
 def largest_batch(experiment: Experiment) -> int:
-    """Rows of one forward pass over all workers, for the largest batch size that the search may try."""
+    """Returns the rows of one forward pass over all workers for the largest batch size in the search space."""
     per_device = experiment.train.per_device_train_batch_size
     searched = (
         experiment.search.space.parameters.get("train.per_device_train_batch_size") if experiment.search else None
@@ -160,7 +160,7 @@ def largest_batch(experiment: Experiment) -> int:
 
 
 def duplicate_warnings(counts: dict[str, int], mode: Duplicates) -> list[str]:
-    """One line per place where rows repeat."""
+    """Returns one line for each place where rows repeat."""
     lines = []
     for place, count in counts.items():
         earlier, _, later = place.partition("/")

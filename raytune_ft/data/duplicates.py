@@ -1,4 +1,4 @@
-"""Rows that repeat within a split or leak from one split into a later one."""
+"""Finds rows that repeat within a split, or leak from one split into a later one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from raytune_ft.data.rows import Row
 
 
 def count_duplicates(splits: Mapping[str, list[Row]]) -> dict[str, int]:
-    """Counts by place: `train` for repeats within it, `train/test` for rows of train that stand in test too.
+    """Counts duplicates by place: `train` for repeats within it, `train/test` for rows of train that are in test too.
 
     Args:
-        splits: Rows by split, from the earliest to the last. Rows are the same when all their text is.
+        splits: Split -> rows, from the earliest to the last split. Rows are equal if all their text is.
     """
     seen = {name: set(rows) for name, rows in splits.items()}
     counts = {name: len(rows) - len(seen[name]) for name, rows in splits.items()}
@@ -22,9 +22,9 @@ def count_duplicates(splits: Mapping[str, list[Row]]) -> dict[str, int]:
 
 
 def remove_duplicates(splits: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
-    """Takes rows out of the earlier split where they stand in a later one, and repeats out of every split but `test`.
+    """Removes rows of an earlier split that are in a later one too, and repeats within every split except `test`.
 
-    The test split proves the winner, so it stays as its author wrote it.
+    The test split is used to prove the winner, so it is left as it is.
     """
     later: set[Row] = set()
     kept: dict[str, list[Row]] = {}

@@ -1,4 +1,4 @@
-"""One hash of everything that decides the tokenised rows."""
+"""The data fingerprint: one hash of everything that decides the tokenised rows."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from raytune_ft.data.checks import split_sources
 from raytune_ft.errors import InputError
 from raytune_ft.paths import sha256_file
 
-RECIPE = 2  # raise it when the same inputs are tokenised in another way
+RECIPE = 2  # increase it when the same inputs are tokenised in another way
 
 
 def data_fingerprint(experiment: Experiment, tokenizer_directory: Path) -> str:
-    """Hex sha256 over the contents of the data files, the settings of `data`, the seed and the tokenizer's files.
+    """Returns the hex sha256 of the data files' contents, the `data` settings, the seed and the tokenizer's files.
 
     The chat template is one of the tokenizer's files.
 
@@ -41,7 +41,7 @@ def data_fingerprint(experiment: Experiment, tokenizer_directory: Path) -> str:
 
 
 def source_hashes(experiment: Experiment) -> dict[str, str]:
-    """Hex sha256 of each split's file."""
+    """Returns the hex sha256 of each split's file."""
     hashes = {}
     for name, path in split_sources(experiment.data).items():
         try:

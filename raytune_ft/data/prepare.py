@@ -1,4 +1,4 @@
-"""Reads, checks and tokenises the data once per study, to Arrow that every worker maps into memory."""
+"""Reads, checks and tokenises the data once per study, into Arrow files that every worker maps into memory."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class _Tokenised:
 
 
 def prepare(experiment: Experiment, target: Path, *, in_use: bool = False) -> PreparedData:
-    """Tokenises all splits into `target`, or opens it when it holds just that already.
+    """Tokenises all splits into `target`, or opens `target` if it already holds the same data.
 
     Args:
-        experiment: What to read, and for which model.
-        target: Directory to make; an older preparation there is replaced.
-        in_use: Trials were trained on what is there, so other data is refused instead.
+        experiment: The experiment, which names the data and the model.
+        target: Directory to create; other data in it is replaced.
+        in_use: Trials were trained on the data in `target`, so that other data is refused instead of replacing it.
 
     Raises:
         InputError: The data is wrong (all bad lines are shown), or nothing is left to train on.
@@ -101,7 +101,10 @@ def prepare(experiment: Experiment, target: Path, *, in_use: bool = False) -> Pr
 
 
 def _check_other_labels(experiment: Experiment, found: PreparedData) -> None:
-    """Labels decide no token, so rows are not made anew for others; raises InputError where these don't fit them."""
+    """Checks changed labels against prepared rows; raises InputError if they don't fit.
+
+    Labels do not affect the tokens, so the rows are not tokenised again for other labels.
+    """
     labels = experiment.evaluate.labels
     if not labels or "test" not in found.sizes or read_json(found.directory / MANIFEST).get("labels") == labels:
         return
@@ -110,7 +113,7 @@ def _check_other_labels(experiment: Experiment, found: PreparedData) -> None:
 
 
 def _changed(experiment: Experiment, target: Path) -> InputError:
-    """Which of the sources is no longer what the trials in this run were trained on."""
+    """Returns the error that names which source has changed since the run's trials were trained on it."""
     manifest, now = read_json(target / MANIFEST), source_hashes(experiment)
     if manifest.get("recipe", 1) != RECIPE:
         what = "was started by another version of raytune-ft, which encodes rows otherwise"
@@ -132,7 +135,7 @@ def _tokenise(split: CheckedSplit, tokeniser: RowTokeniser, bad_rows: BadRows) -
         result.tokens += len(tokens.input_ids)
         result.cut += tokens.cut
         pending.append(tokens)
-        if len(pending) == BATCH_ROWS:  # as Arrow a token takes 8 bytes, as Python integers 72
+        if len(pending) == BATCH_ROWS:  # a token takes 8 bytes in Arrow but 72 as Python integers
             result.tables.append(_table(pending))
             pending = []
     result.tables.append(_table(pending))
@@ -181,7 +184,7 @@ def _summary(each: _Tokenised, sha256: str) -> dict[str, Any]:
 
 
 def _write(tokenised: list[_Tokenised], manifest: dict[str, Any], target: Path) -> None:
-    """Writes everything aside and renames it, so that `target` is the old data or the whole new."""
+    """Writes to a temporary directory and renames it, so that `target` holds the old or the complete new data."""
     import pyarrow as pa
     from datasets import Dataset, disable_progress_bars
 

@@ -1,4 +1,4 @@
-"""Tokenised splits on disk, as every worker opens them."""
+"""Opens the tokenised splits on disk."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ TEST_ROWS = "test.rows.jsonl"
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A directory of tokenised splits that is what its manifest says."""
+    """A directory of tokenised splits whose files match its manifest."""
 
     directory: Path
     fingerprint: str
-    """Hex sha256 over everything that decided the rows."""
+    """Hex sha256 of everything that decides the rows."""
     form: DataFormat
     template_sha256: str | None
-    """Of the chat template, for conversations."""
+    """Hash of the chat template, for conversations."""
     sizes: dict[str, int]
-    """Rows by split."""
+    """Split -> number of rows."""
     duplicates: dict[str, int]
-    """`train`: repeats within it; `train/test`: rows of train that stood in test too."""
+    """`train` -> repeats within it, `train/test` -> rows of train that were in test too, ..."""
     warnings: tuple[str, ...]
 
     def split(self, name: str) -> Path:
-        """Directory for `datasets.load_from_disk`: `input_ids` and `labels`, int32, -100 where there is no loss."""
+        """Returns a split's directory for `datasets.load_from_disk`.
+
+        Its columns are `input_ids` and `labels`, int32; labels are -100 where there is no loss.
+        """
         return self.directory / name
 
     @property
     def test_rows(self) -> Path:
-        """The rows of the test split before tokenising, in the same order, as JSONL."""
+        """JSONL file of the test split's rows before tokenisation, in the same order."""
         return self.directory / TEST_ROWS
 
 
@@ -45,7 +48,7 @@ def open_prepared(target: Path) -> PreparedData:
     """Opens what `prepare` wrote.
 
     Raises:
-        IntegrityError: There is nothing, or a file is missing or has another size than the manifest says.
+        IntegrityError: The manifest or a file is missing, or a file's size differs from the manifest's.
     """
     path = target / MANIFEST
     if not path.is_file():

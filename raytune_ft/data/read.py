@@ -18,12 +18,12 @@ _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_rows(key: str, path: Path, form: DataFormat) -> tuple[list[Row], BadRows]:
-    """All good rows of a JSONL file, and its bad lines. Blank lines and a byte order mark are skipped.
+    """Returns the good rows and the bad lines of a JSONL file; skips blank lines and a byte order mark.
 
     Args:
-        key: The setting that names the file, for errors, e.g. `data.train`.
+        key: The setting that names the file, for errors, such as `data.train`.
         path: The file.
-        form: How its rows are written.
+        form: The format of its rows.
 
     Raises:
         InputError: There is no such file, or it can't be read.
@@ -53,7 +53,7 @@ def _remedy_for_missing(path: Path) -> str:
 
 
 def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | BadRow]]:
-    """Numbered lines that are not blank; a line over the limit is skipped, not held in memory."""
+    """Yields the lines that are not blank with their numbers; a line over the limit is skipped without being kept."""
     number = 0
     while raw := stream.readline(MAX_LINE_BYTES + 1):
         number += 1

@@ -1,4 +1,4 @@
-"""What one row may be: `prompt_completion` or `messages`."""
+"""The formats of a row: `prompt_completion` or `messages`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from raytune_ft.config.data import DataFormat
 from raytune_ft.data.bad_rows import BadRow
 
 ROLES = ("system", "user", "assistant", "tool")
-# Keys that some format trains on: ignoring one of these would train on something else than the author meant.
+# Keys that other data formats train on; ignoring one would train on something else than the author meant.
 _MEANINGFUL = {"prompt", "completion", "messages", "conversations", "system", "instruction", "input", "output"}
 _MEANINGFUL |= {"response", "chosen", "rejected", "text", "tools", "functions", "images", "chat_template_kwargs"}
 
@@ -32,7 +32,7 @@ class PromptCompletion:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn."""
+    """One turn of a conversation."""
 
     role: str
     content: str
@@ -40,7 +40,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Turns; the assistant's are the answers."""
+    """A conversation; the assistant's turns are the answers."""
 
     messages: tuple[Message, ...]
     line: int = field(compare=False)
@@ -57,7 +57,7 @@ Row = PromptCompletion | Conversation
 
 
 def parse_row(value: object, line: int, form: DataFormat) -> Row:
-    """The checked row of one parsed line.
+    """Returns the checked row of one parsed line.
 
     Raises:
         BadRow: A key is missing or of the wrong type, a role is unknown, or a key would be ignored.

@@ -1,4 +1,4 @@
-"""Names and shapes of the tensors in a safetensors file, from its header alone: no weights are read."""
+"""Reads names and shapes of the tensors in a safetensors file from its header, without reading the weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TensorInfo:
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """Reads the header and proves that the file holds as many bytes as it promises.
+    """Reads the header and checks that the file has the size that the header implies.
 
     Raises:
         IntegrityError: The file is truncated or not safetensors.
@@ -48,5 +48,5 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 
 def read_headers(paths: Iterable[Path]) -> dict[str, TensorInfo]:
-    """The tensors of all the files; raises IntegrityError as `read_header` does."""
+    """Returns the tensors of all files; raises IntegrityError as `read_header`."""
     return {name: info for path in paths for name, info in read_header(path).items()}

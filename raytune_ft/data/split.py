@@ -1,4 +1,4 @@
-"""Which rows go where, decided by the experiment's seed alone."""
+"""Splits and samples rows by the experiment's seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def cut_validation(rows: Sequence[Row], fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
-    """Train and validation rows; both keep the file's order. Validation gets at least one row."""
+    """Splits rows into train and validation, both in the file's order; validation gets at least one row."""
     count = min(len(rows), max(1, round(len(rows) * fraction)))
     chosen = set(_generator(seed, "validation").sample(range(len(rows)), count))
     train = [row for index, row in enumerate(rows) if index not in chosen]
@@ -19,11 +19,11 @@ def cut_validation(rows: Sequence[Row], fraction: float, seed: int) -> tuple[lis
 
 
 def draw(rows: Sequence[Row], limit: int | None, seed: int, split: str) -> list[Row]:
-    """At most `limit` rows, in the file's order."""
+    """Samples at most `limit` rows, in the file's order."""
     if limit is None or len(rows) <= limit:
         return list(rows)
     return [rows[index] for index in sorted(_generator(seed, f"draw {split}").sample(range(len(rows)), limit))]
 
 
 def _generator(seed: int, purpose: str) -> random.Random:
-    return random.Random(f"{seed}:{purpose}")  # a purpose each, so that one limit does not change another draw
+    return random.Random(f"{seed}:{purpose}")  # one per purpose: limits don't affect other draws

@@ -1,4 +1,4 @@
-"""Texts as the tokens that have to follow a context, as a model that is served the context goes on."""
+"""Tokenises texts as continuations of a context, as a served model would generate them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _BORDERS = ("\n", "a", ":", "0")
 def continuations(
     tokenizer: PreTrainedTokenizerBase, contexts: Sequence[str], texts: Sequence[str], *, special_tokens: bool
 ) -> list[tuple[list[int], list[int]]]:
-    """Token ids of each context as it is served, and of the text that follows it.
+    """Returns the token ids of each context as it is served, and those of the text that follows it.
 
-    The text has its tokens of the whole, context and text encoded at once: encoded apart, a SentencePiece tokenizer
-    would write a space before it. Where the whole has a token over the border, or reads the context's end otherwise,
-    the context keeps the tokens that it is served with, for the model never sees others, and the text those that it
-    has behind a character with which it shares no token.
+    Context and text are encoded together and then split, because a SentencePiece tokenizer would put a space before a
+    text that is encoded alone. A token may span the border, or the context's end may be tokenised differently in the
+    whole. Then the context keeps the tokens with which it is served, since the model never sees others, and the text
+    gets the tokens that it has after a character with which it shares no token.
 
     Args:
-        tokenizer: The tokenizer, with or without offsets.
-        contexts: What comes before, one for each text.
-        texts: What follows.
-        special_tokens: Whether the tokenizer adds its own around a context, as it does around a served prompt.
+        tokenizer: The tokenizer, which need not support offsets.
+        contexts: The context before each text.
+        texts: The texts that follow.
+        special_tokens: Whether the tokenizer adds special tokens to a context, as it does to a served prompt.
     """
     found = _split(tokenizer, contexts, texts, special_tokens)
     behind = [after for _, after in found]
-    for border in (*_BORDERS, ""):  # the last one: what no other is told from is encoded apart
+    for border in (*_BORDERS, ""):  # with the last one, "", the text is encoded alone
         joined = [at for at, after in enumerate(behind) if after is None]
         if not joined:
             break
@@ -44,7 +44,7 @@ def continuations(
 def _split(
     tokenizer: PreTrainedTokenizerBase, contexts: Sequence[str], texts: Sequence[str], special_tokens: bool
 ) -> list[tuple[list[int], list[int] | None]]:
-    """Each context's tokens and, where those of the whole begin with them, the others."""
+    """Returns each context's tokens, and the rest of the whole's tokens, or None if the context's are no prefix."""
     different = list(dict.fromkeys(contexts))
     wholes = [context + text for context, text in zip(contexts, texts, strict=True)]
     encoded = encode(tokenizer, [*different, *wholes], special_tokens=special_tokens)

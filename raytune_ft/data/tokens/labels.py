@@ -1,4 +1,4 @@
-"""The tokens of each label where it would stand as a row's answer, and which label the row's own answer is."""
+"""Tokenises each label as if it were a row's answer, and finds which label the row's own answer is."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from raytune_ft.errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_MARK = "\ue000"  # of private use, so no template writes it
+_MARK = "\ue000"  # a private-use character, which no template contains
 _WHERE = "evaluate.labels"
 _REMEDY = "use another template, or leave evaluate.labels out"
 
 
 @dataclass(frozen=True)
 class RowLabels:
-    """What is compared on one row.
+    """The answers that are compared on one row.
 
     Attributes:
-        answer: The tokens of the row's last answer, up to and with its end.
-        labels: Those of each label; with what ends it where one label begins another.
-        expected: Which of them the answer is, or begins with.
+        answer: Token ids of the row's last answer, including its end token.
+        labels: Token ids of each label; they include the end token if one label is a prefix of another.
+        expected: Index of the label that the answer is, or begins with.
     """
 
     answer: tuple[int, ...]
@@ -41,13 +41,14 @@ class RowLabels:
 
 @dataclass(frozen=True)
 class _Texts:
-    """A row with its own last answer and with each label instead.
+    """The texts of a row with its own last answer, and with each label in its place.
 
     Attributes:
-        question: All that stands before the answer.
-        before: What the template writes before the content, such as an empty thought.
-        content: The row's own; `contents`: each label's, as the template writes it.
-        after: What the template writes after it.
+        question: The text before the answer.
+        before: The text that the template writes between question and content, such as an empty thinking block.
+        content: The row's own answer as the template writes it.
+        contents: Each label as the template writes it.
+        after: The text that the template writes after the content.
     """
 
     question: str
@@ -58,12 +59,12 @@ class _Texts:
 
 
 class LabelReader:
-    """Reads labels of one experiment.
+    """Tokenises the labels of one experiment for each row.
 
     Args:
-        tokenizer: The base model's.
+        tokenizer: The base model's tokenizer.
         template: Renders conversations; None for prompt and completion.
-        labels: `evaluate.labels`.
+        labels: The setting `evaluate.labels`.
     """
 
     def __init__(
@@ -72,10 +73,10 @@ class LabelReader:
         self._tokenizer, self._template, self._labels = tokenizer, template, list(labels)
 
     def read(self, row: Row) -> RowLabels:
-        """The row's labels.
+        """Returns the row's labels.
 
         Raises:
-            BadRow: The answer is none of them, or the template hides where its content stands.
+            BadRow: The answer is none of the labels, or its content can't be located in the template's text.
             InputError: Two labels can't be told apart.
         """
         if isinstance(row, Conversation):
@@ -104,7 +105,7 @@ class LabelReader:
         return max(begins, key=lambda at: len(texts.contents[at]))
 
     def _tokens(self, texts: _Texts) -> tuple[tuple[int, ...], list[tuple[int, ...]], list[tuple[int, ...]]]:
-        """The row's own answer, each label up to its last character, and each with its end."""
+        """Returns the tokens of the row's answer, of each label without its end, and of each label with its end."""
         served = self._template is None
         each = [texts.before + content for content in (texts.content, *texts.contents)]
         answers = each + ([text + texts.after for text in each] if texts.after else [])
@@ -121,7 +122,7 @@ class LabelReader:
         return wholes[0], strings[1:], wholes[1:]
 
     def _counts_end(self, strings: list[tuple[int, ...]], wholes: list[tuple[int, ...]]) -> bool:
-        """Whether the labels can be told apart only with what ends them. Raises InputError where not even so."""
+        """Tells whether labels differ only if their end tokens are included; raises InputError if not even then."""
         parted = all(whole[: len(string)] == string for string, whole in zip(strings, wholes, strict=True))
         if parted and _beginning(strings) is None:
             return False
@@ -134,7 +135,7 @@ class LabelReader:
 
 
 def check_labels(reader: LabelReader, rows: Sequence[Row], bad_rows: BadRows) -> None:
-    """Adds rows whose answer can't be compared to `bad_rows`. Raises InputError where two labels are alike."""
+    """Adds rows whose answer can't be compared to `bad_rows`; raises InputError if two labels can't be told apart."""
     for row in rows:
         try:
             reader.read(row)
@@ -145,10 +146,10 @@ def check_labels(reader: LabelReader, rows: Sequence[Row], bad_rows: BadRows) ->
 def read_labels(
     tokenizer: PreTrainedTokenizerBase, labels: Sequence[str], data: PreparedData
 ) -> list[RowLabels] | None:
-    """The labels of each row of a prepared test split, or None where there are no labels.
+    """Returns the labels of each row of a prepared test split, or None if the experiment has no labels.
 
     Raises:
-        InputError: An answer is no label, or two labels are alike.
+        InputError: An answer is not a label, or two labels can't be told apart.
     """
     if not labels:
         return None
@@ -171,7 +172,7 @@ def _of_conversation(row: Conversation, template: ChatTemplate, labels: Sequence
     question, rest = text[:start], text[end:]
 
     def answer(content: str) -> str:
-        """What the template makes of another content."""
+        """Returns the text that the template writes for another content."""
         last = max(at for at, message in enumerate(row.messages) if message.role == "assistant")
         turns = [*row.messages[:last], replace(row.messages[last], content=content), *row.messages[last + 1 :]]
         other = template.text_of(Conversation(tuple(turns), row.line))
@@ -192,7 +193,7 @@ def _of_conversation(row: Conversation, template: ChatTemplate, labels: Sequence
 
 
 def _beginning(labels: Sequence[tuple[int, ...]]) -> tuple[int, int] | None:
-    """Two of which the first begins the second, or is it."""
+    """Returns the indices of two labels of which the first is a prefix of the second or equal to it, or None."""
     for one, tokens in enumerate(labels):
         for other, longer in enumerate(labels):
             if one != other and longer[: len(tokens)] == tokens:

@@ -1,4 +1,4 @@
-"""What to do about an answer that is none of the labels."""
+"""The remedy for an answer that is none of the labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def label_remedy(answer: str, labels: Sequence[str]) -> str:
-    """In a clause; where only white space or capitals tell the answer from a label, it says so."""
+    """Returns the remedy as a clause; it says so if the answer differs from a label only in white space or case."""
     for label in labels:
         if answer.strip() and answer.strip().casefold() == label.strip().casefold():
             unlike = "white space" if answer.strip() == label.strip() else "capitals"

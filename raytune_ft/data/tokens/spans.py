@@ -1,4 +1,4 @@
-"""Spans of characters as spans of tokens."""
+"""Converts spans of characters to spans of tokens."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Span = tuple[int, int]
-"""[start, end)"""
+"""A half-open range, [start, end)."""
 
 
 def token_spans(tokenizer: PreTrainedTokenizerBase, text: str, ids: list[int], spans: Sequence[Span]) -> list[Span]:
-    """The tokens that lie wholly within each span of characters; a token over a border lies in none.
+    """Returns the tokens that lie completely within each span of characters; a token across a border is in none.
 
-    Spans that no token lies within are left out.
+    Spans without a complete token are left out.
 
     Args:
-        tokenizer: Of the library `tokenizers`, which tells offsets. For another one, written in Python, a border is
-            where the text up to it has the tokens that the whole begins with.
+        tokenizer: A tokenizer of the library `tokenizers`, which supports offsets. With a pure Python tokenizer, a
+            border is found by encoding the text before it, whose tokens must be a prefix of the whole's.
         text: The text.
-        ids: Its tokens, without any that the tokenizer adds.
-        spans: In characters, in order and apart.
+        ids: Its token ids, without special tokens that the tokenizer adds.
+        spans: Spans in characters, in order and without overlap.
 
     Raises:
-        BadRow: The tokenizer tells no offsets, and a border lies within a token.
+        BadRow: The tokenizer has no offsets, and a border lies within a token.
     """
     if not spans:
         return []
@@ -47,7 +47,7 @@ def token_spans(tokenizer: PreTrainedTokenizerBase, text: str, ids: list[int], s
 
 @lru_cache(maxsize=1)
 def _without_post_processor(tokenizer: Any) -> Any:
-    """A copy of what is beneath the tokenizer: one of bytes may trim the spaces from the offsets that it tells."""
+    """Copies the backend tokenizer without its post-processor, since a byte-level one may trim spaces from offsets."""
     backend = tokenizer.backend_tokenizer
     copied = copy.deepcopy(backend)
     copied.post_processor = None

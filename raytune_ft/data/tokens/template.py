@@ -1,4 +1,4 @@
-"""Conversations as tokens, through the tokenizer's own chat template."""
+"""Tokenises conversations with the tokenizer's own chat template."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _GENERATION = re.compile(r"\{%-?\s*generation\b")
 
 
 class ChatTemplate:
-    """Renders conversations, and knows which of their characters, and so tokens, the assistant wrote.
+    """Renders conversations, and finds which characters and tokens are the assistant's answers.
 
-    A template with `{% generation %}` markers says so itself. For any other, the text of an answer is what rendering
-    one message more adds to the rendered question; where that does not hold, the row is refused.
+    A template with `{% generation %}` markers says so itself. With any other, an answer is the text that is added when
+    one more message is rendered after the question; if the rendered question is not a prefix then, the row is refused.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -39,12 +39,12 @@ class ChatTemplate:
         self._marked = _GENERATION.search(self.text) is not None
 
     def tokenise(self, conversation: Conversation) -> tuple[list[int], list[Span]]:
-        """Token ids, and the [start, end) of each answer, up to and with its end token.
+        """Returns the token ids, and the [start, end) of each answer including its end token.
 
-        All that stands before the last answer has the tokens with which the chat endpoint reads it.
+        Everything before the last answer has the same tokens as at the chat endpoint.
 
         Raises:
-            BadRow: The template refuses the conversation, or hides where an answer starts.
+            BadRow: The template refuses the conversation, or the start of an answer can't be found.
         """
         text, answers = self.render(conversation)
         start, end = answers[-1]
@@ -58,15 +58,15 @@ class ChatTemplate:
         return ids, [(start, self.end_of_answer(ids, start, end)) for start, end in spans]
 
     def render(self, conversation: Conversation) -> tuple[str, list[Span]]:
-        """The text, and the [start, end) of each answer in characters. Raises BadRow like `tokenise`."""
+        """Returns the text, and the [start, end) of each answer in characters; raises BadRow as `tokenise`."""
         return self._by_markers(conversation) if self._marked else self._by_prefixes(conversation)
 
     def text_of(self, conversation: Conversation) -> str:
-        """The text alone. Raises BadRow where the template refuses the conversation."""
+        """Returns the text only; raises BadRow if the template refuses the conversation."""
         return self._apply(conversation.messages)
 
     def end_of_answer(self, ids: list[int], start: int, end: int) -> int:
-        """Nothing is generated after the end token, so nothing after it is learned."""
+        """Returns the end of the answer after its end token; what the template writes after that is never generated."""
         end_token = self._tokenizer.eos_token_id
         for index in range(end - 1, start - 1, -1):
             if ids[index] == end_token:

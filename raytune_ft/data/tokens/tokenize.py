@@ -1,4 +1,4 @@
-"""Rows as token ids and labels, cut to length."""
+"""Turns rows into token ids and labels, truncated to the maximum length."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from raytune_ft.data.tokens.tokenizer import added_start
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100  # the label that cross entropy leaves out
+IGNORED = -100  # the label that PyTorch's cross entropy ignores
 BATCH_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class TokenisedRow:
-    """What a model is trained on."""
+    """One row as a model is trained on it."""
 
     input_ids: list[int]
     labels: list[int]
-    """`input_ids` where there is loss, -100 elsewhere; not shifted."""
+    """`input_ids` for tokens with a loss, -100 elsewhere; not shifted."""
     cut: bool
-    """Whether tokens were lost on the left."""
+    """Whether the row was truncated on the left."""
 
 
 class RowTokeniser:
     """Tokenises rows of one experiment.
 
     Args:
-        tokenizer: The base model's.
+        tokenizer: The base model's tokenizer.
         template: Renders conversations; None for prompt and completion.
-        max_length: Tokens in a row at most.
-        loss_on_all: Whether prompts carry loss too.
+        max_length: Most tokens of a row.
+        loss_on_all: Whether the prompt's tokens have a loss too.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class RowTokeniser:
         self._start = added_start(tokenizer)
 
     def rows(self, rows: Sequence[Row], bad_rows: BadRows) -> Iterator[tuple[Row, TokenisedRow | None]]:
-        """Each row with its tokens, or None where nothing trains; what can't be rendered goes to `bad_rows`."""
+        """Yields each row with its tokens, or None if none has a loss; rows that can't be rendered go to `bad_rows`."""
         for first in range(0, len(rows), BATCH_ROWS):
             batch = rows[first : first + BATCH_ROWS]
             for row, (ids, answers) in self._encode(batch, bad_rows):
@@ -75,20 +75,20 @@ class RowTokeniser:
 def fit(
     ids: list[int], answers: Sequence[Span], max_length: int, start_token: int | None, loss_on_all: bool
 ) -> TokenisedRow | None:
-    """Cuts a row to `max_length` from the left of its prompt, never from its last answer.
+    """Truncates a row to `max_length` from the left of its prompt, never into its last answer.
 
     Args:
         ids: Token ids of the whole row.
         answers: [start, end) of each answer, in order.
-        max_length: Tokens to keep at most.
-        start_token: Kept in front if the row starts with it.
-        loss_on_all: Whether all tokens carry loss; else those of the answers that are whole do.
+        max_length: Most tokens to keep.
+        start_token: Token that is kept in front if the row starts with it.
+        loss_on_all: Whether all tokens have a loss; otherwise only those of answers that are complete after truncation.
 
     Returns:
-        None when the last answer does not fit behind at least one token of its prompt, or when no token has a loss.
+        None if the last answer does not fit after at least one token of its prompt, or no token has a loss.
     """
     last_start, last_end = answers[-1]
-    ids = ids if loss_on_all else ids[:last_end]  # what follows the last answer has no loss and no one reads it
+    ids = ids if loss_on_all else ids[:last_end]  # tokens after the last answer have no loss and no effect
     excess = max(0, len(ids) - max_length)
     head = 1 if start_token is not None and ids[:1] == [start_token] else 0
     if excess and head + excess >= last_start:
@@ -101,6 +101,6 @@ def fit(
                 labels[start:end] = ids[start:end]
     if excess:
         ids, labels = ids[:head] + ids[removed:], labels[:head] + labels[removed:]
-    if all(label == IGNORED for label in labels[1:]):  # the first token is predicted from nothing
+    if all(label == IGNORED for label in labels[1:]):  # the first token never has a loss
         return None
     return TokenisedRow(ids, labels, cut=excess > 0)

@@ -1,4 +1,4 @@
-"""The base model's tokenizer."""
+"""Loads and uses the base model's tokenizer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(base_model: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer as it was published; one without a padding token pads with its end token.
+    """Loads the tokenizer unchanged, except that one without a padding token pads with its end token.
 
     Raises:
         InputError: It can't be loaded, or has no end token.
@@ -39,12 +39,12 @@ def load_tokenizer(base_model: str, trust_remote_code: bool = False) -> PreTrain
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, special_tokens: bool) -> list[list[int]]:
-    """Token ids of each text.
+    """Returns the token ids of each text.
 
     Args:
         tokenizer: The tokenizer.
         texts: Any number of texts.
-        special_tokens: Whether the tokenizer adds its own, as it does when a prompt is served.
+        special_tokens: Whether the tokenizer adds its special tokens, as it does when a prompt is served.
     """
     if not texts:
         return []
@@ -54,13 +54,13 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, special_toke
 
 
 def added_start(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The start token that the tokenizer puts before every text, or None."""
+    """Returns the start token that the tokenizer puts before every text, or None."""
     added = encode(tokenizer, [""], special_tokens=True)[0][:1]
     return added[0] if added and added[0] == tokenizer.bos_token_id else None
 
 
 def added_end(tokenizer: PreTrainedTokenizerBase) -> int:
-    """How many tokens the tokenizer puts behind every text, as BERT's does."""
+    """Returns the number of tokens that the tokenizer puts after every text, as BERT's does."""
     (inner,), (whole,) = (encode(tokenizer, ["a"], special_tokens=added) for added in (False, True))
     starts = [at for at in range(len(whole)) if inner and whole[at : at + len(inner)] == inner]
     return len(whole) - starts[0] - len(inner) if starts else 0
