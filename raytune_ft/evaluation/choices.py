@@ -1,4 +1,4 @@
-"""What a model has to read so that each label's tokens are predicted once, and which label comes out likeliest."""
+"""Finds the fewest passes that give the probability of each label's tokens, and chooses the likeliest label."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 Path = tuple[int, ...]
-"""Tokens of an answer up to some place."""
+"""A prefix of an answer, as token ids."""
 Step = tuple[Path, int]
-"""A token, and the tokens of the answer before it."""
+"""One prediction: the answer's tokens before a token, and the token."""
 
 
 def further_answers(own: Path, labels: Sequence[Path]) -> list[Path]:
-    """Beginnings of answers that have to be read besides the row's own, the fewest: a label's last token is predicted
-    and never read, and what begins another answer that is read needs no reading of its own."""
+    """Returns the fewest answer prefixes that the model must read in addition to the row's own answer.
+
+    A label's last token is only predicted, never read, and a prefix of another answer that is read needs no pass of its
+    own.
+    """
     wanted = sorted({label[:-1] for label in labels})
     begun = [one for one, other in pairwise(wanted) if other[: len(one)] == one]
     return [path for path in wanted if path not in begun and own[: len(path)] != path]
 
 
 def steps_of(answers: Sequence[Path], labels: Sequence[Path]) -> list[list[Step]]:
-    """The labels' steps, each once, under the first answer whose reading gives it."""
+    """Assigns each of the labels' predictions to the first answer whose reading yields it."""
     left = dict.fromkeys((label[:at], label[at]) for label in labels for at in range(len(label)))
     steps: list[list[Step]] = []
     for answer in answers:
@@ -32,6 +35,6 @@ def steps_of(answers: Sequence[Path], labels: Sequence[Path]) -> list[list[Step]
 
 
 def likeliest(labels: Sequence[Path], logprobs: Mapping[Step, float]) -> int:
-    """The label whose tokens have the greatest sum of log-probabilities; the first of several."""
+    """Returns the index of the label with the highest sum of log-probabilities; the first of several."""
     sums = [sum(logprobs[label[:at], label[at]] for at in range(len(label))) for label in labels]
     return max(range(len(labels)), key=sums.__getitem__)

@@ -1,4 +1,4 @@
-"""The proof: base against winner on a test split that no trial saw."""
+"""Compares base and winner on a test split that no trial saw."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
 
     Args:
         run: The run directory.
-        log: Takes progress and warnings.
-        overrides: `evaluate.key=value` each, in place of what the run was started with.
+        log: Receives lines on progress and warnings.
+        overrides: Overrides of the run's settings, of the form `evaluate.key=value`.
 
     Returns:
-        What was written: metrics of both systems, the difference of each with its interval, perplexities of general
-        text, and examples.
+        The contents of the file: metrics of both systems, the difference of each with its confidence interval,
+        perplexities of general text, and examples.
 
     Raises:
-        InputError: When the run has no winner or the experiment no test split, or labels or settings are wrong.
+        InputError: The run has no winner, the experiment has no test split, or labels or settings are wrong.
     """
     check_section("evaluate", overrides)
     if not run.winner.exists():
@@ -69,7 +69,7 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
     adapter = run.root / winner["adapter"]
     rows = load_from_disk(data.split("test"))
     adapter_sha256, fluency = tuned_sha256(adapter), dict[str, float]()
-    # Before the work, as anybody can decide by what comes of it.
+    # The use is recorded before the work, because the result may influence a decision as soon as it is there.
     uses = note_use(run, Use("evaluate", run.root.name, str(winner["trial"]), adapter_sha256, "base"))
     if uses is not None:
         log(uses.words(experiment.evaluate.confidence))
@@ -90,7 +90,7 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
         with model.disable_adapter():
             base, base_seconds = scored("base", model)
         tuned, tuned_seconds = scored("winner", model)
-    else:  # the base is gone when the other one comes
+    else:  # the base is freed before the winner is loaded
         base, base_seconds = scored("base", placed(load_base(experiment)))
         tuned, tuned_seconds = scored("winner", placed(load_tuned(experiment, adapter)))
 
@@ -127,7 +127,7 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
 
 
 def _retention(text: GeneralText | None, fluency: dict[str, float]) -> dict[str, Any] | None:
-    """Perplexities of general text, and their ratio; None where it is switched off."""
+    """Returns the perplexities of general text and their ratio; None if it is switched off."""
     if text is None:
         return None
     return {
@@ -139,13 +139,13 @@ def _retention(text: GeneralText | None, fluency: dict[str, float]) -> dict[str,
 
 
 def _label_rows(scores: Scores, labels: list[str]) -> dict[str, int]:
-    """How many rows expect each label."""
+    """Returns the number of rows that expect each label."""
     expected = [] if scores.expected is None else scores.expected.tolist()
     return {label: expected.count(at) for at, label in enumerate(labels)}
 
 
 def _examples(rows: list[dict[str, Any]], base: Scores, tuned: Scores, labels: list[str]) -> list[dict[str, Any]]:
-    """Rows to look at, those first on which the systems disagree."""
+    """Returns example rows for the report, first those on which the systems disagree."""
     order = list(range(len(rows)))
     chosen: dict[str, list[str]] = {}
     if base.choice is not None and tuned.choice is not None:
@@ -164,5 +164,5 @@ def _examples(rows: list[dict[str, Any]], base: Scores, tuned: Scores, labels: l
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: an answer may hold U+2028
+    lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines(): an answer may hold U+2028
     return [json.loads(line) for line in lines if line]

@@ -1,8 +1,9 @@
-"""How sure the difference between two systems on the same rows is: the one interval that is shown and judged by.
+"""The confidence interval of the difference between two systems on the same rows, which reports and gates use.
 
-An end errs about as often as it says at most: of accuracy with any number of rows; of F1, whose rows are bounded, with
-16 or more; of a loss with 40 or more also where the rows' differences are as skewed as a lognormal distribution (with
-16, it then errs 2.2 times as often; where they are not skewed, a quarter as often).
+Each end misses the true difference no more often than its nominal error rate, approximately. This holds for accuracy
+with any number of rows; for F1, whose rows are bounded, with 16 or more; for a loss with 40 or more, even if the rows'
+differences are as skewed as a lognormal distribution. With 16 such rows it errs 2.2 times as often as stated; with
+rows that are not skewed, a quarter as often.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from raytune_ft.evaluation.scoring import Scores
 
 _UNSEEN = 2
-"""Rows that are added for each end, as bad for it as a row can be; of a loss, as the worst that was seen. Student's t
-alone errs in 5.2 % of the cases instead of 2.5 % with 400 lognormal differences: the rows that would tell are rare."""
+"""Number of worst-case rows that are added for each end; for a loss, as bad as the worst row that was seen. Student's t
+alone errs in 5.2 % of the cases instead of 2.5 % with 400 lognormal differences, because extreme rows are rare."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Second system minus first, with its interval; each end errs in `(1 - level) / 2` of the cases at most."""
+    """Second system minus first, with a confidence interval; each end errs in at most `(1 - level) / 2` of the cases."""
 
     mean: float
     low: float
@@ -33,15 +34,15 @@ class Difference:
 
 
 def paired_interval(metric: str, first: Scores, second: Scores, level: float) -> Difference:
-    """The difference of `metric` on the same rows, with its interval.
+    """Returns the difference of `metric` on the same rows with its confidence interval.
 
-    Accuracy: exact (`matched_pairs`). Loss and F1: Student's t with rows for what was not seen.
+    It is exact for accuracy (`matched_pairs`). For loss and F1 it is Student's t with added worst-case rows.
 
     Args:
         metric: `loss`, `accuracy`, `macro_f1` or `weighted_f1`.
         first: One system's scores.
-        second: The other's, of the same rows.
-        level: Of the whole interval, e.g. 0.95.
+        second: The other system's scores of the same rows.
+        level: Confidence level of the two-sided interval, such as 0.95.
     """
     error = (1 - level) / 2
     if metric == "accuracy":
@@ -52,7 +53,7 @@ def paired_interval(metric: str, first: Scores, second: Scores, level: float) ->
 
 
 def mean_interval(found: RowDifferences, level: float) -> Difference:
-    """The mean of the rows' values, with its interval by Student's t and `_UNSEEN` rows for each end."""
+    """Returns the mean of the rows' values with an interval by Student's t, with `_UNSEEN` added rows for each end."""
     from scipy.special import stdtrit
 
     rows, whole = len(found.values), len(found.values) + _UNSEEN
@@ -66,6 +67,6 @@ def mean_interval(found: RowDifferences, level: float) -> Difference:
 
 
 def told_apart(first: Scores, second: Scores) -> tuple[int, int, int]:
-    """Rows on which the second alone is right, those on which the first alone is, and all."""
+    """Returns the numbers of rows on which only the second is right, on which only the first is, and of all rows."""
     one, other = is_right(first), is_right(second)
     return int((other & ~one).sum()), int((one & ~other).sum()), len(one)

@@ -1,4 +1,4 @@
-"""How small a loss of quality a number of rows can rule out."""
+"""Computes how small a loss of quality a number of rows can rule out (non-inferiority margins)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from raytune_ft.evaluation.scoring import Scores
 
 EQUAL_PASSES = 0.84
-"""How often an equally good system is shown to be worse by no more than the margin, at least; a loss of 400 rows whose
-differences are skewed has 80 %."""
+"""Power: how often, at least, an equally good system is shown to be worse by no more than the margin. For a loss on 400
+rows with skewed differences it is 80 %."""
 
 
 def provable_margin(metric: str, first: Scores, second: Scores, level: float) -> float:
-    """How much worse than `first` a system may still be where it is shown to be as good as these rows can show.
+    """Returns the smallest margin that these rows can prove: a system that is equally good as `first` stays within it.
 
-    It follows from the rows and from how much the two systems' answers differ, not from which of them is better: a
-    system that is equally good ends inside of it in `EQUAL_PASSES` of the cases.
+    It depends on the rows and on how much the two systems' answers differ, not on which of them is better. An equally
+    good system passes in `EQUAL_PASSES` of the cases.
 
     Args:
         metric: `loss`, `accuracy`, `macro_f1` or `weighted_f1`.
         first: One system's scores.
-        second: The other's, of the same rows.
-        level: Of the two-sided interval whose worse end has to lie inside.
+        second: The other system's scores of the same rows.
+        level: Confidence level of the two-sided interval whose worse end has to be within the margin.
     """
     if metric == "accuracy":
         wins, losses, rows = told_apart(first, second)
@@ -37,16 +37,16 @@ def provable_margin(metric: str, first: Scores, second: Scores, level: float) ->
 
 
 def margin_of_counts(told: int, rows: int, level: float) -> float:
-    """For an accuracy, where one system alone is right on `told` of the rows."""
+    """Returns the margin for an accuracy if exactly one of the systems is right on `told` of the rows."""
     import numpy as np
     from scipy.special import bdtr
 
-    wins = int((bdtr(np.arange(told + 1), told, 0.5) < 1 - EQUAL_PASSES).sum())  # or more, in so many of the cases
+    wins = int((bdtr(np.arange(told + 1), told, 0.5) < 1 - EQUAL_PASSES).sum())  # or more, so often
     return -least_difference(wins, told - wins, rows, (1 - level) / 2)
 
 
 def margin_of_rows(found: RowDifferences, level: float, *, less_is_better: bool) -> float:
-    """For a mean over rows."""
+    """Returns the margin for a metric that is a mean over rows."""
     from scipy.special import stdtrit
 
     rows = len(found.values)
@@ -57,7 +57,7 @@ def margin_of_rows(found: RowDifferences, level: float, *, less_is_better: bool)
 
 
 def margin_of_normal_rows(rows: int, level: float) -> float:
-    """What so many normally distributed differences will show, in their standard deviations."""
+    """Returns the margin for `rows` normally distributed differences, in units of their standard deviation."""
     import numpy as np
     from scipy.special import ndtri
 
@@ -67,7 +67,7 @@ def margin_of_normal_rows(rows: int, level: float) -> float:
 
 
 def rows_for(margin: float, provable: float, rows: int) -> int:
-    """About how many rows show `margin` where `rows` show `provable`: errors shrink with their root."""
+    """Estimates the rows that prove `margin` if `rows` prove `provable`; errors shrink with the square root of rows."""
     needed = rows * (provable / margin) ** 2
     unit = 10 ** max(0, math.floor(math.log10(needed)) - 1) if needed > 0 else 1
     return math.ceil(needed / unit) * unit

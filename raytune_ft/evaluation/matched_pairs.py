@@ -1,9 +1,10 @@
-"""How sure the difference of two accuracies on the same rows is: an exact interval, at any number of rows.
+"""An exact confidence interval for the difference of two accuracies on the same rows, for any number of rows.
 
-Only rows on which one system is right and the other wrong tell them apart. How many of these go either way is
-trinomial; an end of the interval is where the chance of a count as far out, at its greatest over the unknown share of
-such rows, meets the level. The share is looked for in its own confidence interval (Berger and Boos, J. Am. Stat. Assoc.
-89, 1994, p. 1012), and counts are ordered by a score (Hsueh, Liu and Chen, Biometrics 57, 2001, p. 478).
+Only rows on which exactly one system is right (discordant pairs) tell the systems apart. Their numbers of wins and
+losses are trinomial. An end of the interval is the difference at which the probability of counts at least as extreme,
+maximised over the unknown fraction of discordant pairs, equals the error rate. The fraction is searched within its own
+confidence interval (Berger and Boos, J. Am. Stat. Assoc. 89, 1994, p. 1012), and counts are ordered by a score (Hsueh,
+Liu and Chen, Biometrics 57, 2001, p. 478).
 """
 
 from __future__ import annotations
@@ -15,22 +16,24 @@ if TYPE_CHECKING:
     import numpy as np
 
 _FOR_SHARE = 0.02
-"""What part of the error is spent on the interval of the share; little, as the score hardly depends on it."""
+"""Part of the error rate that is spent on the interval of the fraction; small, as the score hardly depends on it."""
 _SHARES = 33
-"""Shares that are tried; twice as many move an end by less than 0.0001."""
+"""Number of fractions that are tried; twice as many move an end by less than 0.0001."""
 _PRECISION = 1e-5
 _TAILS = 5.5
-"""Standard deviations of the number of rows that tell, beyond which nothing is counted: 1e-7 of the chance."""
+"""Standard deviations of the number of discordant pairs beyond which counts are neglected, which is 1e-7 of them."""
 
 
 def least_difference(wins: int, losses: int, rows: int, error: float) -> float:
-    """The low end of the interval of `(wins - losses) / rows`; the high end is minus that of the two exchanged.
+    """Returns the lower end of the interval of `(wins - losses) / rows`.
+
+    The upper end is the negative of the result with wins and losses exchanged.
 
     Args:
-        wins: Rows on which the second system alone is right.
-        losses: Rows on which the first alone is.
-        rows: All rows, at least one.
-        error: How often the true difference may lie below, e.g. 0.025.
+        wins: Number of rows on which only the second system is right.
+        losses: Number of rows on which only the first system is right.
+        rows: Number of all rows, at least one.
+        error: How often the true difference may be below, such as 0.025.
     """
     from scipy.optimize import brentq
 
@@ -48,7 +51,7 @@ def least_difference(wins: int, losses: int, rows: int, error: float) -> float:
 
 
 def _chance(wins: int, losses: int, rows: int, difference: float, error: float) -> float:
-    """How often counts speak as much for a greater difference than `difference`, at most, where it is the true one."""
+    """Returns the highest probability, over the fractions, of counts at least this extreme if `difference` is true."""
     import numpy as np
     from scipy.special import betainc, betaincinv, gammaln, xlog1py, xlogy
 

@@ -1,4 +1,4 @@
-"""Accuracy, F1 and loss, and what each row adds to them."""
+"""Computes accuracy, F1 and loss, and each row's contribution to them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def metric_value(name: str, scores: Scores) -> float:
-    """One metric of all rows.
+    """Returns one metric over all rows.
 
     Args:
         name: `loss` (nats per answer token), `accuracy`, `macro_f1` (over the classes that are chosen or expected)
             or `weighted_f1`.
-        scores: One model's.
+        scores: One model's scores.
     """
     if name == "loss":
         return float((scores.loss * scores.tokens).sum() / scores.tokens.sum())
@@ -29,8 +29,8 @@ def metric_value(name: str, scores: Scores) -> float:
 
 
 def is_right(scores: Scores) -> np.ndarray:
-    """(n,) bool: whether the chosen label is the true one."""
-    assert scores.choice is not None and scores.expected is not None  # the configuration asks for labels with these
+    """Returns whether the chosen label of each row is the true one, bool, [n]."""
+    assert scores.choice is not None and scores.expected is not None  # the configuration requires labels for these
     return scores.choice == scores.expected  # type: ignore[no-any-return]
 
 
@@ -41,14 +41,13 @@ _F1 = ("macro_f1", "weighted_f1")
 
 @dataclass(frozen=True)
 class RowDifferences:
-    """What each row says of second minus first, in a metric.
+    """Each row's contribution to the difference second minus first in a metric.
 
     Attributes:
-        values: (n,) float64 whose mean is the difference. Of a loss and of F1, which are no means over rows, to first
-            order (the metric's influence function, Efron and Tibshirani 1993, ch. 21).
-        least: The value of a row that speaks for the first system as much as one can, as far as the metric or the rows
-            tell.
-        most: The same for the second.
+        values: float64, [n]; their mean is the difference. Loss and F1 are not means over rows; for them this holds to
+            first order (the metric's influence function, Efron and Tibshirani 1993, ch. 21).
+        least: The value of the row that favours the first system most: the metric's bound, or else the lowest value.
+        most: The same for the second system.
     """
 
     values: np.ndarray
@@ -63,7 +62,7 @@ def row_differences(name: str, first: Scores, second: Scores) -> RowDifferences:
         ValueError: It is not known what a row adds to the metric, so nothing can be said of how sure it is.
     """
     difference = metric_value(name, second) - metric_value(name, first)
-    if name == "loss":  # it has no bound, so the rows are asked
+    if name == "loss":  # it has no bound, so the rows' own extremes are used
         share = first.tokens / first.tokens.mean()
         values = difference + share * (second.loss - first.loss - difference)
         return RowDifferences(values, float(values.min()), float(values.max()))
@@ -84,7 +83,7 @@ def row_differences(name: str, first: Scores, second: Scores) -> RowDifferences:
 
 @dataclass(frozen=True)
 class _F1Table:
-    """(classes,) each: F1, its weight in the mean, and the share of rows that expect and that get the class."""
+    """For each class, [classes]: F1, its weight in the mean, and the fractions of rows that expect and that get it."""
 
     f1: np.ndarray
     weights: np.ndarray
@@ -93,7 +92,7 @@ class _F1Table:
 
 
 def _f1_table(name: str, scores: Scores, classes: int) -> _F1Table:
-    """F1 is 0 for a class that is neither chosen nor expected, and such a class weighs nothing."""
+    """Computes the table; a class that is neither chosen nor expected has F1 0 and weight 0."""
     import numpy as np
 
     assert scores.choice is not None and scores.expected is not None
@@ -108,14 +107,17 @@ def _f1_table(name: str, scores: Scores, classes: int) -> _F1Table:
 
 
 def _influences(name: str, scores: Scores, classes: int) -> np.ndarray:
-    """(classes, classes) float64: how a row's expected and chosen class move the metric; their mean is 0."""
+    """Returns the influence of a row on the metric by its expected and chosen class, float64, [classes, classes].
+
+    The mean over all rows is 0.
+    """
     import numpy as np
 
     table = _f1_table(name, scores, classes)
     both = table.support + table.chosen
     slope = np.where(both > 0, table.weights / np.where(both > 0, both, 1), 0.0)
     found = 2 * np.diag(slope) - (slope * table.f1)[:, None] - (slope * table.f1)[None, :]
-    if name == "weighted_f1":  # the row moves the weights too
+    if name == "weighted_f1":  # a row changes the weights too
         found = found + (table.f1 - (table.weights * table.f1).sum())[:, None]
     return np.asarray(found)
 

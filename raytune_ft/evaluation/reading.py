@@ -1,4 +1,4 @@
-"""How likely a model finds given tokens at given places of rows, without all logits in memory at once."""
+"""Computes a model's log-probabilities of given tokens at given positions, without all logits in memory at once."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from raytune_ft.errors import InputError
 
 LOGITS_AT_ONCE = 2**25
-"""128 MiB as float32: 256 positions of a vocabulary of 128k."""
+"""Most logits in memory at once; 128 MiB as float32, which is 256 positions of a vocabulary of 128k."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Tokens that a model reads, and what is asked of it.
+    """Tokens that a model reads, and the predictions that are asked for.
 
     Attributes:
-        ids: The tokens.
-        asked: (place, token) each: how likely is `token` at `place`, after all `ids` before it? Places begin with 1,
-            as the first token is predicted from nothing.
+        ids: The token ids.
+        asked: Pairs (place, token), which ask for the probability of `token` at position `place` after all `ids` before
+            it. Places begin with 1, because the first token has nothing before it.
     """
 
     ids: Sequence[int]
@@ -28,16 +28,17 @@ class Reading:
 
 
 class Reader:
-    """A causal language model, body and head apart.
+    """Runs body and head of a causal language model separately.
 
-    The head is run over `LOGITS_AT_ONCE` at a time, in the model's own code, which may scale or cap what it gives.
+    The head is run for at most `LOGITS_AT_ONCE` logits at a time, through the model's own code, which may scale or cap
+    them.
 
     Args:
-        model: A model of transformers, or PEFT's around one.
-        pad_token_id: Fills shorter rows from the left.
+        model: A model of transformers, or PEFT's wrapper around one.
+        pad_token_id: Token that pads shorter rows on the left.
 
     Raises:
-        InputError: The model doesn't tell which part of it is the body.
+        InputError: The model doesn't say which part of it is the body.
     """
 
     def __init__(self, model: Any, pad_token_id: int) -> None:
@@ -50,7 +51,7 @@ class Reader:
         self._positions = max(1, LOGITS_AT_ONCE // vocabulary)
 
     def __call__(self, batch: Sequence[Reading]) -> list[list[float]]:
-        """Log-probabilities in nats, one for each that is asked, in one pass."""
+        """Returns the log-probabilities in nats that each reading asks for, in one forward pass."""
         if not any(reading.asked for reading in batch):
             return [[] for _ in batch]
         import torch
@@ -61,7 +62,7 @@ class Reader:
         for row, reading in enumerate(batch):
             ids[row, width - len(reading.ids) :] = torch.tensor(reading.ids)
             mask[row, width - len(reading.ids) :] = 1
-        # Labels ask for several tokens at one position, for which the head is run once.
+        # Labels may ask for several tokens at one position; the head is run once for it.
         asked = [
             ((row, width - len(reading.ids) + place - 1), token)
             for row, reading in enumerate(batch)
@@ -78,12 +79,12 @@ class Reader:
                 here = ((numbers >= start) & (numbers < start + self._positions)).nonzero()[:, 0]
                 at = numbers[here] - start
                 found[here] = logits[at, tokens[here]] - torch.logsumexp(logits, dim=-1)[at]
-                del logits  # before the next come
+                del logits  # frees them before the next ones are made
         values = iter(found.tolist())
         return [[next(values) for _ in reading.asked] for reading in batch]
 
     def _hidden(self, ids: Any, mask: Any, positions: list[tuple[int, int]]) -> tuple[Any, Any]:
-        """What the body gives, and its last layer's output at these (row, column), [positions, hidden]."""
+        """Returns the body's output object, and its last hidden states at these (row, column), [positions, hidden]."""
         import torch
 
         device = self._model.get_input_embeddings().weight.device
@@ -95,7 +96,7 @@ class Reader:
         return given, given.last_hidden_state[rows, columns]
 
     def _logits(self, given: Any, hidden: Any) -> Any:
-        """[positions, vocabulary], float32."""
+        """Returns the logits of hidden states, float32, [positions, vocabulary]."""
         given.last_hidden_state = hidden[None]
         with _answering(self._body, given):
             return self._model(inputs_embeds=hidden[None]).logits[0].float()
@@ -103,8 +104,8 @@ class Reader:
 
 @contextmanager
 def _answering(body: Any, given: Any) -> Iterator[None]:
-    """While it lasts, the body gives what it is told to."""
-    own = vars(body).get("forward")  # where another library has put one in the class's place
+    """Makes the body return `given` while the block runs, so that the model's code runs its head on that."""
+    own = vars(body).get("forward")  # another library may have set one on the instance
     body.forward = lambda *arguments, **options: given
     try:
         yield

@@ -1,4 +1,4 @@
-"""Scores row by row, as `evaluate` leaves them for the comparison with a champion."""
+"""Stores the scores row by row, which `evaluate` writes and the comparison with a champion reads."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _PARTS = ("loss", "tokens", "choice", "expected")
 
 
 def scores_to_json(scores: Scores) -> dict[str, Any]:
-    """One list a part, null for parts that the rows don't have."""
+    """Returns one list for each field, null for fields that the scores don't have."""
     parts = {name: getattr(scores, name) for name in _PARTS}
     return {name: None if values is None else values.tolist() for name, values in parts.items()}
 
 
 def scores_from_json(values: dict[str, Any]) -> Scores:
-    """The inverse of `scores_to_json`; raises KeyError or ValueError where it isn't that."""
+    """Is the inverse of `scores_to_json`; raises KeyError or ValueError if `values` are not its result."""
     import numpy as np
 
     from raytune_ft.evaluation.scoring import Scores
@@ -37,15 +37,15 @@ def scores_from_json(values: dict[str, Any]) -> Scores:
 
 
 def write_scores(path: Path, adapter_sha256: str, scores: Scores) -> None:
-    """Writes the winner's scores, and which weights they are of."""
+    """Writes the winner's scores with the hash of its weights."""
     write_text(path, json.dumps({"schema": 1, "adapter_sha256": adapter_sha256, **scores_to_json(scores)}) + "\n")
 
 
 def read_scores(path: Path, adapter_sha256: str) -> Scores:
-    """Reads them back.
+    """Reads the scores of the weights with this hash.
 
     Raises:
-        IntegrityError: They are missing, not whole, or of other weights.
+        IntegrityError: The scores are missing, incomplete, or of other weights.
     """
     again = "run raytune-ft evaluate again"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""How well a model still predicts general text: its perplexity, which fine-tuning on one task can ruin."""
+"""Measures how well a model still predicts general text, which fine-tuning on one task can ruin, by its perplexity."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from raytune_ft.evaluation.scoring import score
 
 SHIPPED = Path(__file__).with_name("general_text.txt")
 MAX_TEXTS = 200
-MAX_TOKENS = 256  # of one text
+MAX_TOKENS = 256  # longer texts are truncated
 _BATCH = 4  # rows
 
 
 @dataclass(frozen=True)
 class GeneralText:
-    """Texts, and what tells them from others."""
+    """Texts, and their identity."""
 
     texts: tuple[str, ...]
     sha256: str
 
 
 def general_text(path: str | None) -> GeneralText:
-    """The texts of a JSONL file with {"text"}, of the paragraphs of any other file, or those of the package.
+    """Reads texts: rows {"text"} of a JSONL file, paragraphs of any other file, or the package's own without a path.
 
     Raises:
         InputError: The file is missing or holds no text.
@@ -61,7 +61,7 @@ def _text_of(source: Path, number: int, line: str) -> str:
 
 
 def tokenised(text: GeneralText, tokenizer: Any) -> Any:
-    """The texts as rows in which every token but the first has a loss."""
+    """Tokenises the texts to rows in which every token except the first has a loss."""
     from datasets import Dataset
 
     ids = tokenizer(list(text.texts), truncation=True, max_length=MAX_TOKENS)["input_ids"]
@@ -72,7 +72,7 @@ def tokenised(text: GeneralText, tokenizer: Any) -> Any:
 
 
 def perplexity(model: Any, rows: Any, pad_token_id: int) -> tuple[float, int]:
-    """Perplexity over all tokens of `tokenised` rows, and how many tokens these are; infinite where the loss is."""
+    """Returns the perplexity over all tokens of `tokenised` rows, which may be infinite, and the number of tokens."""
     scores = score(model, rows, pad_token_id, _BATCH)
     tokens = int(scores.tokens.sum())
     mean = float((scores.loss * scores.tokens).sum()) / tokens

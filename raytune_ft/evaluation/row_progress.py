@@ -1,4 +1,4 @@
-"""How far the scoring of a split is, told every few seconds."""
+"""Logs the progress of scoring a split every few seconds."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ EVERY_S = 5.0
 
 
 class RowProgress:
-    """Called with rows done and rows in all; logs the rows a second and the time left, and once more at the end.
+    """Callback with the number of rows done and of all rows; logs rows per second and the time left, also at the end.
 
     Args:
-        log: Takes the lines.
-        name: What is scored.
-        clock: Seconds that only grow.
+        log: Receives the lines.
+        name: Name of the model that is scored.
+        clock: Returns a monotonic time in seconds.
     """
 
     def __init__(self, log: Callable[[str], None], name: str, clock: Callable[[], float] = time.monotonic) -> None:

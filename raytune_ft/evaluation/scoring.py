@@ -1,4 +1,4 @@
-"""What a model makes of tokenised rows: each answer's loss, and the label that it finds likeliest."""
+"""Scores a model on tokenised rows: the loss of each answer, and the likeliest label."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scores:
-    """One model on n rows.
+    """One model's scores on n rows.
 
     Attributes:
-        loss: (n,) float64, mean negative log-likelihood per answer token, in nats.
-        tokens: (n,) int64, answer tokens.
-        choice: (n,) int64, index of the chosen label, or None without labels.
-        expected: (n,) int64, index of the true label, or None without labels.
+        loss: Mean negative log-likelihood per answer token in nats, float64, [n].
+        tokens: Number of answer tokens, int64, [n].
+        choice: Index of the chosen label, int64, [n]; None without labels.
+        expected: Index of the true label, int64, [n]; None without labels.
     """
 
     loss: np.ndarray
@@ -44,18 +44,19 @@ def score(
     labels: Sequence[RowLabels] | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> Scores:
-    """Runs `model` over `rows` without generating.
+    """Scores `model` on `rows` without generating text.
+
+    Rows of similar length share a forward pass. The passes come in random order rather than by length, so that the time
+    of those that are done tells how long the rest will take.
 
     Args:
         model: A causal language model.
-        rows: n rows with `input_ids` and `labels` (-100 where no loss), as `data` writes them.
-        pad_token_id: Fills shorter rows from the left.
-        batch_size: Rows of one forward pass, fewer where they don't fit into memory; rows of like length go together,
-            and passes come in an order in which their lengths do not grow, so that what is done tells how long the
-            others take.
-        progress: Told rows done and rows in all.
-        labels: What each row's answer is compared with; None where there are no labels.
-        log: Told where memory ran out.
+        rows: n rows with `input_ids` and `labels` (-100 where there is no loss), as `data` writes them.
+        pad_token_id: Token that pads shorter rows on the left.
+        batch_size: Rows of one forward pass; fewer if they don't fit into memory.
+        progress: Called with the number of rows done and of all rows.
+        labels: The labels of each row that its answer is compared with, or None.
+        log: Receives a line if memory runs out.
 
     Raises:
         IntegrityError: The labels' tokens are not those of the rows.
@@ -90,22 +91,24 @@ def score(
 
 
 def answer_logprobs(model: Any, rows: list[dict[str, Any]], pad_token_id: int) -> list[list[float]]:
-    """Log-probability, in nats, of each token of each row that carries loss, in the row's order; one forward pass, or
-    more where memory runs out."""
+    """Returns the log-probabilities in nats of each row's tokens with a loss, in the row's order.
+
+    It takes one forward pass, or more if memory runs out.
+    """
     read = WithinMemory(Reader(model, pad_token_id))
     return read([Reading(row["input_ids"], _targets(row["labels"])) for row in rows])
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """One row with its own answer, or with the beginning of another one.
+    """One row to read, with its own answer or with a prefix of another one.
 
     Attributes:
-        row: Its number.
-        length: Tokens to read.
-        further: The other answer's beginning; None for its own.
-        steps: What is asked for the labels.
-        context: Tokens before the answer.
+        row: Index of the row.
+        length: Number of tokens to read.
+        further: Prefix of the other answer; None for the row's own.
+        steps: The labels' predictions that this pass yields.
+        context: Number of tokens before the answer.
     """
 
     row: int
@@ -134,5 +137,5 @@ def _passes(at: int, ids: Sequence[int], own: RowLabels | None) -> list[_Pass]:
 
 
 def _targets(labels: Sequence[int]) -> list[tuple[int, int]]:
-    """Places and tokens with a loss; the first is predicted from nothing."""
+    """Returns position and id of each token with a loss; the first token never has one."""
     return [(place, label) for place, label in enumerate(labels) if label != IGNORED and place]

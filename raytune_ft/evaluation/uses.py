@@ -1,7 +1,7 @@
-"""How often a test split decided something: the more decisions, the likelier it is that one came out well by luck.
+"""Counts how often a test split was used for a decision; the more often, the likelier is a good result by luck.
 
-There is one file for each split, beside the runs: rows that several studies share are one split, known by its content.
-A repetition decides nothing new, as the same weights have the same scores on the same rows, and is not counted.
+There is one ledger file for each split, beside the runs. A split is identified by its content, so that studies with the
+same rows share it. A repetition is not counted, because the same weights have the same scores on the same rows.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from raytune_ft.errors import IntegrityError
 from raytune_ft.paths import RunDirectory, read_json, sha256_file, write_json
 
 LEDGERS = ".test_uses"
-"""Directory of the ledgers, beside the runs; no run can be called so."""
+"""Directory of the ledgers, beside the runs; no run can have this name."""
 SCHEMA = 1
 _LOCK_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
 class Use:
-    """One decision that the scores of a test split took part in.
+    """One decision for which the scores of a test split were used.
 
     Attributes:
-        kind: `evaluate` compared a winner with the base; `promote` put one before the gates.
-        run: The run's name.
-        trial: The winner's.
-        weights_sha256: Of the winner.
-        against: What it was held against: `base`, or the alias with the version that it had.
+        kind: `evaluate` for comparing a winner with the base, `promote` for judging one by the gates.
+        run: Name of the run.
+        trial: Id of the winner's trial.
+        weights_sha256: Hash of the winner's weights.
+        against: What it was compared with: `base`, or the alias with its version at the time.
     """
 
     kind: Literal["evaluate", "promote"]
@@ -45,12 +45,12 @@ class Use:
 
 @dataclass(frozen=True)
 class Uses:
-    """What a split was used for so far.
+    """The uses of a split so far.
 
     Attributes:
-        evaluations: Winners that were compared with the base.
-        promotions: That were judged, whether they passed or not.
-        runs: Whose winners these were.
+        evaluations: Number of winners that were compared with the base.
+        promotions: Number of promotions that were judged, whether they passed or not.
+        runs: Number of runs that these winners are from.
     """
 
     evaluations: int
@@ -59,18 +59,21 @@ class Uses:
 
     @property
     def decisions(self) -> int:
-        """All of them."""
+        """Number of all decisions."""
         return self.evaluations + self.promotions
 
     def luck(self, level: float) -> float:
-        """How likely it is that one of so many winners that are no better than the base passes an interval of `level`.
+        """Returns the probability that one of so many winners passes by luck if none is better than the base.
 
-        At most: winners of one study are alike, and pass or fail together.
+        It is an upper bound, because winners of one study are similar and tend to pass or fail together.
+
+        Args:
+            level: Confidence level of the interval.
         """
         return 1.0 - (1.0 - (1.0 - level) / 2.0) ** self.evaluations
 
     def words(self, level: float) -> str:
-        """For a person, in a sentence or two."""
+        """Returns one or two sentences for the user."""
         compared = f"{_count(self.evaluations, 'winner')} compared with the base"
         judged = f"{_count(self.promotions, 'promotion')} judged"
         told = f"These rows were used for {_count(self.decisions, 'decision')} so far, in {_count(self.runs, 'run')}: "
@@ -82,7 +85,7 @@ class Uses:
 
 
 def note_use(run: RunDirectory, use: Use) -> Uses | None:
-    """Enters a decision, unless it is there, and returns what there is then; None where the run has no test split.
+    """Records a decision unless it is there already, and returns all uses; None if the run has no test split.
 
     Raises:
         IntegrityError: The ledger is broken, or can't be written.
@@ -105,7 +108,7 @@ def note_use(run: RunDirectory, use: Use) -> Uses | None:
 
 
 def read_uses(run: RunDirectory) -> Uses | None:
-    """What the run's test split was used for, in all runs beside it; None where nothing is known.
+    """Returns the uses of the run's test split in all runs beside it; None if nothing is known.
 
     Raises:
         IntegrityError: The ledger is broken.

@@ -1,4 +1,4 @@
-"""Batches that are halved where memory runs out."""
+"""Halves batches for which memory runs out."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Read = Callable[[Sequence[Reading]], list[list[float]]]
 
 
 def padded(batch: Sequence[Reading]) -> int:
-    """Tokens that a batch takes in memory, with what fills its shorter rows."""
+    """Returns the number of tokens of a batch including padding."""
     return len(batch) * max(len(reading.ids) for reading in batch)
 
 
 class WithinMemory:
-    """Reads batches as they are, or in halves: one that didn't fit, and from then on all that are as large.
+    """Runs batches, and halves one that does not fit into memory and from then on all that are as large.
 
     Args:
-        read: One forward pass.
-        log: Told where memory ran out.
+        read: Runs one forward pass.
+        log: Receives a line if memory runs out.
     """
 
     def __init__(self, read: Read, log: Callable[[str], None] = lambda line: None) -> None:
@@ -30,7 +30,7 @@ class WithinMemory:
         self._too_many: int | None = None
 
     def __call__(self, batch: Sequence[Reading]) -> list[list[float]]:
-        """Like `read`. Raises RaytuneError where a row doesn't fit even alone."""
+        """Returns the results of `read`; raises RaytuneError if a row doesn't fit even alone."""
         if len(batch) > 1 and self._too_many is not None and padded(batch) >= self._too_many:
             return self._halves(batch)
         try:
@@ -40,7 +40,7 @@ class WithinMemory:
             if reason is None:
                 raise
             shown = reason.partition(";")[0]
-        # Out of the handler, whose traceback holds the tensors.
+        # This is outside the except block, because the traceback keeps the tensors alive.
         _give_back()
         longest = max(len(reading.ids) for reading in batch)
         if len(batch) == 1:
