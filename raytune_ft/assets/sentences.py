@@ -1,4 +1,4 @@
-"""The ICWSM-14 sentences as prompt and completion, labelled as the paper labels them."""
+"""Converts the ICWSM-14 sentences to prompt and completion, labelled as in the paper."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 SPLIT_SEED = 2014
 TEST_FRACTION = 0.2
-LABEL_THRESHOLD = 0.05  # Hutto and Gilbert 2014: on the mean rating, scaled from -4..4 to -1..1
+LABEL_THRESHOLD = 0.05  # Hutto and Gilbert 2014, for the mean rating scaled from -4..4 to -1..1
 _ARCHIVE = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
 
 
@@ -20,7 +20,7 @@ class _Corpus:
     name: str
     member: str
     word: str
-    """What a sentence is called in the prompt."""
+    """The word for a sentence in the prompt."""
 
 
 _CORPORA = (
@@ -51,24 +51,24 @@ def write_sentences(sdist: Path, target: Path) -> None:
 
 
 def label(mean_rating: float) -> str:
-    """The paper's three classes of a mean rating on -4..4."""
+    """Returns the paper's class for a mean rating in -4..4: positive, negative or neutral."""
     scaled = mean_rating / 4
     return "positive" if scaled > LABEL_THRESHOLD else "negative" if scaled < -LABEL_THRESHOLD else "neutral"
 
 
 def to_rows(text: str, word: str) -> list[dict[str, str]]:
-    """Rows of a ground-truth file (`id<TAB>mean rating<TAB>sentence`), each sentence once, in the file's order."""
+    """Returns the rows of a ground-truth file (`id<TAB>mean rating<TAB>sentence`), without repeats, in file order."""
     rows: dict[str, dict[str, str]] = {}
     for line in text.splitlines():
         _, rating, raw = line.split("\t")
-        sentence = " ".join(html.unescape(html.unescape(raw)).split())  # some were escaped twice
+        sentence = " ".join(html.unescape(html.unescape(raw)).split())  # some are escaped twice
         row = {"prompt": f"{word}: {sentence}\nSentiment:", "completion": f" {label(float(rating))}"}
         rows.setdefault(sentence.casefold(), row)
     return list(rows.values())
 
 
 def split(rows: list[dict[str, str]]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Train and test, shuffled by a fixed seed."""
+    """Splits the rows into train and test, shuffled with a fixed seed."""
     shuffled = random.Random(SPLIT_SEED).sample(rows, len(rows))
     held_out = round(len(rows) * TEST_FRACTION)
     return shuffled[held_out:], shuffled[:held_out]

