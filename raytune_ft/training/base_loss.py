@@ -1,4 +1,4 @@
-"""The base's own loss on the validation split, which trials are held against; a study's first trial measures it."""
+"""The base's own loss on the validation split, which the divergence guard needs; a study's first trial measures it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from raytune_ft.training.spec import TrialSpec
 
 
 def read_base_loss(spec: TrialSpec) -> float | None:
-    """What an earlier trial measured, or None; also None where that was another base or other rows."""
+    """Returns the base loss that an earlier trial measured; None if there is none for this base and these rows."""
     try:
         found = read_json(spec.base_loss)
         loss = value_in(found, EVAL_LOSS)
@@ -25,10 +25,10 @@ def read_base_loss(spec: TrialSpec) -> float | None:
 
 
 def keep_base_loss(spec: TrialSpec, loss: float) -> float:
-    """Leaves it for the other trials of the study, unless one that began with this one was first; called on one rank.
+    """Records the base loss for the other trials of the study, unless another trial was first; called on one rank.
 
     Returns:
-        The one that counts.
+        The recorded loss, which may be another trial's.
     """
     if (known := read_base_loss(spec)) is not None:
         return known

@@ -1,4 +1,4 @@
-"""What goes from disk when a trial has ended: optimizers, and the weights that nobody asks for any more."""
+"""Removes files of ended trials: optimizer states, and weights that are no longer needed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from raytune_ft.paths import TrialDirectory, remove_directory
 from raytune_ft.training.lane.checkpoint import drop_optimizer
 
 _KEPT_FOR_RESUMING = ("optimizer.pt", "scheduler.pt", "rng_state*.pth", "global_step*")  # Trainer's names
-_STEP = re.compile(r"step-(\d+)")  # also in the hidden name of one that is written, or about to go
+_STEP = re.compile(r"step-(\d+)")  # also in the hidden name of one that is being written or removed
 
 
 def keep_weights(trial: TrialDirectory, checkpoint: str | None, last: int | None = None) -> None:
-    """Leaves just the weights of one checkpoint of a trial that no one goes on from; None leaves none.
+    """Removes all checkpoints of an ended trial except one, of which it keeps only the weights.
 
-    A second call, as after a crash in the middle of the first, does what is left to do.
+    It can be called again after a crash, and then does the rest.
 
     Args:
-        trial: It has ended, and no other trial will copy it.
-        checkpoint: Name of a directory in its `checkpoints/`.
-        last: The step after which all stay, as workers may be about to report them; None where nobody works any more.
+        trial: The directory of a trial that has ended and that no other trial will copy.
+        checkpoint: Name of the checkpoint directory to keep; None keeps none.
+        last: Checkpoints after this step are kept, because workers may be about to report them; None if no worker is
+            left.
     """
     for directory in sorted(trial.checkpoints.glob("*step-*")):
         step = _STEP.search(directory.name)
@@ -35,13 +36,13 @@ def keep_weights(trial: TrialDirectory, checkpoint: str | None, last: int | None
 
 
 def drop_optimizers(trial: TrialDirectory) -> None:
-    """Leaves the weights of all of its checkpoints."""
+    """Removes the optimizer states of all checkpoints of a trial, and keeps the weights."""
     for directory in sorted(trial.checkpoints.glob("step-*")):
         _drop_optimizer(directory)
 
 
 def _drop_optimizer(checkpoint: Path) -> None:
-    with contextlib.suppress(OSError, IntegrityError):  # nothing is lost where it stays
+    with contextlib.suppress(OSError, IntegrityError):  # a file that can't be removed does no harm
         drop_optimizer(checkpoint)
         for pattern in _KEPT_FOR_RESUMING:
             for path in checkpoint.glob(pattern):

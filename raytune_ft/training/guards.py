@@ -1,4 +1,4 @@
-"""When a trial must end for its own reason: a loss that is no number, one that explodes, no memory left."""
+"""Detects when a trial has to end: a loss that is not finite, a loss that diverges, or no memory left."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ _OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate", "CUDA error: out of mem
 
 
 def finite(value: float | None) -> float | None:
-    """`value`, or None where it is no number: JSON has none for NaN and infinity."""
+    """Returns `value`, or None if it is NaN or infinite, which JSON can't express."""
     return value if value is not None and math.isfinite(value) else None
 
 
 @dataclass
 class DivergenceGuard:
-    """Watches losses, which must be the same on all ranks.
+    """Watches a trial's losses for divergence; the losses must be equal on all ranks.
 
-    A batch's loss is only asked whether it is a number: how high it is says more of its rows than of the training.
+    A batch's training loss is only checked for being finite, because its height depends more on the rows than on the
+    training.
 
     Attributes:
         factor: The evaluated loss above this many times the base's own is divergence.
@@ -32,7 +33,7 @@ class DivergenceGuard:
     metric: str = EVAL_LOSS
 
     def train_loss(self, step: int, loss: float) -> str | None:
-        """The reason to stop, or None."""
+        """Returns the reason to stop, or None."""
         if not math.isfinite(loss):
             return f"training loss is {loss} at step {step}; lower train.learning_rate"
         return None
@@ -50,7 +51,7 @@ class DivergenceGuard:
 
 
 def out_of_memory_reason(error: BaseException) -> str | None:
-    """What to lower, when `error` is an allocator's; None when it is another error."""
+    """Returns the reason with advice on what to lower if `error` means that memory ran out; None for other errors."""
     text = str(error)
     names = {cls.__name__ for cls in type(error).__mro__}
     allocators = isinstance(error, MemoryError) or "OutOfMemoryError" in names

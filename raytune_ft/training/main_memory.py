@@ -1,4 +1,4 @@
-"""Main memory of this process: the machine's, or less where its control group has a limit."""
+"""Reads the main memory of this process, which is the machine's or its control group's limit."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class MainMemory:
-    """What this process and its like may have.
+    """The memory that the processes of this control group may have.
 
     Attributes:
-        total: Bytes.
-        free: Bytes that are left to take.
+        total: Bytes in total.
+        free: Bytes that are free.
     """
 
     total: int
@@ -22,11 +22,13 @@ class MainMemory:
 
 
 def main_memory(groups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> MainMemory:
-    """Containers and Slurm's jobs are told the whole machine's memory, and killed at their group's limit.
+    """Returns the memory within the limits of this process's control groups.
+
+    Containers and Slurm jobs see the whole machine's memory, but are killed at their group's limit.
 
     Args:
-        groups: Where control groups (version 2) are mounted.
-        own: The file that names this process's.
+        groups: Mount point of the control groups (version 2).
+        own: The file that names the control group of this process.
     """
     import psutil
 
@@ -52,7 +54,7 @@ def _limit(group: Path) -> int | None:
 
 
 def _held(group: Path) -> int:
-    """Bytes in use, but for files that the kernel could let go; 0 where it does not say."""
+    """Returns the bytes in use without file cache that the kernel could drop; 0 if unknown."""
     try:
         used = int((group / "memory.current").read_text())
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: a trial's curve, one line a report."""
+"""Reads and writes `metrics.jsonl`, a trial's curve with one line for each report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def write_metrics(path: Path, reports: list[dict[str, Any]]) -> None:
-    """Replaces the curve: a trial restarted from a checkpoint forgets the reports that it will make again."""
+    """Replaces the curve; a trial that restarts from a checkpoint drops the reports that it will make again."""
     write_text(path, "".join(json.dumps(report) + "\n" for report in reports))
 
 

@@ -1,4 +1,4 @@
-"""How a trial ended, and why, in words a person can read."""
+"""The outcome of a trial: how it ended, and why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from raytune_ft.paths import TrialDirectory, read_json, write_json
 
 
 class OutcomeKind(StrEnum):
-    """The five ends of a trial."""
+    """The five ways in which a trial can end."""
 
     completed = "completed"
     pruned = "pruned"
@@ -21,14 +21,14 @@ class OutcomeKind(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """One trial's end.
+    """The outcome of one trial.
 
     Attributes:
-        kind: Which of the five ends.
-        reason: One sentence for a person.
-        step: Optimizer steps done.
+        kind: How it ended.
+        reason: One sentence for the user.
+        step: Number of optimizer steps done.
         value: The last reported value of the study's metric, if any.
-        seconds: Time from the trial's start to its end.
+        seconds: Seconds from the trial's start to its end.
     """
 
     kind: OutcomeKind
@@ -49,7 +49,7 @@ class Outcome:
 
     @staticmethod
     def read(trial: TrialDirectory) -> Outcome | None:
-        """The outcome that `trial` ended in, or None while it has not."""
+        """Returns the outcome of `trial`, or None if it has not ended."""
         if not trial.outcome.exists():
             return None
         values: dict[str, Any] = read_json(trial.outcome)

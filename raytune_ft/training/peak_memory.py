@@ -1,4 +1,4 @@
-"""The most memory that a worker's process has held."""
+"""Measures the peak memory of a worker's process."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ _STATUS = Path("/proc/self/status")
 
 
 def peak_memory_mib(device: str) -> float:
-    """Since the process began: of PyTorch's allocator on a GPU, else the resident set, mapped files included.
+    """Returns the peak memory since the process began, in MiB.
+
+    On a GPU it is that of PyTorch's allocator, else the resident set, including mapped files.
 
     Args:
-        device: Where the model is, `cpu` or `cuda`.
+        device: The model's device, `cpu` or `cuda`.
     """
     if device != "cpu":
         import torch
 
         return round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    if _STATUS.is_file():  # ru_maxrss would count what the parent held when it forked
+    if _STATUS.is_file():  # ru_maxrss would include the parent's memory at the fork
         lines = _STATUS.read_text(encoding="ascii").splitlines()
         peak = next((line for line in lines if line.startswith("VmHWM:")), None)
         if peak is not None:

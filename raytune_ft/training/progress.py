@@ -1,4 +1,4 @@
-"""`progress.json`: where a trial is between two reports, for whoever watches; only its last state is kept."""
+"""Reads and writes `progress.json`, a trial's progress between two reports; only the last state is kept."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pathlib import Path
 from raytune_ft.training.steady_clock import steady_time
 
 EVERY_S = 2.0
-"""Between two writes: a step of a small model takes less."""
+"""Seconds between two writes, since steps of a small model take less."""
 RECENT = 0.8
-"""Share of the last seconds a step that a new step leaves."""
+"""Decay of the exponential moving averages of step time and speed."""
 
 
 class Phase(StrEnum):
-    """What a trial is doing."""
+    """The current activity of a trial."""
 
     loading = "loading"
     training = "training"
@@ -30,19 +30,19 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class TrialProgress:
-    """Where a trial is.
+    """The progress of a trial.
 
     Attributes:
-        phase: What it does.
-        step: Optimizer steps done.
+        phase: The current activity.
+        step: Number of optimizer steps done.
         next_report: The step at which it reports next.
-        last_step: The step at which it ends, if nobody stops it.
-        reports_left: Reports that it has yet to make by then.
-        step_s: Seconds of a step, of late; None before the first.
-        tokens_per_s: Trained, of late.
-        evaluated: Share of the validation rows that are evaluated, while it does that.
-        evaluation_s: Seconds that its last whole evaluation took; None before the first.
-        time: Seconds since the epoch, of the trial's process.
+        last_step: The step at which it ends unless it is stopped.
+        reports_left: Number of reports until then.
+        step_s: Recent seconds per step; None before the first step.
+        tokens_per_s: Recent number of trained tokens per second.
+        evaluated: Fraction of the validation rows that are evaluated, during an evaluation.
+        evaluation_s: Seconds of its last complete evaluation; None before the first.
+        time: Time of this state by the trial's process, in seconds since the epoch.
     """
 
     phase: Phase
@@ -58,12 +58,12 @@ class TrialProgress:
 
     @property
     def report_in_s(self) -> float | None:
-        """Seconds until it reports next; None before its first step."""
+        """Estimated seconds until the next report; None before the first step."""
         return None if self.step_s is None else self.step_s * (self.next_report - self.step) + self._evaluation(1)
 
     @property
     def end_in_s(self) -> float | None:
-        """Seconds until it ends, if nobody stops it; None before its first step."""
+        """Estimated seconds until the end unless it is stopped; None before the first step."""
         if self.step_s is None:
             return None
         return self.step_s * (self.last_step - self.step) + self._evaluation(self.reports_left)
@@ -73,7 +73,7 @@ class TrialProgress:
 
 
 def read_progress(path: Path) -> TrialProgress | None:
-    """The last state, or None where there is none that can be read."""
+    """Returns the last state, or None if there is none or it can't be read."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return TrialProgress(**{**values, "phase": Phase(values["phase"])})
@@ -82,12 +82,12 @@ def read_progress(path: Path) -> TrialProgress | None:
 
 
 class ProgressWriter:
-    """Writes the file of one trial, on its first rank; what can't be written is left out, as it is no result.
+    """Writes the file of one trial, on its first rank; write errors are ignored, because progress is not a result.
 
     Args:
         path: The file.
         report_steps: The steps at which the trial reports; the greatest is its last.
-        clock: Seconds that only grow.
+        clock: Returns a monotonic time in seconds.
     """
 
     def __init__(self, path: Path, report_steps: Sequence[int], clock: Callable[[], float] = time.monotonic) -> None:
@@ -99,16 +99,16 @@ class ProgressWriter:
         self._began_s = clock()
 
     def loading(self, step: int) -> None:
-        """Its model and data are being made ready."""
+        """Notes that the trial's model and data are being loaded."""
         self._write(Phase.loading, step)
 
     def begins(self, step: int) -> None:
-        """It trains from here, or again after it waited."""
+        """Notes that the trial starts to train, or goes on after it waited."""
         self._began_s = self._clock()
         self._write(Phase.training, step)
 
     def stepped(self, step: int, tokens: int) -> None:
-        """It has done `step` steps, the last with that many tokens over all workers."""
+        """Notes that `step` steps are done, the last with `tokens` tokens over all workers."""
         now = self._clock()
         took, self._began_s = now - self._began_s, now
         self._step_s = _recent(self._step_s, took)
@@ -117,7 +117,7 @@ class ProgressWriter:
             self._write(Phase.training, step)
 
     def evaluating(self, step: int, share: float) -> None:
-        """So much of the validation rows are evaluated, from 0 to 1."""
+        """Notes the fraction of the validation rows that are evaluated, from 0 to 1."""
         now = self._clock()
         if share == 0.0:
             self._began_s = now
@@ -127,7 +127,7 @@ class ProgressWriter:
             self._write(Phase.evaluating, step, share)
 
     def waits(self, step: int) -> None:
-        """It has reported, and the scheduler decides whether it goes on."""
+        """Notes that the trial has reported and waits for the scheduler's decision."""
         self._write(Phase.waiting, step)
 
     def _write(self, phase: Phase, step: int, evaluated: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""All that a worker is told about its trial."""
+"""The specification of a trial, which holds everything that a worker needs to know."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from raytune_ft.paths import RunDirectory, TrialDirectory, write_json
 
 @dataclass(frozen=True)
 class Copied:
-    """Another trial's checkpoint that a trial goes on from (population-based training's exploit).
+    """Another trial's checkpoint that a trial goes on from (exploit of population-based training).
 
     Attributes:
-        trial: Whose.
-        step: At which.
+        trial: Id of the other trial.
+        step: Step of the checkpoint.
     """
 
     trial: str
@@ -26,16 +26,16 @@ class Copied:
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """One trial, resolved and frozen.
+    """The resolved, frozen specification of one trial.
 
     Attributes:
-        trial_id: Number of the trial in its study, e.g. `0003`.
-        parameters: What the search chose: key path -> value.
-        experiment: The experiment with `parameters` put in.
+        trial_id: Number of the trial in its study, such as `0003`.
+        parameters: Values that the search chose, by key path.
+        experiment: The experiment with `parameters` filled in.
         data: Directory of the tokenised splits, readable by every worker.
         directory: The trial's own directory, writable by every worker.
-        base_loss: Where the first trial leaves the base's own validation loss for the others.
-        copied: What it copied last, with these `parameters` from then on.
+        base_loss: File in which the first trial records the base's validation loss for the others.
+        copied: The checkpoint that it copied last, from which it goes on with these `parameters`.
     """
 
     trial_id: str
@@ -54,14 +54,14 @@ class TrialSpec:
         run: RunDirectory,
         copied: Copied | None = None,
     ) -> TrialSpec:
-        """The trial of that id in `run`; a base on disk gets its whole path, as workers run in another directory."""
+        """Returns the trial's specification in `run`; a local base gets its absolute path for workers elsewhere."""
         base = Path(experiment.base_model).expanduser()
         source = str(base.resolve()) if base.is_dir() else experiment.base_model
         resolved = experiment.model_copy(update={"base_model": source})
         return TrialSpec(trial_id, parameters, resolved, run.data, run.trial(trial_id), run.base_loss, copied)
 
     def write(self) -> None:
-        """Leaves `config.json` in the trial's directory."""
+        """Writes `config.json` to the trial's directory."""
         values: dict[str, Any] = {
             "trial": self.trial_id,
             "parameters": self.parameters,

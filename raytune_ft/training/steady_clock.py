@@ -1,4 +1,4 @@
-"""The time of day as this process began, and from then on what a clock counts that never jumps."""
+"""A clock that starts with the time of day at the process's start and then runs monotonically."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _WALL_S, _MONOTONIC_S = time.time(), time.monotonic()
 
 
 def steady_time() -> float:
-    """Seconds since the epoch that only grow: durations and order stay right when somebody sets the clock."""
+    """Returns monotonic seconds since the epoch, so that durations and order stay right if the system clock is set."""
     return _WALL_S + time.monotonic() - _MONOTONIC_S
 
 
 def steady_stamp() -> str:
-    """`steady_time` as a report's `time`."""
+    """Returns `steady_time` in the format of a report's `time`."""
     return datetime.fromtimestamp(steady_time(), UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""What a trial leaves as weights: a PEFT adapter, or a whole model."""
+"""The weights that a trial produces: a PEFT adapter, or a complete model."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def tuned_files(directory: Path) -> list[Path]:
 
 
 def tuned_mib(directory: Path) -> float | None:
-    """MiB of the weights that were left there, if any were."""
+    """Returns the size of the weights in MiB, or None if there are none."""
     sizes = [path.stat().st_size for path in tuned_files(directory)]
     return round(sum(sizes) / MIB, 6) if sizes else None
 
 
 def tuned_sha256(directory: Path) -> str:
-    """sha256 of the weights' file; of several, their `joint_sha256`.
+    """Returns the sha256 of the weight file, or the `joint_sha256` of several.
 
     Raises:
-        IntegrityError: There are none.
+        IntegrityError: There are no weight files.
     """
     files = tuned_files(directory)
     if not files:
@@ -44,8 +44,10 @@ def tuned_sha256(directory: Path) -> str:
 
 
 def load_tuned(experiment: Experiment, directory: Path) -> Any:
-    """The base with the adapter in `directory` as PEFT's model, or the whole model there; in main memory, and in the
-    type that the experiment computes in."""
+    """Loads the adapter in `directory` on its base as a PEFT model, or the complete model there.
+
+    It is in main memory, in the number type that the experiment computes in.
+    """
     if not is_adapter(directory):
         return load_base(experiment.model_copy(update={"base_model": str(directory)}))
     from peft import PeftModel

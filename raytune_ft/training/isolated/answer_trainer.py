@@ -1,7 +1,8 @@
-"""TRL's SFTTrainer whose `eval_loss` is the mean over the answers' tokens, however rows are batched and shared out.
+"""A TRL SFTTrainer whose `eval_loss` is the mean over the answers' tokens, whatever the batches and workers are.
 
-transformers' own weighs each batch's mean by its rows, so that it moves with `per_device_eval_batch_size` and workers.
-Read against TRL 1.16: the head that it adds gives the log-probability of each token, without a row's logits.
+transformers' own `eval_loss` weighs each batch's mean by its rows, so that it depends on `per_device_eval_batch_size`
+and on the number of workers. Read against TRL 1.16, whose added head returns the log-probability of each token without
+a row's logits.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 
 class AnswerTrainer(SFTTrainer):
-    """Gathers each row's sum of losses and its tokens; of rows that fill up the last batch, none counts twice."""
+    """Gathers each row's sum of losses and number of tokens; rows that pad the last batch are not counted twice."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments, compute_metrics=_mean)
@@ -22,7 +23,7 @@ class AnswerTrainer(SFTTrainer):
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> Any:
-        """No batch's loss, but for each row the sum of its token losses, float64 [rows], and the tokens, [rows]."""
+        """Returns no loss of the batch, but each row's sum of token losses, float64, [rows], and its tokens, [rows]."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = model(**inputs, fused_lm_head=True)

@@ -9,7 +9,7 @@ from raytune_ft.config.training import DeepSpeed
 
 
 def deepspeed_settings(experiment: Experiment) -> dict[str, Any] | None:
-    """What `TrainingArguments(deepspeed=...)` takes, or None where the strategy is another one.
+    """Returns the value for `TrainingArguments(deepspeed=...)`, or None if the strategy is not DeepSpeed.
 
     The optimizer is torch's AdamW, which works on CPUs and GPUs alike; `auto` is filled in by transformers.
     """

@@ -1,4 +1,4 @@
-"""At each report step: evaluate, save, tell Ray Train; stop the trial when a guard says so."""
+"""Evaluates, saves and reports to Ray Train at each report step, and stops the trial if a guard says so."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from raytune_ft.training.tuned import tuned_mib
 
 
 class ReportingCallback(TrainerCallback):
-    """Runs on every rank; losses are reduced over ranks before they come here, so ranks agree on each decision."""
+    """Runs on every rank; losses were reduced over the ranks before, so that the ranks agree on each decision."""
 
     def __init__(self, spec: TrialSpec, base_loss: float | None, seconds_before: float) -> None:
         self._spec = spec
@@ -43,11 +43,11 @@ class ReportingCallback(TrainerCallback):
 
     @property
     def seconds(self) -> float:
-        """Since the trial's training began, restarts included."""
+        """Seconds since the trial's training began, including those before a restart."""
         return time.monotonic() - self._started
 
     def loads(self, step: int) -> None:
-        """The trial's model is loaded next, to go on from `step`."""
+        """Notes that the trial's model is being loaded, to go on from `step`."""
         if self._progress:
             self._progress.loading(step)
 
@@ -56,7 +56,7 @@ class ReportingCallback(TrainerCallback):
             self._progress.begins(state.global_step)
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """After each batch of an evaluation."""
+        """Updates the progress after each batch of an evaluation."""
         if self._progress:
             batches = len(kwargs["eval_dataloader"])
             self._predicted += 1
@@ -100,7 +100,7 @@ class ReportingCallback(TrainerCallback):
             self._progress.begins(0)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Every node's first rank hands its files to Ray Train, which joins them into one checkpoint."""
+        """Reports the checkpoint; the first rank of each node passes its files to Ray Train, which merges them."""
         context = ray.train.get_context()
         if dist.is_initialized():
             dist.barrier()

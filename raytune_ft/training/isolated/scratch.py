@@ -1,4 +1,4 @@
-"""The node's own directory in which a trial's ranks write a checkpoint before Ray Train takes it."""
+"""The node-local directory to which a trial's ranks write a checkpoint before Ray Train copies it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from raytune_ft.paths import TrialDirectory
 
 
 def scratch_directory(trial: TrialDirectory) -> Path:
-    """The same path for all ranks of a node, for this user only.
+    """Creates the directory, whose path is equal for all ranks of a node and which only this user can access.
 
     Raises:
-        PermissionError: Somebody else made it first; what lies in it would be unpickled.
+        PermissionError: Another user created it first; its files must not be trusted, since they would be unpickled.
     """
     own = hashlib.sha256(str(trial.root).encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir()) / f"raytune-ft-{os.getuid()}-{own}"

@@ -1,4 +1,4 @@
-"""The loop that every Ray Train worker of an isolated trial runs: TRL's SFTTrainer on the tokenised splits."""
+"""The function that every Ray Train worker of an isolated trial runs: TRL's SFTTrainer on the tokenised splits."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from raytune_ft.training.weights.base_model import load_base
 
 
 def train_worker(config: dict[str, Any]) -> None:
-    """Trains one trial to its end and leaves `outcome.json`; a restarted group goes on from the last checkpoint.
+    """Trains one trial to its end and writes `outcome.json`; a restarted group goes on from the last checkpoint.
 
     Args:
         config: `{"spec": TrialSpec}`.
     """
     spec: TrialSpec = config["spec"]
-    if Outcome.read(spec.directory) is not None:  # a rank ended the trial for good, and the group was restarted
+    if Outcome.read(spec.directory) is not None:  # a rank had ended the trial before the group was restarted
         return
     keep_few_kernels()
     local = scratch_directory(spec.directory)
@@ -57,7 +57,7 @@ def train_worker(config: dict[str, Any]) -> None:
         Outcome(OutcomeKind.out_of_memory, reason).write(spec.directory)
         gc.collect()
         if ray.train.get_context().get_world_size() > 1:
-            raise  # the other ranks wait in a collective: let Ray Train end the group; the restarted one returns above
+            raise  # other ranks wait in a collective, so Ray Train must end the group; the new one returns above
         return
     finally:
         if ray.train.get_context().get_local_rank() == 0:
@@ -71,12 +71,12 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
     step = saved.get("global_step", 0)
     earlier = [report for report in read_metrics(spec.directory.metrics) if report["step"] <= step]
     last = earlier[-1] if earlier else {}
-    if step > last.get("step", 0):  # killed between the checkpoint and its line
+    if step > last.get("step", 0):  # killed after the checkpoint and before its report line
         last = last | _unwritten(saved, Path(resume_from or ""), last, read_progress(spec.directory.progress))
         earlier.append(last)
     if _first():
         write_metrics(spec.directory.metrics, earlier)
-    if step >= spec.experiment.train.max_steps:  # killed after its last checkpoint; the trainer would do a step more
+    if step >= spec.experiment.train.max_steps:  # killed after the last checkpoint; the trainer would take another step
         seconds = float(last.get("seconds", 0.0))
         return Outcome(
             OutcomeKind.completed, f"ran all {step} steps", step, value_in(last, spec.experiment.goals[0].name), seconds
@@ -93,7 +93,7 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
         TypeError,
         KeyError,
         ImportError,
-    ) as error:  # on every rank, at every retry
+    ) as error:  # these errors occur on every rank and at every retry
         return Outcome(OutcomeKind.failed, f"{type(error).__name__}: {error}", step)
     trainer.train(resume_from_checkpoint=resume_from)
     done = trainer.state.global_step
@@ -106,7 +106,7 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
 def _unwritten(
     saved: dict[str, Any], checkpoint: Path, last: dict[str, Any], progress: TrialProgress | None
 ) -> dict[str, Any]:
-    """What the line of a checkpoint says, out of the checkpoint itself; seconds go on from the last line."""
+    """Rebuilds a checkpoint's missing report line from the checkpoint; its seconds continue those of the last line."""
     step = saved["global_step"]
     logged = {key: value for entry in saved["log_history"] for key, value in entry.items()}
     report = {"step": step, METRICS: {EVAL_LOSS: finite(logged.get("eval_loss"))}, "checkpoint": checkpoint_name(step)}
@@ -132,7 +132,7 @@ def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback, *, measu
     experiment = spec.experiment
     train, method, strategy = experiment.train, experiment.method, experiment.resources.strategy
     wsd = {"num_decay_steps": decay_steps(train)} if train.lr_scheduler_type == "warmup_stable_decay" else {}
-    set_seed(experiment.seed)  # TRL makes the adapter before its trainer takes the seed
+    set_seed(experiment.seed)  # TRL makes the adapter before its trainer sets the seed
     arguments = SFTConfig(
         output_dir=str(local),
         learning_rate=train.learning_rate,
@@ -153,9 +153,9 @@ def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback, *, measu
         data_seed=experiment.seed,
         logging_strategy="steps",
         logging_steps=1,
-        logging_nan_inf_filter=False,  # a NaN must be seen, not smoothed away
-        eval_on_start=measure_base,  # an adapter changes nothing before its first step
-        eval_strategy="no",  # the callback asks for evaluation and saving at the report steps
+        logging_nan_inf_filter=False,  # the guard must see a NaN
+        eval_on_start=measure_base,  # a new adapter changes nothing, so this is the base's loss
+        eval_strategy="no",  # the callback triggers evaluation and saving at the report steps
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,

@@ -1,4 +1,4 @@
-"""A trial's checkpoint: a PEFT adapter beside what the optimizer needs, whole or not there.
+"""Writes and reads a lane trial's checkpoint: a PEFT adapter and the optimizer's state, written atomically.
 
 step-000010/  adapter_model.safetensors adapter_config.json   as PEFT reads them
               optimizer.safetensors trainer.json              moments; step, losses and the report
@@ -32,13 +32,13 @@ SPARE_BYTES = 1 << 20  # for the small files and the directory
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a trial needs to go on as if it had never stopped; its place in the data follows from the step.
+    """The state with which a trial goes on as if it had never stopped; its position in the data follows from the step.
 
     Attributes:
         weights: PEFT's name -> float32 tensor.
-        optimizer: As `AdapterOptimizer.state` gives it.
-        config: PEFT's `adapter_config.json`.
-        trainer: Step, seconds, tokens and the report made there.
+        optimizer: The result of `AdapterOptimizer.state`.
+        config: Contents of PEFT's `adapter_config.json`.
+        trainer: Step, seconds, tokens, loss scale, and the report at this step.
     """
 
     weights: Mapping[str, torch.Tensor]
@@ -48,15 +48,15 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """Optimizer steps done."""
+        """Number of optimizer steps done."""
         return int(self.trainer["step"])
 
 
 def write_checkpoint(target: Path, checkpoint: Checkpoint) -> None:
-    """Writes `target` aside and renames it; what was there before is replaced.
+    """Writes the checkpoint to a temporary directory and renames that to `target`, which it replaces.
 
     Raises:
-        OSError: There is no room, with the path and the bytes needed; nothing is left behind.
+        OSError: The disk is full; the message has the path and the bytes needed, and nothing is left behind.
     """
     from safetensors.torch import save
 
@@ -92,10 +92,10 @@ def write_checkpoint(target: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(directory: Path) -> Checkpoint:
-    """Reads what is whole.
+    """Reads a complete checkpoint.
 
     Raises:
-        IntegrityError: A file is missing, or is not what the manifest says, or the optimizer was taken out.
+        IntegrityError: A file is missing or does not match the manifest, or the optimizer's state was removed.
     """
     from safetensors.torch import load
 
@@ -109,12 +109,12 @@ def read_checkpoint(directory: Path) -> Checkpoint:
             config=read_json(directory / ADAPTER_CONFIG),
             trainer=read_json(directory / TRAINER),
         )
-    except FileNotFoundError as error:  # a trial removes its older checkpoints, whoever reads them
+    except FileNotFoundError as error:  # a trial removes its older checkpoints even while others read them
         raise IntegrityError(f"{directory}: removed while it was read; use a later checkpoint") from error
 
 
 def check_whole(directory: Path) -> None:
-    """Compares each file's sha256 with the manifest's. Raises IntegrityError, naming the file."""
+    """Compares each file's sha256 with the manifest's; raises an IntegrityError that names the file."""
     if not (directory / MANIFEST).is_file():
         raise IntegrityError(f"{directory}: has no {MANIFEST}; it was never finished, use the checkpoint before")
     for name, sha256 in read_json(directory / MANIFEST)["files"].items():
@@ -126,7 +126,7 @@ def check_whole(directory: Path) -> None:
 
 
 def last_whole(checkpoints: Path) -> Checkpoint | None:
-    """The latest checkpoint of a trial that is whole; damaged ones are passed over."""
+    """Returns the latest complete checkpoint in a trial's directory, or None; skips damaged ones."""
     for directory in sorted(checkpoints.glob("step-*"), reverse=True) if checkpoints.is_dir() else ():
         try:
             return read_checkpoint(directory)
@@ -137,11 +137,11 @@ def last_whole(checkpoints: Path) -> Checkpoint | None:
 
 @dataclass(frozen=True)
 class Beginning:
-    """Where a trial goes on.
+    """The checkpoint that a trial goes on from.
 
     Attributes:
-        checkpoint: What it takes over.
-        own: It is the trial's own, not another one's.
+        checkpoint: The checkpoint.
+        own: Whether it is the trial's own rather than another trial's.
     """
 
     checkpoint: Checkpoint
@@ -149,14 +149,17 @@ class Beginning:
 
 
 def find_beginning(checkpoints: Path, copy_from: Path | None) -> Beginning | None:
-    """A trial's last whole checkpoint; before it has one, another trial's, or the last whole one beside that.
+    """Finds the checkpoint that a trial goes on from.
+
+    That is its own last complete checkpoint. Without one it is `copy_from`, or, if that is damaged or gone, the last
+    complete checkpoint in the same directory.
 
     Args:
-        checkpoints: The trial's.
-        copy_from: Another trial's checkpoint, which that trial may have replaced meanwhile.
+        checkpoints: Directory of the trial's checkpoints.
+        copy_from: Another trial's checkpoint to copy, which that trial may have replaced meanwhile.
 
     Raises:
-        IntegrityError: Neither `copy_from` nor another checkpoint beside it is whole.
+        IntegrityError: Neither `copy_from` nor another checkpoint in its directory is complete.
     """
     if (last := last_whole(checkpoints)) is not None:
         return Beginning(last, own=True)
@@ -171,22 +174,22 @@ def find_beginning(checkpoints: Path, copy_from: Path | None) -> Beginning | Non
 
 
 def keep_only(checkpoints: Path, names: set[str]) -> None:
-    """Removes the trial's other checkpoints, and what a killed writer left."""
+    """Removes the trial's other checkpoints, and leftovers of a killed writer."""
     for directory in checkpoints.iterdir():
         if directory.name not in names and directory.name.lstrip(".").startswith("step-"):
             remove_directory(directory)
 
 
 def drop_optimizer(directory: Path) -> None:
-    """Takes the optimizer out of a lane's checkpoint; what is left are whole weights, which nothing can go on from.
+    """Removes the optimizer's state from a lane's checkpoint; its weights stay usable, but no trial can resume from it.
 
     Raises:
-        IntegrityError: Its manifest is damaged.
+        IntegrityError: The manifest is damaged.
     """
     if not (directory / MANIFEST).is_file():
         return
     manifest = read_json(directory / MANIFEST)
-    if OPTIMIZER in manifest["files"]:  # first, so that no crash leaves a file missing that it names
+    if OPTIMIZER in manifest["files"]:  # before the file, so that a crash leaves no missing file in it
         left = {name: sha256 for name, sha256 in manifest["files"].items() if name != OPTIMIZER}
         write_json(directory / MANIFEST, {**manifest, "files": left})
     (directory / OPTIMIZER).unlink(missing_ok=True)

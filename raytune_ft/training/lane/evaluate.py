@@ -1,4 +1,4 @@
-"""A trial's loss on the validation split: the mean over the answers' tokens, however rows are batched."""
+"""Computes a trial's loss on the validation split, as the mean over the answers' tokens, whatever the batches are."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 def evaluate(stepper: Stepper, trial: RunningTrial, ranks: Ranks) -> float | str:
-    """The trial's loss, or the reason why there was no memory for it."""
+    """Returns the trial's validation loss, or the reason if memory ran out."""
     return _evaluate(stepper, trial, ranks, trial.adapter)
 
 
 def evaluate_base(stepper: Stepper, trial: RunningTrial, ranks: Ranks) -> float | str:
-    """The same without any adapter; it shows as the trial's progress."""
+    """Returns the same without the adapter, which is the base's loss; it is shown as the trial's progress."""
     return _evaluate(stepper, trial, ranks, None)
 
 
 def _evaluate(stepper: Stepper, trial: RunningTrial, ranks: Ranks, adapter: Adapter | None) -> float | str:
-    """The ranks share the batches, and their sums of token losses are added up."""
+    """Evaluates a part of the batches on each rank, and adds up the sums of token losses over the ranks."""
     rows, batch = trial.splits.validation, trial.spec.experiment.train.per_device_eval_batch_size
     batches = [range(start, min(start + batch, len(rows))) for start in range(0, len(rows), batch)]
     total = torch.zeros(1, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What a lane does from its first minute to its last: load the base once, then train what it is told."""
+"""The main loop of a lane: it loads the base once, then trains the trials that its orders name."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from raytune_ft.training.lane.step import Stepper
 from raytune_ft.training.lane.trial import RunningTrial, Splits
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 
-IDLE_S = 20.0  # how long ranks wait for an order before they tell one another that there is none
-BAD_INPUT = (OSError, ValueError, KeyError, RaytuneError)  # a trial's own, not its lane's
+IDLE_S = 20.0  # how long the first rank waits for an order before it tells the others that there is none
+BAD_INPUT = (OSError, ValueError, KeyError, RaytuneError)  # errors that fail the trial, not its lane
 
 
 def run_lane(experiment: Experiment, client: LaneOrders | None, *, report_ready: Callable[[], None]) -> None:
-    """Trains trials until told to quit. Every rank of a worker group calls it.
+    """Trains trials until the order `Quit` comes; every rank of a worker group calls it.
 
     Args:
-        experiment: The study's; its base, dtype, resources and runner are all trials'.
-        client: Where the first rank gets its orders; None on the others.
+        experiment: The study's experiment; base, dtype, resources and runner are equal for all trials.
+        client: Gives the first rank its orders; None on the other ranks.
         report_ready: Called on the first rank when the base is loaded.
     """
     ranks = Ranks.of_process_group()
     settings = experiment.runner if isinstance(experiment.runner, Lane) else Lane()
     device = "cuda" if experiment.resources.gpus_per_worker else "cpu"
-    ranks.sum(torch.zeros(1, device=device))  # NCCL takes its memory now, and not when a step has taken all the rest
-    several = ranks.size * (settings.lanes or 1) > 1  # else nobody shares a copy
+    ranks.sum(torch.zeros(1, device=device))  # makes NCCL allocate its memory before a step takes all the rest
+    several = ranks.size * (settings.lanes or 1) > 1  # otherwise no other process would share a copy
     base = load_lane_base(experiment, settings.step, share=settings.share_base, may_copy=several, device=device)
     lane = LaneLoop(base, client, ranks, settings, experiment)
     if ranks.rank == 0:
@@ -54,14 +54,14 @@ def run_lane(experiment: Experiment, client: LaneOrders | None, *, report_ready:
 
 
 class LaneLoop:
-    """The trials of a lane, and one step after another for those that may train.
+    """Holds the trials of a lane, and takes step after step for those that may train.
 
     Args:
         base: The frozen model.
-        client: On the first rank.
-        ranks: Of the lane.
-        settings: The runner's.
-        experiment: The study's.
+        client: Gives the first rank its orders; None on the other ranks.
+        ranks: The lane's ranks.
+        settings: The settings of the lane runner.
+        experiment: The study's experiment.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class LaneLoop:
         self._pack = PackSize(settings.packed, most, base.device, ranks)
 
     def run(self) -> None:
-        """Until `Quit`."""
+        """Follows orders and trains until the order `Quit` comes."""
         while True:
             for order in self._orders():
                 if isinstance(order, Quit):
@@ -108,9 +108,9 @@ class LaneLoop:
         name, directory = order.spec.trial_id, order.spec.directory
         if name in self._trials:
             return
-        # The first rank looks for all: their views of a shared disk may differ for a while.
+        # The first rank reads it for all, because their views of a shared disk may differ for a while.
         outcome = self._ranks.share(Outcome.read(directory) if self._ranks.rank == 0 else None)
-        if outcome is not None:  # it ended just before its lane died
+        if outcome is not None:  # it had ended just before its previous lane died
             self._tell_end(name, outcome)
             return
         trial, no_memory = None, None
@@ -132,7 +132,7 @@ class LaneLoop:
             kind = OutcomeKind.out_of_memory if no_memory else OutcomeKind.failed
             outcome = Outcome(kind, no_memory or reason or "")
             if self._ranks.rank == 0:
-                with contextlib.suppress(OSError):  # a full disk; whoever handed the trial out is told anyway
+                with contextlib.suppress(OSError):  # the disk may be full; the scheduler is told in any case
                     outcome.write(directory)
             self._tell_end(name, outcome)
             return
@@ -149,7 +149,7 @@ class LaneLoop:
         return self._splits[1]
 
     def _hold_against_base(self, trial: RunningTrial) -> str | None:
-        """Gives the trial the base's own loss, measured now unless it is known; returns why no memory was found."""
+        """Gives the trial's guard the base's loss, measured if unknown; returns the reason if memory runs out."""
         spec, first = trial.spec, self._ranks.rank == 0
         if self._base_loss is None or self._base_loss[0] != spec.data:
             found = self._ranks.share(read_base_loss(spec) if first else None)
@@ -163,7 +163,7 @@ class LaneLoop:
         return None
 
     def _step(self, trials: list[RunningTrial]) -> None:
-        """One optimizer step of each trial, and the report of those that reached one."""
+        """Takes one optimizer step of each trial, and reports those that have reached a report step."""
         began = time.perf_counter()
         step = step_together(self._stepper, trials, self._ranks)
         if step.fit:
@@ -211,7 +211,7 @@ class LaneLoop:
         self._end(trial, OutcomeKind.diverged, reason)
 
     def _in_touch(self) -> bool:
-        """Whether the trials are still this lane's; where not, the next order is to quit."""
+        """Tells whether the trials are still this lane's; if not, the next order is `Quit`."""
         touched: bool = self._ranks.share(self._client.in_touch() if self._client is not None else True)
         return touched
 
@@ -231,7 +231,10 @@ class LaneLoop:
 
 
 def _beginning(order: Start) -> tuple[Beginning | None, str | None]:
-    """What the trial goes on from, or why it can't. The first rank alone looks, as checkpoints come and go."""
+    """Returns the checkpoint that the trial goes on from, or the reason why it can't.
+
+    Only the first rank calls it, because checkpoints may change meanwhile.
+    """
     try:
         return find_beginning(order.spec.directory.checkpoints, order.copy_from), None
     except BAD_INPUT as error:

@@ -1,4 +1,4 @@
-"""Cross entropy of the next token, computed only where it counts, in pieces: no [T, vocabulary] logits are kept."""
+"""Cross entropy of the next token, only at positions with a target and in chunks, without [T, vocabulary] logits."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from raytune_ft.training.lane.sizes import LOGIT_CHUNK
 def token_losses(
     hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, *, everywhere: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross entropy at the positions that have a target.
+    """Returns the cross entropy at the positions that have a target.
 
     Args:
         hidden: The last layer's output, [T, hidden].
-        head: Output embeddings, [vocabulary, hidden]; frozen.
-        targets: int64 [T]; negative where there is none.
-        everywhere: Compute logits at all positions and throw most away.
+        head: The frozen output embeddings, [vocabulary, hidden].
+        targets: Target token ids, int64, [T]; negative where there is none.
+        everywhere: Compute logits at all positions and discard most of them.
 
     Returns:
-        Losses in float32, [positions], and the positions, int64 [positions].
+        The losses, float32, [positions], and the positions, int64, [positions].
     """
     positions = (targets >= 0).nonzero()[:, 0]
     if everywhere:
@@ -36,7 +36,7 @@ def token_losses(
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Keeps what the backward pass needs of each chunk: its gradient by `hidden`, as the head is frozen."""
+    """Keeps only the gradient by `hidden` of each chunk for the backward pass, because the head is frozen."""
 
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -47,7 +47,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             log_norm = torch.logsumexp(logits, dim=-1)
             losses.append(log_norm - logits.gather(1, target[:, None])[:, 0])
             if ctx.needs_input_grad[0]:
-                slope = logits.sub_(log_norm[:, None]).exp_()  # softmax, then minus one at the target
+                slope = logits.sub_(log_norm[:, None]).exp_()  # the softmax; one is subtracted at the target below
                 slope.scatter_add_(1, target[:, None], torch.full_like(slope[:, :1], -1.0))
                 slopes.append(slope.to(head.dtype) @ head)
         if ctx.needs_input_grad[0]:

@@ -1,7 +1,7 @@
-"""Loss scaling of a trial in float16 (Micikevicius et al. 2018, arXiv 1710.03740), as PyTorch's GradScaler does it.
+"""Loss scaling of a trial in float16 (Micikevicius et al. 2018, arXiv 1710.03740), as in PyTorch's GradScaler.
 
-Gradients of activations are mostly smaller than float16 can tell from zero, so the loss is multiplied before the
-backward pass, and the gradient, which is float32, divided after it. A step whose gradient overflowed is not taken.
+Most gradients of activations are too small for float16. So the loss is multiplied by a factor before the backward pass,
+and the float32 gradient is divided by it afterwards. A step whose gradient overflowed is skipped.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BEGIN = 2.0**13
-"""An eighth of GradScaler's: a short trial can't afford the first steps, which its would lose."""
+"""Initial factor, an eighth of GradScaler's, with which a short trial would lose its first steps to overflows."""
 GROW_AFTER = 200
-"""Steps in a row without an overflow, after which the factor doubles; GradScaler waits for 2,000."""
+"""Steps in a row without an overflow after which the factor doubles; GradScaler waits for 2,000."""
 LEAST = 1.0
-"""A gradient that overflows even so is no matter of scale."""
+"""Smallest factor; a gradient that overflows even with it has another cause than the scale."""
 
 
 @dataclass
 class LossScale:
-    """The factor of a trial's loss; it is 1 and stays so where the type needs none.
+    """The factor of a trial's loss; it is always 1 for types that need no scaling.
 
     Attributes:
-        factor: What the loss is multiplied by.
-        good_steps: Since it changed.
-        fixed: Whether it never changes.
+        factor: Factor of the loss.
+        good_steps: Steps without an overflow since the factor last changed.
+        fixed: Whether the factor never changes.
     """
 
     factor: float = 1.0
@@ -32,18 +32,18 @@ class LossScale:
 
     @staticmethod
     def of(dtype: str) -> LossScale:
-        """A trial's at its beginning; `dtype` is the base's number type."""
+        """Returns the initial scale of a trial; `dtype` is the base's number type."""
         return LossScale(BEGIN, fixed=False) if dtype == "float16" else LossScale()
 
     def overflowed(self) -> bool:
-        """A gradient was not finite: halves the factor. Returns False where that can't be the reason."""
+        """Halves the factor after a gradient that was not finite; returns False if the scale can't be the reason."""
         if self.fixed or self.factor <= LEAST:
             return False
         self.factor, self.good_steps = max(LEAST, self.factor / 2), 0
         return True
 
     def fitted(self) -> None:
-        """A gradient was finite."""
+        """Counts a step with a finite gradient, and doubles the factor after `GROW_AFTER` of them."""
         if self.fixed:
             return
         self.good_steps += 1
@@ -51,10 +51,10 @@ class LossScale:
             self.factor, self.good_steps = self.factor * 2, 0
 
     def state(self) -> dict[str, float]:
-        """For a checkpoint."""
+        """Returns the state for a checkpoint."""
         return {"factor": self.factor, "good_steps": self.good_steps}
 
     def load_state(self, state: dict[str, float] | None) -> None:
-        """Takes a `state()` over, unless the checkpoint has none or the type needs no scaling."""
+        """Restores a `state()`, unless the checkpoint has none or the type needs no scaling."""
         if state is not None and not self.fixed:
             self.factor, self.good_steps = float(state["factor"]), int(state["good_steps"])

@@ -1,7 +1,7 @@
-"""AdamW over an adapter's one vector, whole on every rank or sharded as ZeRO does.
+"""AdamW over an adapter's single vector, replicated on every rank or sharded as in ZeRO.
 
-ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054): stage 1 shards the optimizer's state, stage 2 the summed gradient too.
-With one vector that is a reduce-scatter, a step on the share, and an all-gather.
+In ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054), stage 1 shards the optimizer's state, and stage 2 the summed
+gradient too. With one vector that is a reduce-scatter, a step on the shard, and an all-gather.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from raytune_ft.config.training import DeepSpeed, Train
 from raytune_ft.training.lane.model.adapter import Adapter
 from raytune_ft.training.lane.ranks import Ranks
 
-EPSILON = 1e-6  # torch's, in clipping
+EPSILON = 1e-6  # as in torch's gradient clipping
 
 
 @dataclass(frozen=True)
 class Stepped:
-    """What a step saw.
+    """The gradient norm and learning rate of a step.
 
     Attributes:
-        norm: Of the summed gradient before it was clipped; the step was not taken when it is not finite.
-        learning_rate: The step's.
+        norm: Norm of the summed gradient before clipping; if it is not finite, the step was skipped.
+        learning_rate: Learning rate of the step.
     """
 
     norm: float
@@ -36,9 +36,9 @@ class AdapterOptimizer:
     """Sums the gradient over the ranks, clips it, and updates the adapter.
 
     Args:
-        adapter: Whose weights move.
-        experiment: Learning rate, schedule, clip, weight decay and strategy.
-        ranks: Of the lane.
+        adapter: The adapter to train.
+        experiment: Gives learning rate, schedule, clipping, weight decay and strategy.
+        ranks: The lane's ranks.
     """
 
     def __init__(self, adapter: Adapter, experiment: Experiment, ranks: Ranks) -> None:
@@ -52,7 +52,7 @@ class AdapterOptimizer:
             weight_decay=experiment.train.weight_decay,
             fused=True,
         )
-        # Made now, so that memory runs out when a trial starts, and not in the middle of the ranks' first step.
+        # The state is allocated now, so that memory runs out at a trial's start and not within the ranks' first step.
         self._adamw.state[self._share] = {
             "exp_avg": torch.zeros_like(self._share),
             "exp_avg_sq": torch.zeros_like(self._share),
@@ -61,7 +61,7 @@ class AdapterOptimizer:
         self._rate = schedule(experiment.train)
 
     def step(self, step: int, scale: float = 1.0) -> Stepped:
-        """Takes optimizer step `step` (from 0) with `adapter.grad` / `scale`; the gradient is zero afterwards."""
+        """Takes optimizer step `step` (from 0) with the gradient `adapter.grad` / `scale`, then zeroes the gradient."""
         if scale != 1.0:
             self._adapter.grad.mul_(1.0 / scale)
         rate = self._train.learning_rate * self._rate(step)
@@ -77,16 +77,16 @@ class AdapterOptimizer:
         return Stepped(norm, rate)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """First and second moment for the whole vector, float32 [n], and the steps taken; the same on every rank.
+        """Returns first and second moment of the whole vector, float32, [n], and the steps taken; equal on every rank.
 
-        They are in main memory, of a GPU's one after the other: what is saved needs no room there for three vectors. To
-        be written at once: on a CPU they are the optimizer's own.
+        The tensors are in main memory; a GPU's are copied one by one, so that it never holds three full vectors. On a
+        CPU they are the optimizer's own tensors, so they have to be written before the next step.
         """
         state = self._adamw.state[self._share]
         return {name: self._gathered(state[name]) for name in ("exp_avg", "exp_avg_sq")} | {"step": state["step"].cpu()}
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Takes a `state()` over, from any number of ranks, and the adapter's weights as they are now."""
+        """Restores a `state()` that was saved with any number of ranks, and takes the adapter's present weights."""
         self._share.data.copy_(self._own(self._adapter.weights))
         if state:
             moments = {
@@ -95,7 +95,7 @@ class AdapterOptimizer:
             self._adamw.state[self._share] = {**moments, "step": state["step"].to(self._share.device)}
 
     def _summed(self) -> tuple[torch.Tensor, float]:
-        """The gradient that the optimizer takes (the share, if sharded), and the norm of the whole."""
+        """Returns the summed gradient for the optimizer (this rank's shard, if sharded), and the norm of the whole."""
         gradient: Any = self._adapter.grad
         if self._stage == 2 and self._ranks.size > 1:
             gradient = self._ranks.scatter_sum(gradient)
@@ -126,7 +126,7 @@ class AdapterOptimizer:
 
 
 def schedule(train: Train) -> Any:
-    """transformers' factor of the learning rate: step (from 0) -> float."""
+    """Returns transformers' learning rate schedule: step (from 0) -> factor of the learning rate."""
     from transformers import get_scheduler
 
     extra: dict[str, Any] = {}
@@ -144,5 +144,5 @@ def schedule(train: Train) -> Any:
 
 
 def decay_steps(train: Train) -> int:
-    """Of warmup-stable-decay: the last fifth."""
+    """Returns the decay steps of a warmup-stable-decay schedule, which are the last fifth of all."""
     return max(1, train.max_steps // 5)

@@ -1,4 +1,4 @@
-"""What a lane is told, and what it tells: the only words between the training loop and whoever hands out trials."""
+"""The messages between a lane's training loop and the scheduler that assigns trials to it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from raytune_ft.training.spec import TrialSpec
 
 @dataclass(frozen=True)
 class Start:
-    """Train `spec`, from its last whole checkpoint where it has one.
+    """Tells the lane to train `spec` from its last complete checkpoint, if it has one.
 
     Attributes:
         spec: The trial.
-        copy_from: A checkpoint directory of another trial, whose weights, optimizer and place in the data are taken
-            over (population-based training's exploit); only where the trial has no checkpoint of its own.
+        copy_from: Checkpoint directory of another trial, whose weights, optimizer state and position in the data are
+            copied (exploit of population-based training); used only if the trial has no checkpoint of its own.
     """
 
     spec: TrialSpec
@@ -27,48 +27,48 @@ class Start:
 
 @dataclass(frozen=True)
 class GoOn:
-    """The scheduler lets the trial train past the step that it reported."""
+    """Tells the lane that the trial may train past the step that it reported."""
 
     trial: str
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Stop the trial where it is: its last checkpoint stays, so a later `Start` on any lane goes on from there."""
+    """Tells the lane to stop the trial; its last checkpoint stays, so that a later `Start` on any lane resumes it."""
 
     trial: str
 
 
 @dataclass(frozen=True)
 class Quit:
-    """No trial will come any more."""
+    """Tells the lane that no more trials will come."""
 
 
 Order = Start | GoOn | Drop | Quit
 
 
 class LaneOrders(Protocol):
-    """A lane's side of the dispatcher; only the first rank of a lane talks to it."""
+    """A lane's interface to the scheduler; only the lane's first rank uses it."""
 
     def orders(self, free: int, wait_s: float) -> list[Order]:
-        """What came since the last call, in order; waits up to `wait_s` for the first.
+        """Returns the orders since the last call, in order.
 
         Args:
-            free: How many more trials the lane could train at once.
-            wait_s: 0 returns at once.
+            free: Number of further trials that the lane could train at once.
+            wait_s: Seconds to wait for the first order; 0 returns at once.
         """
         ...
 
     def in_touch(self) -> bool:
-        """Whether its trials are still the lane's own; after False, `orders` says Quit, and nothing may be written."""
+        """Tells whether the trials are still this lane's; if not, it must not write, and `orders` returns `Quit`."""
         ...
 
     def report(self, trial: str, report: dict[str, Any]) -> None:
-        """A line of `metrics.jsonl`. The trial then waits for `GoOn` or `Drop`."""
+        """Sends a trial's report, a line of `metrics.jsonl`; the trial then waits for `GoOn` or `Drop`."""
         ...
 
     def ended(self, trial: str, outcome: Outcome) -> None:
-        """The trial ended, and `outcome.json` says so; its last report, if any, was given before."""
+        """Tells that the trial ended, as `outcome.json` says; its last report, if any, was sent before."""
         ...
 
 

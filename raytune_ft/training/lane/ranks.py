@@ -1,4 +1,4 @@
-"""The ranks of one lane: what they agree on, and how gradients are summed."""
+"""Collective operations of the ranks of one lane."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ranks:
-    """World rank and size of a lane; with one rank nothing is sent.
+    """World rank and size of a lane; with one rank nothing is communicated.
 
     Attributes:
-        rank: This process's.
-        size: Workers of the lane.
+        rank: Rank of this process.
+        size: Number of workers of the lane.
     """
 
     rank: int = 0
@@ -23,7 +23,7 @@ class Ranks:
 
     @staticmethod
     def of_process_group() -> Ranks:
-        """Those of the process group that Ray Train set up."""
+        """Returns the ranks of the process group that Ray Train has set up."""
         import torch.distributed as dist
 
         if not dist.is_initialized():
@@ -31,7 +31,7 @@ class Ranks:
         return Ranks(dist.get_rank(), dist.get_world_size())
 
     def share(self, value: Any) -> Any:
-        """The first rank's `value`, on every rank."""
+        """Broadcasts the first rank's `value` to every rank."""
         if self.size == 1:
             return value
         import torch
@@ -42,7 +42,7 @@ class Ranks:
         return box[0]
 
     def agree(self, reason: str | None) -> str | None:
-        """The first rank's reason that is not None, on every rank."""
+        """Returns on every rank the reason of the lowest rank that has one, or None."""
         if self.size == 1:
             return reason
         import torch.distributed as dist
@@ -52,7 +52,7 @@ class Ranks:
         return next((each for each in reasons if each is not None), None)
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Sums in place over the ranks."""
+        """Sums the tensor in place over the ranks (all-reduce)."""
         if self.size > 1:
             import torch.distributed as dist
 
@@ -60,7 +60,7 @@ class Ranks:
         return tensor
 
     def scatter_sum(self, whole: torch.Tensor) -> torch.Tensor:
-        """This rank's share of the sum over the ranks; `whole` has a multiple of `size` elements."""
+        """Returns this rank's shard of the sum over the ranks; `whole` has a multiple of `size` elements."""
         if self.size == 1:
             return whole
         import torch
@@ -71,7 +71,7 @@ class Ranks:
         return share
 
     def gather(self, share: torch.Tensor, whole: torch.Tensor) -> None:
-        """Fills `whole` with every rank's share, in order."""
+        """Fills `whole` with the shards of all ranks, in order (all-gather)."""
         if self.size == 1:
             if whole.data_ptr() != share.data_ptr():
                 whole.copy_(share)
@@ -81,7 +81,7 @@ class Ranks:
         dist.all_gather_into_tensor(whole, share.contiguous())
 
     def wait(self) -> None:
-        """Until every rank is here."""
+        """Waits until every rank has called it (barrier)."""
         if self.size > 1:
             import torch.distributed as dist
 

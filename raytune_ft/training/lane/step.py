@@ -1,4 +1,4 @@
-"""One forward and backward pass of a lane over the rows of one or several trials."""
+"""Runs a forward and backward pass of a lane over the rows of one or several trials."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
 
 
 GROUPED_RANKS = 96
-"""Ranks of all trials together, up to which a CPU is faster with one product in bfloat16 than with one a trial."""
+"""Sum of all trials' LoRA ranks up to which a CPU in bfloat16 is faster with one product than with one for each
+trial."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one trial brings to a pass.
+    """One trial's part of a pass.
 
     Attributes:
-        adapter: Its adapter; gradients are added to `adapter.grad`.
-        rows: Its rows on this rank.
-        weight: Of each token's loss in the gradient: one over the step's answer tokens on all ranks.
-        draw: Makes dropout's masks; differs between the passes of a trial.
+        adapter: The trial's adapter; gradients are added to `adapter.grad`.
+        rows: The trial's rows on this rank.
+        weight: Weight of each token's loss: the loss scale over the number of the step's answer tokens on all ranks.
+        draw: Seeds dropout's masks; it differs between the passes of a trial.
     """
 
     adapter: Adapter
@@ -45,7 +46,7 @@ class Stepper:
 
     Args:
         base: The frozen model.
-        settings: The step's switches.
+        settings: Switches of the training step.
     """
 
     def __init__(self, base: Base, settings: LaneStep) -> None:
@@ -54,7 +55,7 @@ class Stepper:
     def gradients(self, shares: Sequence[Share]) -> list[float]:
         """Adds each trial's gradient to its adapter and returns each trial's sum of weighted token losses.
 
-        Trials do not touch one another: the sum of their losses is taken back through rows that belong to one of them.
+        Trials do not affect one another, because each row belongs to one trial, and so do the gradients through it.
         """
         layout = self._lay_out([share.rows for share in shares])
         adapters = [share.adapter for share in shares]
@@ -70,7 +71,7 @@ class Stepper:
 
     @torch.no_grad()
     def loss_sum(self, adapter: Adapter | None, rows: Sequence[EncodedRow]) -> float:
-        """Sum of the token losses of all rows, without dropout; without an adapter the base's own."""
+        """Returns the sum of the token losses of all rows, without dropout; with None as the adapter, the base's."""
         layout = self._lay_out([rows])
         pack = Pack(layout, [adapter]) if adapter else Pack(replace(layout, segments=()), [])
         try:
@@ -84,7 +85,7 @@ class Stepper:
         return self.base.grouped or (self.base.dtype == torch.bfloat16 and few)
 
     def _losses(self, pack: Pack) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token losses, and which trial each belongs to."""
+        """Returns the token losses, and the index of the trial of each."""
         losses, positions = self._forward(pack)
         ends = torch.tensor([end for _, end in pack.layout.segments], device=losses.device)
         return losses, torch.searchsorted(ends, positions, right=True)

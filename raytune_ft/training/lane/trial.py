@@ -1,4 +1,4 @@
-"""One trial on a lane: its adapter, optimizer, place in the data, and what it has seen so far."""
+"""One trial on a lane: its adapter, its optimizer, its position in the data, and its reports."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Splits:
-    """The rows that a study's trials share."""
+    """The train and validation rows, which all trials of a study share."""
 
     train: ArrowRows
     validation: ArrowRows
 
 
 class RunningTrial:
-    """A trial that a lane trains; all ranks hold one, and agree on all of it.
+    """A trial that a lane trains; each rank holds one, in the same state.
 
     Args:
-        spec: The trial.
-        base: The lane's.
-        splits: The study's.
-        ranks: The lane's.
-        beginning: What it goes on from, the same on every rank; None begins anew.
+        spec: The trial's specification.
+        base: The lane's base model.
+        splits: The study's rows.
+        ranks: The lane's ranks.
+        beginning: The checkpoint to go on from, equal on every rank; None starts from scratch.
 
     Raises:
         ValueError: The base has no such target modules, or the checkpoint is of another adapter.
@@ -89,38 +89,38 @@ class RunningTrial:
 
     @property
     def done(self) -> bool:
-        """Whether all steps were taken."""
+        """Whether all steps have been taken."""
         return self.step >= self.spec.experiment.train.max_steps
 
     @property
     def tokens_per_pass(self) -> float:
-        """Of a forward pass on one rank, in the mean."""
+        """Mean number of tokens of a forward pass on one rank."""
         return float(self.splits.train.lengths.mean()) * self.spec.experiment.train.per_device_train_batch_size
 
     @property
     def seconds(self) -> float:
-        """Since the trial's training began, without the time between a stop and a restart."""
+        """Seconds since the trial's training began, without the time between a stop and a restart."""
         return self._seconds_before + time.monotonic() - self._began
 
     def held_against(self, base_loss: float) -> None:
-        """The base's own validation loss; the time that it took to measure is not the trial's."""
+        """Sets the base's validation loss for the guard; measuring it does not count as the trial's time."""
         self.guard.base_loss = base_loss
         self._began = time.monotonic()
 
     def waits(self) -> None:
-        """It has reported, and trains on when the scheduler lets it."""
+        """Notes that the trial has reported and waits for the scheduler's decision."""
         self.waiting = True
         if self.progress:
             self.progress.waits(self.step)
 
     def goes_on(self) -> None:
-        """The scheduler let it train past its last report."""
+        """Notes that the scheduler lets the trial train past its last report."""
         self.waiting = False
         if self.progress:
             self.progress.begins(self.step)
 
     def shares(self) -> list[Share]:
-        """This rank's part of the next step, one share a forward pass."""
+        """Returns this rank's part of the next step, with one share for each forward pass."""
         self._step_began = steady_time()
         workers = self.order.step(self.step)
         answers = sum(int(self.splits.train.answers[row]) for passes in workers for rows in passes for row in rows)
@@ -134,9 +134,13 @@ class RunningTrial:
         ]
 
     def take_step(self, loss: float) -> str | None:
-        """Moves the adapter by its gradient; `loss` is the step's, over all ranks, as scaled as its shares.
+        """Takes an optimizer step with the adapter's gradient.
 
-        Returns why it diverged, or None.
+        Args:
+            loss: The step's loss over all ranks, multiplied by the loss scale as the shares are.
+
+        Returns:
+            The reason why the trial diverged, or None.
         """
         if "first_step" not in self._times:
             self._times["first_step"] = self._step_began
@@ -182,16 +186,18 @@ class RunningTrial:
         }
 
     def _copy(self) -> dict[str, Any]:
-        """What the first line after a copy says besides."""
+        """Returns the further fields of the first report after a copy."""
         if self.spec.copied is None or any(each["checkpoint"] for each in self._reports):
             return {}
         return {"copied_from": self.spec.copied.trial, "parameters": self.spec.parameters}
 
     def save(self, report: dict[str, Any]) -> str | None:
-        """Writes the checkpoint of this step, then its line; keeps the best and the last two. Every rank calls it.
+        """Writes the checkpoint of this step, then its report line; every rank calls it.
+
+        The best checkpoint and the last two are kept.
 
         Returns:
-            Why it could not, such as a full disk, or None; the checkpoint before is then still whole.
+            None, or the reason why it failed, such as a full disk; the checkpoint before is still complete then.
         """
         self.last_report = report
         optimizer = self.optimizer.state()  # gathered from all ranks
@@ -236,13 +242,13 @@ class RunningTrial:
         return outcome
 
     def dropped(self) -> None:
-        """The scheduler stopped it, and says so itself."""
+        """Ends the trial after the scheduler stopped it; the scheduler writes the outcome."""
         self._leave(None)
 
     def _leave(self, outcome: Outcome | None) -> None:
         if self._ranks.rank == 0:
             self._times["ended"] = steady_time()
-            with contextlib.suppress(OSError):  # a full disk; whoever handed the trial out is told anyway
+            with contextlib.suppress(OSError):  # the disk may be full; the scheduler is told in any case
                 if outcome is not None:
                     outcome.write(self.spec.directory)
                 write_json(self.spec.directory.root / "timing.json", self._times)
@@ -264,13 +270,13 @@ class RunningTrial:
             earlier = [each for each in read_metrics(self.spec.directory.metrics) if each["step"] <= self.step]
             if own and (not earlier or earlier[-1]["step"] < self.step):  # killed before its line was written
                 earlier.append(self.last_report)
-            if not own and self.spec.copied:  # its own weights are gone; what they reached is still its curve
+            if not own and self.spec.copied:  # its own weights are gone, but their reports stay in its curve
                 earlier = [{**each, "checkpoint": None} for each in earlier]
             self._reports = earlier if own or self.spec.copied else []
             write_metrics(self.spec.directory.metrics, self._reports)
 
     def log_diverged(self, report: dict[str, Any]) -> None:
-        """The last line of a trial that diverged; it has no checkpoint."""
+        """Writes the last report of a trial that diverged, which has no checkpoint."""
         if self._ranks.rank == 0:
-            with contextlib.suppress(OSError):  # a full disk; its outcome says what happened
+            with contextlib.suppress(OSError):  # the disk may be full; the outcome says what happened
                 append_metrics(self.spec.directory.metrics, report)

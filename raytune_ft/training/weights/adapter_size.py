@@ -1,4 +1,4 @@
-"""How large an adapter's file is, before it is written."""
+"""Computes the size of an adapter's file before it is written."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ FLOAT32_BYTES = 4
 
 
 def safetensors_mib(shapes: Mapping[str, tuple[int, ...]]) -> float:
-    """MiB of a safetensors file of float32 tensors by these names.
+    """Returns the size in MiB of a safetensors file of float32 tensors with these names and shapes.
 
-    The file is 8 bytes, a JSON header padded to 8 bytes, and the tensors one after the other.
+    The file consists of 8 bytes, a JSON header padded to 8 bytes, and the tensors.
     """
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     at = 0
-    for name, shape in sorted(shapes.items()):  # as safetensors does
+    for name, shape in sorted(shapes.items()):  # in the order of safetensors
         end = at + FLOAT32_BYTES * prod(shape)
         header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [at, end]}
         at = end

@@ -1,4 +1,4 @@
-"""Loading the base."""
+"""Loads the base model."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from raytune_ft.lean_imports import import_transformers
 
 
 def load_base(experiment: Experiment, attn_implementation: str | None = None, *, moves: bool = False) -> Any:
-    """The base from safetensors, in the type of `train.dtype`; its cache is off.
+    """Loads the base from safetensors in the dtype of `train.dtype`, with the KV cache off.
 
     Args:
-        experiment: Names the base, its precision and attention.
-        attn_implementation: By transformers' names; by default the experiment's, or `sdpa` where it needs a package.
-        moves: The weights are what an optimizer steps on, so they are float32 in any case.
+        experiment: The experiment, which names the base, its dtype and its attention.
+        attn_implementation: Attention by transformers' names; by default the experiment's, or `sdpa` if that needs a
+            package that is missing.
+        moves: Whether an optimizer will update the weights, which are then float32 in any case.
 
     Raises:
-        ValueError: The files lack weights of the model, which transformers would draw at random.
+        ValueError: The files lack weights of the model, which transformers would initialise at random.
     """
     import torch
 
@@ -28,7 +29,7 @@ def load_base(experiment: Experiment, attn_implementation: str | None = None, *,
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    load: Any = AutoModelForCausalLM.from_pretrained  # typed for a model alone
+    load: Any = AutoModelForCausalLM.from_pretrained  # its type hints cover only the model as the result
     model, loaded = load(
         experiment.base_model,
         dtype=torch.float32 if moves else torch_type(experiment.train.number_type),
@@ -47,7 +48,7 @@ def load_base(experiment: Experiment, attn_implementation: str | None = None, *,
 
 
 def _attention_here(experiment: Experiment) -> str:
-    """The experiment's kernel; `sdpa`, which gives the same numbers, where that is flash-attn's and it is missing."""
+    """Returns the experiment's attention, or `sdpa`, which computes the same, if flash-attn is wanted but missing."""
     from transformers.utils.import_utils import is_flash_attn_2_available
 
     name = in_transformers(experiment.train.attn_implementation)
@@ -55,12 +56,12 @@ def _attention_here(experiment: Experiment) -> str:
 
 
 def _side_by_side(head: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The last positions of several rows lie apart; for a frozen head PyTorch would copy its weights once a row."""
+    """Makes the head's input contiguous, because PyTorch would otherwise copy a frozen head's weights for each row."""
     return (inputs[0].contiguous(), *inputs[1:])
 
 
 def placed(model: Any) -> Any:
-    """The model on the GPU, where there is one."""
+    """Moves the model to the GPU if there is one."""
     import torch
 
     return model.to("cuda") if torch.cuda.is_available() else model

@@ -1,4 +1,4 @@
-"""Where the weights of a base model are, and their hash."""
+"""Finds the weight files of a base model, and computes their hash."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from raytune_ft.paths import sha256_file
 
 
 def base_directory(base_model: str) -> Path:
-    """Directory of the base's files: `base_model` itself, or its snapshot in the Hugging Face cache.
+    """Returns the directory of the base's files: `base_model` itself, or its snapshot in the Hugging Face cache.
 
     Raises:
-        InputError: It is neither.
+        InputError: `base_model` is neither a directory nor in the cache.
     """
     path = Path(base_model).expanduser()
     if (path / "config.json").is_file():
@@ -35,7 +35,7 @@ def base_directory(base_model: str) -> Path:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of a model directory, sorted by name."""
+    """Returns the safetensors files of a model directory, sorted by name."""
     files = sorted(directory.glob("*.safetensors"))
     if not files:
         raise InputError(str(directory), "holds no *.safetensors", "convert the weights with save_pretrained")
@@ -43,17 +43,17 @@ def weight_files(directory: Path) -> list[Path]:
 
 
 def base_sha256(base_model: str) -> str:
-    """sha256 over the sorted sha256 of each safetensors file: equal weights under any path hash equally."""
+    """Returns the sha256 over the sorted sha256 of each safetensors file, which is equal for equal weights anywhere."""
     return joint_sha256(weight_files(base_directory(base_model)))
 
 
 def joint_sha256(files: Iterable[Path]) -> str:
-    """sha256 over the sorted sha256 of each file."""
+    """Returns the sha256 over the sorted sha256 of each file."""
     return hashlib.sha256("\n".join(sorted(map(sha256_file, files))).encode()).hexdigest()
 
 
 def recorded_base_sha256(base_model: str) -> str | None:
-    """`base_sha256`, or None where the weights don't lie on this machine, as on the head of a cluster."""
+    """Returns `base_sha256`, or None if the weights are not on this machine, as on the head node of a cluster."""
     try:
         return base_sha256(base_model)
     except InputError:

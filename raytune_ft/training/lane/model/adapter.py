@@ -1,4 +1,4 @@
-"""One trial's LoRA matrices: a single float32 vector, so that norm, clip, optimizer and network see one tensor."""
+"""One trial's LoRA matrices in a single float32 vector, so that clipping, optimizer and collectives see one tensor."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from raytune_ft.config.training import Lora
 if TYPE_CHECKING:
     import torch
 
-ALIGN = 64  # elements; each matrix starts on a cache line of its own, and vectors split evenly over ranks
+ALIGN = 64  # elements, so that each matrix starts on a cache line and vectors split evenly over ranks
 PEFT_PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True)
 class Projection:
-    """A linear module of the base: its name, and its inputs and outputs."""
+    """A linear module of the base: its name, and its numbers of inputs and outputs."""
 
     name: str
     inputs: int
@@ -34,7 +34,7 @@ class LoraWeights:
         b: [outputs, r], in the base's dtype.
         grad_a: [r, inputs], float32.
         grad_b: [outputs, r], float32.
-        scale: Of the product b a x.
+        scale: Factor of the product b a x.
     """
 
     a: torch.Tensor
@@ -44,26 +44,26 @@ class LoraWeights:
     scale: float
 
     def dropping(self, method: Lora) -> LoraWeights:
-        """Those for inputs of which dropout has left 1 - rate."""
+        """Returns the weights with a scale that makes up for inputs dropped by dropout."""
         return replace(self, scale=_float32(self.scale / (1.0 - method.dropout))) if method.dropout else self
 
 
 class Adapter:
-    """Weights, gradient and working copy of one trial's adapter.
+    """Master weights, gradient and working copy of one trial's adapter.
 
-    Initialised as PEFT does (`a` uniform as by He et al. 2015, `b` zero), from its own seed.
+    It is initialised as PEFT does it (`a` uniform as by He et al. 2015, `b` zero), from its own seed.
 
     Args:
-        projections: The targets, in the base's order.
+        projections: The target modules, in the base's order.
         method: Rank, scale and dropout.
-        seed: Of `a` and of dropout.
-        dtype: The base's.
-        device: Where to.
+        seed: Seed of `a` and of dropout.
+        dtype: The base's dtype, which the working copy has.
+        device: Device of all tensors.
 
     Attributes:
-        weights: The master weights, float32 [n].
-        grad: Their gradient, float32 [n].
-        layers: Projection's name -> its matrices.
+        weights: The master weights, float32, [n].
+        grad: Their gradient, float32, [n].
+        layers: Name of a projection -> its matrices.
     """
 
     def __init__(
@@ -91,20 +91,20 @@ class Adapter:
         }
 
     def refresh(self) -> None:
-        """Brings the working copy up to date after the master weights changed."""
+        """Updates the working copy after the master weights have changed."""
         if self._working.data_ptr() != self.weights.data_ptr():
             self._working.copy_(self.weights)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the tensors that `to_peft` gives, by PEFT's names."""
+        """Returns the shapes of the tensors of `to_peft` by PEFT's names."""
         return {name: tuple(view.shape) for name, view in self._named(self.weights)}
 
     def to_peft(self) -> dict[str, torch.Tensor]:
-        """The weights by PEFT's names, float32 copies on the CPU."""
+        """Returns the weights by PEFT's names, as float32 copies on the CPU."""
         return {name: view.detach().cpu().clone() for name, view in self._named(self.weights)}
 
     def from_peft(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Takes weights over. Raises ValueError when names or shapes are not this adapter's."""
+        """Loads weights by PEFT's names; raises ValueError if names or shapes are not this adapter's."""
         named = dict(self._named(self.weights))
         if named.keys() != tensors.keys() or any(tensors[name].shape != view.shape for name, view in named.items()):
             raise ValueError(
@@ -133,14 +133,14 @@ def _aligned(size: int) -> int:
 
 
 def _float32(scale: float) -> float:
-    """No more than a float32 holds: torch would refuse it."""
+    """Clips the scale to what a float32 can hold; torch would refuse more."""
     import torch
 
     return min(scale, torch.finfo(torch.float32).max)
 
 
 def _places(projections: Sequence[Projection], r: int) -> list[tuple[int, int]]:
-    """[start, end) of each projection's two matrices."""
+    """Returns the [start, end) in the vector for each of the projections' two matrices."""
     places, at = [], 0
     for projection in projections:
         end = at + _aligned(r * projection.inputs) + _aligned(r * projection.outputs)

@@ -1,7 +1,7 @@
-"""Attention within rows that lie end to end, under the name `rows` in transformers' attention interface.
+"""Attention within rows that are concatenated to one sequence, as `rows` in transformers' attention interface.
 
-Rows of similar length are taken as a rectangle, so one causal mask serves them all: what lies past a row's end is to
-the right of all its tokens. Read against transformers 5.19, whose models hand their keyword arguments down to here.
+Rows of similar length are computed as a rectangle with one causal mask; padding is to the right of a row's tokens, so
+that they never attend to it. Read against transformers 5.19, whose models pass their keyword arguments on to here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAME = "rows"
 
 
 def register() -> None:
-    """Makes `attn_implementation="rows"` known; a second call does nothing more."""
+    """Registers `attn_implementation="rows"` with transformers; may be called again."""
     import_transformers()
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
@@ -31,7 +31,7 @@ def register() -> None:
 
 
 def _no_mask(*_: Any, **__: Any) -> None:
-    """The layout parts the rows; a mask over all tokens would grow with their square."""
+    """Returns no mask, since the layout separates the rows; a mask over all tokens would grow with their square."""
 
 
 def rows_attention(
@@ -46,38 +46,38 @@ def rows_attention(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention of each row on its own.
+    """Computes causal attention within each row.
 
     Args:
         module: transformers' attention module.
         query: [1, heads, T, d].
         key: [1, kv heads, T, d].
         value: [1, kv heads, T, d].
-        attention_mask: None.
-        layout: Where the rows are.
-        kernel: Which computes it.
-        scaling: Of the scores; by default 1 / sqrt(d).
+        attention_mask: Always None.
+        layout: Positions of the rows.
+        kernel: The kernel to use.
+        scaling: Factor of the scores; by default 1 / sqrt(d).
 
     Returns:
-        [1, T, heads, d], and no weights.
+        The output, [1, T, heads, d], and None in place of the attention weights.
     """
     scaling = query.shape[3] ** -0.5 if scaling is None else scaling
-    by_token = [each[0].transpose(0, 1) for each in (query, key, value)]  # [T, heads, d], as the projections made them
+    by_token = [each[0].transpose(0, 1) for each in (query, key, value)]  # [T, heads, d], as projected
     attend: Callable[..., torch.Tensor] = _math if kernel == "math" else _sdpa
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION) if kernel == "flash" else nullcontext():
         return attend(*by_token, scaling, layout)[None], None
 
 
 def check_flash(config: Any, dtype: torch.dtype, device: str) -> None:
-    """Tries PyTorch's flash kernel on a few numbers, there and back.
+    """Runs PyTorch's flash kernel on a few numbers, forward and backward, to see whether it works.
 
     Args:
-        config: The base's, by transformers.
-        dtype: Of its activations.
-        device: Where it is.
+        config: transformers' config of the base.
+        dtype: Dtype of the activations.
+        device: Device of the base.
 
     Raises:
-        ValueError: There is none for these heads, that type or that device.
+        ValueError: There is no flash kernel for these heads, this dtype or this device.
     """
     heads, size = config.num_attention_heads, getattr(config, "head_dim", None)
     kv_heads, size = getattr(config, "num_key_value_heads", None) or heads, size or config.hidden_size // heads
@@ -94,8 +94,8 @@ def check_flash(config: Any, dtype: torch.dtype, device: str) -> None:
 
 
 def _sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float, layout: Layout) -> torch.Tensor:
-    """PyTorch's kernel on each group's rectangle."""
-    joined = torch.cat((q, k, v), dim=1)  # one gather
+    """Computes attention with PyTorch's kernel on each group's rectangle."""
+    joined = torch.cat((q, k, v), dim=1)  # so that one gather serves all three
     cells = []
     for group in layout.groups:
         rectangle = joined.index_select(0, group.index).view(group.rows, group.width, *joined.shape[1:])
@@ -109,16 +109,17 @@ def _sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float, lay
 
 
 def _line(cells: list[torch.Tensor], layout: Layout, tokens: int) -> torch.Tensor:
-    """The groups' cells as a line of tokens again, [tokens, ...]; those behind the rows are zero."""
+    """Puts the groups' cells back into the order of the tokens, [tokens, ...]; tokens after the rows are zero."""
     line = (cells[0] if len(cells) == 1 else torch.cat(cells)).index_select(0, layout.back)
     behind = tokens - layout.used
     return torch.cat((line, line.new_zeros(behind, *line.shape[1:]))) if behind else line
 
 
 class _MathAttention(torch.autograd.Function):
-    """Plain matrix products forward and backward: on a CPU the flash kernel's backward is slow for short rows.
+    """Attention by plain matrix products; on a CPU the flash kernel's backward pass is slow for short rows.
 
-    Queries of heads that share a key head lie below one another: n = kv heads * rows of a group, g = heads / kv heads.
+    Queries of heads that share a key head are stacked. Shapes use n = kv heads * rows of a group, w = width of the
+    group, g = heads / kv heads.
     """
 
     @staticmethod
@@ -164,19 +165,19 @@ class _MathAttention(torch.autograd.Function):
 
 
 def _rectangles(tokens: torch.Tensor, kv_heads: int, group: AttentionGroup) -> torch.Tensor:
-    """[T, heads, d] -> [n, g * w, d]."""
+    """Gathers tokens to a group's rectangle, [T, heads, d] -> [n, g * w, d]."""
     return _heads(tokens.index_select(0, group.index), kv_heads, group)
 
 
 def _heads(cells: torch.Tensor, kv_heads: int, group: AttentionGroup) -> torch.Tensor:
-    """[rows * w, heads, d] -> [n, g * w, d]."""
+    """Moves heads to the front, [rows * w, heads, d] -> [n, g * w, d]."""
     size = cells.shape[2]
     apart = cells.view(group.rows, group.width, kv_heads, -1, size).permute(2, 0, 3, 1, 4)
     return apart.reshape(kv_heads * group.rows, -1, size)
 
 
 def _cells(heads: torch.Tensor, kv_heads: int, group: AttentionGroup) -> torch.Tensor:
-    """[n, g * w, d] -> [rows * w, heads, d]."""
+    """Is the inverse of `_heads`, [n, g * w, d] -> [rows * w, heads, d]."""
     size = heads.shape[2]
     apart = heads.view(kv_heads, group.rows, -1, group.width, size).permute(1, 3, 0, 2, 4)
     return apart.reshape(group.rows * group.width, -1, size)

@@ -1,4 +1,4 @@
-"""The frozen base of a lane: loaded once, its linear modules ready for any trial's adapter."""
+"""The frozen base of a lane, which is loaded once and whose linear modules work with any trial's adapter."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Base:
     """A causal language model whose weights never change.
 
     Attributes:
-        model: transformers' model, with a LoraLinear in the place of each linear module but the head.
-        projections: Those modules, in the model's order.
-        current: Which pack they work for.
-        kernel: Of attention.
-        device: Where the model is.
-        dtype: Of its weights.
-        grouped: How the adapters of several trials are multiplied.
+        model: transformers' model, with a LoraLinear in place of each linear module except the head.
+        projections: These modules, in the model's order.
+        current: Holds the pack that they currently compute.
+        kernel: The attention kernel.
+        device: The model's device.
+        dtype: Dtype of the weights.
+        grouped: Whether the adapters of several trials are multiplied at once; see `products`.
     """
 
     model: Any
@@ -46,7 +46,7 @@ class Base:
     grouped: bool
 
     def hidden_states(self, pack: Pack) -> torch.Tensor:
-        """The last layer's output for each token of the pack, [T, hidden]."""
+        """Returns the last layer's output for each token of the pack, [T, hidden]."""
         layout: Layout = pack.layout
         embedded = self.model.get_input_embeddings()(layout.input_ids[None])
         if torch.is_grad_enabled():
@@ -61,7 +61,7 @@ class Base:
                 kernel=self.kernel,
             )
         finally:
-            if not self.model.is_gradient_checkpointing:  # else the layers run again in the backward pass
+            if not self.model.is_gradient_checkpointing:  # otherwise the layers run again in the backward pass
                 self.current.pack = None
         hidden: torch.Tensor = output.last_hidden_state[0]
         return hidden
@@ -72,10 +72,10 @@ class Base:
         return weight
 
     def targets(self, target_modules: str | list[str]) -> list[Projection]:
-        """The projections that PEFT's `target_modules` means: `all-linear`, a pattern for the path, or names.
+        """Returns the projections that match PEFT's `target_modules`: `all-linear`, a pattern for the path, or names.
 
         Raises:
-            ValueError: None is meant.
+            ValueError: No projection matches.
         """
         if target_modules == "all-linear":
             return list(self.projections)
@@ -88,26 +88,26 @@ class Base:
         return found
 
     def adapter(self, experiment: Experiment) -> Adapter:
-        """A fresh adapter from the experiment's seed."""
+        """Returns a new adapter, initialised from the experiment's seed."""
         method = experiment.method
-        assert isinstance(method, Lora)  # others get no lane
+        assert isinstance(method, Lora)  # lanes are for LoRA only
         return Adapter(self.targets(method.target_modules), method, experiment.seed, self.dtype, self.device)
 
 
 def load_lane_base(
     experiment: Experiment, step: LaneStep, *, share: bool, may_copy: bool = True, device: str = "cpu"
 ) -> Base:
-    """Loads the base and puts LoRA's layers in.
+    """Loads the base and replaces its linear modules by LoraLinear.
 
     Args:
-        experiment: Which base, in which dtype.
+        experiment: The experiment, which names the base and its dtype.
         step: Switches of the training step.
-        share: On a CPU, map the weights from files, so that the processes of a node hold them once.
-        may_copy: Where the base's own files have another type, write a copy to map, unless there is one.
+        share: On a CPU, map the weights from files, so that the processes of a node share one copy in memory.
+        may_copy: Write a copy to map if the base's own files have another dtype and there is no copy yet.
         device: `cpu` or `cuda`.
 
     Raises:
-        ValueError: PyTorch has no flash kernel for the base there, and the experiment asks for it.
+        ValueError: The experiment asks for a flash kernel, and PyTorch has none for this base on this device.
     """
     attention.register()
     model = load_base(experiment, attention.NAME)
@@ -137,7 +137,7 @@ def load_lane_base(
 
 
 def share_weights(model: Any, directory: Path, *, may_copy: bool) -> int:
-    """`map_weights` from the base's files, or from a copy of them in the model's type; returns the bytes."""
+    """Calls `map_weights` on the base's files, or on a copy of them in the model's dtype; returns the bytes mapped."""
     from safetensors import SafetensorError
 
     source = weights_in(directory, model.dtype, may_copy=may_copy)
@@ -145,7 +145,7 @@ def share_weights(model: Any, directory: Path, *, may_copy: bool) -> int:
         return 0
     try:
         return map_weights(model, source)
-    except (OSError, RuntimeError, SafetensorError):  # a copy that lost bytes, as to a power cut
+    except (OSError, RuntimeError, SafetensorError):  # the copy is damaged, for example after a power cut
         if source == directory:
             raise
         forget(source)
@@ -153,9 +153,9 @@ def share_weights(model: Any, directory: Path, *, may_copy: bool) -> int:
 
 
 def map_weights(model: Any, directory: Path) -> int:
-    """Puts tensors that are mapped from the safetensors files in the place of equal ones; returns their bytes.
+    """Replaces the model's tensors by equal ones that are mapped from the safetensors files; returns their bytes.
 
-    A tensor of another dtype, or one that is not what transformers loaded, stays as it is.
+    A tensor whose dtype or values differ from what transformers loaded is not replaced.
     """
     from safetensors import safe_open
 

@@ -1,4 +1,4 @@
-"""Which base models a lane can run, read off their config.json alone."""
+"""Tells which base models a lane can run, by their config.json alone."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ MODEL_TYPES = (
     "smollm3",
     "starcoder2",
 )
-"""Decoders whose rows may be laid end to end: causal attention through transformers' interface, plain linear
-projections, no experts, and logits that are the last hidden states times the head alone."""
+"""Decoders whose rows can be concatenated: they have causal attention through transformers' interface, plain linear
+projections, no experts, and logits that are just the last hidden states times the head."""
 
 _DEFAULT_WINDOWS = {"ministral": 4096, "mistral": 4096, "phi3": None, "qwen2": 4096, "qwen3": 4096}
-_DEFAULT_WINDOWS |= {"smollm3": None, "starcoder2": None}  # transformers' where config.json is silent; others have none
-_WINDOWS_ON_REQUEST = ("qwen2", "qwen3", "smollm3")  # a window counts only with use_sliding_window
-_WINDOWS_BY_LAYER = (*_WINDOWS_ON_REQUEST, "ministral")  # and in layers of the type sliding_attention
+_DEFAULT_WINDOWS |= {"smollm3": None, "starcoder2": None}  # transformers' defaults; other models have none
+_WINDOWS_ON_REQUEST = ("qwen2", "qwen3", "smollm3")  # their window applies only with use_sliding_window
+_WINDOWS_BY_LAYER = (*_WINDOWS_ON_REQUEST, "ministral")  # it applies to layers of the type sliding_attention
 _DROPOUTS = (
     "attention_dropout",
     "hidden_dropout",
@@ -38,15 +38,15 @@ _DROPOUTS = (
     "embd_pdrop",
 )
 _UNKNOWN_LAYERS = ("sliding_attention",)
-_ROPES_BY_LENGTH = ("dynamic", "longrope")  # one long row changes the angles of all rows beside it
+_ROPES_BY_LENGTH = ("dynamic", "longrope")  # one long row would change the angles of all rows in its pass
 
 
 def refusal(config: Mapping[str, Any], max_length: int) -> str | None:
-    """Why a lane can't run this base, as a clause; None where it can.
+    """Returns the reason why a lane can't run this base, as a clause, or None if it can.
 
     Args:
-        config: The model's config.json.
-        max_length: Tokens of a row at most.
+        config: Contents of the model's config.json.
+        max_length: Most tokens of a row.
     """
     model_type = config.get("model_type")
     if model_type not in MODEL_TYPES:
@@ -71,7 +71,7 @@ def refusal(config: Mapping[str, Any], max_length: int) -> str | None:
 
 
 def _window(config: Mapping[str, Any]) -> int | None:
-    """Tokens that attention looks back, where some layer looks back less than to the start."""
+    """Returns the size of the attention window in tokens if some layer has one, else None."""
     model_type = config["model_type"]
     if model_type not in _DEFAULT_WINDOWS:
         return None

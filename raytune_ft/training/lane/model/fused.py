@@ -1,4 +1,4 @@
-"""Norms and gates of the Llama family with backward passes of their own: fewer operations on the same numbers."""
+"""Norms and gates of the Llama family with hand-written backward passes, which need fewer operations."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-PIECE = 512  # rows of a norm that are worked on at once
+PIECE = 512  # rows of a norm that are computed at once
 _PLAIN_NORM = {"LlamaRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "MistralRMSNorm"}  # weight * x / rms(x)
-_SILU = {"SiLU", "SiLUActivation"}  # torch's, and transformers' own of the same
+_SILU = {"SiLU", "SiLUActivation"}  # torch's, and transformers' equivalent
 
 
 def fuse(model: Any) -> int:
-    """Replaces the forward pass of the modules it knows; returns how many."""
+    """Replaces the forward pass of each known module; returns their number."""
     replaced = 0
     for module in model.modules():
         if type(module).__name__ in _PLAIN_NORM:
@@ -44,7 +44,7 @@ def _gate_forward(module: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 class _RmsNorm(torch.autograd.Function):
-    """In pieces that stay in a core's cache."""
+    """RMS norm, computed in pieces that fit into a core's cache."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
@@ -71,7 +71,7 @@ class _RmsNorm(torch.autograd.Function):
 
 
 def _pieces(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Views of at most PIECE rows of each; a GPU takes all at once."""
+    """Yields views of at most PIECE rows of each tensor on a CPU, and all rows at once on a GPU."""
     flat = [tensor.reshape(-1, tensor.shape[-1]) for tensor in tensors]
     rows = PIECE if flat[0].device.type == "cpu" else max(1, len(flat[0]))
     cuts = list(range(rows, len(flat[0]), rows))

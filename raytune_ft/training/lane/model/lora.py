@@ -1,7 +1,6 @@
-"""The linear layers that all trials share: the frozen product once over all rows, each trial's matrices on its own.
+"""Linear layers that all trials share: one frozen product over all rows, plus each trial's own LoRA matrices.
 
-Layers that are given the same input, such as attention's three, are computed in one go where every trial adapts them
-all.
+Layers with the same input, such as the three of attention, are computed together if every trial adapts all of them.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ from raytune_ft.training.lane.model.pack import Current, Pack
 from raytune_ft.training.lane.model.products import Layer, adapted
 
 SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-"""Names of a module's children that it calls one after the other on one tensor."""
+"""Names of sibling modules that their parent calls one after the other on the same tensor."""
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear module that adds the current pack's adapters.
+    """A frozen linear module that adds the products of the current pack's adapters.
 
     Args:
-        linear: The module to stand for.
-        name: Its path in the base.
-        current: Shared by all layers of the base.
+        linear: The module to replace.
+        name: The module's path in the base.
+        current: Holds the current pack; shared by all layers of the base.
     """
 
     def __init__(self, linear: nn.Linear, name: str, current: Current) -> None:
@@ -35,7 +34,7 @@ class LoraLinear(nn.Module):
         self._siblings: Siblings | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[..., inputs] -> [..., outputs]."""
+        """Applies the module with the pack's adapters, [..., inputs] -> [..., outputs]."""
         pack = self._current.pack
         parts = pack.parts(self.name) if pack else []
         if pack is None or not parts:
@@ -46,19 +45,19 @@ class LoraLinear(nn.Module):
 
 
 class Siblings:
-    """Layers of one input: the first that is asked computes the outputs of all, and the others find theirs.
+    """Layers with the same input: the first that is called computes the outputs of all, and the others return theirs.
 
-    What waits for them lies in the pack, and so is gone with the pass, also where that found no memory.
+    Outputs that are not fetched yet are kept in the pack, so that they are freed with it even if memory runs out.
 
     Args:
-        layers: In the order in which they are called.
+        layers: The layers in the order in which they are called.
     """
 
     def __init__(self, layers: Sequence[LoraLinear]) -> None:
         self._layers = layers
 
     def output(self, layer: LoraLinear, x: torch.Tensor, pack: Pack) -> torch.Tensor | None:
-        """The layer's output; None where it has to be computed by itself."""
+        """Returns the layer's output, or None if the layer has to be computed alone."""
         of, ready = pack.ready.pop(id(self), (None, {}))
         if of is not x or layer.name not in ready:
             if layer is not self._layers[0] or not self._alike(pack):
@@ -70,7 +69,7 @@ class Siblings:
         return y
 
     def _alike(self, pack: Pack) -> bool:
-        """Whether the same trials adapt all of them, and what they take in is the same: dropout differs by layer."""
+        """Tells whether the same trials adapt all layers with the same input; dropout makes the inputs differ."""
         if pack.drops:
             return False
         first, *others = ([part[:2] for part in pack.parts(each.name)] for each in self._layers)
@@ -78,7 +77,7 @@ class Siblings:
 
 
 def join_siblings(linears: dict[str, LoraLinear]) -> None:
-    """Makes siblings of the layers that have the same parent, and names that stand together in SAME_INPUT."""
+    """Joins layers that have the same parent and whose names are together in SAME_INPUT."""
     for name in linears:
         parent, _, child = name.rpartition(".")
         for names in SAME_INPUT:
@@ -90,7 +89,7 @@ def join_siblings(linears: dict[str, LoraLinear]) -> None:
 
 
 def outputs(x: torch.Tensor, layers: Sequence[LoraLinear], pack: Pack) -> list[torch.Tensor]:
-    """[..., inputs] -> for each layer [..., outputs], with the pack's adapters."""
+    """Returns each layer's output with the pack's adapters, [..., inputs] -> [..., outputs]."""
     flat = x.reshape(-1, x.shape[-1])
     products = [Layer(each.weight, each.bias, pack.parts(each.name)) for each in layers]
     ys = adapted(flat, products, pack, pack.dropout(layers[0].name, flat))

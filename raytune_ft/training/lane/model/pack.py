@@ -1,4 +1,4 @@
-"""The trials of one forward pass, as the layers that they share see them."""
+"""A pack: the trials of one forward pass, as the shared layers need them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from raytune_ft.training.lane.model.adapter import Adapter, LoraWeights
 from raytune_ft.training.lane.packing.layout import Layout
 
 Part = tuple[int, int, LoraWeights]
-"""[start, end) of a trial's tokens, and its matrices."""
+"""The [start, end) of a trial's tokens, and its matrices for one layer."""
 
 
 @dataclass
@@ -20,12 +20,12 @@ class Pack:
     """The trials of one forward pass.
 
     Attributes:
-        layout: Their rows; `layout.segments` and `adapters` go together.
-        adapters: One a trial.
-        grouped: Which of the two ways.
-        draws: One a trial, from which dropout's masks are made, so that they are the same when a layer runs again; None
-            in evaluation, which drops nothing.
-        ready: Outputs that wait for the layers that they are of, and what they were computed from, by `Siblings`.
+        layout: The rows of all trials; `layout.segments` has one entry for each of `adapters`.
+        adapters: One adapter for each trial.
+        grouped: Whether all trials' matrices are multiplied at once; see `products`.
+        draws: One number for each trial that seeds dropout's masks, so that they are equal when a layer runs again;
+            None in evaluation, which has no dropout.
+        ready: For each `Siblings`, the input and the outputs that its other layers have not fetched yet.
     """
 
     layout: Layout
@@ -36,7 +36,7 @@ class Pack:
     _masks: dict[Any, torch.Tensor] = field(default_factory=dict)
 
     def parts(self, name: str) -> list[Part]:
-        """Of the trials that have an adapter there; what dropout leaves is scaled up to what it was."""
+        """Returns the parts of the trials that adapt the layer `name`; their scale makes up for dropout."""
         return [
             (start, end, adapter.layers[name] if self.draws is None else adapter.layers[name].dropping(adapter.method))
             for (start, end), adapter in zip(self.layout.segments, self.adapters, strict=True)
@@ -45,14 +45,22 @@ class Pack:
 
     @property
     def drops(self) -> bool:
-        """Whether any trial's dropout is at work."""
+        """Whether any trial uses dropout in this pass."""
         return self.draws is not None and any(adapter.method.dropout for adapter in self.adapters)
 
     def mask(self, parts: Sequence[Part], times: int, like: torch.Tensor) -> torch.Tensor:
-        """[tokens of `like`, `times` * sum of ranks]: a trial's scale where its tokens meet its ranks, else zero."""
+        """Returns a mask that keeps each trial's tokens to its own ranks, float32, [tokens, times * sum of ranks].
+
+        It holds the trial's scale where its tokens meet its ranks, and zero elsewhere.
+
+        Args:
+            parts: The trials that adapt the layers.
+            times: Number of layers that share the mask.
+            like: A tensor of as many tokens, on the device of the mask.
+        """
         key = (times, *((start, end, len(weights.a), weights.scale) for start, end, weights in parts))
         if key not in self._masks:
-            # float32, as a scale that the base's dtype would round would train another adapter than is evaluated
+            # In float32, because rounding the scale to the base's dtype would train another adapter than is evaluated.
             mask = torch.zeros(len(like), sum(len(weights.a) for _, _, weights in parts), dtype=torch.float32)
             column = 0
             for start, end, weights in parts:
@@ -62,9 +70,9 @@ class Pack:
         return self._masks[key]
 
     def dropout(self, name: str, x: torch.Tensor) -> torch.Tensor | None:
-        """1 where x is kept for the adapters, [tokens, inputs], else 0; None where no trial drops anything.
+        """Returns dropout's mask for the adapters' input, 1 to keep and 0 to drop, [tokens, inputs]; None if unused.
 
-        That less is kept, `parts` makes up for: the base's dtype would round 1 / (1 - rate).
+        The factor 1 / (1 - rate) is in the scale of `parts`, because the base's dtype would round it here.
         """
         if self.draws is None or not self.drops:
             return None
@@ -80,6 +88,6 @@ class Pack:
 
 @dataclass
 class Current:
-    """The pack that the layers of one base work for; None is the base alone."""
+    """Holds the pack that the layers of one base currently compute; None means the base without adapters."""
 
     pack: Pack | None = None

@@ -1,4 +1,4 @@
-"""`adapter_config.json` in PEFT's words, without importing PEFT, which takes a second. Read against peft 0.21."""
+"""Makes PEFT's `adapter_config.json` without importing PEFT, which takes a second. Read against peft 0.21."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from raytune_ft.training.lane.model.adapter import Adapter
 
 
 def peft_config(adapter: Adapter, base_model: str) -> dict[str, Any]:
-    """What PEFT's LoraConfig saves for such an adapter; targets are written as whole paths' last names."""
+    """Returns what PEFT's LoraConfig saves for such an adapter; targets are the last parts of the modules' paths."""
     method = adapter.method
     names = sorted({each.name for each in adapter.projections})
     short = sorted({name.rpartition(".")[2] for name in names})

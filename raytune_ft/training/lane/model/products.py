@@ -1,11 +1,12 @@
-"""Products of frozen layers with all trials' matrices, forward and backward.
+"""Products of frozen layers with all trials' LoRA matrices, forward and backward.
 
-Two ways to the same numbers. `loop` multiplies each trial's rows by its matrices: the fewest operations, best on CPUs.
-`grouped` puts the matrices of all trials below one another and multiplies once, with the columns of other trials' ranks
-set to zero: no loop over trials, best on GPUs, where small products leave the chip idle.
+There are two ways to the same numbers. `loop` multiplies each trial's rows by its own matrices; it needs the fewest
+operations and is best on CPUs. `grouped` stacks the matrices of all trials and multiplies once, with a mask that sets
+the columns of other trials' ranks to zero; it needs no loop over trials and is best on GPUs, which small products would
+leave idle.
 
-Several layers of one input take one product for their inner activations, one for the gradient of these, and one sum for
-the input's.
+Layers with the same input share one product for their inner activations, one for the gradient of these, and one sum for
+the gradient of the input.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ class Layer:
 
 
 def adapted(x: torch.Tensor, layers: list[Layer], pack: Pack, keep: torch.Tensor | None) -> Sequence[torch.Tensor]:
-    """[T, inputs] -> for each layer [T, outputs], with the pack's adapters.
+    """Returns each layer's output with the pack's adapters, [T, inputs] -> [T, outputs].
 
     Args:
-        x: What all layers take in.
-        layers: Each is adapted by the same trials, of which there is at least one.
+        x: The input of all layers, [T, inputs].
+        layers: Layers that are adapted by the same trials, at least one.
         pack: The trials.
-        keep: What x is multiplied by before the adapters, [T, inputs], or None.
+        keep: Dropout's mask, by which x is multiplied for the adapters, [T, inputs], or None.
     """
     if pack.grouped and len(layers[0].parts) > 1:
         return _grouped(x, keep, layers, pack.mask(layers[0].parts, len(layers), x))
@@ -50,14 +51,14 @@ def adapted(x: torch.Tensor, layers: list[Layer], pack: Pack, keep: torch.Tensor
 
 
 class _Loop(torch.autograd.Function):
-    """Gradients of the matrices are added to the adapters' own vectors, not handed to autograd."""
+    """The way `loop`; gradients of the matrices are added to the adapters' own vectors, not returned to autograd."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, keep: torch.Tensor | None, layers: list[Layer]) -> tuple[torch.Tensor, ...]:
         ys = [nn.functional.linear(x, layer.weight, layer.bias) for layer in layers]
         dropped = x if keep is None else x * keep
         joined, inner = [], []
-        for parts in zip(*(layer.parts for layer in layers), strict=True):  # one trial's, of each layer
+        for parts in zip(*(layer.parts for layer in layers), strict=True):  # one trial's parts of all layers
             start, end, first = parts[0]
             a = first.a if len(parts) == 1 else torch.cat([lora.a for _, _, lora in parts])
             ax = dropped[start:end] @ a.T
@@ -132,7 +133,7 @@ class _Grouped(torch.autograd.Function):
 
 
 def _frozen_backward(dys: Sequence[torch.Tensor], layers: Sequence[Layer]) -> torch.Tensor:
-    """The gradient by the input that comes through the frozen weights."""
+    """Returns the gradient by the input through the frozen weights."""
     dx = dys[0] @ layers[0].weight
     for dy, layer in zip(dys[1:], layers[1:], strict=True):
         dx.addmm_(dy, layer.weight)

@@ -1,4 +1,4 @@
-"""The base's weights on disk in the type that lanes compute in, so that the processes of a node can map one copy."""
+"""Keeps a copy of the base's weights on disk in the lanes' dtype, which the processes of a node map into memory."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     import torch
 
 LOCK_S = 600.0
-"""How long one process may wait for another to write the copy."""
+"""Seconds that one process waits for another to write the copy."""
 ROOM = 1.5
-"""Of what the copy takes, so much must be free; else each process keeps weights of its own."""
+"""Free disk space that is required, as a multiple of the copy's size; with less, each process keeps its own weights."""
 
 
 def weights_in(directory: Path, dtype: torch.dtype, *, may_copy: bool) -> Path | None:
-    """A directory whose safetensors hold the floating-point weights of those in `directory` as `dtype`.
+    """Returns a directory whose safetensors files hold the floating-point weights of `directory` as `dtype`.
 
-    It is `directory` itself where most of its bytes have that type, else a copy below the user's cache, which the first
-    process writes. Whoever maps the copy compares it with the weights it has loaded: nobody trusts it.
+    It is `directory` itself if most of its bytes have that dtype, else a copy in the user's cache, which the first
+    process writes. A process that maps the copy compares it with the weights it has loaded, so it need not be trusted.
 
     Returns:
-        The directory; `directory` itself too where a copy is neither there nor may be made, or has no room, and what
-        has another type there is not shared; None where it holds no safetensors.
+        The directory; None if `directory` holds no safetensors files. If there is no copy and none may or can be made,
+        it is `directory` too, and weights of another dtype are then not shared.
     """
     from safetensors import SafetensorError
 
@@ -40,12 +40,12 @@ def weights_in(directory: Path, dtype: torch.dtype, *, may_copy: bool) -> Path |
     try:
         own, size = _bytes(files, dtype)
         return directory if own >= size / 2 else _copy(directory, files, dtype, size, may_copy=may_copy)
-    except (OSError, RuntimeError, SafetensorError):  # sharing saves memory, and is worth no trial
+    except (OSError, RuntimeError, SafetensorError):  # sharing only saves memory, so this fails no trial
         return directory
 
 
 def _bytes(files: list[Path], dtype: torch.dtype) -> tuple[int, int]:
-    """Of the floating-point weights as `dtype`: those that have it in the files, and all."""
+    """Returns the bytes of the floating-point weights as `dtype`: of those stored in that dtype, and of all."""
     import torch
     from safetensors import safe_open
 
@@ -73,7 +73,7 @@ def _copy(directory: Path, files: list[Path], dtype: torch.dtype, size: int, *, 
         if not may_copy or shutil.disk_usage(target.parent).free < ROOM * size:
             return directory
         aside = target.with_name(f".{target.name}.making")
-        shutil.rmtree(aside, ignore_errors=True)  # of one that was killed: the lock is ours
+        shutil.rmtree(aside, ignore_errors=True)  # left by a killed process; the lock is ours
         aside.mkdir(mode=0o700)
         try:
             for file in files:
@@ -90,13 +90,13 @@ def _copy(directory: Path, files: list[Path], dtype: torch.dtype, size: int, *, 
 
 
 def forget(copy: Path) -> None:
-    """Removes a copy that can't be read, so that the next lane makes another."""
+    """Removes a damaged copy, so that the next lane makes another; does nothing to a directory outside the cache."""
     if copy.parent == _cache():
         shutil.rmtree(copy, ignore_errors=True)
 
 
 _HEADER = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
-"""PyTorch's names of types -> those in the headers of safetensors."""
+"""PyTorch's name of a dtype -> its name in safetensors headers."""
 
 
 def _cache() -> Path:
@@ -105,6 +105,6 @@ def _cache() -> Path:
 
 
 def _identity(files: list[Path]) -> str:
-    """Tells these files from others, and from what they were before they were written anew."""
+    """Returns a name that identifies these files in their present state."""
     facts = [(str(each.resolve()), each.stat().st_size, each.stat().st_mtime_ns) for each in files]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""A micro-batch's rows laid end to end in one line of tokens, by trial, with what attention needs to part them."""
+"""Concatenates the rows of a micro-batch, trial by trial, to one sequence, and indexes them for attention."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 
     EncodedRow = tuple[NDArray[np.int32], NDArray[np.int32]]
 
-WIDTH_STEP = 16  # widths of attention's groups are multiples of it, so that few shapes occur
-NARROWER = 0.6  # a row this much shorter than its group's width opens a new group
+WIDTH_STEP = 16  # widths of attention's groups are multiples of it, so that there are few different shapes
+NARROWER = 0.6  # a row of at most this fraction of its group's width begins a new group
 
 
 @dataclass(frozen=True)
 class AttentionGroup:
-    """Rows of similar length, as a rectangle.
+    """Rows of similar length, which attention computes as a rectangle.
 
     Attributes:
-        index: Token of each cell, int64 [rows * width]; cells past a row's end hold any token, and no one reads them.
-        rows: Rows in the rectangle.
-        width: Cells of a row.
+        index: Position of each cell's token in the sequence, int64, [rows * width]; cells after a row's end may have
+            any, because they are not read.
+        rows: Number of rows of the rectangle.
+        width: Number of cells of a row.
     """
 
     index: torch.Tensor
@@ -37,17 +38,17 @@ class AttentionGroup:
 
 @dataclass(frozen=True)
 class Layout:
-    """T tokens of several rows.
+    """A sequence of T tokens from several rows.
 
     Attributes:
-        input_ids: int64 [T].
-        positions: Each token's place in its row, int64 [T].
-        targets: The next token where it carries loss, else -100, int64 [T].
+        input_ids: Token ids, int64, [T].
+        positions: Position of each token in its row, int64, [T].
+        targets: The next token if it has a loss, else -100, int64, [T].
         groups: The rows as rectangles, for attention.
-        back: Cell of each of the first `used` tokens, in the groups' cells one after the other, int64 [used].
+        back: Index of each of the first `used` tokens in the concatenated cells of all groups, int64, [used].
         segments: [start, end) of each trial's tokens, in the order of the trials.
-        tokens: Tokens of rows.
-        used: Tokens of rows with what pads them; T is greater where it was rounded up.
+        tokens: Number of tokens of rows, without padding.
+        used: Number of tokens of rows with their padding; T may be greater, because it is rounded up.
     """
 
     input_ids: torch.Tensor
@@ -63,13 +64,13 @@ class Layout:
 def lay_out(
     trials: Sequence[Sequence[EncodedRow]], *, round_to: int = 1, padding_free: bool = True, device: str = "cpu"
 ) -> Layout:
-    """Lays the rows of each trial end to end.
+    """Concatenates the rows of all trials.
 
     Args:
-        trials: For each trial its rows, each `input_ids` and `labels`.
-        round_to: T is a multiple of it.
-        padding_free: Whether a row takes its own length; else all of a trial take its longest one's.
-        device: Where the tensors are wanted.
+        trials: For each trial its rows, as pairs of `input_ids` and `labels`.
+        round_to: T is rounded up to a multiple of it.
+        padding_free: Whether each row takes its own length; otherwise all rows of a trial are padded to its longest.
+        device: Device of the tensors.
     """
     import numpy as np
     import torch
@@ -108,7 +109,7 @@ def lay_out(
 
 
 def _similar(lengths: list[int]) -> list[list[int]]:
-    """EncodedRow numbers in groups of similar length, longest first."""
+    """Groups the indices of rows by similar length, the longest first."""
     groups: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if groups and _rounded(lengths[i]) > NARROWER * _rounded(lengths[groups[-1][0]]):

@@ -1,4 +1,4 @@
-"""Which rows a step trains on: a pure function of the step, so a paused trial needs to keep no cursor."""
+"""Computes the rows that a step trains on, as a pure function of the step; a paused trial needs no data position."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from raytune_ft.config.experiment import Experiment
 
 @dataclass
 class DataOrder:
-    """The order in which transformers' Trainer with accelerate's seedable sampler takes the rows of an epoch.
+    """The order of rows of transformers' Trainer with accelerate's seedable sampler.
 
     Attributes:
-        rows: Rows of the split.
-        seed: Each epoch is a permutation drawn from `seed` + epoch.
-        batch: Rows of one worker's forward pass.
-        accumulate: Forward passes per optimizer step.
-        workers: Workers that share a step; worker r takes every `workers`-th batch, from the r-th on.
+        rows: Number of rows of the split.
+        seed: Each epoch is a random permutation with seed `seed` + epoch.
+        batch: Number of rows of one worker's forward pass.
+        accumulate: Number of forward passes of an optimizer step.
+        workers: Number of workers that share a step; worker r takes every `workers`-th batch, beginning with the r-th.
     """
 
     rows: int
@@ -34,7 +34,7 @@ class DataOrder:
         )
 
     def step(self, step: int) -> list[list[list[int]]]:
-        """EncodedRow numbers of optimizer step `step` (from 0): worker -> forward pass -> rows."""
+        """Returns the indices of the rows of optimizer step `step` (from 0), as worker -> forward pass -> rows."""
         batches = -(-self.rows // self.batch)
         rounds = -(-batches // self.workers)  # forward passes of a worker in an epoch
         steps = -(-rounds // self.accumulate)
@@ -47,7 +47,7 @@ class DataOrder:
         ]
 
     def _batch(self, order: list[int], index: int) -> list[int]:
-        """Past the end of the epoch, rows from its beginning fill up, so that every worker has as many."""
+        """Returns the rows of a batch; after the epoch's end, rows from its start fill up each worker's batches."""
         first = index * self.batch
         found = order[first : first + self.batch]
         if self.workers > 1 and len(found) < self.batch:

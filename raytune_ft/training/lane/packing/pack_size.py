@@ -1,4 +1,4 @@
-"""How many trials a lane trains together under `packed: auto`: as many as are measured to be faster, and fit."""
+"""Finds how many trials a lane trains together under `packed: auto`, by measuring which number is fastest and fits."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from raytune_ft.training.lane.ranks import Ranks
 from raytune_ft.training.main_memory import main_memory
 
 GAIN = 1.05
-"""Tokens per second of a pack over those of half the pack, for which the pack may double."""
+"""Required speedup in tokens per second over a pack of half the size; otherwise the size is given up."""
 SMALL = 768
-"""Tokens; trials with smaller passes are packed from the start, as such passes leave even two cores waiting."""
+"""Tokens of a pass below which trials are packed from the start, because such passes leave even two cores waiting."""
 STEPS = 4
-"""Steps by which a size is judged; the first makes kernels for its shapes, and is not counted."""
+"""Steps by which a size is judged; the first is not counted, because it compiles kernels for its shapes."""
 PATIENCE_S = 20.0
-"""On a CPU a size trains at least so long before it doubles: a further trial's process takes seconds of its cores."""
+"""Seconds that a size trains at least on a CPU before it doubles, since starting further trials takes CPU seconds."""
 MOST = 64
 
 
 class PackSize:
-    """Begins with small passes filled, doubles while real steps get faster, and goes back where they do not.
+    """Doubles the pack while steps get faster, and halves it again once they don't.
 
-    Nothing is computed only to measure.
+    It begins with as many trials as fill a small pass. Only real training steps are measured.
 
     Args:
-        packed: The runner's setting; a number is taken as it is.
-        most: Trials that may be there at once.
-        device: Whose memory must hold a doubled pack.
-        ranks: The first rank's clock and memory decide for all.
+        packed: The runner's setting; a number fixes the size.
+        most: Most trials that may be running at once.
+        device: Device whose memory must hold a doubled pack.
+        ranks: The lane's ranks; the first one's clock and memory decide for all.
 
     Attributes:
-        limit: Trials that train in one pass; more than these wait.
+        limit: Number of trials that train in one pass; further ones wait.
     """
 
     def __init__(self, packed: Literal["auto"] | int, most: int, device: str, ranks: Ranks) -> None:
@@ -40,11 +40,11 @@ class PackSize:
         self._begun = False
         self._seen, self._until = 0, STEPS
         self._spent_s = 0.0
-        self._rate = 0.0  # of the best step at this limit, tokens per second
-        self._half_rate = 0.0  # of the size before
+        self._rate = 0.0  # tokens per second of the fastest step at this limit
+        self._half_rate = 0.0  # the same for the size before
 
     def begins(self, tokens: float) -> None:
-        """The first trial has about `tokens` tokens a pass."""
+        """Chooses the initial size when the first trial starts, which has about `tokens` tokens in a pass."""
         if self._settled or self._begun:
             return
         self._begun = True
@@ -54,7 +54,7 @@ class PackSize:
         self.limit = self._ranks.share(limit if has_room(self._device) else 1)
 
     def measured(self, trials: int, tokens: int, seconds: float) -> None:
-        """A step of `trials` trials was taken, over `tokens` tokens of this rank, in `seconds`."""
+        """Records the time of a step of `trials` trials with `tokens` tokens on this rank, and may change the size."""
         if self._settled or trials != self.limit:
             return
         self._seen += 1
@@ -67,7 +67,7 @@ class PackSize:
             self._decide()
 
     def does_not_fit(self) -> None:
-        """A pass of several trials found no memory."""
+        """Halves the size for good after memory ran out in a pass of several trials."""
         self.limit, self._settled = max(1, self.limit // 2), True
 
     def _decide(self) -> None:
@@ -83,14 +83,14 @@ class PackSize:
             self._settled = True
 
     def _steps_of_patience(self) -> int:
-        """Further steps of this size before it is judged; one that must be given up again is judged soon."""
+        """Returns the number of further steps before this size is judged; 0 if it is slower and will be given up."""
         if self._device != "cpu" or self._rate < GAIN * self._half_rate or self.limit * 2 > self._most:
             return 0
         return int(max(0.0, PATIENCE_S - self._spent_s) * self._seen / self._spent_s)
 
 
 def has_room(device: str) -> bool:
-    """Whether what this process holds would fit a second time: a doubled pack takes at most that."""
+    """Tells whether as much memory is free as this process holds, which is the most that a doubled pack needs."""
     import torch
 
     if device != "cpu":
@@ -102,5 +102,5 @@ def has_room(device: str) -> bool:
 
 
 def may_double(free: float, held: float, *, on_gpu: bool) -> bool:
-    """Whether memory that is free lets a worker that holds so much double its pack; main memory is for others too."""
+    """Tells whether a worker that holds `held` bytes may double its pack; more must be free in shared main memory."""
     return free > (held if on_gpu else 2 * held)

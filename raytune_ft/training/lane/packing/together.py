@@ -1,4 +1,4 @@
-"""One step's losses and gradients of several trials in shared passes, with the blame where it belongs."""
+"""Computes one step's losses and gradients of several trials in shared passes, and attributes failures to trials."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from raytune_ft.training.lane.trial import RunningTrial
 
 @dataclass(frozen=True)
 class Together:
-    """One step of several trials, before any weight moved.
+    """The result of one step of several trials, before the optimizers' steps.
 
     Attributes:
-        losses: Each trial's loss over all ranks, or the reason why its step found no memory.
-        tokens: Of this rank's rows.
-        fit: Whether the trials found memory together, on every rank.
+        losses: For each trial its loss over all ranks, or the reason if memory ran out for it.
+        tokens: Number of tokens of this rank's rows.
+        fit: Whether all trials together fitted into memory on every rank.
     """
 
     losses: list[float | str]
@@ -32,7 +32,7 @@ class Together:
 
 
 def step_together(stepper: Stepper, trials: Sequence[RunningTrial], ranks: Ranks) -> Together:
-    """Adds each trial's gradient of its next step to its adapter."""
+    """Adds the gradient of each trial's next step to its adapter."""
     shares = [trial.shares() for trial in trials]
     found, fit = _together(stepper, shares)
     reasons = [ranks.agree(each if isinstance(each, str) else None) for each in found]
@@ -45,7 +45,11 @@ def step_together(stepper: Stepper, trials: Sequence[RunningTrial], ranks: Ranks
 
 
 def _together(stepper: Stepper, shares: Sequence[Sequence[Share]]) -> tuple[list[float | str], bool]:
-    """In shared passes; where one trial takes the memory or spoils the numbers of the others, each by itself."""
+    """Runs shared passes; if memory runs out, or one trial's NaN spoils the others, runs each trial alone.
+
+    Returns:
+        Each trial's loss on this rank, or the reason if memory ran out, and whether the shared passes fitted.
+    """
     fit = True
     try:
         losses = _passes(stepper, shares)
@@ -60,7 +64,7 @@ def _together(stepper: Stepper, shares: Sequence[Sequence[Share]]) -> tuple[list
     else:
         if len(shares) == 1 or _finite(losses, shares):
             return list(losses), True
-        _forget(shares)  # a NaN times the zeros that part the trials (masks, padded cells) is NaN in all of them
+        _forget(shares)  # a trial's NaN times the zeros that separate trials (masks, padding) is NaN in all
     return [each for alone in shares for each in _together(stepper, [alone])[0]], fit
 
 
@@ -74,7 +78,7 @@ def _passes(stepper: Stepper, shares: Sequence[Sequence[Share]]) -> list[float]:
 
 
 def _finite(losses: Sequence[float], shares: Sequence[Sequence[Share]]) -> bool:
-    norms = [torch.linalg.vector_norm(each[0].adapter.grad) for each in shares]  # cheaper than a look at each number
+    norms = [torch.linalg.vector_norm(each[0].adapter.grad) for each in shares]  # cheaper than checking each element
     return all(map(math.isfinite, losses)) and bool(torch.stack(norms).isfinite().all())
 
 
