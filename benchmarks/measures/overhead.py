@@ -15,6 +15,7 @@ from unittest import mock
 from measures import trivial_lane
 from measures.inputs import BASE, write_rows
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.events.kinds import Ended, Event
 
 EDGE = 100  # trials at either end that are compared
 
@@ -27,17 +28,11 @@ class Ends:
         self.outcomes: dict[str, int] = defaultdict(int)
         self._every, self._say = said_every, say
 
-    def started(self, trial: str, parameters: dict[str, Any]) -> None:
-        """Trials start when the one before ended."""
-
-    def progressed(self, trial: str, state: Any) -> None: ...
-
-    def reported(self, trial: str, metrics: dict[str, Any]) -> None:
-        """Reports are a part of what a trial costs."""
-
-    def ended(self, trial: str, outcome: str, reason: str, value: float | None) -> None:
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, Ended):
+            return
         self.seconds.append(time.perf_counter())
-        self.outcomes[outcome] += 1
+        self.outcomes[str(event.outcome.kind)] += 1
         if len(self.seconds) % self._every == 0:
             self._say(f"  {len(self.seconds)} trials")
 

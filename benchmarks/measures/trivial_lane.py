@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.metrics.named import EVAL_LOSS
+from raytune_ft.metrics.report import METRICS
 from raytune_ft.paths import checkpoint_name
 from raytune_ft.training.lane.orders import Drop, GoOn, LaneOrders, Order, Quit, Start
 from raytune_ft.training.metrics_log import append_metrics
@@ -17,32 +19,32 @@ from raytune_ft.training.spec import TrialSpec
 IDLE_S = 20.0
 
 
-def run_lane(experiment: Experiment, desk: LaneOrders | None, *, report_ready: Callable[[], None]) -> None:
+def run_lane(experiment: Experiment, client: LaneOrders | None, *, report_ready: Callable[[], None]) -> None:
     """Stands in for `raytune_ft.training.lane.loop.run_lane`; each report is a loss that follows from the settings."""
     report_ready()
-    if desk is None:
+    if client is None:
         return
     trials: dict[str, tuple[TrialSpec, list[int]]] = {}
     while True:
-        for order in desk.orders(max(0, 1 - len(trials)), IDLE_S):
+        for order in client.orders(max(0, 1 - len(trials)), IDLE_S):
             if isinstance(order, Quit):
                 return
-            _follow(order, desk, trials)
+            _follow(order, client, trials)
 
 
-def _follow(order: Order, desk: LaneOrders, trials: dict[str, tuple[TrialSpec, list[int]]]) -> None:
+def _follow(order: Order, client: LaneOrders, trials: dict[str, tuple[TrialSpec, list[int]]]) -> None:
     match order:
         case Start(spec=spec):
             spec.directory.checkpoints.mkdir(parents=True, exist_ok=True)
             trials[spec.trial_id] = (spec, list(spec.experiment.report_steps()))
-            _next(spec.trial_id, desk, trials)
+            _next(spec.trial_id, client, trials)
         case GoOn(trial=name):
-            _next(name, desk, trials)
+            _next(name, client, trials)
         case Drop(trial=name):
             trials.pop(name, None)
 
 
-def _next(name: str, desk: LaneOrders, trials: dict[str, tuple[TrialSpec, list[int]]]) -> None:
+def _next(name: str, client: LaneOrders, trials: dict[str, tuple[TrialSpec, list[int]]]) -> None:
     if name not in trials:
         return
     spec, left = trials[name]
@@ -51,12 +53,12 @@ def _next(name: str, desk: LaneOrders, trials: dict[str, tuple[TrialSpec, list[i
         last = spec.experiment.train.max_steps
         outcome = Outcome(OutcomeKind.completed, f"ran all {last} steps", last, _loss(spec, last), float(last))
         outcome.write(spec.directory)
-        desk.ended(name, outcome)
+        client.ended(name, outcome)
         return
     report = _report(spec, left.pop(0))
     (spec.directory.checkpoints / report["checkpoint"]).mkdir(exist_ok=True)
     append_metrics(spec.directory.metrics, report)
-    desk.report(name, report)
+    client.report(name, report)
 
 
 def _report(spec: TrialSpec, step: int) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def _report(spec: TrialSpec, step: int) -> dict[str, Any]:
         "samples": step,
         "tokens": step,
         "train_loss": loss,
-        "eval_loss": loss,
+        METRICS: {EVAL_LOSS: loss},
         "seconds": float(step),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "checkpoint": checkpoint_name(step),
