@@ -104,7 +104,7 @@ def check_resources(experiment: Experiment, wait_s: float = 0.0, lanes: int | No
     """Raises InputError when the cluster can't hold the experiment's concurrent trials, or that many lanes.
 
     Args:
-        experiment: Whose trials need room.
+        experiment: The experiment whose trials need room.
         wait_s: How long nodes may take to join, and an autoscaler, which is asked for them, to start them.
         lanes: Worker groups that trials share; None where each trial has its own.
     """

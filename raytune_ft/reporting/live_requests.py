@@ -64,7 +64,7 @@ class VersionTraffic:
     """One version: what it answered, and what it was asked besides.
 
     Attributes:
-        version: Its number.
+        version: The number of the version.
         aliases: That point to it now.
         by_name: How many of the requests to the adapter's plain name it answered; what a canary splits.
         answered: Requests whose answer a client got.
@@ -105,8 +105,8 @@ def compare_live(
     """Counts the requests to each version.
 
     Args:
-        records: Of one endpoint, all adapters'.
-        adapter: Whose versions.
+        records: The access log of one endpoint, with the requests to all adapters.
+        adapter: The adapter whose versions are counted.
         aliases: Alias -> version, as they are now.
         since: What the records were cut at, to be said.
     """

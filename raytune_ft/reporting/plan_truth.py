@@ -20,7 +20,7 @@ class Line:
     """One quantity.
 
     Attributes:
-        name: Its key, e.g. `hours`.
+        name: The key of the quantity, e.g. `hours`.
         words: What it is.
         planned: Before the sweep began.
         forecast: After its first rung.

@@ -19,7 +19,7 @@ class Heartbeat:
 
     Args:
         events: Is told.
-        run: Whose trials leave `progress.json`.
+        run: The run whose trials leave `progress.json`.
         notices: Lines for the user that have come since it was called last.
         log: Takes them.
         reports: Tell of reports too, as they come to `metrics.jsonl`: nobody else does.

@@ -54,7 +54,7 @@ class Death:
     Attributes:
         reason: One clause for a person.
         kind: What a trial ends as that they died of: `out_of_memory` or `failed`.
-        cause: Of what kind it was.
+        cause: The kind of the death.
     """
 
     reason: str
@@ -88,7 +88,7 @@ class TrialEntry:
         restarts: Deaths of a lane's workers while they trained it, those left out that it has nothing to do with.
         losses: Lanes that were lost with it since its last report.
         suspect: A lane died of it or of a neighbour, and it has not reported since.
-        last: Its last report.
+        last: The last report that it made.
     """
 
     start: Start

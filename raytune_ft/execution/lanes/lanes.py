@@ -36,7 +36,7 @@ def lanes(
     """Keeps `count` lanes running for the length of the block; nothing of them is left after it.
 
     Args:
-        experiment: Whose base the lanes load.
+        experiment: The experiment whose base the lanes load.
         runner: The lanes' settings.
         run: Ray Train keeps its records in it.
         count: How many lanes.

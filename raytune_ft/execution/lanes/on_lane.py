@@ -34,7 +34,7 @@ def run_on_lane(
         spec: The trial. A second call goes on from its last whole checkpoint.
         runner: The lane's settings.
         run: The run directory.
-        reported: Told of each report.
+        reported: Is called with each report.
         own: Ray was started for this trial, and ends after it.
         nodes: Which its lane may be on; None where any may.
         log: Takes lines about the lane.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Accounts:
-    """Opened before anything starts; counts from then on.
+    """Counts what the study uses, from before anything starts until the driver ends.
 
     Args:
         experiment: With a `search` section.
@@ -30,7 +30,7 @@ class Accounts:
         run: The run directory.
 
     Attributes:
-        stop: Ends the study whose budget is used up; there once trials are about to run.
+        stop: The stopper that ends the study when its budget is used up; None until trials are about to run.
     """
 
     def __init__(self, experiment: Experiment, search: Search, run: RunDirectory) -> None:

@@ -74,7 +74,7 @@ class Metering(Callback):
     """Tells the meter of trials that end, and of worker groups that come and go with them; runs in the driver.
 
     Args:
-        meter: Of the study.
+        meter: Counts what the study uses.
         run: Where trials leave their reports.
         trials: How they train: each with a worker group of its own, or with those that all share.
     """

@@ -31,7 +31,7 @@ class PlanLog:
     Args:
         experiment: With a `search` section.
         run: The run directory; its data is prepared when `plan` is called.
-        meter: Of the study.
+        meter: Counts what the study uses.
         clock: Seconds that only grow.
     """
 

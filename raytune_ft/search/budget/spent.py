@@ -22,7 +22,7 @@ class Spent:
     """What is used up.
 
     Attributes:
-        hours: Of sweeping.
+        hours: How long drivers have swept.
         device_hours: Hours times the devices that worker groups held.
         tokens: That were trained.
         cost: Device hours by their price; None where a device has none.
@@ -63,7 +63,7 @@ class Meter:
         clock: Seconds that only grow: a wall clock may jump.
 
     Attributes:
-        price: Of a device's hour; None where it has none.
+        price: What a device's hour costs; None where no price is known.
         closed: Why an earlier driver closed the study for good, or None.
     """
 

@@ -62,7 +62,7 @@ class Choice:
     """One member of the cover.
 
     Attributes:
-        candidate: Its position in the table.
+        candidate: The candidate's position in the table.
         covered: Mean over data sets of the least regret of all members so far.
         helped: Position of the data set whose least regret it lowered most; None for one in reserve.
     """
@@ -130,7 +130,7 @@ def cover(table: Sequence[Sequence[float]], size: int, nearness: Callable[[int, 
     Args:
         table: Regret of each candidate on each data set.
         size: Members at most.
-        nearness: Of two candidates, from 0 to 1.
+        nearness: How near two candidates are, from 0 to 1.
     """
     chosen: list[Choice] = []
     left = [each for each in range(len(table)) if min(table[each]) < 1.0]  # the others are bad everywhere

@@ -24,7 +24,7 @@ class EarlierTrial:
     """One trial that ended.
 
     Attributes:
-        name: Of its directory.
+        name: The name of the trial's directory.
         parameters: What the study's space set.
         kind: How it ended.
         curve: Step -> value of the study's first metric, finite ones only.
@@ -44,10 +44,10 @@ class EarlierStudy:
 
     Attributes:
         root: The run directory.
-        experiment: Its resolved experiment, as plain values.
+        experiment: The resolved experiment, as plain values.
         metric: The first metric.
         mode: Whether `min` or `max` of it is wanted.
-        fingerprint: Of the prepared data; empty where there is none.
+        fingerprint: The prepared data's hash; empty where no data was prepared.
         trials: Those that ended, by name.
     """
 

@@ -45,9 +45,9 @@ def likeness(earlier: EarlierStudy, experiment: Experiment, search: Search, base
     Args:
         earlier: The study to learn from.
         experiment: The one that learns.
-        search: Its search.
+        search: This experiment's search.
         base: Name of its base model.
-        fingerprint: Of its data.
+        fingerprint: The hash of this experiment's data.
     """
     own = experiment.model_dump(mode="json", exclude_none=True)
     searched = {*search.space.parameters, *earlier.parameters}

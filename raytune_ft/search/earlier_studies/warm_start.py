@@ -32,7 +32,7 @@ class TakenTrial:
     """One trial of an earlier study.
 
     Attributes:
-        parameters: Of this study's space: key path -> value.
+        parameters: Key path -> value, of this study's space.
         costs: By goal, less being better; None where it diverged.
         step: The last one that it did.
     """

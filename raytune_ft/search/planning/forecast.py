@@ -34,10 +34,10 @@ class Paces:
 
     Attributes:
         begin: Until the first trial trains.
-        start: Of a trial, until it trains.
-        token: Of a trained token of one trial.
-        evaluated: Of an evaluated token.
-        report: Of a report beside its evaluation.
+        start: What a trial takes until it trains.
+        token: What a trained token of one trial takes.
+        evaluated: What an evaluated token takes.
+        report: What a report takes beside its evaluation.
         beside: Trials whose tokens are trained at the same time, each at that pace.
         groups: Worker groups that evaluate, save and start at the same time.
     """
@@ -55,9 +55,9 @@ def expected_paces(speed: Speed, groups: int, isolated_start_s: float | None) ->
     """Before anything was measured.
 
     Args:
-        speed: Of a worker group.
+        speed: How fast a worker group trains.
         groups: That train at the same time.
-        isolated_start_s: Of a trial with workers of its own; None on lanes.
+        isolated_start_s: Seconds until a trial with workers of its own trains; None on lanes.
     """
     within = MEASURED_PRODUCTS if speed.measured else UNCERTAIN
     begin = PRIVATE_RAY_S if isolated_start_s else BEGIN_S  # isolated trials start their own workers

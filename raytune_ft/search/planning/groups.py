@@ -18,7 +18,7 @@ def fitting_here(resources: Resources, gpus: int) -> int | None:
     """Groups that this machine holds; None where they run elsewhere, or want GPUs and none is here.
 
     Args:
-        resources: Of a group.
+        resources: What each group takes.
         gpus: That are here.
     """
     if os.environ.get("RAY_ADDRESS") or (resources.gpus_per_worker and not gpus):
@@ -45,7 +45,7 @@ def workers_on_one(resources: Resources, groups: int) -> int:
     """Workers that share one GPU's memory, or this machine's; those of a cluster are taken to be on a node each.
 
     Args:
-        resources: Of a group.
+        resources: What each group takes.
         groups: That train at the same time.
     """
     if resources.gpus_per_worker:
@@ -144,7 +144,7 @@ def packs_of(experiment: Experiment, runner: Lane | Isolated, rows: RowLengths, 
     Args:
         experiment: The study's.
         runner: Who trains.
-        rows: Of the data.
+        rows: How long the training rows are.
         groups: Worker groups that share the trials.
     """
     search = experiment.search

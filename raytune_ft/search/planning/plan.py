@@ -40,11 +40,11 @@ class Plan:
     """What a sweep would do.
 
     Attributes:
-        experiment: Its name.
+        experiment: The experiment's name.
         runner: `lane` or `isolated`.
         runner_reason: Why.
         trials: In the study; 1 without `search`.
-        max_concurrent: Of them at once.
+        max_concurrent: How many of them train at once.
         rungs: The steps at which trials may be stopped, and the last.
         steps: Optimizer steps of the whole sweep.
         halving_steps: The same where just one in `reduction_factor` goes on from each rung; None where
@@ -56,7 +56,7 @@ class Plan:
         isolated_worker_groups: That isolated trials would start.
         saved_seconds: About what starting fewer saves of the sweep's time.
         saving_measured_on: The machine whose seconds per start that counts with.
-        memory: Of one worker; None where the base's weights are not on this machine.
+        memory: What one worker holds; None where the base's weights are not on this machine.
         work: Steps, reports and tokens, with what is likely.
         groups: Worker groups that train at the same time.
         fitting: Worker groups that there is room for; None where this machine can't tell.
@@ -66,9 +66,9 @@ class Plan:
         dtype: The number type that it would compute in, as far as this machine tells.
         measured_gflops: Products of a worker in it, measured on this machine in GFLOP/s; None of a GPU.
         speed: That hours are reckoned with; None for an unknown GPU.
-        hours: Of the sweep.
+        hours: How long the sweep takes.
         device_hours: Times the GPUs that worker groups hold, or CPUs.
-        cost: Of these, by `search.budget.prices`.
+        cost: What the device hours cost by `search.budget.prices`.
         budget: What of it would close the study before it has its trials, in words.
         warnings: What will run, and mislead.
     """
@@ -123,8 +123,8 @@ def plan_sweep(experiment: Experiment, device: Device | None, fitting: int | Non
     """Works out what the experiment's sweep would do; without `search`, its one trial.
 
     Args:
-        experiment: Its number type is decided.
-        device: Of a worker; None where none is known.
+        experiment: An experiment whose number type is decided.
+        device: A worker's device; None where none is known.
         fitting: Worker groups that there is room for; None where that is what this machine's CPUs hold, if anything.
 
     Raises:

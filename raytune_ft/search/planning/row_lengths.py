@@ -33,7 +33,7 @@ class RowLengths:
         longest: The most.
         answers: Tokens of a row that carry loss, in the mean.
         validation_rows: That each evaluation looks at.
-        validation_tokens: Of these.
+        validation_tokens: How many tokens the validation rows have.
         exact: Counted in prepared data, not estimated from a sample.
     """
 

@@ -48,8 +48,8 @@ class Speed:
     """Of one worker group.
 
     Attributes:
-        train_s: Of a trained token.
-        evaluate_s: Of an evaluated token.
+        train_s: Seconds of a trained token.
+        evaluate_s: Seconds of an evaluated token.
         device: What was assumed, in words.
         measured: Whether its products were measured, and not looked up.
     """
@@ -66,11 +66,11 @@ def expected_speed(
     """Before the first rung; None for a GPU that is not known.
 
     Args:
-        experiment: Whose workers count, and whose number type is decided.
+        experiment: Says how many workers there are; its number type is decided.
         runner: Who trains.
-        shape: Of the base.
-        device: Of a worker, if one is known.
-        pass_tokens: Of a forward and backward pass of one worker.
+        shape: The base's layers and widths.
+        device: A worker's device, if one is known.
+        pass_tokens: Tokens of a forward and backward pass of one worker.
     """
     if device is None:
         return None

@@ -32,7 +32,7 @@ class Work:
         steps: Optimizer steps.
         reports: Evaluations, each with a checkpoint.
         tokens: That are trained; None where the length of rows is unknown.
-        trial_tokens: Of one trial that runs to its end.
+        trial_tokens: Tokens of one trial that runs to its end.
         evaluated_tokens: Over all reports.
     """
 
@@ -51,7 +51,7 @@ def work_of(experiment: Experiment, steps: Bounds, halving_steps: int | None, ro
         experiment: With or without `search`.
         steps: At least and at most, of the whole sweep.
         halving_steps: If just one in `reduction_factor` goes on from each rung.
-        rows: Of the data.
+        rows: How long the training rows are.
     """
     trials = experiment.search.trials if experiment.search else 1
     played = played_through(experiment)

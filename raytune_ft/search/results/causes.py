@@ -21,7 +21,7 @@ class Cause:
     """Trials that ended alike, for reasons that differ in their numbers only.
 
     Attributes:
-        outcome: Of all of them.
+        outcome: How all of them ended.
         reason: The first one's.
         trials: Their names.
     """
@@ -36,7 +36,7 @@ class NothingWon(RaytuneError):
 
     Args:
         run: The run directory.
-        causes: Of all trials, the most frequent first.
+        causes: Why the trials ended, the most frequent cause first.
     """
 
     def __init__(self, run: Path, causes: tuple[Cause, ...]) -> None:

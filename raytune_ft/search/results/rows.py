@@ -13,14 +13,14 @@ class LeaderboardRow:
 
     Attributes:
         rank: From 1; None where the trial has no result.
-        trial: Its name.
+        trial: The trial's name.
         value: The best of the first goal that it reported, at `step`; None where it has no result.
         outcome: An `OutcomeKind`.
-        reason: Of the outcome, for a person.
-        step: Of `value`; the last one that it did where there is none.
+        reason: Why it ended so, for a person.
+        step: The optimizer step of `value`; the last one that the trial did where there is no value.
         seconds: It trained until then.
         parameters: Key path -> value.
-        checkpoint: Of that step, below the run directory; None where its weights are gone.
+        checkpoint: That step's directory of weights, relative to the run directory; None where they are gone.
         values: Goal's name -> value at that step.
         front: Whether no other trial is as good in every goal and better in one.
     """

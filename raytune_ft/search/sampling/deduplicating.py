@@ -35,7 +35,7 @@ class DeduplicatingSampler(PrecomputedSampler):
         sampler: Who proposes.
         space: What is searched.
         defaults: The experiment's values, for conditions.
-        seed: Of what is drawn at random.
+        seed: Decides what is drawn at random.
     """
 
     def __init__(self, sampler: BaseSampler, space: SearchSpace, defaults: Mapping[str, Any], seed: int) -> None:

@@ -23,7 +23,7 @@ class Whole:
     """A trial that ran to its end.
 
     Attributes:
-        curve: Its reports.
+        curve: Step -> value of each report.
         end: What it came to.
     """
 

@@ -46,9 +46,9 @@ class ShownTrial:
 
     Attributes:
         parameters: Key path -> value, of this study's space.
-        distributions: Theirs.
-        costs: By goal, less being better; None where it diverged.
-        step: The last one that it did.
+        distributions: The distributions that they were drawn from.
+        costs: One for each goal, less being better; None where the trial diverged.
+        step: The last optimizer step that the trial did.
     """
 
     parameters: Mapping[str, Any]
@@ -77,8 +77,8 @@ class SamplerHistory:
     stopped is COMPLETE at what it would have come to (`Peers.at_the_end`), except for samplers that know PRUNED.
 
     Args:
-        goals: The study's.
-        sight: Of the sampler.
+        goals: The study's goals, the leading one first.
+        sight: What the sampler can look at.
         earlier: Shown before the study's own trials, whose numbers follow theirs.
     """
 

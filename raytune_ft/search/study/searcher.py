@@ -36,13 +36,13 @@ class StudySearcher(Searcher):
         wanted: Trials to hand out at most.
         interrupted: Trials of a killed driver; they are handed out again first, under their own numbers, and of those
             first the ones that copied, as a donor that trains on removes the checkpoint.
-        outcome_of: How the trial of that name ended; called when Tune is done with it.
-        may_start: Whether a new trial is wanted now; asked before each is handed out.
-        curve_of: All reports of the trial of that name that has a checkpoint to them.
-        over: Whether none is handed out any more, as the budget is used up.
+        outcome_of: Returns how the trial of that name ended; called when Tune is done with it.
+        may_start: Returns whether a new trial is wanted now; asked before each is handed out.
+        curve_of: Returns all reports with a checkpoint of the trial of that name.
+        over: Returns whether no more are handed out, as the budget is used up.
 
     Attributes:
-        failure: What kept it from its work, such as a storage that does not answer.
+        failure: The error that kept it from its work, such as a storage that does not answer.
     """
 
     def __init__(

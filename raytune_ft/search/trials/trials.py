@@ -29,14 +29,14 @@ class Trials:
 
     Attributes:
         trainable: What Tune runs.
-        ended: Told the name of each trial that Tune is done with.
-        room: How many trials are of use now.
-        tune: Further settings of Tune's TuneConfig.
-        callbacks: Of Tune's.
+        ended: Is called with the name of each trial that Tune is done with.
+        room: Returns how many trials can train now.
+        tune: Further settings for Tune's `TuneConfig`.
+        callbacks: Further callbacks for Tune.
         max_failures: How often Tune starts a trial's process again.
         groups: Worker groups that all trials share; 0 where each has its own.
-        away: Numbers of those that hold no workers now.
-        notices: Lines for the user that have come since it was called last.
+        away: Returns the numbers of those groups that hold no workers now.
+        notices: Returns the lines for the user that have come since it was called last.
     """
 
     trainable: Any

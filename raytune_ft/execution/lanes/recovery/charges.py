@@ -13,7 +13,7 @@ def charged(cause: Cause, losses: int) -> bool:
     """Whether a trial may have to do with the end of the workers that trained it.
 
     Args:
-        cause: Of what kind that was.
+        cause: The kind of that end.
         losses: Lanes that were lost with the trial since its last report, this one included.
     """
     return cause in (Cause.raised, Cause.died) or (cause is Cause.lost and losses > FREE_LOSSES)
@@ -24,7 +24,7 @@ def goes_on(trial: TrialEntry, death: Death, max_failures: int, *, alone: bool) 
 
     Args:
         trial: One that the workers trained.
-        death: Theirs.
+        death: Why the workers are no more.
         max_failures: Deaths that it may be charged with.
         alone: Whether they trained no other.
     """

@@ -43,7 +43,7 @@ class Request:
 
     Attributes:
         worker: From `setup_worker.worker_of`; without a `command`, only to get ready for the Ray of its `environment`.
-        files: Its standard input, output and error.
+        files: The standard input, output and error of the copy.
     """
 
     worker: dict[str, Any]
@@ -54,7 +54,7 @@ class Server:
     """Answers requests one after another.
 
     Args:
-        listening: Its socket.
+        listening: The server's socket.
         module: To import when a first request has said which Ray it is for.
     """
 

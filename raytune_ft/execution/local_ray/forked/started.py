@@ -50,7 +50,7 @@ class Forked:
     """The server.
 
     Attributes:
-        process: Its own; the copies are its children.
+        process: The server's process; the copies are its children.
         address: Path of its socket.
     """
 

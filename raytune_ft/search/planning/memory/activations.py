@@ -67,11 +67,11 @@ class Pass:
     """One forward and backward pass.
 
     Attributes:
-        tokens: Of all its rows.
-        width: Of its longest row, in tokens.
+        tokens: How many tokens all its rows have.
+        width: How many tokens its longest row has.
         answers: Positions that carry loss.
-        rank: Of the adapters.
-        dtype_bytes: Of the base's numbers.
+        rank: The adapters' rank.
+        dtype_bytes: Bytes of each of the base's numbers.
         checkpointing: Layers run again in the backward pass.
         math: Attention multiplies plain matrices, and keeps its weights.
     """
@@ -109,7 +109,7 @@ def lane_evaluation_bytes(shape: Shape, of: Pass, answers_per_token: float) -> i
     """The same of a pass of the lane's evaluation, which keeps nothing.
 
     Args:
-        shape: Of the base.
+        shape: The base's layers and widths.
         of: A training pass of the same rows.
         answers_per_token: Share of the tokens that carry loss.
     """
@@ -121,7 +121,7 @@ def trl_training_bytes(shape: Shape, of: Pass) -> int:
     """What a step of TRL's SFTTrainer holds: rows are padded, adapters get copies, and all positions have logits.
 
     Args:
-        shape: Of the base.
+        shape: The base's layers and widths.
         of: The pass; `tokens` counts the padding.
     """
     wide = of.dtype_bytes

@@ -26,9 +26,9 @@ class Disk:
     Attributes:
         checkpoints: The most that there is at once.
         stays: What is left of it when the study has ended.
-        trials: Whose weights that is, at most.
-        free: Of the file system, now.
-        directory: Whose file system that is: `output_dir`, or the nearest directory above it that is there.
+        trials: How many trials keep their weights, at most.
+        free: What the file system has free now.
+        directory: Lies on that file system: `output_dir`, or the nearest directory above it that is there.
     """
 
     checkpoints: Span
@@ -46,8 +46,8 @@ def disk_of(
     Args:
         experiment: The study's.
         runner: Who trains.
-        memory: Whose `adapter_parameters` move.
-        work: Its trials and reports; each report makes a checkpoint.
+        memory: Says how many parameters move, as `adapter_parameters`.
+        work: The number of trials and reports; each report makes a checkpoint.
         at_once: Trials that run at the same time; each writes a further checkpoint before it removes one.
     """
     if memory is None or memory.adapter_parameters is None:

@@ -54,7 +54,7 @@ class Peak:
         base: The frozen weights.
         loading: More than `base`, while it is loaded; over before training.
         adapters: With gradients and optimizers, of all trials that are packed.
-        activations: Of one pass, with the gaps that such passes leave in the heap.
+        activations: What one pass takes, with the gaps that such passes leave in the heap.
         packed: Trials in it.
         whole: The peak of all that, over the space: its smallest configuration, its largest as lanes likely pack it,
             and as many of these as a lane may pack if that turns out faster. No pack is larger than memory holds.
@@ -82,9 +82,9 @@ def peak_memory(
     Args:
         experiment: The study's.
         runner: Who trains.
-        memory: Of weights and optimizer.
-        rows: Of the data.
-        work: Whose steps a lane's workers take one after the other.
+        memory: What weights and optimizer take.
+        rows: How long the training rows are.
+        work: The steps of the study, which a lane's workers take one after the other.
         groups: Which share the trials, and the memory that a worker of theirs has.
     """
     shape = Shape.of(model_config(experiment.base_model))
@@ -184,7 +184,7 @@ class DeviceMemory:
     Attributes:
         total: MiB.
         free: MiB of it that nobody holds now.
-        device: Whose.
+        device: The device that has it, as a person calls it.
     """
 
     total: float

@@ -37,7 +37,7 @@ class WorkerMemory:
         adapter_parameters: Weights that move; None where the files do not tell.
         adapter_bytes: The adapter, with the copy in 16 bits that lanes multiply with; that copy alone of weights that
             all move.
-        gradient_bytes: Theirs; a lane's workers sum it whole.
+        gradient_bytes: What the gradients take; a lane's workers sum them whole.
         optimizer_bytes: AdamW's state, and the copy of the weights that it steps on.
         optimizer_on_host: Whether that is offloaded.
         full: Whether the model's own weights move, or may, and no adapter.
@@ -122,7 +122,7 @@ def lora_parameters(tensors: Mapping[str, TensorInfo], r: int, target_modules: s
     """Weights of A [r, in] and B [out, r] over the modules that PEFT's `target_modules` means.
 
     Args:
-        tensors: Of the base.
+        tensors: The base's weights by name.
         r: Rank.
         target_modules: `all-linear` (all but embeddings and head), a pattern for the whole path, or ends of it.
     """
