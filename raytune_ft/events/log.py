@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from raytune_ft.events.kinds import Closed, Ended, Event, Progressed, Reported, Started
 from raytune_ft.paths import RunDirectory
@@ -28,6 +29,7 @@ class EventLog:
     def __init__(self, run: RunDirectory) -> None:
         self._path = run.events
         self._phases: dict[str, str] = {}
+        self._begun = False
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -39,8 +41,18 @@ class EventLog:
                 self._phases.pop(trial, None)
         line = {"schema": SCHEMA, "time": steady_stamp(), **as_values(event)}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        with self._path.open("ab+") as stream:
+            stream.write(self._behind_a_half_line(stream) + json.dumps(line).encode("utf-8") + b"\n")
+
+    def _behind_a_half_line(self, stream: BinaryIO) -> bytes:
+        """What comes before this driver's first line: a line end, where a killed driver left half a line."""
+        if self._begun:
+            return b""
+        self._begun = True
+        if stream.seek(0, os.SEEK_END) == 0:
+            return b""
+        stream.seek(-1, os.SEEK_END)
+        return b"" if stream.read(1) == b"\n" else b"\n"
 
 
 def as_values(event: Event) -> dict[str, Any]:
@@ -66,5 +78,5 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
         for line in stream:
             try:
                 yield json.loads(line)
-            except ValueError:  # the driver was killed while it wrote, and the next one went on behind it
+            except ValueError:  # half a line
                 continue
