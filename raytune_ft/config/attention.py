@@ -1,4 +1,4 @@
-"""`train.attn_implementation`: how attention is computed, and what that comes to on a lane."""
+"""`train.attn_implementation`: how attention is computed, on a lane and in transformers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Literal
 
 Attention = Literal["auto", "eager", "sdpa", "flash_attention_2"]
 Kernel = Literal["math", "sdpa", "flash"]
-"""A lane's: plain matrix products, PyTorch's choice, PyTorch's own flash kernel."""
+"""A lane's attention: plain matrix products, PyTorch's choice of a kernel, or PyTorch's own flash kernel."""
 
 
 def lane_kernel(attention: Attention, *, on_gpu: bool) -> Kernel:
-    """What computes it on a lane; on CPUs plain products are the fastest for short rows."""
+    """Returns the kernel for a lane; on CPUs plain matrix products are the fastest for short rows."""
     match attention:
         case "auto":
             return "sdpa" if on_gpu else "math"
@@ -23,5 +23,5 @@ def lane_kernel(attention: Attention, *, on_gpu: bool) -> Kernel:
 
 
 def in_transformers(attention: Attention) -> str:
-    """By transformers' names, for isolated trials and evaluation."""
+    """Returns transformers' name of the attention, for isolated trials and evaluation."""
     return "sdpa" if attention == "auto" else attention

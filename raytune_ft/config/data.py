@@ -1,4 +1,4 @@
-"""`data:`: what is trained on, how it is split and how long a row may be."""
+"""`data:`: the rows for training, their split, and the longest row."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from raytune_ft.config.model import Strict
 
 
 class DataFormat(StrEnum):
-    """How a row is written."""
+    """The format of a row."""
 
     messages = "messages"
     prompt_completion = "prompt_completion"
 
 
 class Duplicates(StrEnum):
-    """What happens to a row of train or validation that stands in a later split, or twice in its own."""
+    """What to do with a row of train or validation that is also in a later split, or twice in its own."""
 
     warn = "warn"
     remove = "remove"
 
 
 class DataConfig(Strict):
-    """Where the rows come from."""
+    """The files of the rows, and how they are used."""
 
     train: str
     """JSONL file of the training rows."""
     validation: str | StrictFloat = 0.1
-    """JSONL file, or the fraction of `train` that is cut off; trials are compared on it."""
+    """JSONL file, or the fraction of `train` to split off; trials are compared on it."""
     test: str | None = None
-    """JSONL file that no trial ever sees; the winner is proved on it."""
+    """JSONL file that no trial ever sees; base and winner are compared on it."""
     format: DataFormat = DataFormat.prompt_completion
     """`prompt_completion`: {"prompt", "completion"}; `messages`: {"messages": [{"role", "content"}, ...]}."""
     max_length: StrictInt = Field(1024, ge=8, le=1_048_576)
-    """Tokens in a row at most; a longer row loses tokens from the left of its prompt, never from its answer."""
+    """Most tokens of a row; a longer row is truncated on the left of its prompt, never in its answer."""
     max_train_rows: StrictInt | None = Field(None, ge=1)
-    """Take this many rows of `train`, drawn by the experiment's seed."""
+    """Use this many rows of `train`, sampled by the experiment's seed."""
     max_validation_rows: StrictInt | None = Field(None, ge=1)
-    """Take this many rows of `validation`, drawn by the experiment's seed."""
+    """Use this many rows of `validation`, sampled by the experiment's seed."""
     max_test_rows: StrictInt | None = Field(None, ge=1)
-    """Take this many rows of `test`, drawn by the experiment's seed."""
+    """Use this many rows of `test`, sampled by the experiment's seed."""
     duplicates: Duplicates = Duplicates.warn
-    """`warn` counts rows that repeat or leak between splits; `remove` takes them out of the earlier split."""
+    """`warn` counts rows that repeat or leak between splits; `remove` removes them from the earlier split."""
 
     @model_validator(mode="after")
     def _fraction(self) -> DataConfig:

@@ -30,16 +30,16 @@ else:
 
 
 class Evaluate(Strict):
-    """How base and winner are compared on the test split."""
+    """The comparison of base and winner on the test split."""
 
     metrics: list[MetricName] = ["loss"]
-    """`loss` for any data; the others where `labels` are given."""
+    """`loss` for any data; the others need `labels`."""
     labels: list[str] = []
-    """The possible answers; the model's choice is the one whose tokens have the greatest sum of log-probabilities."""
+    """The possible answers; the model's choice is the one whose tokens have the highest sum of log-probabilities."""
     batch_size: StrictInt = Field(16, ge=1)
-    """Rows of one forward pass; half as many, and again, where memory runs out."""
+    """Rows of one forward pass; halved, if need be repeatedly, when memory runs out."""
     confidence: StrictFloat = Field(0.95, gt=0.5, lt=1.0)
-    """Level of the interval of the difference; each of its ends errs in half of the rest, by default in 2.5 %."""
+    """Level of the difference's confidence interval; each end errs in half of the rest, by default in 2.5 %."""
 
     @model_validator(mode="after")
     def _labels(self) -> Evaluate:
@@ -65,28 +65,28 @@ class Wandb(Strict):
 
 
 class Tracking(Strict):
-    """Who is told about each trial."""
+    """The trackers that record each trial."""
 
     tensorboard: bool = True
-    """Event files beside Ray Tune's state."""
+    """Write TensorBoard event files beside Ray Tune's state."""
     wandb: Wandb | None = None
-    """Weights & Biases: one process writes the records of all trials, and no trial waits for it."""
+    """Weights & Biases; a separate process writes the records of all trials, so that no trial waits for it."""
 
 
 class RegistryConfig(Strict):
-    """Where the winner goes."""
+    """The registry of adapter versions to which the winner is promoted."""
 
     path: str = "registry"
     """Directory of adapters, or s3://bucket/prefix."""
     adapter: Name | None = None
-    """Adapter's name; by default the experiment's."""
+    """Name of the adapter; by default the experiment's name."""
 
 
 class Experiment(Strict):
-    """Everything that a run needs; written beside its results."""
+    """Everything that a run needs; the resolved file is written beside its results."""
 
     name: Name
-    """Names the run directory, the study and the tracker's group."""
+    """Name of the run directory, the study and the tracker's group."""
     base_model: str
     """A model directory, or a Hugging Face hub id."""
     trust_remote_code: bool = False
@@ -94,25 +94,25 @@ class Experiment(Strict):
     data: DataConfig
     """Training, validation and test rows."""
     objective: Sft = Sft()
-    """What the loss is."""
+    """The training objective, which defines the loss."""
     method: Method = Lora()
-    """Which weights move: `lora` or `full`."""
+    """Which weights are trained: `lora` (adapters) or `full` (all)."""
     train: Train = Train()
-    """How they move."""
+    """The settings of optimisation."""
     resources: Resources = Resources()
-    """What one trial takes."""
+    """The resources of one trial."""
     search: Search | None = None
-    """The study; without it `train` still runs the one configuration."""
+    """The study; without it `raytune-ft train` still runs the one configuration."""
     runner: Runner | None = None
-    """How a trial gets its workers: `lane` or `isolated`; by default `lane` wherever it can serve."""
+    """How a trial gets its workers: `lane` or `isolated`; by default `lane` if a lane can run the experiment."""
     evaluate: Evaluate = Evaluate()
-    """Base against winner."""
+    """The comparison of base and winner."""
     tracking: Tracking = Tracking()
-    """Trackers."""
+    """The trackers that record each trial."""
     registry: RegistryConfig = RegistryConfig()
-    """Adapter versions."""
+    """The registry of adapter versions."""
     promotion: PromotionConfig = PromotionConfig()
-    """The gates before the registry."""
+    """The gates that a winner has to pass before it is registered."""
     output_dir: str = "runs"
     """Parent of the run directory."""
     seed: StrictInt = Field(0, ge=0)
@@ -173,24 +173,24 @@ class Experiment(Strict):
 
     @property
     def run_directory(self) -> RunDirectory:
-        """Where its run lies; absolute, as workers have working directories of their own."""
+        """The run directory, with an absolute path, because workers have other working directories."""
         return RunDirectory(Path(self.output_dir).resolve() / self.name)
 
     def computing_in(self, number_type: NumberType) -> Experiment:
-        """The same with that `train.dtype`."""
+        """Returns a copy with this `train.dtype`."""
         return self.model_copy(update={"train": self.train.model_copy(update={"dtype": number_type})})
 
     @property
     def longest(self) -> int:
-        """Steps of the longest trial that its study can have: `train.max_steps`, unless that is searched."""
+        """Returns the steps of the longest trial in the study: `train.max_steps`, unless that is searched."""
         return self.search.longest(self.train.max_steps) if self.search else self.train.max_steps
 
     def study_rungs(self) -> tuple[int, ...]:
-        """Those of its study's longest trial, ascending; a shorter one has those of them that lie before its end."""
+        """Returns the rungs of the study's longest trial, ascending; a shorter trial has those before its end."""
         return rungs(self.search.scheduler, self.longest, self.train.eval_steps) if self.search else ()
 
     def rungs(self) -> tuple[int, ...]:
-        """Steps at which the scheduler looks at a trial, to stop it, pause it or have it copy, ascending."""
+        """Returns the rungs: the steps, ascending, at which the scheduler decides to stop, pause or copy a trial."""
         return rungs(self.search.scheduler, self.train.max_steps, self.train.eval_steps) if self.search else ()
 
     @property
@@ -199,7 +199,7 @@ class Experiment(Strict):
         return self.search.goals if self.search else (Metric(name=EVAL_LOSS),)
 
     def report_steps(self) -> tuple[int, ...]:
-        """Steps at which a trial evaluates, saves and reports, ascending; the last is `train.max_steps`."""
+        """Returns the steps at which a trial evaluates, saves and reports, ascending up to `train.max_steps`."""
         last = self.train.max_steps
         every = range(self.train.eval_steps, last, self.train.eval_steps) if self.train.eval_steps else ()
         return tuple(sorted({*every, *self.rungs(), last}))

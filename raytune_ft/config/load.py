@@ -1,4 +1,4 @@
-"""From an experiment file to the frozen experiment, or to the line that is wrong in it."""
+"""Loads an experiment file to the frozen experiment, and reports the lines that are wrong in it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
 
 PER_TRIAL = ("train", "method", "resources", "seed")
-"""What each trial reads anew; data is tokenised once per study, and the rest belongs to the study."""
+"""Sections that may differ between trials; data is tokenised once per study, and the rest belongs to the study."""
 
 MEASURING = {
     "train.per_device_eval_batch_size": "is how eval_loss is computed, not what it is of",
     "train.eval_steps": "decides how often a trial is measured, and the best of many measures is the luckiest",
     "train.divergence_factor": "decides when a trial counts as diverged",
 }
-"""Settings that change no training, but what is seen of it; with why, in words."""
+"""Settings that affect only the evaluation of a trial, not its training, with the reason."""
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -39,16 +39,16 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 
     Args:
         path: The YAML file. Paths inside it are relative to the working directory.
-        overrides: `key.path=value` each, as `--set` takes them.
+        overrides: Overrides of the form `key.path=value`, as for `--set`.
 
     Raises:
-        InputError: One line per problem: `file:line: key.path: what; remedy`.
+        InputError: Something is wrong; it has one line for each problem: `file:line: key.path: what; remedy`.
     """
     return _load(read_yaml(Path(path)), overrides)
 
 
 def load_recorded(run: RunDirectory, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment that a run was made by, whichever version wrote it; raises InputError like `load_experiment`."""
+    """Loads the experiment of a run, which any version may have written; raises InputError as `load_experiment`."""
     document = read_yaml(run.experiment)
     return _load(replace(document, value=in_todays_words(document.value)), overrides)
 
@@ -75,7 +75,7 @@ def _load(document: Document, overrides: Sequence[str]) -> Experiment:
 
 
 def with_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> Experiment:
-    """The experiment of one trial: `parameters` (key path -> value) put in and checked again."""
+    """Returns the experiment of one trial, with `parameters` (key path -> value) filled in and validated."""
     values = with_settings(experiment.model_dump(mode="json"), parameters)
     try:
         return Experiment.model_validate(values)
@@ -84,10 +84,10 @@ def with_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> Ex
 
 
 def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Places) -> None:
-    """Tries each parameter's extremes, and each starting point, against the experiment's own models.
+    """Validates each parameter's extremes, and each starting point, with the experiment's own models.
 
     Raises:
-        InputError: A key or value that the models refuse, or a setting that is the same for all trials of a study.
+        InputError: The models refuse a key or value, or a setting can't differ between the trials of a study.
     """
     if experiment.search is None:
         return
@@ -140,7 +140,7 @@ def _check_methods(space: SearchSpace, place: _Places) -> None:
 
 
 def _check_types(space: SearchSpace, place: _Places) -> None:
-    """`auto` is decided once for a study, so no trial can have it for itself."""
+    """Refuses the dtype `auto` in a space, because it is decided once for a study."""
     searched = space.parameters.get("train.dtype")
     if searched is not None and "auto" in searched.extremes():
         path: KeyPath = ("search", "space", "parameters", "train.dtype")
@@ -148,14 +148,14 @@ def _check_types(space: SearchSpace, place: _Places) -> None:
 
 
 class _Places:
-    """Where a key path was written: a line of the experiment file or of its space file, or a `--set`."""
+    """Returns where a key path was written: a line of the experiment file or of its space file, or `--set`."""
 
     def __init__(self, document: Document, space: Document | None, overridden: frozenset[str]) -> None:
         self._document, self._space, self._overridden = document, space, overridden
 
     def __call__(self, path: KeyPath) -> str:
         dotted = ".".join(str(part) for part in path)
-        # What is wrong with a type is told of its section.
+        # Problems with a section's type are reported for the section.
         if any(key in (dotted, f"{dotted}.type") or dotted.startswith(f"{key}.") for key in self._overridden):
             return "--set"
         if self._space is not None and path[:2] == ("search", "space"):
@@ -164,12 +164,12 @@ class _Places:
 
 
 def _read_space(values: dict[str, Any], place: _Places) -> Document | None:
-    """Puts the content of the space's file in the place of its name."""
+    """Replaces the name of the space's file by its content."""
     search = values.get("search")
     if not isinstance(search, dict) or not isinstance(search.get("space"), str):
         return None
     path = find(search["space"])
-    if not os.path.isfile(path):  # unlike Path.is_file, no error of the system where the name is too long
+    if not os.path.isfile(path):  # unlike Path.is_file, it accepts too long a name
         where = f"{place(('search', 'space'))}: search.space"
         raise InputError(where, f"no file {path}", "give a file of search_spaces/, or write the space inline")
     space = read_yaml(path)

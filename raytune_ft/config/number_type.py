@@ -1,4 +1,4 @@
-"""The types of number that a model can compute in."""
+"""The number types that a model can compute in."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ WIDTHS: dict[NumberType, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
 """Bytes of one number."""
 
 NOT_IN_FLOAT16 = ("gemma2", "gemma3", "gemma3_text", "glm4")
-"""Model types whose activations float16 does not hold; vLLM 0.29 refuses them in it."""
+"""Model types whose activations overflow in float16, which vLLM 0.29 therefore refuses."""
 
 
 def holds(this: NumberType, other: NumberType) -> bool:
-    """Whether every number of type `other` is one of type `this`: bfloat16 has a wider range, float16 finer steps."""
+    """Tells whether `this` can represent every number of `other`; bfloat16 has more range, float16 more precision."""
     return this in (other, "float32")

@@ -1,4 +1,4 @@
-"""What PEFT's `target_modules` means."""
+"""Interprets PEFT's `target_modules`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Collection
 
 
 def names(target_modules: str | Collection[str], module: str) -> bool:
-    """Whether it names the module of that path: a text is a pattern of the whole path, others are ends of it.
+    """Tells whether `target_modules` names the module with this path.
 
-    `all-linear` names none: which modules it takes is up to the model.
+    A text is a pattern of the whole path, and each entry of a list is the end of a path. `all-linear` matches none
+    here, because which modules it means depends on the model.
     """
     if isinstance(target_modules, str):
         return target_modules != "all-linear" and re.fullmatch(target_modules, module) is not None

@@ -20,7 +20,7 @@ class Sft(Strict):
 
     type: Literal["sft"] = "sft"
     loss_on: Literal["completion", "all"] = "completion"
-    """`completion`: only the answer's tokens carry loss (in `messages`: the assistant's turns); `all`: every token."""
+    """`completion`: only the answer's tokens have a loss (in `messages`: the assistant's turns); `all`: every token."""
 
 
 class Lora(Strict):
@@ -30,16 +30,16 @@ class Lora(Strict):
     r: StrictInt = Field(16, ge=1, le=MAX_SERVED_LORA_RANK)
     """Rank of the adapters; vLLM serves ranks up to 512."""
     alpha: StrictInt = Field(32, ge=1)
-    """Scale of the adapters' output: alpha / r, or alpha / sqrt(r) with `use_rslora`."""
+    """Scale of the adapters' output, which is alpha / r, or alpha / sqrt(r) with `use_rslora`."""
     dropout: StrictFloat = Field(0.0, ge=0.0, lt=1.0)
     """Dropout before the adapters."""
     target_modules: str | list[str] = "all-linear"
-    """Which modules get adapters, by PEFT's names."""
+    """The modules that get adapters, by PEFT's names."""
     use_rslora: bool = False
-    """Rank-stabilised scale (Kalajdzievski 2023, arXiv 2312.03732)."""
+    """Use the rank-stabilised scale (Kalajdzievski 2023, arXiv 2312.03732)."""
     use_dora: bool = False
-    """Magnitude and direction of the weights apart (Liu et al. 2024, arXiv 2402.09353). vLLM can't load such adapters:
-    it needs `promotion.merge`, and isolated trials."""
+    """Train magnitude and direction of the weights separately (DoRA, Liu et al. 2024, arXiv 2402.09353). vLLM can't
+    load such adapters; it needs `promotion.merge`, and isolated trials."""
 
     @field_validator("target_modules")
     @classmethod
@@ -53,7 +53,7 @@ class Lora(Strict):
 
 
 class Full(Strict):
-    """All weights move. The winner is a model of its own, with an engine of its own at the endpoint."""
+    """Full fine-tuning: all weights are trained. The winner is a complete model with an engine of its own."""
 
     type: Literal["full"] = "full"
 
@@ -70,10 +70,10 @@ Method = Annotated[Annotated[Lora | Full, Field(discriminator="type")], BeforeVa
 
 
 class Train(Strict):
-    """Optimisation, by the names that transformers' TrainingArguments give."""
+    """Settings of optimisation, with the names of transformers' TrainingArguments."""
 
     learning_rate: StrictFloat = Field(2e-4, gt=0.0, le=10.0)
-    """Peak learning rate of AdamW; with `method: {type: full}` 2e-5 by default."""
+    """Peak learning rate of AdamW; the default with `method: {type: full}` is 2e-5."""
     per_device_train_batch_size: StrictInt = Field(8, ge=1)
     """Rows of one worker's forward pass."""
     gradient_accumulation_steps: StrictInt = Field(1, ge=1)
@@ -83,12 +83,12 @@ class Train(Strict):
     eval_steps: StrictInt | None = Field(None, ge=1)
     """Steps between evaluations; by default the scheduler's rungs and the last step."""
     per_device_eval_batch_size: StrictInt = Field(16, ge=1)
-    """Rows of one worker's forward pass in evaluation; it takes memory and time, and does not move `eval_loss`."""
+    """Rows of one worker's forward pass in evaluation; it affects memory and time, but not `eval_loss`."""
     lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine", "warmup_stable_decay"] = (
         "constant_with_warmup"
     )
-    """Shape of the learning rate. Under early stopping use a constant one, which is the same however long a trial goes
-    on, or `warmup_stable_decay`, which is constant until the last fifth of `max_steps`."""
+    """Learning rate schedule. With early stopping use a constant one, which does not depend on the trial's length, or
+    `warmup_stable_decay`, which is constant until the last fifth of `max_steps`."""
     warmup_steps: StrictInt = Field(0, ge=0)
     """Steps of linear warmup."""
     weight_decay: StrictFloat = Field(0.0, ge=0.0)
@@ -96,34 +96,34 @@ class Train(Strict):
     max_grad_norm: StrictFloat = Field(1.0, gt=0.0)
     """Gradients are clipped to this norm."""
     dtype: Literal["auto"] | NumberType = "auto"
-    """Type of the base's weights and of matrix products; what moves, or DeepSpeed's copy of it, stays float32. `auto`
-    is what the workers' devices multiply fast: it is decided where they run when a study starts, and kept from then on.
-    float16 trains with loss scaling, and on CPUs on lanes alone."""
+    """Type of the base's weights and of matrix products; trained weights, or DeepSpeed's copy of them, stay float32.
+    `auto` takes a type that the workers' devices multiply fast; it is decided on their nodes when a study starts, and
+    kept from then on. float16 is trained with loss scaling, and on CPUs only on lanes."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    """Recompute activations in the backward pass, which takes less memory and about a third more time."""
     attn_implementation: Attention = "auto"
-    """`eager` multiplies plain matrices, `sdpa` lets PyTorch choose a kernel, `flash_attention_2` is for GPUs: on lanes
-    PyTorch's own flash kernel, in isolated trials the package flash-attn. `auto` is `eager` on lanes on CPUs, where it
-    is faster for short rows, else `sdpa`."""
+    """`eager` uses plain matrix products, `sdpa` lets PyTorch choose a kernel, `flash_attention_2` is for GPUs (on
+    lanes PyTorch's own flash kernel, in isolated trials the package flash-attn). `auto` is `eager` for lanes on CPUs,
+    where it is faster for short rows, else `sdpa`."""
     divergence_factor: StrictFloat = Field(2.0, gt=1.0)
-    """A trial ends as `diverged` when a loss is NaN or infinite, or `eval_loss` is this many times the base's own."""
+    """A trial ends as `diverged` if a loss is NaN or infinite, or `eval_loss` is above this multiple of the base's."""
 
     @property
     def number_type(self) -> NumberType:
-        """`dtype`, once it is decided."""
+        """The `dtype`, after `auto` was decided."""
         if self.dtype == "auto":
             raise ValueError("train.dtype is still auto: it is decided where trials run")
         return self.dtype
 
 
 class Ddp(Strict):
-    """Gradients are averaged over the workers; each holds everything."""
+    """Data parallel: each worker holds a full copy, and gradients are averaged over the workers."""
 
     type: Literal["ddp"] = "ddp"
 
 
 class DeepSpeed(Strict):
-    """ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054), DeepSpeed's; a lane does stages 1 and 2 by itself."""
+    """DeepSpeed's ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054); a lane implements stages 1 and 2 itself."""
 
     type: Literal["deepspeed"] = "deepspeed"
     zero_stage: Literal[1, 2, 3] = 2
@@ -134,7 +134,7 @@ class DeepSpeed(Strict):
     @field_validator("zero_stage", mode="before")
     @classmethod
     def _a_number(cls, value: Any) -> Any:
-        if isinstance(value, bool):  # which equals 1, and so would pass
+        if isinstance(value, bool):  # True equals 1 and would pass
             raise ValueError(f"{str(value).lower()} is not a stage; use 1, 2 or 3")
         return value
 
@@ -143,39 +143,39 @@ Strategy = Annotated[Ddp | DeepSpeed, Field(discriminator="type")]
 
 
 class Resources(Strict):
-    """What one trial takes of the cluster."""
+    """The cluster resources of one trial."""
 
     workers: StrictInt = Field(1, ge=1)
     """Ray Train workers of one trial."""
     cpus_per_worker: StrictFloat = Field(1, gt=0)
-    """Logical CPUs each worker reserves."""
+    """Logical CPUs that each worker reserves."""
     gpus_per_worker: StrictFloat = Field(0, ge=0)
-    """GPUs each worker reserves."""
+    """GPUs that each worker reserves."""
     strategy: Strategy = Ddp()
     """How the workers share the work: `ddp` or `deepspeed`."""
     worker_start_timeout_s: StrictFloat = Field(180.0, gt=0)
-    """A trial whose workers have not started by then fails with that reason; a lane is tried again."""
+    """Seconds within which a trial's workers must start, or the trial fails with that reason; a lane is retried."""
     max_failures: StrictInt = Field(2, ge=0)
-    """Restarts of a trial's workers after a crash, each from the last whole checkpoint."""
+    """Restarts of a trial's workers after a crash, each from the last complete checkpoint."""
     outage_timeout_s: StrictFloat = Field(3600.0, gt=0)
-    """How long trials wait for a lane, from when one was ready last; then the sweep ends, and `--resume` goes on."""
+    """Seconds without any ready lane after which the sweep ends; `--resume` continues it."""
 
 
 class Isolated(Strict):
-    """One Ray Train run per trial: nothing is shared, everything is started anew."""
+    """One Ray Train run for each trial, which shares nothing and starts everything itself."""
 
     type: Literal["isolated"] = "isolated"
 
 
 class LaneStep(Strict):
-    """The lane's training step. Each of these is exact; docs/lanes.md says what each was measured to be worth."""
+    """Optimisations of a lane's training step. Each is exact; docs/lanes.md shows the measured speedup of each."""
 
     loss_positions_only: bool = True
-    """Compute logits and cross entropy only where a label carries loss."""
+    """Compute logits and cross entropy only at positions with a loss."""
     padding_free: bool = True
-    """Lay the rows of a batch end to end; off, each is padded to the longest of the batch."""
+    """Concatenate the rows of a batch; if off, each is padded to the longest of the batch."""
     fused: bool = True
-    """Norms and gates with a backward pass of their own, where the model's family allows."""
+    """Use hand-written backward passes for norms and gates, if the model's family allows it."""
     round_tokens: StrictInt = Field(32, ge=1)
     """Tokens of a step are rounded up to a multiple, so that kernels made for one step serve the next; 1 is off."""
 
@@ -185,13 +185,13 @@ class Lane(Strict):
 
     type: Literal["lane"] = "lane"
     packed: Literal["auto"] | Annotated[StrictInt, Field(ge=1)] = "auto"
-    """Trials that a lane trains in one forward and backward pass; `auto` packs while that is measured to be faster."""
+    """Trials that a lane trains in one pass; `auto` takes more as long as that is measured to be faster."""
     lanes: StrictInt | None = Field(None, ge=1)
-    """Lanes of the study; by default as many as the cluster holds, at most `search.max_concurrent`."""
+    """Number of lanes; by default as many as fit into the cluster, at most `search.max_concurrent`."""
     share_base: bool = True
-    """Map the base's weights from their files, so that the lanes of a node hold them once."""
+    """Map the base's weights from their files, so that the lanes of a node share one copy in memory."""
     step: LaneStep = LaneStep()
-    """How a step is computed."""
+    """Optimisations of the training step."""
 
 
 Runner = Annotated[Lane | Isolated, Field(discriminator="type")]

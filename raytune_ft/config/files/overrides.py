@@ -1,4 +1,4 @@
-"""Settings by key path: `--set train.max_steps=20`, and a trial's parameters."""
+"""Applies settings by key path: `--set train.max_steps=20`, and a trial's parameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ METHOD = "method.type"
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """`["train.max_steps=20"]` -> `{"train.max_steps": 20}`; values are read as YAML."""
+    """Parses `["train.max_steps=20"]` to `{"train.max_steps": 20}`; values are read as YAML."""
     parsed: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
@@ -25,7 +25,7 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def check_section(section: str, assignments: Sequence[str]) -> None:
-    """Raises InputError for `--set` of anything but a section's settings: the others are of a run that is over."""
+    """Raises InputError if `--set` names a setting outside the section, since the others belong to a finished run."""
     for key in parse_assignments(assignments):
         if key.partition(".")[0] != section:
             what = "is what the run was trained with, which stays as it is"
@@ -33,8 +33,10 @@ def check_section(section: str, assignments: Sequence[str]) -> None:
 
 
 def with_settings(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of nested `values` in which each dotted key of `settings` has its value; another `method.type` begins the
-    section anew, as the settings of one method mean nothing to the other."""
+    """Returns a copy of nested `values` in which each dotted key of `settings` has its value.
+
+    Another `method.type` clears the section first, because the settings of one method do not apply to another.
+    """
     result: dict[str, Any] = copy.deepcopy(dict(values))
     if METHOD in settings and settings[METHOD] != (value_at(result, METHOD) or "lora"):
         result["method"] = {}
@@ -51,7 +53,7 @@ def with_settings(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dic
 
 
 def value_at(values: Mapping[str, Any], dotted: str) -> Any:
-    """The value at a dotted key of nested `values`, or None."""
+    """Returns the value at a dotted key of nested `values`, or None."""
     at: Any = values
     for part in dotted.split("."):
         at = at.get(part) if isinstance(at, Mapping) else None

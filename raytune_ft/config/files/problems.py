@@ -1,4 +1,4 @@
-"""What pydantic found wrong, as lines a person can act on."""
+"""Turns pydantic's validation errors into lines that a user can act on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raytune_ft.errors import InputError
 
 KeyPath = tuple[str | int, ...]
 Place = Callable[[KeyPath], str]
-"""Key path -> where it was written, `file:line`."""
+"""Function from a key path to the place where it was written, `file:line`."""
 RENAMED: dict[KeyPath, tuple[str, str]] = {
     ("evaluate", "bootstrap_samples"): (
         "is needed no more: intervals are worked out without resampling",
@@ -24,27 +24,27 @@ RENAMED: dict[KeyPath, tuple[str, str]] = {
     ("runner", "step", "attention"): ("is called train.attn_implementation now", "move it there, or leave it out"),
     ("train", "bf16"): ("is called dtype now", "write dtype: bfloat16 for true, float32 for false, or leave it out"),
 }
-"""Key path of an earlier version -> what became of it, and what to write."""
+"""Key path of an earlier version -> what has become of it, and the remedy."""
 
 
 def at(place: Place, *path: str) -> str:
-    """Where an error about a setting is: `file:line: search.trials`."""
+    """Returns the location of an error about a setting, such as `file:line: search.trials`."""
     return f"{place(path)}: {'.'.join(path)}"
 
 
 def always(where: str) -> Place:
-    """The place of all settings of what was written at `where`."""
+    """Returns a Place that gives `where` for all settings."""
     return lambda path: where
 
 
 def input_error(error: ValidationError, model: type[BaseModel], place: Place) -> InputError:
-    """One InputError for all problems; `place` turns a key path into `file:line`."""
+    """Returns one InputError for all problems; `place` turns a key path into `file:line`."""
     problems = error.errors(include_url=False)
     misspelled = {near for each in problems if each["type"] == "extra_forbidden" and (near := _meant(each, model))}
     lines = [
         _line(each, model, place)
         for each in problems
-        if each["type"] != "missing" or _key_path(model, each["loc"]) not in misspelled  # one mistake, one line
+        if each["type"] != "missing" or _key_path(model, each["loc"]) not in misspelled  # one mistake gets one line
     ]
     unique = list(dict.fromkeys(lines))
     where, what, remedy = unique[0]
@@ -53,7 +53,7 @@ def input_error(error: ValidationError, model: type[BaseModel], place: Place) ->
 
 def _line(problem: Any, model: type[BaseModel], place: Place) -> tuple[str, str, str]:
     path = _key_path(model, problem["loc"])
-    if problem["type"] == "extra_forbidden" and path[-1:] != problem["loc"][-1:]:  # it is called like a type
+    if problem["type"] == "extra_forbidden" and path[-1:] != problem["loc"][-1:]:  # the key has the name of a type
         path = (*path, problem["loc"][-1])
     dotted = ".".join(str(part) for part in path)
     where = ": ".join(part for part in (place(path), dotted) if part)
@@ -95,7 +95,7 @@ def _line(problem: Any, model: type[BaseModel], place: Place) -> tuple[str, str,
 
 
 def _meant(problem: Any, model: type[BaseModel]) -> KeyPath | None:
-    """The known key that an unknown one resembles."""
+    """Returns the path of the known key that an unknown one resembles, or None."""
     *parent, key = *_key_path(model, problem["loc"][:-1]), problem["loc"][-1]
     near = difflib.get_close_matches(str(key), known_keys(model, tuple(parent)), n=1, cutoff=0.5)
     return (*parent, near[0]) if near else None
@@ -107,7 +107,7 @@ def _shown(value: Any) -> str:
 
 
 def _key_path(model: type[BaseModel], loc: KeyPath) -> KeyPath:
-    """Pydantic's location without the tags of unions that it puts between keys."""
+    """Returns pydantic's location without the union tags that it inserts between keys."""
     kept: list[str | int] = []
     at: list[Any] = [model]
     for part in loc:
@@ -124,18 +124,18 @@ def _key_path(model: type[BaseModel], loc: KeyPath) -> KeyPath:
 
 
 def _is_type_name(part: str | int, kept: list[str | int]) -> bool:
-    """Pydantic names the member of a plain union (`str`, `constrained-int`, `list[str]`) as a last location."""
+    """Tells whether a last location is a member of a plain union, such as `str`, `constrained-int` or `list[str]`."""
     names = ("str", "float", "int", "bool", "list[", "literal[", "constrained-")
     return bool(kept) and isinstance(part, str) and part.startswith(names)
 
 
 def known_keys(model: type[BaseModel], path: KeyPath) -> list[str]:
-    """Keys that may stand at `path`."""
+    """Returns the keys that are known at `path`."""
     return sorted({key for each in _at(model, path) if _is_model(each) for key in each.model_fields})
 
 
 def _at(model: type[BaseModel], path: KeyPath) -> list[Any]:
-    """The types that may stand at `path`."""
+    """Returns the types that are possible at `path`."""
     at: list[Any] = [model]
     for part in path:
         at = [member for each in at for child in _children(each, part) for member in _members(child)]
@@ -168,7 +168,7 @@ def _is_model(annotation: Any) -> bool:
 
 
 def _has(model: Any, key: str | int) -> Any:
-    """The type's name, where it has that key."""
+    """Returns the tag of a model type if it has that key, else None."""
     return _tag(model) if _is_model(model) and key in model.model_fields else None
 
 

@@ -1,4 +1,4 @@
-"""The files of `search_spaces/`, found from any working directory."""
+"""Finds the shipped files of `search_spaces/` from any working directory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _PACKAGE = Path(__file__).parents[2]
 
 
 def find(path: str | Path) -> Path:
-    """`path` as it stands; where nothing is there, and it begins with `search_spaces/`, the shipped file."""
+    """Returns `path` itself, or the shipped file if there is none at `path` and it begins with `search_spaces/`."""
     path = Path(path)
-    if os.path.isfile(path) or path.parts[:1] != (FOLDER,):  # unlike Path.is_file, no error where the name is too long
+    if os.path.isfile(path) or path.parts[:1] != (FOLDER,):  # unlike Path.is_file, it accepts too long a name
         return path
-    for root in (_PACKAGE, _PACKAGE.parent):  # inside of an installed package; beside it in a checkout
+    for root in (_PACKAGE, _PACKAGE.parent):  # within an installed package, or beside it in a checkout
         if os.path.isfile(root / path):
             return root / path
     return path

@@ -1,4 +1,4 @@
-"""YAML as a configuration needs it: safe, no surprises, and every key knows its line."""
+"""Reads and writes YAML for configurations: only plain data, with the line of every key."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ KeyPath = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Document:
-    """A file's plain values, and the line on which each key stands."""
+    """A file's plain values, and the line of each key."""
 
     source: str
     value: dict[str, Any]
     lines: dict[KeyPath, int]
 
     def place(self, path: KeyPath) -> str:
-        """`file.yaml:12`, the line of the innermost key of `path` that stands in the file."""
+        """Returns the place of the innermost key of `path` that the file holds, such as `file.yaml:12`."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.lines:
                 return f"{self.source}:{self.lines[path[:end]]}"
@@ -33,7 +33,7 @@ class Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-4 as the number, and 2026-01-31 as the text, that they are in YAML 1.2."""
+    """SafeLoader that reads 1e-4 as a number and 2026-01-31 as text, as YAML 1.2 does."""
 
     yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
@@ -42,7 +42,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """SafeDumper that quotes the texts which _Loader would read as numbers."""
+    """SafeDumper that quotes texts which _Loader would read as numbers."""
 
 
 for _class in (_Loader, _Dumper):
@@ -54,18 +54,18 @@ for _class in (_Loader, _Dumper):
 
 
 def dump_yaml(value: Any) -> str:
-    """Plain values as YAML that `parse_yaml` reads again."""
+    """Returns plain values as YAML that `parse_yaml` can read."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def dump_text(text: str) -> str:
-    """`text` as it stands on one line of a YAML file, in quotes where it needs them."""
+    """Returns `text` as a YAML scalar on one line, in quotes if it needs them."""
     line = yaml.dump(text, Dumper=_Dumper, default_flow_style=True, width=float("inf"))
     return line.removesuffix("\n").removesuffix("\n...")
 
 
 def read_yaml(path: Path) -> Document:
-    """Reads one mapping; raises InputError with file and line for anything that is not plain data."""
+    """Reads a file with one mapping; raises InputError with file and line for anything that is not plain data."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -102,7 +102,7 @@ def parse_yaml(text: str, source: str) -> Document:
 
 
 def _refuse_surprises(text: str, source: str) -> None:
-    """Refuses aliases, tags and deep nesting while reading events, before anything is built of them."""
+    """Refuses aliases, tags and deep nesting by the parser's events, before any object is built."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         where = f"{source}:{event.start_mark.line + 1}"  # type: ignore[union-attr]  # never None here

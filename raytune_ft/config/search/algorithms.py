@@ -1,4 +1,4 @@
-"""`search.algorithm:`: who proposes the next configuration."""
+"""`search.algorithm:`: the algorithm that proposes the next configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from raytune_ft.config.model import Strict
 
 
 class RandomSearch(Strict):
-    """Independent draws."""
+    """Random search: draws each configuration independently."""
 
     type: Literal["random"] = "random"
     seed: StrictInt = 0
@@ -18,23 +18,23 @@ class RandomSearch(Strict):
 
 
 class QuasiRandom(Strict):
-    """The points of a scrambled sequence: random, but without gaps and clusters (Bousquet et al. 2017)."""
+    """Quasi-random search: the points of a scrambled sequence, without gaps and clusters (Bousquet et al. 2017)."""
 
     type: Literal["quasi_random"] = "quasi_random"
     seed: StrictInt = 0
     """Seed of the scrambling."""
     sequence: Literal["sobol", "halton"] = "sobol"
-    """Which sequence; `sobol` is most even at 2, 4, 8, ... trials."""
+    """The sequence; `sobol` is most even at 2, 4, 8, ... trials."""
 
 
 class Grid(Strict):
-    """Every combination once, in random order; with conditions, each combination of the settings that apply."""
+    """Grid search: every combination once, in random order; with conditions, only of the settings that apply."""
 
     type: Literal["grid"] = "grid"
     seed: StrictInt = 0
     """Seed of the order."""
     points: StrictInt = Field(3, ge=1)
-    """Values of each range, evenly from its low to its high end; a choice has its own."""
+    """Number of values of each range, evenly from its low to its high end; of a choice all values are taken."""
 
 
 class Tpe(Strict):
@@ -56,11 +56,11 @@ class Gp(Strict):
     n_startup_trials: StrictInt = Field(4, ge=1)
     """Trials drawn at random before the model is used."""
     deterministic: StrictBool = False
-    """Take values as exact; by default the process has a noise of its own."""
+    """Treat values as exact; by default the process models noise."""
 
 
 class CmaEs(Strict):
-    """Covariance matrix adaptation (Hansen and Ostermeier 2001), Optuna's; it moves ranges, choices stay random."""
+    """Covariance matrix adaptation (Hansen and Ostermeier 2001), Optuna's; it optimises ranges, choices stay random."""
 
     type: Literal["cmaes"] = "cmaes"
     seed: StrictInt = 0
@@ -72,26 +72,26 @@ class CmaEs(Strict):
 
 
 class _Genetic(Strict):
-    """What the genetic algorithms have in common."""
+    """The common settings of the genetic algorithms."""
 
     seed: StrictInt = 0
     """Seed of the sampler."""
     population_size: StrictInt = Field(8, ge=2)
     """Trials of a generation; the first one is drawn at random."""
     mutation_prob: StrictFloat | None = Field(None, ge=0.0, le=1.0)
-    """How likely each setting of a child is drawn anew; by default one of its settings on average."""
+    """Probability that a setting of a child is drawn at random; by default one setting of a child on average."""
     crossover_prob: StrictFloat = Field(0.9, ge=0.0, le=1.0)
-    """How likely a child has two parents instead of one."""
+    """Probability that a child has two parents instead of one."""
 
 
 class Nsga2(_Genetic):
-    """NSGA-II (Deb et al. 2002), Optuna's: generations, made for several metrics."""
+    """NSGA-II (Deb et al. 2002), Optuna's genetic algorithm for several metrics."""
 
     type: Literal["nsga2"] = "nsga2"
 
 
 class Nsga3(_Genetic):
-    """NSGA-III (Deb and Jain 2014), Optuna's: keeps the front even, for three metrics and more."""
+    """NSGA-III (Deb and Jain 2014), Optuna's genetic algorithm that keeps the front even, for three or more metrics."""
 
     type: Literal["nsga3"] = "nsga3"
 
@@ -100,20 +100,21 @@ Proposer = Annotated[RandomSearch | QuasiRandom | Grid | Tpe | Gp | CmaEs | Nsga
 
 
 class Portfolio(Strict):
-    """Configurations that did well on other data sets first, each where the ones before do badly; then an algorithm.
+    """Tries configurations that did well on other data sets, each chosen where the ones before it do badly, and then
+    continues with another algorithm.
 
     Coverage-based search (Halfon et al. 2024, arXiv 2407.18990).
     """
 
     type: Literal["portfolio"] = "portfolio"
     file: str | None = None
-    """What `raytune-ft portfolio build` wrote, or a file of `search_spaces/portfolios/`."""
+    """A file that `raytune-ft portfolio build` wrote, or one of `search_spaces/portfolios/`."""
     configurations: list[dict[str, Any]] = []
-    """The configurations, the first one tried first; read from `file` where they are not given."""
+    """The configurations in the order in which they are tried; read from `file` if they are not given."""
     first: StrictInt = Field(4, ge=1)
-    """How many of them are tried, after the space's `start_from`; each is fitted into the space."""
+    """Number of configurations to try, after the space's `start_from`; each is fitted into the space."""
     then: Proposer = Tpe(n_startup_trials=0)
-    """Who proposes after them; `tpe` without random trials, as the portfolio's stand in their place."""
+    """Algorithm that proposes after them; by default `tpe` without random trials, which the portfolio's replace."""
 
     @model_validator(mode="after")
     def _not_empty(self) -> Portfolio:
@@ -123,7 +124,7 @@ class Portfolio(Strict):
 
     @property
     def seed(self) -> int:
-        """The seed of who proposes after the portfolio."""
+        """The seed of the algorithm that proposes after the portfolio."""
         return self.then.seed
 
 

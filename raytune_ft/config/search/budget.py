@@ -1,4 +1,4 @@
-"""`search.budget:`: what a study may use up before it is closed."""
+"""`search.budget:`: the limits at which a study is closed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from raytune_ft.config.model import Strict
 
 
 class Budget(Strict):
-    """Limits besides `search.trials`; with the first that is reached, running trials end at their next report."""
+    """Limits besides `search.trials`; when the first is reached, running trials end at their next report."""
 
     hours: StrictFloat | None = Field(None, gt=0.0)
-    """Hours of the sweep, over all of its drivers."""
+    """Hours of the sweep, including those before a resume."""
     device_hours: StrictFloat | None = Field(None, gt=0.0)
-    """Hours times GPUs that workers hold; times CPUs where they hold no GPU."""
+    """Hours times the GPUs that workers hold, or times their CPUs if they hold no GPU."""
     tokens: StrictInt | None = Field(None, ge=1)
     """Training tokens of all trials."""
     cost: StrictFloat | None = Field(None, gt=0.0)
-    """Device hours by `prices`."""
+    """Cost of the device hours by `prices`."""
     prices: dict[str, StrictFloat] = {}
-    """Device -> price of an hour: `cpu`, `gpu`, or a GPU by Ray's name (`H100`, `A10G`), which comes before `gpu`."""
+    """Device -> price of an hour: `cpu`, `gpu`, or a GPU by Ray's name (`H100`, `A10G`), which overrides `gpu`."""
 
     @model_validator(mode="after")
     def _priced(self) -> Budget:

@@ -1,4 +1,4 @@
-"""Whether an algorithm can take a space and a study."""
+"""Checks whether an algorithm can search a space in a study."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raytune_ft.errors import InputError
 
 
 def check_algorithm(experiment: Experiment, search: Search, place: Place) -> None:
-    """Raises InputError where the algorithm can't take the space or the metrics, or has too few trials or too many."""
+    """Raises InputError if the algorithm can't handle the space, the metrics or the number of trials."""
     algorithm = search.proposer
     match algorithm:
         case Gp() | CmaEs():
@@ -36,7 +36,7 @@ def check_algorithm(experiment: Experiment, search: Search, place: Place) -> Non
 
 
 def search_warnings(experiment: Experiment) -> tuple[str, ...]:
-    """What the search takes, but not as one may think."""
+    """Returns warnings on settings of the search that are valid but may not do what the user expects."""
     search = experiment.search
     if search is None:
         return ()
@@ -44,7 +44,7 @@ def search_warnings(experiment: Experiment) -> tuple[str, ...]:
 
 
 def algorithm_warnings(search: Search) -> tuple[str, ...]:
-    """What the algorithm takes, but not as one may think."""
+    """Returns warnings on settings of the algorithm that are valid but may not do what the user expects."""
     warnings: list[str] = []
     drawn = [key for key, parameter in search.space.parameters.items() if len(parameter.choice or ()) > 1]
     if isinstance(search.proposer, CmaEs) and drawn:
@@ -57,7 +57,7 @@ def algorithm_warnings(search: Search) -> tuple[str, ...]:
 
 
 def condition_warnings(experiment: Experiment, search: Search) -> tuple[str, ...]:
-    """Dimensions that no trial has, as a setting that they depend on never has the value that they ask for."""
+    """Returns warnings on dimensions that no trial has, because their condition never holds."""
     fixed, space, warnings = experiment.model_dump(mode="json"), search.space.parameters, []
     for key, parameter in space.items():
         for on, value in (parameter.when or {}).items():

@@ -1,4 +1,4 @@
-"""`search.metrics:` and `search.best:`: what counts, and which of the trials that nothing beats in all of it wins."""
+"""`search.metrics:` and `search.best:`: the metrics to optimise, and how the winner is chosen from the Pareto front."""
 
 from __future__ import annotations
 
@@ -30,21 +30,24 @@ if TYPE_CHECKING:
 else:
     _Name = Literal[tuple(OF_TRIALS)]
 MetricName = Annotated[_Name, BeforeValidator(_reported)]
-"""What a report of a trial tells."""
+"""Name of a metric in a trial's reports."""
 
 
 class Metric(Strict):
-    """One goal."""
+    """One metric to optimise."""
 
     name: MetricName
     """`eval_loss` of the validation split, `adapter_mib` of the adapter's file, `train_seconds`, trained `tokens`."""
     mode: Mode = "min"
-    """Whether less or more of it is better."""
+    """Whether smaller (`min`) or larger (`max`) values are better."""
 
 
 @dataclass(frozen=True)
 class BestRule:
-    """Among the trials whose `metric` is within `within` of the best one's, relative to it, the others decide."""
+    """The rule for the winner: the other metrics decide among trials whose `metric` is within `within` of the best.
+
+    `within` is relative to the best value.
+    """
 
     metric: str
     within: float
@@ -54,7 +57,7 @@ class BestRule:
         """Reads `eval_loss within 1 %`.
 
         Raises:
-            ValueError: It is written otherwise.
+            ValueError: The text does not have this form.
         """
         match = _RULE.fullmatch(text.strip())
         if match is None:

@@ -1,4 +1,4 @@
-"""The values of a grid, and its configurations."""
+"""Lists the values and configurations of a grid."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from raytune_ft.config.search.search import Parameter, SearchSpace
 
 MOST = 10_000
-"""Combinations that are listed; who has more wants another algorithm."""
+"""Most combinations of a grid; with more, another algorithm is better."""
 
 
 def axis(parameter: Parameter, points: int) -> list[Any]:
-    """The values of a dimension on the grid: a choice's own, or `points` of a range with both ends."""
+    """Returns the values of a dimension on the grid: all of a choice, or `points` of a range including both ends."""
     if parameter.choice is not None:
         return list({repr(value): value for value in parameter.choice}.values())
     low, high = parameter.extremes()
@@ -23,15 +23,15 @@ def axis(parameter: Parameter, points: int) -> list[Any]:
 
 
 def lattice(space: SearchSpace, points: int, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every configuration of the grid once: key path -> value, of the settings whose conditions hold.
+    """Returns every configuration of the grid once, as key path -> value of the settings whose conditions hold.
 
     Args:
-        space: What is searched.
-        points: Of each range.
+        space: The search space.
+        points: Number of values of each range.
         defaults: The experiment's values, for conditions on settings that are not searched.
 
     Returns:
-        All of them, or where they are more than `MOST` only so many that one sees it.
+        All configurations; if there are more than `MOST`, only some, but more than `MOST`.
     """
     configurations: list[dict[str, Any]] = [{}]
     for key in space.in_order():
@@ -40,7 +40,7 @@ def lattice(space: SearchSpace, points: int, defaults: Mapping[str, Any]) -> lis
         for chosen in configurations:
             searched = space.applies(key, chosen, defaults)
             longer += [{**chosen, key: value} for value in values] if searched else [chosen]
-            if len(longer) > MOST:  # no setting that is still to come makes them fewer
+            if len(longer) > MOST:  # further settings can't make them fewer
                 break
         configurations = longer
     return configurations

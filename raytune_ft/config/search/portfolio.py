@@ -1,4 +1,4 @@
-"""A portfolio's file, and how its configurations are fitted into a space."""
+"""Reads a portfolio's file, and fits its configurations into a space."""
 
 from __future__ import annotations
 
@@ -33,48 +33,48 @@ class PortfolioStudy(Strict):
     data: str
     """The data set's name."""
     fingerprint: str
-    """Of the prepared data."""
+    """Fingerprint of the prepared data."""
     base: str
     """The base model: its directory's name, or its hub id."""
     max_steps: StrictInt
     """Steps of a full trial."""
     trials: StrictInt
-    """Trials that ended."""
+    """Number of trials that ended."""
     completed: StrictInt
-    """Those of them that ran to their end."""
+    """Number of these that ran to their last step."""
 
 
 class Entry(Strict):
     """One configuration."""
 
     parameters: dict[str, Any] = Field(min_length=1)
-    """Path into the experiment -> value."""
+    """Key path in the experiment -> value."""
     covered: StrictFloat | None = None
-    """Mean regret over the data sets, of the best of the configurations up to this one."""
+    """Mean over the data sets of the lowest regret among the configurations up to this one."""
     helped: str | None = None
-    """The data set whose regret it lowered most; none for one in reserve, when nothing was left to lower."""
+    """The data set whose regret it lowered most; null for a reserve, when no regret was left to lower."""
     regret: dict[str, StrictFloat] = {}
-    """Its own regret on each data set: 0 is the best trial of the studies on it, 1 the median one and worse."""
+    """Its own regret on each data set: 0 as the best trial of the studies on it, 1 as the median trial or worse."""
 
 
 class PortfolioFile(Strict):
-    """What `raytune-ft portfolio build` writes; by hand, `configurations` with their `parameters` are enough."""
+    """A file of `raytune-ft portfolio build`; one written by hand needs only `configurations` with `parameters`."""
 
     metric: str | None = None
-    """What was compared."""
+    """The metric that was compared."""
     mode: Mode | None = None
-    """Whether less or more of it is better."""
+    """Whether smaller (`min`) or larger (`max`) values are better."""
     built: str | None = None
-    """The day."""
+    """The date on which it was built."""
     studies: list[PortfolioStudy] = []
-    """Where the configurations come from."""
+    """The studies that the configurations come from."""
     configurations: list[Entry] = Field(min_length=1)
-    """In the order in which they are tried."""
+    """The configurations in the order in which they are tried."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A configuration inside of a space, and what had to be changed for it, `method.r 64 -> 32` each."""
+    """A configuration fitted into a space, and the changes made for it, such as `method.r 64 -> 32`."""
 
     parameters: dict[str, Any]
     changes: tuple[str, ...]
@@ -90,7 +90,7 @@ def read_portfolio(path: Path) -> PortfolioFile:
 
 
 def put_in(values: dict[str, Any], place: Place) -> None:
-    """Completes `search.algorithm` with the configurations of the file that it names, so that a run holds them."""
+    """Copies the configurations of the file that `search.algorithm` names into `values`, so that a run records them."""
     search = values.get("search")
     algorithm = search.get("algorithm") if isinstance(search, dict) else None
     if not isinstance(algorithm, dict) or algorithm.get("type") != "portfolio" or algorithm.get("configurations"):
@@ -105,15 +105,15 @@ def put_in(values: dict[str, Any], place: Place) -> None:
 
 
 def fit(configuration: Mapping[str, Any], space: SearchSpace, own: Mapping[str, Any]) -> Fitted:
-    """Moves a configuration into the space.
+    """Fits a configuration into the space.
 
-    Settings that the space does not search are left out, numbers beyond a range go to its end, and a value that is
-    not among the choices becomes the nearest one (numbers by their ratio, where all are positive).
+    Settings that the space does not search are left out, numbers beyond a range are clipped to it, and a value that is
+    not among the choices is replaced by the nearest one (for positive numbers by their ratio).
 
     Args:
         configuration: Key path -> value.
-        space: What is searched; a setting that `configuration` lacks is left to the sampler.
-        own: The experiment's values: a setting left out that has the experiment's own value changes nothing.
+        space: The search space; a setting that `configuration` lacks is left to the sampler.
+        own: The experiment's values; leaving out a setting with the experiment's own value is not a change.
     """
     kept: dict[str, Any] = {}
     changes = []
@@ -132,7 +132,7 @@ def fit(configuration: Mapping[str, Any], space: SearchSpace, own: Mapping[str, 
 
 
 def nearest(parameter: Parameter, value: Any) -> Any:
-    """The value of the dimension that is nearest to `value`, or None where nothing is near."""
+    """Returns the value of the dimension that is nearest to `value`, or None if none can be compared."""
     if parameter.holds(value):
         return value
     if not is_number(value):
@@ -147,7 +147,7 @@ def nearest(parameter: Parameter, value: Any) -> Any:
 
 
 def first_configurations(search: Search, own: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What is tried first: the space's starting points, then the portfolio's first ones; each once, in order."""
+    """Returns the configurations to try first, without repeats: the space's starting points, then the portfolio's."""
     found = [dict(start) for start in search.space.start_from]
     if isinstance(search.algorithm, Portfolio):
         chosen = search.algorithm.configurations[: search.algorithm.first]
@@ -156,7 +156,7 @@ def first_configurations(search: Search, own: Mapping[str, Any]) -> list[dict[st
 
 
 def check_portfolio(experiment: Experiment, values: Mapping[str, Any], place: Place) -> None:
-    """Raises InputError where a portfolio has nothing to say about the space, or no trial could run what it says."""
+    """Raises InputError if a portfolio does not fit space or method, or one of its configurations is invalid."""
     search = experiment.search
     if search is None or not isinstance(search.algorithm, Portfolio):
         return
@@ -178,7 +178,7 @@ def check_portfolio(experiment: Experiment, values: Mapping[str, Any], place: Pl
 
 
 def portfolio_warnings(experiment: Experiment) -> list[str]:
-    """What a user should know about the portfolio before it is tried."""
+    """Returns warnings on how the portfolio fits the experiment."""
     search = experiment.search
     if search is None or not isinstance(search.algorithm, Portfolio):
         return []
@@ -196,7 +196,7 @@ def portfolio_warnings(experiment: Experiment) -> list[str]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a setting's value can be nearer to one number than to another."""
+    """Tells whether a setting's value is a number, for which distances are defined."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

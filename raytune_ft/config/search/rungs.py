@@ -1,4 +1,4 @@
-"""At which steps a scheduler looks at trials; all that asks for it (workers, schedulers, plan) reads it here."""
+"""Computes the steps at which a scheduler decides on trials (rungs), for workers, schedulers and `plan` alike."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Bracket:
     """Trials that Hyperband compares with one another.
 
     Attributes:
-        trials: That it takes.
-        rungs: Steps at which they wait for one another, ascending; the last is the last step.
-        factor: One in this many goes on from each rung.
+        trials: Number of trials that it takes.
+        rungs: Steps at which its trials wait for one another, ascending; the last is the trials' last step.
+        factor: One in this many trials goes on from each rung.
     """
 
     trials: int
@@ -22,7 +22,7 @@ class Bracket:
     factor: int
 
     def survivors(self, trials: int) -> tuple[int, ...]:
-        """How many of `trials`, at most its own, train to each rung."""
+        """Returns how many of `trials` trials (at most its own number) train to each rung."""
         places, reached = self.trials, [trials]
         for _ in self.rungs[1:]:
             places = -(-places // self.factor)
@@ -31,9 +31,10 @@ class Bracket:
 
 
 def brackets(scheduler: Hyperband | Bohb, last: int) -> tuple[Bracket, ...]:
-    """Hyperband's brackets for trials of `last` steps, the one with most trials first; after the last they begin anew.
+    """Returns Hyperband's brackets for trials of `last` steps, the one with the most trials first; they repeat in turn.
 
-    Li et al. 2018 (arXiv 1603.06560), algorithm 1, with rungs that are the last step divided by powers of the factor.
+    This is algorithm 1 of Li et al. 2018 (arXiv 1603.06560); the rungs are the last step divided by powers of the
+    factor.
     """
     factor, most = scheduler.reduction_factor, 0
     while last // factor ** (most + 1) >= scheduler.grace_period:
@@ -49,7 +50,7 @@ def brackets(scheduler: Hyperband | Bohb, last: int) -> tuple[Bracket, ...]:
 
 
 def rungs(scheduler: Scheduler, last: int, eval_steps: int | None) -> tuple[int, ...]:
-    """Steps at which the scheduler looks at a trial that has `last` of them, ascending."""
+    """Returns the rungs of a trial of `last` steps, ascending."""
     match scheduler:
         case Asha(grace_period=step, reduction_factor=factor):
             steps = [step]

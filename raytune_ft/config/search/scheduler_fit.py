@@ -1,4 +1,4 @@
-"""Whether a scheduler can take a space and an algorithm."""
+"""Checks whether a scheduler works with a space and an algorithm."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from raytune_ft.errors import InputError
 
 SHAPE = "train.lr_scheduler_type"
 SAME_AT_ANY_LENGTH = ("constant", "constant_with_warmup")
-"""Shapes of the learning rate that at a step are the same however long the trial goes on."""
+"""Learning rate schedules whose value at a step does not depend on the trial's length."""
 WITHOUT_MODEL = ("random", "quasi_random", "grid")
 
 
 def check_scheduler(experiment: Experiment, search: Search, place: Place) -> None:
-    """Raises InputError where the scheduler can't take the space or the algorithm."""
+    """Raises InputError if the scheduler does not work with the space or the algorithm."""
     scheduler = search.scheduler
     if not isinstance(scheduler, NoScheduler | Hyperband | Bohb):
         _check_lengths(experiment, search, place)
@@ -51,7 +51,7 @@ def check_scheduler(experiment: Experiment, search: Search, place: Place) -> Non
 
 
 def _check_lengths(experiment: Experiment, search: Search, place: Place) -> None:
-    """Where trials have ends of their own, those that are compared at one step must have trained alike until then."""
+    """Checks that trials of different lengths that are compared at a step had the same learning rate until then."""
     space = search.space.parameters
     if STEPS not in space:
         return
@@ -67,7 +67,7 @@ def _check_lengths(experiment: Experiment, search: Search, place: Place) -> None
 
 
 def mutable(search: Search) -> list[str]:
-    """What trials of a population may change while they train."""
+    """Returns the searched settings that trials of a population may change while they train."""
     return [key for key in search.space.parameters if key in MUTABLE]
 
 

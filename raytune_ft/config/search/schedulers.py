@@ -1,4 +1,4 @@
-"""`search.scheduler:`: who stops trials early, pauses them, or has them copy one another. Time is optimizer steps."""
+"""`search.scheduler:`: stops trials early, pauses them, or makes them copy others. Time is in optimizer steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, StrictFloat, StrictInt
 from raytune_ft.config.model import Strict
 
 MUTABLE = ("train.learning_rate", "train.weight_decay", "train.max_grad_norm", "method.dropout")
-"""What a trial may change while it trains; a rank, say, would be of another adapter."""
+"""Settings that a trial can change while it trains; a new rank, for example, would need another adapter."""
 
 
 class NoScheduler(Strict):
@@ -19,65 +19,65 @@ class NoScheduler(Strict):
 
 
 class Asha(Strict):
-    """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934), by Ray Tune's rule."""
+    """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934), with Ray Tune's rule."""
 
     type: Literal["asha"] = "asha"
     grace_period: StrictInt = Field(10, ge=1)
     """Steps that every trial gets."""
     reduction_factor: StrictInt = Field(3, ge=2)
-    """One in this many goes on from each rung."""
+    """One in this many trials goes on from each rung."""
 
 
 class _Brackets(Strict):
-    """What the two that fill brackets have in common."""
+    """The common settings of the schedulers with brackets."""
 
     grace_period: StrictInt = Field(10, ge=1)
-    """Steps of the shortest rung at least; rungs are `train.max_steps` divided by powers of the factor."""
+    """Least steps of the first rung; rungs are `train.max_steps` divided by powers of the factor."""
     reduction_factor: StrictInt = Field(3, ge=2)
-    """One in this many goes on from each rung."""
+    """One in this many trials goes on from each rung."""
 
 
 class Hyperband(_Brackets):
-    """Hyperband (Li et al. 2018, arXiv 1603.06560), Ray Tune's: brackets whose trials wait for one another, paused."""
+    """Hyperband (Li et al. 2018, arXiv 1603.06560), Ray Tune's; a bracket's trials pause to wait for one another."""
 
     type: Literal["hyperband"] = "hyperband"
 
 
 class Bohb(_Brackets):
-    """BOHB (Falkner et al. 2018, arXiv 1807.01774): Hyperband whose configurations a model proposes."""
+    """BOHB (Falkner et al. 2018, arXiv 1807.01774): Hyperband with configurations that a model proposes."""
 
     type: Literal["bohb"] = "bohb"
 
 
 class Median(Strict):
-    """Stops a trial whose best is worse than the median of the others' means (Golovin et al. 2017), Ray Tune's."""
+    """Median rule (Golovin et al. 2017), Ray Tune's: stops a trial whose best is worse than the others' median mean."""
 
     type: Literal["median"] = "median"
     grace_period: StrictInt = Field(10, ge=1)
-    """Steps that every trial gets, and between looks where `train.eval_steps` is not set."""
+    """Steps that every trial gets; also the steps between decisions if `train.eval_steps` is not set."""
     min_samples_required: StrictInt = Field(3, ge=1)
-    """Other trials that must have come as far."""
+    """Number of other trials that must have reached the step."""
 
 
 class _Rounds(Strict):
-    """What the two that train a population have in common."""
+    """The common settings of population-based schedulers."""
 
     perturbation_interval: StrictInt = Field(10, ge=1)
-    """Steps between looks; each of the worst then takes weights and optimizer of one of the best, and new settings."""
+    """Steps between exploits, in which each of the worst trials copies one of the best and gets new settings."""
     quantile_fraction: StrictFloat = Field(0.25, gt=0.0, le=0.5)
-    """How many are the best, and how many the worst."""
+    """Fraction of the trials that are the best, and of those that are the worst."""
 
 
 class Pbt(_Rounds):
-    """Population-based training (Jaderberg et al. 2017, arXiv 1711.09846), Ray Tune's; every trial is of it."""
+    """Population-based training (Jaderberg et al. 2017, arXiv 1711.09846), Ray Tune's; all trials form a population."""
 
     type: Literal["pbt"] = "pbt"
     resample_probability: StrictFloat = Field(0.25, ge=0.0, le=1.0)
-    """How often a setting is drawn anew instead of moved by 0.8 or 1.2."""
+    """Probability that a setting is drawn at random instead of multiplied by 0.8 or 1.2."""
 
 
 class Pb2(_Rounds):
-    """Population-based bandits (Parker-Holder et al. 2020, arXiv 2002.02518), Ray Tune's: PBT with a model."""
+    """Population-based bandits (Parker-Holder et al. 2020, arXiv 2002.02518), Ray Tune's: PBT that uses a model."""
 
     type: Literal["pb2"] = "pb2"
 
@@ -86,4 +86,4 @@ Halving = Asha | Hyperband | Bohb
 Population = Pbt | Pb2
 Scheduler = Annotated[NoScheduler | Asha | Hyperband | Bohb | Median | Pbt | Pb2, Field(discriminator="type")]
 PAUSING = ("hyperband", "bohb", "pbt", "pb2")
-"""Those that pause trials, which only lanes can."""
+"""Schedulers that pause trials, which only lanes support."""

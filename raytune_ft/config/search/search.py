@@ -1,4 +1,4 @@
-"""`search:`: the space, who proposes configurations, who stops them, and how many there are."""
+"""`search:`: the space, the algorithm, the scheduler, and the size of the study."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOT_FIRST = f"can't lead: only {' or '.join(_LEADING)} tells of a trial before 
 
 
 class Parameter(Strict):
-    """One dimension of the space: exactly one of the distributions."""
+    """One dimension of the space, with exactly one of the distributions."""
 
     loguniform: tuple[StrictFloat, StrictFloat] | None = None
     """[low, high], uniform in the logarithm."""
@@ -32,9 +32,9 @@ class Parameter(Strict):
     randint: tuple[StrictInt, StrictInt] | None = None
     """[low, high], both included."""
     choice: list[Any] | None = None
-    """Any of these values."""
+    """The possible values."""
     when: dict[str, Any] | None = None
-    """Only searched where each of these settings has this value."""
+    """Condition: it is searched only if each of these settings has this value."""
 
     @model_validator(mode="after")
     def _one_distribution(self) -> Parameter:
@@ -51,7 +51,7 @@ class Parameter(Strict):
         return self
 
     def holds(self, value: Any) -> bool:
-        """Whether this dimension can take `value`."""
+        """Tells whether this dimension can have `value`."""
         if self.choice is not None:
             return value in self.choice
         low, high = self.loguniform or self.uniform or self.randint or (math.inf, -math.inf)
@@ -60,15 +60,15 @@ class Parameter(Strict):
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """A range's ends; None for a choice."""
+        """The ends of a range; None for a choice."""
         return self.loguniform or self.uniform or self.randint
 
     def extremes(self) -> list[Any]:
-        """The values that bound the dimension, or all of a choice."""
+        """Returns the two ends of a range, or all values of a choice."""
         return list(self.choice or self.bounds or ())
 
     def at(self, u: float) -> Any:
-        """The value at `u` of [0, 1]; equal lengths of it are equally likely."""
+        """Maps `u` in [0, 1] to a value, so that a uniform `u` gives the dimension's distribution."""
         if self.choice is not None:
             return self.choice[min(int(u * len(self.choice)), len(self.choice) - 1)]
         low, high = self.extremes()
@@ -79,7 +79,7 @@ class Parameter(Strict):
         return min(low + u * (high - low), high)
 
     def distance(self, one: Any, other: Any) -> float:
-        """From 0 to 1: of two numbers of a range its part between them, in its own scale; of two choices 0 or 1."""
+        """Returns the distance of two values from 0 to 1: a fraction of a range's scale, or 0 or 1 for a choice."""
         if self.bounds is None or self.bounds[0] == self.bounds[1]:
             return float(one != other)
         low, high = self.bounds
@@ -89,15 +89,15 @@ class Parameter(Strict):
 
 
 class SearchSpace(Strict):
-    """What is searched: keys are paths into the experiment, e.g. `train.learning_rate`."""
+    """The search space; its keys are key paths in the experiment, such as `train.learning_rate`."""
 
     parameters: dict[str, Parameter] = Field(min_length=1)
-    """Path into the experiment -> distribution; any setting of `train`, `method`, `resources`, or the `seed`."""
+    """Key path in the experiment -> distribution; any setting of `train`, `method`, `resources`, or the `seed`."""
     start_from: list[dict[str, Any]] = []
-    """Configurations tried first, in this order; a missing parameter is drawn."""
+    """Configurations to try first, in this order; the algorithm fills in missing parameters."""
 
     def in_order(self) -> list[str]:
-        """The keys, each after those that its conditions look at; in a circle, as they are written."""
+        """Returns the keys, each after those that its condition depends on; circular ones in the order of the file."""
         ordered: list[str] = []
         waiting = list(self.parameters)
         while waiting:
@@ -107,7 +107,7 @@ class SearchSpace(Strict):
         return ordered
 
     def applies(self, key: str, chosen: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
-        """Whether `key` is searched beside what was chosen before it; `defaults` are the experiment's values."""
+        """Tells whether the condition of `key` holds for the values chosen so far and the experiment's `defaults`."""
         conditions = self.parameters[key].when or {}
         return all(chosen.get(on, value_at(defaults, on)) == value for on, value in conditions.items())
 
@@ -122,31 +122,31 @@ def _check_mode(metric: str, mode: Mode, otherwise: str = "") -> None:
 
 
 class Search(Strict):
-    """One study."""
+    """The search of one study."""
 
     space: SearchSpace
     """A file of `search_spaces/`, or the space itself."""
     algorithm: Algorithm = Tpe()
-    """Who proposes: `tpe`, `gp`, `cmaes`, `nsga2`, `nsga3`, `quasi_random`, `random`, `grid`, `portfolio`."""
+    """Proposes trials: `tpe`, `gp`, `cmaes`, `nsga2`, `nsga3`, `quasi_random`, `random`, `grid` or `portfolio`."""
     scheduler: Scheduler = Asha()
     """Who stops the weak ones early: `asha`, `hyperband`, `bohb`, `median`, `pbt`, `pb2` or `none`."""
     metric: MetricName = EVAL_LOSS
     """The number that decides; `eval_loss` is the validation split's, as a mean over the answers' tokens."""
     mode: Mode = "min"
-    """Whether less or more of it is better."""
+    """Whether smaller (`min`) or larger (`max`) values are better."""
     metrics: list[Metric] = []
-    """Several goals instead of `metric` and `mode`; the scheduler looks at the first one."""
+    """Several metrics instead of `metric` and `mode`; the scheduler uses the first one."""
     best: str | None = None
-    """The winner among several goals: `eval_loss within 1 %` of the best, and of those the best by the next goal."""
+    """Winner with several metrics: `eval_loss within 1 %` of the best, and among those the best by the next metric."""
     trials: StrictInt = Field(16, ge=1)
-    """Trials in the study."""
+    """Number of trials in the study."""
     budget: Budget = Budget()
-    """What else the study may use up."""
+    """Further limits of the study."""
     max_concurrent: StrictInt = Field(1, ge=1)
-    """Trials at once; each takes `resources`."""
+    """Most trials at once; each takes `resources`."""
     keep_checkpoints: Literal["all"] | Annotated[StrictInt, Field(ge=1)] = 3
-    """Trials whose best weights stay on disk when they have ended: the first so many of the leaderboard or, of several
-    goals, the front and the first so many off it; of the others none, and of none the optimizer."""
+    """Number of trials whose best weights stay on disk after their end: the first of the leaderboard or, with several
+    metrics, the Pareto front and that many of the rest. Optimizer states of ended trials are always removed."""
     warm_start: list[str] = []
     """Run directories of earlier studies whose trials the algorithm learns from."""
     storage: str | None = None
@@ -154,16 +154,16 @@ class Search(Strict):
 
     @property
     def proposer(self) -> Proposer:
-        """Who proposes what is not decided beforehand."""
+        """The algorithm that proposes the configurations which no portfolio gives."""
         return self.algorithm.then if isinstance(self.algorithm, Portfolio) else self.algorithm
 
     @property
     def goals(self) -> tuple[Metric, ...]:
-        """What counts, the metric that the scheduler looks at first."""
+        """The metrics to optimise; the scheduler uses the first."""
         return tuple(self.metrics) or (Metric(name=self.metric, mode=self.mode),)
 
     def longest(self, steps: int) -> int:
-        """Optimizer steps of the longest trial that the study can have, where the experiment says `steps`."""
+        """Returns the optimizer steps of the longest possible trial; `steps` is the experiment's `train.max_steps`."""
         searched = self.space.parameters.get(STEPS)
         if searched is None:
             return steps
@@ -198,7 +198,7 @@ class Search(Strict):
     @field_validator("best")
     @classmethod
     def _rule_fits(cls, best: str | None, info: ValidationInfo) -> str | None:
-        if best is None or "metrics" not in info.data:  # they have a problem of their own
+        if best is None or "metrics" not in info.data:  # the metrics are invalid, which is reported already
             return best
         rule, names = BestRule.parse(best), [goal.name for goal in info.data["metrics"]]
         if len(names) < 2:

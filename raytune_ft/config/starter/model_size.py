@@ -1,4 +1,4 @@
-"""How large a base model is, as far as its files or its name tell, and which shipped spaces are made for it."""
+"""Estimates the size of a base model from its files or its name, to choose a shipped space for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SIZES = ((1.0, "small"), (5.5, "1b_4b"), (10.5, "7b_8b"), (80.0, "13b_70b"))
 
 
 def billions(base_model: str) -> float | None:
-    """Weights in billions: of the model's files, or of a name like `Qwen2.5-0.5B`; None where neither tells."""
+    """Returns the weights in billions by the model's files, or by a name like `Qwen2.5-0.5B`; None if unknown."""
     directory = Path(base_model).expanduser()
     stored = sum(path.stat().st_size for path in directory.glob("*.safetensors")) if directory.is_dir() else 0
     if stored:
@@ -21,7 +21,7 @@ def billions(base_model: str) -> float | None:
 
 
 def size_of(base_model: str) -> str | None:
-    """How the shipped spaces call models of that size, as in `lora_sft_small`; None where it is unknown or beyond."""
+    """Returns the size class in names of shipped spaces, as in `lora_sft_small`; None if unknown or too large."""
     size = billions(base_model)
     return None if size is None else next((name for below, name in _SIZES if size < below), None)
 
@@ -29,7 +29,7 @@ def size_of(base_model: str) -> str | None:
 def _bytes_per_weight(directory: Path) -> int:
     try:
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # `check` says what is wrong with it
+    except (OSError, ValueError):  # `check` reports what is wrong with it
         return 2
     dtype = config.get("dtype") or config.get("torch_dtype") if isinstance(config, dict) else None
     return 4 if dtype == "float32" else 2

@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md out of the models, when it is run with `python -m`, to standard output."""
+"""Generates docs/configuration.md from the models; `python -m` writes it to standard output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ and `resources`, and `seed`.
 
 
 def render() -> str:
-    """The whole page."""
+    """Returns the whole page as Markdown."""
     parts = [HEADER]
     for place, model in _models():
         heading = f"`{place}`" if place else "The experiment"
@@ -36,7 +36,7 @@ def render() -> str:
 
 
 def _models() -> Iterator[tuple[str, type[BaseModel]]]:
-    """Each model once, depth first, with the place where it stands in an experiment file."""
+    """Yields each model once, depth first, with its place in an experiment file."""
     pending: list[tuple[str, type[BaseModel]]] = [("", Experiment)]
     seen: set[type[BaseModel]] = set()
     while pending:
@@ -75,7 +75,7 @@ def _row(name: str, field: FieldInfo) -> str:
 
 
 def _type(annotation: Any) -> str:
-    """A type as a user writes it: no module names, literals as their values."""
+    """Returns a type in the user's words, without module names, and literals as their values."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _type(parts[0])

@@ -8,7 +8,7 @@ from raytune_ft.config.experiment import Experiment
 
 
 def experiment_schema() -> dict[str, Any]:
-    """JSON Schema 2020-12 of an experiment file; `search.space` may also be the name of a space's file."""
+    """Returns the JSON Schema 2020-12 of an experiment file; `search.space` may also be the name of a space's file."""
     schema = Experiment.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     space = schema["$defs"]["Search"]["properties"]["space"]

@@ -1,4 +1,4 @@
-"""The experiment file that `init` writes: the user's model and data, every choice explained."""
+"""Writes the experiment file of `init`, with the user's model and data and an explanation of every choice."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def write_starter(
     """Writes a commented experiment file that `load_experiment` reads.
 
     Raises:
-        InputError: When `to` exists, a data file is missing, or its first row shows no known format.
+        InputError: `to` exists, a data file is missing, or its first row has no known format.
     """
     if to.exists():
         raise InputError(str(to), "already exists", "give another file with --to")
@@ -100,7 +100,7 @@ def write_starter(
             raise InputError(str(path), "no such file", "give a JSONL file")
     name = check_name("--name", name) if name else _name_of(train)
     method, size = "full" if full else "lora", size_of(base_model)
-    alpha = 16 if size == "small" else 32  # what the portfolio's studies had
+    alpha = 16 if size == "small" else 32  # as in the portfolio's studies
     lora = f"method: {{type: lora, r: 16, alpha: {alpha}, target_modules: all-linear}}"
     held_out = f"  test: {dump_text(str(test))}" if test else "  # test: test.jsonl          # rows no trial ever sees"
     write_text(
