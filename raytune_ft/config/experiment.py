@@ -108,7 +108,7 @@ class Experiment(Strict):
     evaluate: Evaluate = Evaluate()
     """The comparison of base and winner."""
     tracking: Tracking = Tracking()
-    """The trackers that record each trial."""
+    """TensorBoard and Weights & Biases."""
     registry: RegistryConfig = RegistryConfig()
     """The registry of adapter versions."""
     promotion: PromotionConfig = PromotionConfig()
