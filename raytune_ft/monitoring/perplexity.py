@@ -26,7 +26,7 @@ class TokenRow:
     """`input_ids` for the tokens of the answer, -100 elsewhere."""
 
     def input(self) -> list[int]:
-        """The token ids before the last answer; the whole row if every token has a loss."""
+        """Returns the token ids before the last answer; the whole row if every token has a loss."""
         end = len(self.labels)
         while end > 0 and self.labels[end - 1] == IGNORED:
             end -= 1

@@ -67,7 +67,7 @@ class Base:
         return hidden
 
     def head(self) -> torch.Tensor:
-        """The output embeddings, [vocabulary, hidden]."""
+        """Returns the output embeddings, [vocabulary, hidden]."""
         weight: torch.Tensor = self.model.get_output_embeddings().weight
         return weight
 
