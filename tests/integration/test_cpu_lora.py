@@ -41,7 +41,7 @@ ops.bgmv_shrink(x, a, between, slots, 2.0)
 expected = torch.stack([x[row] @ a[slot].T * 2 for row, slot in enumerate(slots.tolist())]) * (slots >= 0)[:, None]
 print("product", torch.allclose(between, expected, atol=1e-5))
 """
-CORRECTED = "from raytune_ft.serving import cpu_lora; cpu_lora.correct()"
+CORRECTED = "from raytune_ft.serving.engine import cpu_lora; cpu_lora.correct()"
 
 
 def run(code: str, correct: str, rows: str = "(0, 11, 22)") -> list[bool]:

@@ -17,6 +17,7 @@ from raytune_ft.data.prepare import prepare
 from raytune_ft.execution.cluster import ray_cluster
 from raytune_ft.execution.lanes.entries import TrialEnded, TrialReport
 from raytune_ft.execution.lanes.lanes import IMPORTS, lanes
+from raytune_ft.metrics.report import for_ray
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.lane.orders import Start
 from raytune_ft.training.metrics_log import read_metrics
@@ -69,4 +70,6 @@ def test_fault_1_whichever_worker_is_killed_the_group_restarts_and_the_losses_ar
     unharmed, *others = (read_metrics(run.trial(name).metrics) for name in kills)
     for other in others:
         for key in ("train_loss", "eval_loss", "samples"):
-            assert [row[key] for row in other] == pytest.approx([row[key] for row in unharmed], rel=1e-6), key
+            assert [for_ray(row)[key] for row in other] == pytest.approx(
+                [for_ray(row)[key] for row in unharmed], rel=1e-6
+            ), key
