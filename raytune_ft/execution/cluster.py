@@ -25,7 +25,7 @@ from raytune_ft.private_names import forked_start_wanted
 STARTUP = {"RAY_worker_maximum_startup_concurrency": "8"}
 """Processes that a private Ray starts at once: by default one a CPU, and most of ours only wait."""
 FORKED_STARTUP = {"RAY_prestart_worker_first_driver": "0"}
-"""None starts before it is wanted: it would be a new process, where what is wanted may be a copy."""
+"""No worker starts ahead of need: it would be a new process, where a fork of the fork server may do."""
 
 
 @contextmanager
@@ -38,11 +38,11 @@ def ray_cluster(*, state_api: bool = True, forked: tuple[str, str] | None = None
     Args:
         state_api: Whether a private cluster gets Ray's dashboard, whose API Ray Train asks when an isolated trial is
             stopped. Its ten processes take a tenth of two cores.
-        forked: Modules that the workers of a private cluster share, as copies of a process that imported them: one
-            that does not import Ray, one that does. Without, each worker is a new process.
+        forked: Two modules that the workers of a private cluster share, as they are forked from a process that imported
+            them: first one that does not import Ray, then one that does. With None, each worker is a new process.
 
     Yields:
-        Whether it is this block's own, and so ends with it.
+        Whether the Ray is a private one, which ends with the block.
     """
     import logging
 
@@ -65,7 +65,7 @@ def ray_cluster(*, state_api: bool = True, forked: tuple[str, str] | None = None
     # Ray Train asks the state API when a trial is stopped; told the address, it does not look for other instances.
     started_with = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"} | STARTUP | (FORKED_STARTUP if forked else {})
     few = nullcontext() if state_api else minimal_ray(logs=shown == logging.INFO)
-    # The server first: it imports for as long as all else takes to start.
+    # The fork server starts first: its imports take as long as all the rest takes to start.
     with environment(started_with), giving_way(), _workers(forked) as copied, ray_on_loopback(), few:
         import ray
 
@@ -85,7 +85,7 @@ def ray_cluster(*, state_api: bool = True, forked: tuple[str, str] | None = None
         try:
             yield True
         finally:
-            # Half way out, with its raylet gone, Ray would end this process without a word.
+            # If Ctrl-C cut this short after the raylet is gone, Ray would end this process without a message.
             with uninterrupted(), workers_end(copied.process if copied else None):
                 ray.shutdown()
 
@@ -105,8 +105,8 @@ def check_resources(experiment: Experiment, wait_s: float = 0.0, lanes: int | No
 
     Args:
         experiment: The experiment whose trials need room.
-        wait_s: How long nodes may take to join, and an autoscaler, which is asked for them, to start them.
-        lanes: Worker groups that trials share; None where each trial has its own.
+        wait_s: Seconds that nodes may take to join; an autoscaler is asked to start them meanwhile.
+        lanes: Number of worker groups that trials share; None where each trial has its own.
     """
     import ray
 
@@ -123,21 +123,26 @@ def check_resources(experiment: Experiment, wait_s: float = 0.0, lanes: int | No
             has = ray.cluster_resources().get(kind, 0.0)
             remedy = f"lower resources.workers or {setting}, or add nodes"
             raise InputError("resources", f"{wanted} = {n:g} {kind}, and the cluster has {has:g}", remedy)
-        from ray.autoscaler.sdk import request_resources  # a quarter of a second, for who waits anyway
+        from ray.autoscaler.sdk import request_resources  # takes 0.25 s to import, so only where it waits anyway
 
         request_resources(bundles=[per_worker] * (groups * resources.workers))
         time.sleep(2.0)
 
 
 def groups_that_fit(experiment: Experiment) -> int:
-    """Worker groups that the cluster's nodes hold at once."""
+    """Returns how many worker groups the cluster's nodes hold at once."""
     import ray
 
     return groups_on([node["Resources"] for node in ray.nodes() if node["Alive"]], experiment.resources)
 
 
 def groups_on(nodes: Iterable[Mapping[str, float]], resources: Resources) -> int:
-    """Worker groups that nodes with these resources hold at once; a worker does not span nodes, a group may."""
+    """Returns how many worker groups such nodes hold at once; a worker fits on one node, a group may span several.
+
+    Args:
+        nodes: The resources of each node, such as `{"CPU": 8.0, "GPU": 1.0}`.
+        resources: The experiment's, which say what a worker takes.
+    """
     per_worker = _per_worker(resources)
     workers = sum(min(int(node.get(kind, 0.0) / each + 1e-6) for kind, each in per_worker.items()) for node in nodes)
     return workers // resources.workers
@@ -149,7 +154,7 @@ def _per_worker(resources: Resources) -> dict[str, float]:
 
 
 def joining_s() -> float:
-    """How long to wait for nodes: a cluster that is already up may still grow, a private one will not."""
+    """Returns how many seconds to wait for nodes: a cluster that is up may still grow, a private one will not."""
     return 300.0 if os.environ.get("RAY_ADDRESS") else 0.0
 
 

@@ -1,4 +1,4 @@
-"""What the nodes of a cluster compute on, and the number type that a study takes for it."""
+"""Finds the devices that a cluster's nodes compute on, and picks a study's number type (`train.dtype`) for them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from raytune_ft.errors import RaytuneError
 from raytune_ft.hardware.device import Device, common_type, fast_types
 
 Probe = Callable[[list[str], bool, int], dict[str, Device]]
-"""`probe(nodes, on_gpu, threads)` -> node's id -> its device."""
+"""A function `probe(nodes, on_gpu, threads)` that returns each node's device, by the node's id."""
 GPU_SHARE = 0.01
-"""Of a GPU that the question takes: so it sees the GPUs that are Ray's, and no others."""
+"""Share of a GPU that the probing task reserves, so that it sees the GPUs that Ray manages, and no others."""
 ANSWER_S = 60.0
-"""How long a node may take to answer."""
+"""Seconds that a node may take to answer."""
 UNSEEN_GPU = Device("a GPU that PyTorch does not see", (0, 0))
 
 
@@ -27,14 +27,17 @@ def probe_nodes(nodes: list[str], on_gpu: bool, threads: int) -> dict[str, Devic
     """Asks each of these nodes for its device, by a Ray task there; one that does not answer is left out.
 
     Args:
-        nodes: Their ids.
-        on_gpu: Of several GPUs on a node, the one of least capability is told.
-        threads: That a worker computes with on a CPU.
+        nodes: Ids of the nodes.
+        on_gpu: Whether to look at GPUs; of several on a node, the one of the lowest capability is returned.
+        threads: Number of threads that a worker computes with on a CPU.
+
+    Returns:
+        The device of each node that answered, by the node's id.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    # Its process ends with it: it has opened a GPU.
+    # The process ends with the task, as it has opened a GPU.
     look: Any = ray.remote(num_cpus=0, max_calls=1 if on_gpu else 0)(_look)
 
     def ask(node: str, share: float) -> Any:
@@ -46,7 +49,7 @@ def probe_nodes(nodes: list[str], on_gpu: bool, threads: int) -> dict[str, Devic
     answers = {asked[answer]: answer for answer in ready}
     for answer in busy:
         ray.cancel(answer, force=True)
-        if on_gpu:  # somebody holds them all; what the driver sees of them must do
+        if on_gpu:  # other tasks hold all GPUs: the node is asked again, without a reservation
             answers[asked[answer]] = ask(asked[answer], 0.0)
     found: dict[str, Device] = {}
     for node, answer in answers.items():
@@ -63,33 +66,36 @@ def _look(on_gpu: bool, holds_one: bool, threads: int) -> Device:
     if not on_gpu:
         return cpu_here(threads)
     if not holds_one:
-        os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # Ray hides all GPUs from who takes none
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # Ray hides all GPUs from a task that reserves none
     return min(gpus_here(), key=lambda gpu: gpu.capability or (0, 0), default=UNSEEN_GPU)
 
 
 def threads_of(experiment: Experiment) -> int:
-    """Threads that one worker computes with on a CPU."""
+    """Returns the number of threads that one worker computes with on a CPU."""
     return max(1, int(experiment.resources.cpus_per_worker))
 
 
 class LaneNodes:
-    """The nodes that lanes may be on: those that are fast in the study's number type.
+    """The nodes that lanes may run on: those that are fast in the study's number type.
 
     Args:
-        experiment: With its `train.dtype` decided.
+        experiment: The experiment, with its `train.dtype` decided.
         probe: Looks at nodes that have joined.
-        known: Ids of nodes that have the type.
+        known: Ids of nodes that are known to be fast in that type.
     """
 
     def __init__(self, experiment: Experiment, probe: Probe = probe_nodes, known: Iterable[str] = ()) -> None:
         self._experiment, self._probe = experiment, probe
-        self._lacking = dict.fromkeys(known, False)  # they have decided it: measured anew, a tie could turn
+        self._lacking = dict.fromkeys(known, False)  # these decided the type; measured again, a tie could turn
         self._looking = threading.Lock()  # lanes start in threads of their own
 
     def selector(self) -> tuple[dict[str, str] | None, list[str]]:
-        """Ray's label selector for the workers of a lane that starts now, and a line about each new node it leaves out.
+        """Returns Ray's label selector for the workers of a lane that starts now, and lines for the user.
 
         Nodes that joined since the last call are looked at first.
+
+        Returns:
+            The selector, None where no node is left out; and a line about each new node that is left out.
         """
         with self._looking:
             return self._selector()
@@ -114,7 +120,7 @@ class LaneNodes:
 
 
 def nodes_with_room(experiment: Experiment) -> list[str]:
-    """Ids of the nodes that are there and could hold a worker."""
+    """Returns the ids of the live nodes that are large enough for a worker."""
     import ray
 
     resources = experiment.resources
@@ -128,12 +134,12 @@ def nodes_with_room(experiment: Experiment) -> list[str]:
 
 @dataclass(frozen=True)
 class Decision:
-    """The type that a study computes in, and what its nodes compute on.
+    """The number type that a study computes in, and the devices of its nodes.
 
     Attributes:
-        experiment: With that `train.dtype`.
-        devices: One for each node that could hold a worker.
-        nodes: Where lanes may be; None where that is any node, as the user or an earlier driver chose the type.
+        experiment: The experiment, with that type as its `train.dtype`.
+        devices: The devices, one for each node that could hold a worker.
+        nodes: The nodes that lanes may run on; None where any may, as the user or an earlier driver chose the type.
     """
 
     experiment: Experiment
@@ -148,13 +154,13 @@ def decide_number_type(
     *,
     isolated: bool = False,
 ) -> Decision:
-    """Takes the type that all nodes which could hold a worker are fast in; Ray has to be there.
+    """Picks the number type that all nodes which could hold a worker are fast in; Ray has to be connected.
 
     An experiment whose `train.dtype` is not `auto` keeps it, on any machine.
 
     Args:
-        experiment: What trains.
-        log: Takes a line about what was decided.
+        experiment: The experiment to train.
+        log: Is called with a line about the decision.
         probe: Looks at the nodes.
         isolated: Whether each trial has workers of its own, which on CPUs can't train in float16.
 

@@ -24,10 +24,10 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
     from raytune_ft.execution.memory_monitor import OutOfMemoryEnds
     from raytune_ft.training.isolated.worker import train_worker
 
-    if (ended := Outcome.read(spec.directory)) is not None:  # and a driver that was killed did not notice
+    if (ended := Outcome.read(spec.directory)) is not None:  # its driver was killed before it noticed
         return ended
     resources, leading = spec.experiment.resources, spec.experiment.goals[0]
-    memory: Any = OutOfMemoryEnds(spec.directory)  # Ray's types know callbacks of Tune only
+    memory: Any = OutOfMemoryEnds(spec.directory)  # Ray's type hints allow Tune's callbacks only
     spec.directory.root.mkdir(parents=True, exist_ok=True)
     spec.write()
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(resources.worker_start_timeout_s)
@@ -58,10 +58,10 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
 
 
 def scaling(experiment: Experiment, selector: dict[str, str] | None = None) -> Any:
-    """Ray Train's `ScalingConfig` of one worker group, on nodes whose labels fit `selector`."""
+    """Returns Ray Train's `ScalingConfig` of one worker group, on nodes whose labels match `selector`."""
     from ray.train import ScalingConfig
 
-    config: Any = ScalingConfig  # Ray's types say version 1 of it, which knows no labels
+    config: Any = ScalingConfig  # Ray's type hints name Train v1's class, which knows no labels
     resources = experiment.resources
     per_worker = {"CPU": resources.cpus_per_worker}
     if resources.gpus_per_worker:

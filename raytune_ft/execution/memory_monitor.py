@@ -1,6 +1,6 @@
-"""A trial whose worker Ray's memory monitor ended: out of memory is how it ended, not a reason to try again.
+"""Ends a trial whose worker was killed by Ray's memory monitor as `out_of_memory`, so that it is not retried.
 
-Imported where a worker group is started; it needs Ray.
+The module imports Ray at its top, so it is imported only where a worker group is started.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from raytune_ft.training.outcome import Outcome
 
 
 class OutOfMemoryEnds(UserCallback):
-    """Writes the outcome as soon as Ray Train hears of it: the group that it starts again finds it and returns."""
+    """Writes the outcome as soon as Ray Train sees the error: a restarted worker group finds it and returns at once."""
 
     def __init__(self, directory: TrialDirectory) -> None:
         self._directory = directory
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Called in Train's controller, before it decides whether to start the workers again."""
-        # A worker that died is found by its health check, which carries the cause.
+        # Ray Train finds a dead worker by a failed health check, whose error carries the cause.
         causes = [getattr(each, "health_check_failure", each) for each in worker_exceptions.values()]
         if any(isinstance(each, OutOfMemoryError) for each in causes) and Outcome.read(self._directory) is None:
             OUT_OF_MAIN_MEMORY.write(self._directory)

@@ -1,4 +1,4 @@
-"""Which runner an experiment gets, and why."""
+"""Chooses the runner of an experiment, and says why."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _OUTSIDE_LAYERS = ("lm_head", "model.embed_tokens")
 
 @dataclass(frozen=True)
 class Choice:
-    """A runner and why.
+    """A runner, and why it was chosen.
 
     Attributes:
-        runner: With its settings.
-        reason: One clause that a person reads.
+        runner: The runner, with its settings.
+        reason: Why, as one clause for a person.
     """
 
     runner: Lane | Isolated
@@ -43,7 +43,7 @@ class Choice:
 
 
 def choose_runner(experiment: Experiment) -> Choice:
-    """The runner that the experiment asks for; without `runner`, a lane wherever one can serve.
+    """Returns the runner that the experiment asks for; without `runner`, a lane wherever one can serve.
 
     Raises:
         InputError: It asks for a lane, and none can serve; its scheduler needs one; or the base's config.json can't
@@ -82,7 +82,7 @@ def _check_no_pauses(experiment: Experiment, why: str) -> None:
 
 
 def _check_type(experiment: Experiment, why: str) -> None:
-    """Raises InputError for float16 in isolated trials on a CPU: accelerate has it for GPUs alone."""
+    """Raises InputError for float16 in isolated trials on a CPU: accelerate supports it on GPUs alone."""
     searched = experiment.search.space.parameters.get("train.dtype") if experiment.search else None
     types = searched.extremes() if searched else [experiment.train.dtype]
     if "float16" not in types:
@@ -93,7 +93,12 @@ def _check_type(experiment: Experiment, why: str) -> None:
 
 
 def _check_attention(experiment: Experiment, isolated: str | None = None) -> None:
-    """Raises InputError for flash_attention_2 where it can't be; `isolated` says why trials are, if they are."""
+    """Raises InputError for flash_attention_2 where it can't run.
+
+    Args:
+        experiment: The experiment to check.
+        isolated: Why its trials are isolated; None where they train on lanes.
+    """
     where, name = "train.attn_implementation", "flash_attention_2"
     if name not in _values(experiment, where):
         return
@@ -107,14 +112,14 @@ def _check_attention(experiment: Experiment, isolated: str | None = None) -> Non
 
 
 def _values(experiment: Experiment, key: str) -> list[Any]:
-    """What trials may have of a setting."""
+    """Returns the values that trials may have of a setting; of a searched range, its two ends."""
     own = value_at(experiment.model_dump(mode="json"), key)
     searched = experiment.search.space.parameters.get(key) if experiment.search else None
     return [own] if searched is None else [*searched.extremes(), *([own] if searched.when else [])]
 
 
 def _obstacle(experiment: Experiment) -> str | None:
-    """Why no lane can serve, the cheap reasons first."""
+    """Returns why no lane can serve the experiment, or None where one can; cheap checks come first."""
     strategy = experiment.resources.strategy
     if isinstance(strategy, DeepSpeed):
         if strategy.zero_stage == 3:

@@ -1,4 +1,4 @@
-"""Which lane gets the next trial."""
+"""Decides which lane gets the next trial."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from collections.abc import Iterable, Mapping
 from raytune_ft.execution.lanes.entries import LaneEntry, TrialEntry
 
 SPREAD_S = 30.0
-"""A trial is not packed beside another for so long while a lane that could have it alone is still starting."""
+"""Seconds during which no trial is packed beside another while a lane that could train it alone is still starting."""
 
 
 def lane_for(
     trial: TrialEntry, lanes: Mapping[int, LaneEntry], trials: Mapping[str, TrialEntry], *, share: bool
 ) -> int | None:
-    """The number of the lane with room that has least to do, or None; a suspect shares with nobody.
+    """Returns the number of the lane with room that has the fewest trials; a suspect trial shares a lane with no other.
 
     Args:
-        trial: The one that is next.
-        lanes: All that there are.
-        trials: All that are known, by their names.
-        share: Whether it may be packed beside another trial now.
+        trial: The next trial of the queue.
+        lanes: All lanes, by their numbers.
+        trials: All known trials, by their names.
+        share: Whether the trial may be packed beside another one now.
+
+    Returns:
+        None where no lane may have the trial now.
     """
     loads = {
         number: len(lane.trials)
@@ -34,10 +37,10 @@ def lane_for(
 
 
 def one_still_starts(lanes: Iterable[LaneEntry], since_s: float) -> bool:
-    """Whether a lane that could have a trial alone is starting, and is waited for.
+    """Returns whether to wait for a lane that is still starting and could train a trial alone.
 
     Args:
-        lanes: All that there are.
-        since_s: Seconds since the first of them was ready.
+        lanes: All lanes.
+        since_s: Seconds since the first lane was ready.
     """
     return since_s < SPREAD_S and any(not (lane.credit or lane.starts_without_use) for lane in lanes)

@@ -1,4 +1,4 @@
-"""The actor that lanes and proxies talk to: the scheduler, with callers that wait until there is something for them."""
+"""The actor that lanes and trials' proxies talk to: the lane scheduler, whose callers may wait for news."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ T = TypeVar("T")
 
 
 class Dispatcher:
-    """An async Ray actor; most methods are the scheduler's.
+    """An async Ray actor; most methods call the `LaneScheduler` method of the same name, which documents them.
 
     Args:
-        lanes: How many there are.
+        lanes: How many lanes there are.
         max_failures: See `LaneScheduler`.
         outage_timeout_s: See `LaneScheduler`.
-        clock: Seconds that only grow.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Dispatcher:
         await self._tell(lambda: self._scheduler.submit(start, owner, decided))
 
     async def next_event(self, trial: str, wait_s: float) -> Message | None:
-        """What the trial's owner has to hear; None when nothing came for `wait_s`."""
+        """Returns the next message for the trial's owner; None when none came within `wait_s` seconds."""
         return await self._wait(lambda: self._scheduler.event(trial), wait_s)
 
     async def go_on(self, trial: str) -> None:
@@ -71,7 +71,7 @@ class Dispatcher:
         await self._tell(lambda: self._scheduler.credit(lane, session, starts))
 
     async def orders(self, lane: int, session: int, wait_s: float) -> list[Order]:
-        """What the lane has to hear; [] when nothing came for `wait_s`."""
+        """Returns the orders for the lane; [] when none came within `wait_s` seconds."""
         await self._tell(lambda: self._scheduler.heard(lane, session))
         await self._wait(lambda: self._scheduler.has_orders(lane, session), wait_s)
         self._scheduler.heard(lane, session)
@@ -93,7 +93,7 @@ class Dispatcher:
         return self._scheduler.room(unheard)
 
     async def notices(self) -> list[str]:
-        """Lines for the user, each given once."""
+        """Returns the new lines for the user; each is given once."""
         if self._host is None:
             return []
         lines = list(self._host.notices)
@@ -110,11 +110,11 @@ class Dispatcher:
         self._tasks.append(asyncio.create_task(self._tick()))
 
     async def close(self, wait_s: float, *, processes: bool = True) -> None:
-        """Tells lanes and proxies that it is over, and waits until the lanes have ended.
+        """Tells lanes and proxies that the search is over, and waits until the lanes have ended.
 
         Args:
-            wait_s: At most so long.
-            processes: Wait for the end of their processes too, which Ray Train looks after about once a second.
+            wait_s: Seconds to wait at most.
+            processes: Whether to wait for the end of their processes too, which Ray Train checks about once a second.
         """
         await self._tell(self._scheduler.close)
         if not processes:
@@ -123,14 +123,14 @@ class Dispatcher:
             await asyncio.wait(lanes, timeout=wait_s)
 
     async def _keep(self, host: LaneHost, lane: int) -> None:
-        """Starts worker group after worker group, as long as the scheduler wants one."""
+        """Starts a new worker group whenever the last one has ended, as long as the scheduler wants one."""
         pause_s: float | None = 0.0
         while pause_s is not None:
             if pause_s and await self._wait(lambda: self._scheduler.over, pause_s):
                 return
             try:
                 death = await host.run(lane)
-            except Exception as error:  # not its workers'
+            except Exception as error:  # an error that none of its workers raised
                 death = death_of(error)
             pause_s = await self._tell(partial(self._scheduler.fell, lane, death))
 
@@ -138,7 +138,7 @@ class Dispatcher:
         while True:
             began_s = self._clock()
             await asyncio.sleep(TICK_S)
-            late_s = self._clock() - began_s - TICK_S  # long where the job was suspended, and the lanes with it
+            late_s = self._clock() - began_s - TICK_S  # large where the job was suspended, and the lanes with it
             await self._tell(partial(self._scheduler.lose_silent, late_s))
 
     async def _tell(self, change: Callable[[], T]) -> T:
@@ -148,7 +148,7 @@ class Dispatcher:
             return result
 
     async def _wait(self, look: Callable[[], T], wait_s: float) -> T:
-        """What `look` sees once that is something, or after `wait_s`."""
+        """Returns what `look` returns, as soon as that is true, or else after `wait_s` seconds."""
         async with self._changed:
             try:
                 async with asyncio.timeout(wait_s):

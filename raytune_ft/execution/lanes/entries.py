@@ -1,4 +1,4 @@
-"""What the lane scheduler notes of a trial and of a lane, and what a trial's owner hears."""
+"""The lane scheduler's records of trials and lanes, and the messages that a trial's owner gets."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from raytune_ft.training.outcome import Outcome, OutcomeKind
 
 @dataclass(frozen=True)
 class TrialReport:
-    """A line of the trial's `metrics.jsonl`; the trial waits until somebody decides."""
+    """Carries a report, a line of the trial's `metrics.jsonl`; the trial waits until it may go on or is dropped."""
 
     metrics: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """The trial's last event."""
+    """Says how the trial ended; no message follows."""
 
     outcome: Outcome
 
 
 @dataclass(frozen=True)
 class TrialGone:
-    """Nothing will come of this trial any more: it was dropped, or the search is over."""
+    """Says that no message about this trial will come any more: it was dropped, or the search is over."""
 
 
 Message = TrialReport | TrialEnded | TrialGone
 
 
 class Cause(StrEnum):
-    """Of what kind the end of a lane's workers was; of several workers' ends, the first in this order tells."""
+    """Why a lane's workers ended; where they ended for several causes, the first one in this order counts."""
 
     preempted = "preempted"
-    """Their node was announced to be taken away."""
+    """It was announced that their node would be taken away."""
     lost = "lost"
-    """A node went or does not answer, or there was no room for them."""
+    """A node is gone or does not answer, or the cluster had no room for the workers."""
     died = "died"
     """A worker's process died by itself or was killed."""
     raised = "raised"
-    """A worker raised an exception, or memory ran out."""
+    """A worker raised an exception, or ran out of memory."""
 
 
 @dataclass(frozen=True)
 class Death:
-    """Why a lane's workers are no more.
+    """Why a lane's workers ended.
 
     Attributes:
-        reason: One clause for a person.
-        kind: What a trial ends as that they died of: `out_of_memory` or `failed`.
+        reason: Why, as one clause for a person.
+        kind: The outcome of a trial that caused it: `out_of_memory` or `failed`.
         cause: The kind of the death.
     """
 
@@ -64,11 +64,11 @@ class Death:
 
 @dataclass(frozen=True)
 class LanesNow:
-    """How a study's lanes are.
+    """The state of a study's lanes now.
 
     Attributes:
-        given_up: Why no lane will be there any more, and trials wait for nothing; None while they don't.
-        away: Numbers of the lanes that hold no workers, as they are lost.
+        given_up: Why no lane will start any more, so that trials wait in vain; None while lanes run or may start.
+        away: Numbers of the lanes that are lost and hold no workers.
     """
 
     given_up: str | None = None
@@ -77,18 +77,19 @@ class LanesNow:
 
 @dataclass
 class TrialEntry:
-    """One trial.
+    """The lane scheduler's record of one trial.
 
     Attributes:
-        start: What a lane is told of it.
-        owner: Who waits for its events.
-        lane: Which lane has it, or None while it waits in the queue, for a decision, or has ended.
-        decided: The step up to which the scheduler has let it go on.
-        events: What its owner has not dealt with yet, the oldest first.
-        restarts: Deaths of a lane's workers while they trained it, those left out that it has nothing to do with.
-        losses: Lanes that were lost with it since its last report.
-        suspect: A lane died of it or of a neighbour, and it has not reported since.
-        last: The last report that it made.
+        start: The order that starts it on a lane.
+        owner: Id of the one that waits for its messages.
+        lane: Number of the lane that has it. None while it waits in the queue, when it has ended, and while it waits
+            for a decision after its lane's workers ended.
+        decided: The step of the last report after which it was let go on.
+        events: Messages that its owner has not dealt with yet, the oldest first.
+        restarts: How often a lane's workers died while they trained it, but for deaths that it can't have caused.
+        losses: How many lanes were lost while they trained it, since its last report.
+        suspect: Whether it, or a trial packed beside it, may have killed a lane, and it has not reported since.
+        last: Its last report.
     """
 
     start: Start
@@ -103,53 +104,54 @@ class TrialEntry:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing follows the events that are there."""
+        """Whether its last message is among `events` already."""
         return bool(self.events) and isinstance(self.events[-1], TrialEnded)
 
     def end(self, kind: OutcomeKind, reason: str) -> None:
-        """Ends the trial without a word from a lane, with the value it last reported."""
+        """Ends the trial at its last reported step and value, without a lane's message."""
         last, leading = self.last, self.start.spec.experiment.goals[0].name
         outcome = Outcome(kind, reason, last.get("step", 0), value_in(last, leading), last.get("seconds", 0.0))
         self.events.append(TrialEnded(outcome))
 
 
 class LaneState(IntEnum):
-    """How far a lane's worker group is; from `loading` to `useful` each follows from the one before."""
+    """How far a lane's worker group has come; `loading`, `ready` and `useful` follow one another."""
 
     absent = 0
-    """It has no group: none was started yet, or the last one fell."""
+    """The lane has no group: none has said hello yet, or the last one ended."""
     left = 1
-    """Its group's loop has ended, and its processes have not."""
+    """The group's training loop has ended, but its processes have not."""
     silent = 2
-    """Its group was not heard for long, so its trials were given away."""
+    """The group was not heard from for too long, so its trials were taken from it."""
     loading = 3
-    """The group said hello, and loads the base."""
+    """The group has said hello, and loads the base model."""
     ready = 4
-    """It has loaded the base."""
+    """The group has loaded the base model."""
     useful = 5
-    """A trial got on there, or it has been ready for some minutes."""
+    """A trial reported or ended on the group, or it has been ready for some minutes."""
 
 
 @dataclass
 class LaneEntry:
-    """One lane.
+    """The lane scheduler's record of one lane. Times are seconds of the scheduler's clock.
 
     Attributes:
         session: Number of its worker group, from 1.
-        state: How far that group is.
-        reached: Its last state of `loading`, `ready` and `useful`, to which a silent group returns when it is heard.
-        ready_s: When it had loaded the base.
-        failed_starts: Groups in a row that fell before they were ready.
-        useless_starts: Groups since the last useful one that were ready, and fell without having been useful.
-        errors: The last of the failed starts that ended with the same exception.
-        death: Why the last group fell.
-        again_s: When the next one is started.
-        credit: Trials that it will take in this session, all in all.
-        handed: Trials that it was given in this session.
-        most: Trials that it ever wanted at once, 0 until it said so.
-        heard_s: When it was last heard.
-        trials: Which it has.
-        outbox: What it has yet to hear.
+        state: How far that group has come.
+        reached: The group's last state of `loading`, `ready` and `useful`, to which a silent group returns when it is
+            heard from again.
+        ready_s: When the group had loaded the base model.
+        failed_starts: How many groups in a row ended before they were ready.
+        useless_starts: How many groups since the last useful one became ready, and ended without becoming useful.
+        errors: How many of the last failed starts ended with the same exception.
+        death: Why the last group ended.
+        again_s: When the next group is started.
+        credit: How many trials the lane takes in this session, those included that it was given already.
+        handed: How many trials it was given in this session.
+        most: The most trials that it ever wanted at once; 0 until it said so.
+        heard_s: When it was last heard from.
+        trials: Names of the trials that it has.
+        outbox: Orders that it has not fetched yet.
     """
 
     session: int = 0
@@ -169,41 +171,41 @@ class LaneEntry:
     outbox: list[Order] = field(default_factory=list)
 
     def reach(self, state: LaneState) -> None:
-        """Its group has come so far, and is heard."""
+        """Notes that the group has come to `state`."""
         self.state = self.reached = state
 
     @property
     def here(self) -> bool:
-        """Whether a group said hello, and has not fallen since."""
+        """Whether a group has said hello, and has not ended since."""
         return self.state is not LaneState.absent
 
     @property
     def silent(self) -> bool:
-        """Whether its group was not heard for long."""
+        """Whether its group was not heard from for too long."""
         return self.state is LaneState.silent
 
     @property
     def listens(self) -> bool:
-        """Whether it could be given a trial now, to train as soon as it has loaded the base."""
+        """Whether it may be given a trial now; a group that still loads the base model trains it once it is ready."""
         return self.state >= LaneState.loading
 
     @property
     def up(self) -> bool:
-        """Whether it could train now."""
+        """Whether it could train a trial now."""
         return self.state >= LaneState.ready
 
     @property
     def starts_without_use(self) -> int:
-        """Starts in a row that led to nothing; the first fall after the lane was ready may happen to any."""
+        """Number of starts in a row that led to nothing; the first end after the lane was ready does not count."""
         return self.failed_starts + max(0, self.useless_starts - 1)
 
     @property
     def lost(self) -> bool:
-        """Whether its starts led to nothing, or it fell silent, and it can't be counted on now."""
+        """Whether the lane can't be counted on now, as its starts led to nothing or it fell silent."""
         return self.silent or (self.starts_without_use > 0 and self.reached < LaneState.ready)
 
     def take_back(self, trial: str) -> bool:
-        """Removes what it has yet to hear of the trial; returns whether that was its start."""
+        """Removes the trial's orders from the outbox; returns whether its `Start` was among them."""
         about = [order for order in self.outbox if _trial_of(order) == trial]
         self.outbox = [order for order in self.outbox if _trial_of(order) != trial]
         return any(isinstance(order, Start) for order in about)

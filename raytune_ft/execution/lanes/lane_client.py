@@ -1,4 +1,4 @@
-"""A lane's end of the line to the dispatcher."""
+"""The client with which a lane talks to the dispatcher."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from raytune_ft.training.lane.orders import Order, Quit, Start
 from raytune_ft.training.outcome import Outcome
 
 POLL_S = 5.0
-"""A lane asks for orders at least so often, which is how the dispatcher knows that it lives."""
+"""Seconds after which a lane asks for orders again, which tells the dispatcher that it is alive."""
 CUT_OFF_S = SILENT_S - 10.0
-"""A lane without answers for so long asks whether its trials are still its own, and ends where they are not or nobody
-says so: they may soon be another's, and writing a checkpoint takes time."""
+"""Seconds without an answer after which a lane asks whether it still has its trials. It ends where it does not, or
+where nobody answers: another lane may soon train them, and writing a checkpoint takes time."""
 ANSWER_S = 5.0
-"""How long it waits for that. Where all processes stood still, as in a suspended job, the answer comes at once."""
+"""Seconds that it waits for this answer. After a suspension of the whole job the answer comes at once."""
 
 
 class LaneClient:
@@ -33,26 +33,26 @@ class LaneClient:
 
     def __init__(self, dispatcher: Any, lane: int) -> None:
         self._dispatcher, self._lane = dispatcher, lane
-        self._heard_s = time.monotonic()  # by the dispatcher, or later
+        self._heard_s = time.monotonic()  # the dispatcher heard from the lane then, or later
         self._cut_off = False
         self._session: int = ray.get(dispatcher.hello.remote(lane))
         self._inbox: queue.SimpleQueue[Order] = queue.SimpleQueue()
-        self._taken = 0  # starts that the loop took
-        self._credit = 0  # the last that the dispatcher was told
+        self._taken = 0  # number of starts that the training loop took
+        self._credit = 0  # the credit that the dispatcher was last told
         self._outbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         threading.Thread(target=self._listen, name="orders", daemon=True).start()
         threading.Thread(target=self._talk, name="reports", daemon=True).start()
 
     def ready(self) -> None:
-        """The base is loaded."""
+        """Tells the dispatcher that the base model is loaded."""
         self._outbox.put((self._dispatcher.ready,))
 
     def orders(self, free: int, wait_s: float) -> list[Order]:
-        """What came since the last call, in order; waits up to `wait_s` for the first.
+        """Returns the orders that came since the last call, the oldest first.
 
         Args:
             free: How many more trials the lane could train at once.
-            wait_s: 0 returns at once.
+            wait_s: Seconds to wait for the first order; 0 returns at once.
         """
         if not self.in_touch():
             return [Quit()]
@@ -71,21 +71,21 @@ class LaneClient:
         return orders
 
     def in_touch(self) -> bool:
-        """Whether the dispatcher can't have taken the lane's trials from it; once False, always False."""
+        """Returns whether the lane surely still has its trials; once False, always False."""
         if not self._cut_off and time.monotonic() - self._heard_s > CUT_OFF_S:
             self._cut_off = not self._keeps_trials()
         return not self._cut_off
 
     def report(self, trial: str, report: dict[str, Any]) -> None:
-        """A line of `metrics.jsonl`. The trial then waits for `GoOn` or `Drop`."""
+        """Sends a report, a line of `metrics.jsonl`. The trial then waits for `GoOn` or `Drop`."""
         self._outbox.put((self._dispatcher.report, trial, report))
 
     def ended(self, trial: str, outcome: Outcome) -> None:
-        """The trial ended, and `outcome.json` says so; its last report, if any, was given before."""
+        """Says that the trial ended; `outcome.json` and its last report, if any, were written and sent before."""
         self._outbox.put((self._dispatcher.ended, trial, outcome))
 
     def bye(self) -> None:
-        """The loop has ended. Returns when the dispatcher knows, or is no more."""
+        """Says that the training loop has ended; returns when the dispatcher knows, or is gone."""
         with contextlib.suppress(ray.exceptions.RayError):
             ray.get(self._dispatcher.bye.remote(self._lane, self._session))
 
@@ -99,16 +99,16 @@ class LaneClient:
         return kept
 
     def _talk(self) -> None:
-        """Says one thing after the other: an async actor may take up calls in another order than they were made."""
+        """Sends one message at a time: an async actor may start calls in another order than they were made."""
         while True:
             method, *rest = self._outbox.get()
             try:
                 ray.get(method.remote(self._lane, self._session, *rest))
-            except ray.exceptions.RayError:  # the other thread notices it too
+            except ray.exceptions.RayError:  # the listening thread notices it too
                 return
 
     def _listen(self) -> None:
-        while not self._cut_off:  # else it would be given trials
+        while not self._cut_off:  # once cut off, it must not ask, or it would be given trials
             asked_s = time.monotonic()
             try:
                 orders = ray.get(self._dispatcher.orders.remote(self._lane, self._session, POLL_S))

@@ -1,7 +1,7 @@
-"""A lane's worker group: Ray Train's, without what lanes have no use for, so that it is there soon.
+"""A lane's worker group: Ray Train's, without the parts that lanes don't need, so that it starts faster.
 
 Each process that a group waits for starts an interpreter, and torch alone takes a second to import; so only workers
-import it. Read against ray 2.60.0; where another has not these names, `lane_host` takes Ray Train's own trainer.
+import it. Read against ray 2.60.0; where another version lacks these names, `lane_host` uses Ray Train's own trainer.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 NEEDLESS = {"DatasetsCallback"}
-"""Callbacks of Ray Train's: this one starts a process for Ray's datasets, which lanes have none of."""
+"""Callbacks of Ray Train that lanes leave out: this one starts a process for Ray datasets, which lanes don't use."""
 NEEDLESS_IN_OWN = {"PlacementGroupCleanerCallback"}
-"""This one's process gives reserved resources back if all others die: a Ray of the study's own ends with them."""
+"""Left out too in a private Ray: its process frees reserved resources if all others die, when Ray ends anyway."""
 _one_at_a_time = threading.Lock()
 ANSWER_S = 1800.0
-"""How long workers may wait for one another; `TorchConfig`'s."""
+"""Seconds that workers may wait for one another, as in `TorchConfig`."""
 LEAVE_S = 30.0
-"""How long workers may take to leave their process group."""
+"""Seconds that workers may take to leave their process group."""
 
 
 class LaneTrainer(DataParallelTrainer):
-    """Ray Train's trainer, less some helpers.
+    """Ray Train's trainer, without some of its helper processes.
 
     Args:
-        own: Ray is the study's own and ends with it: nodes neither join nor leave it.
-        train_loop_per_worker: What each worker runs.
-        more: DataParallelTrainer's.
+        own: Whether Ray is a private one that ends with the study, so that nodes neither join nor leave it.
+        train_loop_per_worker: The function that each worker runs.
+        more: Further arguments of `DataParallelTrainer`.
     """
 
     def __init__(self, train_loop_per_worker: Any, *, own: bool, **more: Any) -> None:
@@ -50,9 +50,9 @@ class LaneTrainer(DataParallelTrainer):
         return [each for each in super()._create_default_callbacks() if type(each).__name__ not in needless]
 
     def _initialize_and_run_controller(self, **settings: Any) -> Any:
-        """In this process: an actor for each lane would be one more process of Ray's to wait for, and to hold."""
+        """Runs the controller in this process: an actor for each lane would be one more process to start and keep."""
         if self._own:
-            scaling: Any = self.scaling_config  # Ray's types say version 1 of it
+            scaling: Any = self.scaling_config  # Ray's type hints name Train v1's class
             settings["scaling_policy"] = AsksNobody(scaling)
         with _one_at_a_time, mock.patch.object(controllers, "LoggingManager", LeavesLogging):
             controller = controllers.TrainController(**settings)
@@ -61,14 +61,14 @@ class LaneTrainer(DataParallelTrainer):
 
 
 class LeavesLogging:
-    """A controller sets up logging for a process of its own; while others log, that would lock them and itself."""
+    """Skips the controller's set-up of logging, made for a process of its own: in a shared one it could deadlock."""
 
     @staticmethod
     def configure_controller_logger(context: Any) -> None: ...
 
 
 class AsksNobody(FixedScalingPolicy):
-    """Does without the actor that collects what an autoscaler is to start."""
+    """A scaling policy without the actor that collects resource requests for an autoscaler."""
 
     def _maybe_send_resource_request(self) -> None: ...
 
@@ -79,10 +79,10 @@ class AsksNobody(FixedScalingPolicy):
 
 @dataclass
 class ProcessGroup(BackendConfig):
-    """torch's process group over a lane's workers, as `ray.train.torch.TorchConfig` sets it up, without importing it.
+    """Sets up torch's process group over a lane's workers as `ray.train.torch.TorchConfig` does, without importing it.
 
     Attributes:
-        backend: torch.distributed's, such as `gloo` or `cpu:gloo,cuda:nccl`.
+        backend: The backend of torch.distributed, such as `gloo` or `cpu:gloo,cuda:nccl`.
     """
 
     backend: str = "gloo"
@@ -93,10 +93,10 @@ class ProcessGroup(BackendConfig):
 
 
 class _ProcessGroup(Backend):
-    share_cuda_visible_devices = True  # as torch's own: workers of a node reach one another's GPUs
+    share_cuda_visible_devices = True  # as in Ray's torch backend: workers on a node reach one another's GPUs
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        if len(worker_group) == 1:  # it talks to nobody, and the store of a group listens on every interface
+        if len(worker_group) == 1:  # a single worker needs no group, whose store would listen on every interface
             return
         address, port = worker_group.execute_single(0, get_address_and_port)
         worker_group.execute(_join, backend_config.backend, address, port)

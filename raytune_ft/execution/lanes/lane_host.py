@@ -1,4 +1,4 @@
-"""Who runs the worker groups of a study's lanes. Imports nothing heavy: the dispatcher takes calls before Ray Train."""
+"""Runs the worker groups of a study's lanes. It imports Ray Train late: the dispatcher takes calls before that."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ GROUP_NAMES = (
     "ray.train.v2.api.data_parallel_trainer:DataParallelTrainer._create_default_callbacks",
     "ray.train.v2.api.data_parallel_trainer:DataParallelTrainer._initialize_and_run_controller",
 )
-"""What `lane_group` rests on."""
+"""Private names of Ray that `lane_group` needs."""
 HEALTH_CHECK_S = 1.0
-"""How often Ray Train looks after its workers, and how long it takes to see that one died or that all returned."""
+"""Seconds between Ray Train's checks of its workers, by which it sees that one died or that all returned."""
 
 
 class LaneHost:
     """Owns the Ray Train runs, one per lane, in the dispatcher's process.
 
     Args:
-        experiment: With the lane's settings, and the base's whole path.
+        experiment: The experiment, with the lanes' settings and the absolute path of the base model.
         records: Directory for Ray Train's records.
         dispatcher: Handle of the Dispatcher, which the lanes talk to.
-        run_lane: The training loop, if not the real one.
-        own: Ray is this study's own and ends with it; no node of it will be taken away.
-        nodes: Which lanes may be on; None where any may.
+        run_lane: The training loop; None for the real one.
+        own: Whether Ray is a private one that ends with the study, so that no node of it will be taken away.
+        nodes: The nodes that lanes may run on; None where any may.
 
     Attributes:
-        notices: Lines for the user.
+        notices: Lines for the user that nobody has fetched yet.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class LaneHost:
         self._config = {"experiment": experiment, "dispatcher": dispatcher, "run_lane": run_lane}
 
     async def run(self, lane: int) -> Death:
-        """Runs one worker group of the lane until it ends, and says why it did."""
+        """Runs one worker group of the lane until it ends, and returns why it ended."""
         thread = ThreadPoolExecutor(1, f"lane-{lane}")
         try:
             return await asyncio.get_running_loop().run_in_executor(thread, self._run, lane)
@@ -73,7 +73,7 @@ class LaneHost:
         os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(HEALTH_CHECK_S)
         if self._own:
             os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
-        train: Any = importlib.import_module("ray.train")  # Ray's types say version 1 of it
+        train: Any = importlib.import_module("ray.train")  # Ray's type hints name Train v1's module
         # Whether and when another group is started depends on all lanes: the scheduler decides.
         once = train.FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0)
         trainer = self._trainer(
@@ -89,10 +89,10 @@ class LaneHost:
             trainer.fit()
         except train.TrainingFailedError as error:
             return death_of(error)
-        return Death("its workers ended by themselves", cause=Cause.lost)  # as one does that hears nothing any more
+        return Death("its workers ended by themselves", cause=Cause.lost)  # as a lane's do that is cut off
 
     def _trainer(self, **settings: Any) -> Any:
-        """Of one worker group: without what lanes have no use for, or where that can't be left out, Ray Train's own."""
+        """Returns the trainer of one worker group: `LaneTrainer`, or Ray Train's own where Ray lacks its names."""
         from raytune_ft.execution.lanes.lane_worker import lane_worker
 
         backend = "cpu:gloo,cuda:nccl" if self._experiment.resources.gpus_per_worker else "gloo"

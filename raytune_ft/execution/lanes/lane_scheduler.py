@@ -1,4 +1,4 @@
-"""Who trains what: the trials, the lanes, and what each has yet to hear. Pure, so that every turn can be tested."""
+"""Decides which lane trains which trial, and keeps the messages for both. It does no I/O, so that it can be tested."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from raytune_ft.training.lane.orders import Drop, GoOn, Order, Quit, Start
 from raytune_ft.training.outcome import Outcome
 
 SILENT_S = 30.0
-"""A lane that was not heard for so long is lost; its client asks for orders every few seconds, also while it trains."""
+"""Seconds without a word after which a lane is lost; its client asks for orders every few seconds, also in training."""
 
 
 class LaneScheduler:
     """The dispatcher's state.
 
     Args:
-        lanes: How many there are, ready or not.
-        max_failures: Restarts of a lane's workers that each trial on it may have, and see `after_fall`.
-        outage_timeout_s: How long trials wait for a lane; by default for ever.
-        clock: Seconds that only grow.
+        lanes: How many lanes there are, ready or not.
+        max_failures: How often each trial may cause a restart of its lane's workers; see `after_fall` too.
+        outage_timeout_s: Seconds that trials wait for a lane; by default for ever.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class LaneScheduler:
         self._first_ready_s: float | None = None
         self._closing = False
 
-    # What a trial's proxy says.
+    # Calls of a trial's proxy.
 
     def knows(self, trial: str) -> bool:
-        """Whether the trial was submitted, and not dropped."""
+        """Returns whether the trial was submitted, and not dropped."""
         return trial in self._trials
 
     def submit(self, start: Start, owner: str, decided: int = 0) -> None:
@@ -67,7 +67,7 @@ class LaneScheduler:
 
         Args:
             start: The trial.
-            owner: Who waits for its events: only the latest owner's `drop` counts.
+            owner: Id of the one that waits for its messages; only the latest owner's `drop` counts.
             decided: The step up to which the scheduler has let it go on, for one that was paused there.
         """
         name = start.spec.trial_id
@@ -79,14 +79,14 @@ class LaneScheduler:
         self._assign()
 
     def event(self, trial: str) -> Message | None:
-        """What the trial's owner has to hear, None while there is nothing. A report stays until `go_on`."""
+        """Returns the next message for the trial's owner, None while there is none. A report stays until `go_on`."""
         if trial not in self._trials or self._closing:
             return TrialGone()
         events = self._trials[trial].events
         return events[0] if events else None
 
     def go_on(self, trial: str) -> None:
-        """The report was looked at, and the trial may train on."""
+        """Lets the trial train on: its report was looked at."""
         known = self._trials.get(trial)
         if known is None or not known.events or not isinstance(report := known.events[0], TrialReport):
             return
@@ -96,12 +96,12 @@ class LaneScheduler:
             return
         if known.lane is not None:
             self._lanes[known.lane].outbox.append(GoOn(trial))
-        else:  # its lane fell meanwhile
+        else:  # its lane's workers ended meanwhile
             self._queue.appendleft(trial)
             self._assign()
 
     def drop(self, trial: str, owner: str | None = None) -> None:
-        """Forgets a trial, and stops it where it trains; `owner` None speaks for whoever owns it."""
+        """Forgets a trial, and stops it where it trains; with `owner` None, whoever owns it."""
         known = self._trials.get(trial)
         if known is None or (owner is not None and owner != known.owner):
             return
@@ -117,10 +117,10 @@ class LaneScheduler:
                 lane.outbox.append(Drop(trial))
         self._assign()
 
-    # What a lane says. A message of an earlier session, or about a trial that the lane does not have, is stale.
+    # Calls of a lane. A message of an earlier session, or about a trial that the lane does not have, is ignored.
 
     def hello(self, lane: int) -> int:
-        """A worker group of the lane starts; returns the number of its session."""
+        """Notes that a new worker group of the lane runs; returns the number of its session."""
         this = self._lanes[lane]
         if this.here:
             self._release(this, Death("its workers were started anew"))
@@ -132,7 +132,7 @@ class LaneScheduler:
         return this.session
 
     def ready(self, lane: int, session: int) -> None:
-        """The lane has loaded the base."""
+        """Notes that the lane has loaded the base model."""
         if this := self._current(lane, session):
             self._lost.ready(this)
             if self._first_ready_s is None:
@@ -140,14 +140,14 @@ class LaneScheduler:
             self._assign()
 
     def credit(self, lane: int, session: int, starts: int) -> None:
-        """The lane will take that many trials in this session, those included that it had or was sent."""
+        """Notes how many trials the lane takes in this session, those included that it had or was sent."""
         if this := self._current(lane, session):
             this.credit = starts
             this.most = max(this.most, len(this.trials) + starts - this.handed)
             self._assign()
 
     def heard(self, lane: int, session: int) -> None:
-        """The lane lives."""
+        """Notes that the lane is alive."""
         if this := self._current(lane, session):
             this.heard_s = self._clock()
             if this.silent:
@@ -155,7 +155,7 @@ class LaneScheduler:
                 self._assign()
 
     def keeps(self, lane: int, session: int) -> bool:
-        """Whether the lane, which lives and was long without an answer, still has the trials that it had."""
+        """Returns whether the lane, which was long without an answer, still has its trials; notes that it is alive."""
         this = self._current(lane, session)
         if this is None or this.silent:
             return False
@@ -167,7 +167,7 @@ class LaneScheduler:
         return this is None or bool(this.outbox)
 
     def orders(self, lane: int, session: int) -> list[Order]:
-        """What the lane has to hear, in order; an earlier session is told to quit."""
+        """Returns and clears the lane's orders, the oldest first; an earlier session is told to quit."""
         this = self._current(lane, session)
         if this is None:
             return [Quit()]
@@ -175,7 +175,7 @@ class LaneScheduler:
         return orders
 
     def report(self, lane: int, session: int, trial: str, metrics: dict[str, Any]) -> None:
-        """The trial reported, and waits. One that was restored repeats its last report, which is decided already."""
+        """Takes a trial's report. A restored trial repeats its last one, which is decided already, and goes on."""
         if known := self._on(lane, session, trial):
             known.last = metrics
             if metrics["step"] <= known.decided:
@@ -187,7 +187,7 @@ class LaneScheduler:
             self._assign()
 
     def ended(self, lane: int, session: int, trial: str, outcome: Outcome) -> None:
-        """The trial ended."""
+        """Takes the trial's outcome, and frees its place on the lane."""
         if known := self._on(lane, session, trial):
             self._lanes[lane].trials.remove(trial)
             known.lane = None
@@ -196,27 +196,27 @@ class LaneScheduler:
             self._assign()
 
     def bye(self, lane: int, session: int) -> None:
-        """The lane does nothing more, but its processes are still there."""
+        """Notes that the lane's loop has ended, while its processes have not."""
         if this := self._current(lane, session):
             this.state = LaneState.left
 
-    # What others ask.
+    # Queries.
 
     def room(self, unheard: int) -> int:
-        """Trials that the lanes want at once; one that has not said so yet is taken to want `unheard`."""
+        """Returns how many trials the lanes want at once; a lane that has not said so counts as `unheard`."""
         return sum(lane.most or unheard for lane in self._lanes.values() if not lane.lost)
 
     def line(self) -> str | None:
-        """What the user has to hear now of lanes that are lost."""
+        """Returns a line for the user about lost lanes, or None where there is nothing new to say."""
         return self._lost.line()
 
     @property
     def given_up(self) -> str | None:
-        """Why no lane will be there any more, and trials wait for nothing; None while they don't."""
+        """Why no lane will start any more, so that trials wait in vain; None while lanes run or may start."""
         return self._lost.given_up
 
     def now(self) -> LanesNow:
-        """How the lanes are."""
+        """Returns the state of the lanes now."""
         away = {number for number, lane in self._lanes.items() if lane.lost and not lane.here}
         return LanesNow(self.given_up, frozenset(away))
 
@@ -226,13 +226,13 @@ class LaneScheduler:
         return self._closing or self.given_up is not None
 
     def all_left(self) -> bool:
-        """Whether no lane does anything more."""
+        """Returns whether every lane's loop has ended."""
         return all(lane.state <= LaneState.left for lane in self._lanes.values())
 
-    # What the dispatcher sees for itself.
+    # What the dispatcher notices itself.
 
     def fell(self, lane: int, death: Death) -> float | None:
-        """The lane's worker group is no more; returns the seconds until another is to be started, None for none."""
+        """Notes that the lane's workers ended; returns the seconds until the next start, None where none follows."""
         this = self._lanes[lane]
         blamed = self._release(this, death)
         pause_s = self._lost.fell(this, death, blamed)
@@ -240,9 +240,9 @@ class LaneScheduler:
         return None if self._closing else pause_s
 
     def lose_silent(self, stood_still_s: float = 0.0) -> None:
-        """Takes the trials from lanes that were not heard for long; called every now and then.
+        """Takes the trials from lanes that were not heard from for too long; is called about once a second.
 
-        Of the time since the last call, its caller did not run for `stood_still_s`, and could hear nobody.
+        For `stood_still_s` seconds since the last call, the caller did not run, and could hear no lane.
         """
         self._lost.look(stood_still_s)
         for lane in self._lanes.values():
@@ -250,13 +250,13 @@ class LaneScheduler:
             late = not lane.silent and self._clock() - lane.heard_s > SILENT_S
             if late and (lane.listens or (lane.here and lane.trials)):
                 lane.state = LaneState.silent if lane.listens else lane.state
-                drops = [Drop(trial) for trial in lane.trials]  # for a lane that was only cut off
+                drops = [Drop(trial) for trial in lane.trials]  # for a lane that is alive, but was cut off
                 self._release(lane, Death(f"its lane was not heard for {SILENT_S:g} s", cause=Cause.lost))
                 lane.outbox = [*lane.outbox, *drops]
         self._assign()
 
     def close(self) -> None:
-        """No trial will come any more: lanes are told to quit, proxies that nothing will come."""
+        """Ends the search: lanes are told to quit, and proxies get `TrialGone`."""
         self._closing = True
         for lane in self._lanes.values():
             lane.outbox.append(Quit())
@@ -270,12 +270,12 @@ class LaneScheduler:
         return self._trials[trial] if this is not None and trial in this.trials else None
 
     def _release(self, lane: LaneEntry, death: Death) -> bool:
-        """Takes its trials from a lane, to the front of the queue; returns whether one is charged with the death."""
+        """Puts a lane's trials back to the front of the queue; returns whether one is charged with the death."""
         blamed = False
         for name in reversed(lane.trials):
             trial = self._trials[name]
             trial.lane = None
-            if trial.events:  # it waits for a decision, and had no part in this
+            if trial.events:  # it waits for a decision, so it can't be the cause
                 continue
             never_started = lane.take_back(name)
             if never_started or goes_on(trial, death, self._max_failures, alone=len(lane.trials) == 1):
@@ -285,7 +285,7 @@ class LaneScheduler:
         return blamed
 
     def _assign(self) -> None:
-        """Hands waiting trials, in their order, to lanes that have room."""
+        """Hands the queue's trials, in their order, to lanes that have room."""
         since_s = 0.0 if self._first_ready_s is None else self._clock() - self._first_ready_s
         while self._queue:
             trial = self._trials[self._queue[0]]

@@ -1,4 +1,4 @@
-"""What every worker of a lane runs. Whoever sends it there imports this file too, so nothing heavy is at its top."""
+"""The function that every worker of a lane runs. The sender imports this file too, so nothing heavy is at its top."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from raytune_ft.training.lane.orders import RunLane
 
 
 def lane_worker(config: dict[str, Any]) -> None:
-    """Trains what the dispatcher hands out, until it says that no more will come.
+    """Trains the trials that the dispatcher hands out, until it says that no more will come.
 
     Args:
         config: `{"experiment": Experiment, "dispatcher": handle, "lane": number, "run_lane": RunLane | None}`.
@@ -41,4 +41,4 @@ def _real_loop() -> RunLane:
 
 
 def _nothing() -> None:
-    """What the other ranks report."""
+    """Stands in for `LaneClient.ready` on all ranks but the first, which alone talks to the dispatcher."""

@@ -1,4 +1,4 @@
-"""The lanes of a study, from their start to their end."""
+"""Starts the lanes of a study, and ends them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from raytune_ft.training.lane.orders import RunLane
 from raytune_ft.training.spec import TrialSpec
 
 IMPORTS = ("raytune_ft.execution.local_ray.forked.lanes_first", "raytune_ft.execution.local_ray.forked.lanes_ray")
-"""Modules that import what lanes need."""
+"""Modules that import what lanes' workers need: the first one all but Ray, the second one Ray."""
 CLOSE_S = 8.0
-"""How long lanes may take to end by themselves; they look for orders between two steps."""
+"""Seconds that lanes may take to end by themselves; they look for orders between two steps."""
 
 
 @contextmanager
@@ -33,16 +33,16 @@ def lanes(
     own: bool = False,
     nodes: LaneNodes | None = None,
 ) -> Iterator[Any]:
-    """Keeps `count` lanes running for the length of the block; nothing of them is left after it.
+    """Keeps `count` lanes running for the length of the block, and ends all of their processes after it.
 
     Args:
-        experiment: The experiment whose base the lanes load.
+        experiment: The experiment whose base model the lanes load.
         runner: The lanes' settings.
-        run: Ray Train keeps its records in it.
-        count: How many lanes.
-        run_lane: The training loop, if not the real one.
-        own: Ray was started for this block, and ends after it.
-        nodes: Which lanes may be on; None where any may.
+        run: The run directory, in which Ray Train keeps its records.
+        count: How many lanes to run.
+        run_lane: The training loop; None for the real one.
+        own: Whether Ray was started for this block, and ends after it.
+        nodes: The nodes that lanes may run on; None where any may.
 
     Yields:
         Handle of the Dispatcher.
@@ -54,7 +54,7 @@ def lanes(
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     resources = experiment.resources
-    # The base by its whole path: workers run in another directory.
+    # This resolves the base model's path: workers run in another directory.
     counted = runner.model_copy(update={"lanes": count})
     resolved = TrialSpec.of("", {}, experiment, run).experiment.model_copy(update={"runner": counted})
     dispatcher: Any = ray.remote(Dispatcher)
@@ -69,11 +69,11 @@ def lanes(
         try:
             _close(dispatcher, own)
         finally:
-            ray.kill(dispatcher)  # with it go Ray Train's controllers, with these the workers
+            ray.kill(dispatcher)  # this ends Ray Train's controllers too, and these end the workers
 
 
 def lane_count(experiment: Experiment, runner: Lane) -> int:
-    """How many lanes a study gets: what the settings say, or what the cluster holds now; at least one."""
+    """Returns how many lanes a study gets: as many as the settings say, or as the cluster holds now; at least one."""
     if runner.lanes is not None:
         return runner.lanes
     return max(1, min(groups_that_fit(experiment), experiment.search.max_concurrent if experiment.search else 1))
@@ -82,6 +82,6 @@ def lane_count(experiment: Experiment, runner: Lane) -> int:
 def _close(dispatcher: Any, own: bool) -> None:
     import ray
 
-    with contextlib.suppress(ray.exceptions.RayError):  # what does not end by itself is killed
-        # All processes of a Ray of one's own end next, and by themselves they would take a second.
+    with contextlib.suppress(ray.exceptions.RayError):  # what does not end by itself is killed next
+        # A private Ray's processes are all ended next, so waiting a second for them would be lost time.
         ray.get(dispatcher.close.remote(CLOSE_S, processes=not own), timeout=CLOSE_S + 5.0)

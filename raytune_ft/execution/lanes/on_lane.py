@@ -1,4 +1,4 @@
-"""The `lane` runner for one trial without a search."""
+"""The `lane` runner for a single trial, without a search."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def run_on_lane(
         runner: The lane's settings.
         run: The run directory.
         reported: Is called with each report.
-        own: Ray was started for this trial, and ends after it.
-        nodes: Which its lane may be on; None where any may.
-        log: Takes lines about the lane.
+        own: Whether Ray was started for this trial, and ends after it.
+        nodes: The nodes that its lane may run on; None where any may.
+        log: Is called with lines about the lane.
 
     Raises:
-        LanesLost: No lane can be had; the trial is open still.
+        LanesLost: No lane can be started; the trial has not ended, and a second call goes on with it.
     """
     import ray
 
@@ -56,6 +56,6 @@ def run_on_lane(
                 reported(event.metrics)
                 ray.get(dispatcher.go_on.remote(spec.trial_id))
             elif isinstance(event, TrialEnded):
-                if Outcome.read(spec.directory) is None:  # it ended without its lane
+                if Outcome.read(spec.directory) is None:  # the scheduler ended it, not a lane
                     event.outcome.write(spec.directory)
                 return event.outcome

@@ -1,4 +1,4 @@
-"""Whether processes still run, as psutil knows them."""
+"""Checks whether psutil's processes still run, and waits for their end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def alive(process: psutil.Process) -> bool:
-    """Whether it still runs; one that has ended and waits to be collected by a parent does not."""
+    """Returns whether the process still runs; a zombie, which has ended and waits for its parent, does not."""
     import psutil
 
     try:
@@ -20,7 +20,7 @@ def alive(process: psutil.Process) -> bool:
 
 
 def wait_for_end(processes: set[psutil.Process], timeout_s: float) -> set[psutil.Process]:
-    """Those that are still alive after the time, or as soon as all have ended, none."""
+    """Waits until all processes have ended, at most `timeout_s` seconds; returns those that are still alive."""
     deadline = time.monotonic() + timeout_s
     while left := {process for process in processes if alive(process)}:
         if time.monotonic() >= deadline:

@@ -1,4 +1,4 @@
-"""Something slow to start, started while its caller does something else."""
+"""Starts something slow in the background, while its caller does something else."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ T = TypeVar("T")
 
 
 class BackgroundStart(Generic[T]):
-    """A context manager that may be entered in the background; it is left, if it was entered, at the block's end.
+    """Enters another context manager in a thread, and leaves it, if it was entered, at the end of its own block.
 
     Args:
-        manager: What takes its time.
+        manager: The context manager that is slow to enter.
     """
 
     def __init__(self, manager: AbstractContextManager[T]) -> None:
         self._manager = manager
         self._entered = ExitStack()
         self._starting: Future[T] | None = None
-        # Kept to the end: the kernel ends Ray's processes with the thread that started them.
+        # The thread lives to the end: the kernel ends Ray's processes with the thread that started them.
         self._thread = ThreadPoolExecutor(1, "early")
 
     def begin(self) -> None:
-        """Starts it, and returns at once."""
+        """Starts to enter the manager, and returns at once."""
         if self._starting is None:
             self._starting = self._thread.submit(self._entered.enter_context, self._manager)
 
     def get(self) -> T:
-        """What it gives, once it is there; raises what kept it from starting."""
+        """Waits for what the manager yields, and returns it; raises the error that kept it from starting."""
         self.begin()
         assert self._starting is not None
         return self._starting.result()

@@ -1,4 +1,4 @@
-"""Processes that only wait, and wake a hundred times a second each, kept from breaking into those that compute."""
+"""Keeps processes that only wait, yet wake a hundred times a second, from interrupting those that compute."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def giving_way() -> Iterator[None]:
-    """What this thread starts in the block belongs to Linux's batch class: on waking, it waits for the next tick.
+    """Puts processes that this thread starts in the block into Linux's SCHED_BATCH class.
 
-    A training step is thousands of short parallel regions; each time one of its threads is put aside, the others wait
-    for it. Elsewhere than on Linux, and where the system does not let it, nothing is changed.
+    On waking, these wait for the next tick instead of preempting others at once. A training step is thousands of short
+    parallel regions; each time one of its threads is preempted, the others wait for it. On other systems than Linux,
+    and where the system forbids it, nothing is changed.
     """
     before = None
     with contextlib.suppress(AttributeError, OSError):

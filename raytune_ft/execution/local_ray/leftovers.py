@@ -1,5 +1,5 @@
-"""The processes of a private Ray, ended at once and for good: left to themselves, workers take a second to notice that
-their raylet is gone, and one that hangs at its exit outlives it."""
+"""Ends the processes of a private Ray at once: left to themselves, workers take a second to notice that their raylet is
+gone, and one that hangs at its exit outlives it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from raytune_ft.private_names import all_there, patches_wanted
 
 NAMES = ("ray._private.worker:_global_node", "ray._private.node:Node.kill_all_processes")
 GONE_S = 5.0
-"""How long killed processes may take to be gone."""
+"""Seconds that killed processes may take to be gone."""
 
 
 @contextmanager
 def workers_end(server: psutil.Process | None = None) -> Iterator[None]:
-    """Ray, which nobody uses any more, is shut down in this block; what its raylet had started ends with it.
+    """Ends what the raylet had started, at the end of the block, in which the caller shuts down its unused Ray.
+
+    Read against ray 2.60.0, which still talks to its processes before it ends them, so none may be killed earlier.
 
     Args:
-        server: What had started workers for it, if anything.
-
-    Read against ray 2.60.0, which leaves its processes before it ends them: killed earlier, they would be missed.
+        server: The fork server that had started workers for Ray, if any.
     """
     started = _started(server)
     node = None
@@ -36,8 +36,8 @@ def workers_end(server: psutil.Process | None = None) -> Iterator[None]:
         end = node.kill_all_processes
 
         def end_all(**_: Any) -> None:
-            started.extend(_started(server))  # some may have been on their way
-            end(check_alive=False)  # without the second that a raylet takes to part with its workers
+            started.extend(_started(server))  # some may have started meanwhile
+            end(check_alive=False)  # skips the second that a raylet takes to end its workers
 
         node.kill_all_processes = end_all
     try:
@@ -54,7 +54,7 @@ def _kill(processes: Iterable[psutil.Process]) -> None:
 
 
 def _started(server: psutil.Process | None) -> list[psutil.Process]:
-    """What Ray's processes that this one has started have started themselves, or had the server start."""
+    """Returns the children of this process's raylets and of the fork server, and their children."""
     parents = [*_raylets(), *([server] if server else [])]
     return [child for each in parents for child in _children(each)]
 
@@ -67,7 +67,7 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _raylets() -> list[psutil.Process]:
-    """Those that this process has started."""
+    """Returns the raylets that this process has started."""
     found = []
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess):

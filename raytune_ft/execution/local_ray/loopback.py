@@ -1,4 +1,4 @@
-"""A local Ray whose every socket listens on loopback. Read against ray 2.60.0.
+"""Starts a local Ray all of whose sockets listen on loopback. Read against ray 2.60.0.
 
 On Linux Ray turns 127.0.0.1 back into the machine's own address and then listens on every interface; on macOS it stays
 on loopback. Its switch for the latter is an environment variable that is read when ray is first imported.
@@ -23,7 +23,7 @@ OPEN = "its ports may be open to the network, and its token alone guards them"
 
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Sets variables for the processes that are started meanwhile, and puts back what was there."""
+    """Sets environment variables for processes that are started in the block, and restores the old ones after it."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -38,7 +38,7 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def ray_on_loopback() -> Iterator[None]:
-    """`ray.init` in this block starts a Ray that only this machine can reach, also where ray was imported before."""
+    """Makes `ray.init` in this block start a Ray that only this machine can reach, even if ray was imported before."""
     if not all_there(*NAMES, without=OPEN):
         read_token_anew()
         with environment(LOOPBACK_ENVIRONMENT):
@@ -56,7 +56,7 @@ def ray_on_loopback() -> Iterator[None]:
 
 
 def keep_replica_on_loopback() -> None:
-    """Called in a Serve replica before it is ready: in such a Ray its own gRPC server stays on loopback too.
+    """Keeps a Serve replica's gRPC server on loopback in such a Ray; is called in the replica before it is ready.
 
     Serve binds it to every interface (serve/_private/replica.py); Ray's token guards it, but nobody needs to reach it.
     """

@@ -1,7 +1,7 @@
-"""A private Ray without the processes that only clusters, dashboards and drivers that show logs need.
+"""Starts a private Ray without the processes that only clusters, dashboards and drivers that show logs need.
 
 `ray.init` waits for the first of them, and each imports Ray: without them the first trial starts 1.4 s sooner, for 2
-core-seconds less (2 cores). Read against ray 2.60.0; where another has not these names, all of them start.
+core-seconds less (2 cores). Read against ray 2.60.0; where another version lacks these names, all of them start.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ NAMES = (
 
 @contextmanager
 def minimal_ray(*, logs: bool) -> Iterator[None]:
-    """`ray.init` in this block starts no API server and no monitor of an autoscaler.
+    """Makes `ray.init` in this block start no API server and no autoscaler's monitor.
 
     Args:
-        logs: Keep what sends the workers' output to the driver.
+        logs: Whether to keep the process that sends the workers' output to the driver.
     """
     if not patches_wanted() or not all_there(*NAMES, without="Ray starts all of its processes, and takes longer"):
         yield
@@ -37,16 +37,16 @@ def minimal_ray(*, logs: bool) -> Iterator[None]:
     update = parameters.update_if_absent
 
     def update_if_absent(self: Any, **values: Any) -> None:
-        if "include_log_monitor" in values:  # said once, when a node is about to start
+        if "include_log_monitor" in values:  # is passed once, when a node is about to start
             values["include_log_monitor"] = logs
             self.no_monitor = True
         update(self, **values)
 
     def no_api_server(*_: Any, **__: Any) -> tuple[None, None]:
-        return None, None  # as where it can't start, which Ray puts up with
+        return None, None  # as if it could not start, which Ray tolerates
 
     def no_dashboard() -> str:
-        return "not wanted"  # as where its packages are missing: the node's agent leaves out what answers to it
+        return "not wanted"  # as if its packages were missing: the node's agent then leaves its parts out
 
     with (
         mock.patch.object(parameters, "update_if_absent", update_if_absent),

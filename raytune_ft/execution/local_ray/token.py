@@ -1,4 +1,4 @@
-"""Ray's authentication token in this process. Read against ray 2.60.0, of whose cache it takes private handles."""
+"""Drops Ray's cached authentication token in this process. Uses private names, read against ray 2.60.0."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ NAMES = ("ray._raylet:Config.initialize", "ray._raylet:AuthenticationTokenLoader
 
 
 def read_token_anew() -> None:
-    """Ray's next connection reads the token that is given now, and whether tokens are asked for.
+    """Makes Ray's next connection read the token anew, and whether tokens are required.
 
-    To be called where a process may have used another Ray before: Ray reads both once, on its first import and at its
-    first connection, and the next cluster refuses the first one's token. While a Ray is in use nothing changes.
+    To be called where a process may have used another Ray before: Ray reads both only once, at its first import and at
+    its first connection, and the next cluster refuses the first one's token. While Ray is in use nothing changes.
     """
     ray: Any = importlib.import_module("ray")
     raylet: Any = importlib.import_module("ray._raylet")
@@ -22,5 +22,5 @@ def read_token_anew() -> None:
         return
     if not all_there(*NAMES, without="a second Ray in one process may refuse the token of the first"):
         return
-    raylet.Config.initialize("")  # first: with the old mode, threads that still drain would look for a token
+    raylet.Config.initialize("")  # comes first: in the old mode, threads that still drain would look for a token
     raylet.AuthenticationTokenLoader.instance().reset_cache()

@@ -1,4 +1,4 @@
-"""Work that a Ctrl-C may not cut in two."""
+"""Defers a Ctrl-C until a piece of work is done."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """A first Ctrl-C in this block counts at its end, a second one at once; of the main thread."""
+    """Defers a first Ctrl-C in this block to its end; a second one interrupts at once. Acts in the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""What the end of a lane's workers is to the trials that they trained."""
+"""Decides which trials are charged with the end of their lane's workers, and which may go on."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from raytune_ft.execution.lanes.entries import Cause, Death, TrialEntry
 from raytune_ft.training.outcome import OutcomeKind
 
 FREE_LOSSES = 5
-"""Lanes that a trial may lose between two of its reports, before it is suspected of having to do with it."""
+"""How many lanes may be lost with a trial between two of its reports before it is suspected of causing that."""
 
 
 def charged(cause: Cause, losses: int) -> bool:
-    """Whether a trial may have to do with the end of the workers that trained it.
+    """Returns whether a trial may have caused the end of the workers that trained it.
 
     Args:
-        cause: The kind of that end.
-        losses: Lanes that were lost with the trial since its last report, this one included.
+        cause: Why the workers ended.
+        losses: How many lanes were lost with the trial since its last report, this one included.
     """
     return cause in (Cause.raised, Cause.died) or (cause is Cause.lost and losses > FREE_LOSSES)
 
@@ -23,10 +23,10 @@ def goes_on(trial: TrialEntry, death: Death, max_failures: int, *, alone: bool) 
     """Notes the death in the trial, and ends the trial where it may not go on; returns whether it may.
 
     Args:
-        trial: One that the workers trained.
-        death: Why the workers are no more.
-        max_failures: Deaths that it may be charged with.
-        alone: Whether they trained no other.
+        trial: A trial that the workers trained.
+        death: Why the workers ended.
+        max_failures: With how many deaths a trial may be charged and still go on.
+        alone: Whether the workers trained no other trial.
     """
     trial.losses += death.cause is Cause.lost
     if not charged(death.cause, trial.losses):
@@ -34,7 +34,7 @@ def goes_on(trial: TrialEntry, death: Death, max_failures: int, *, alone: bool) 
     trial.restarts += 1
     trial.suspect = True
     if death.kind is OutcomeKind.out_of_memory and alone:
-        trial.end(death.kind, death.reason)  # it would need as much again
+        trial.end(death.kind, death.reason)  # it would need as much memory again
         return False
     if trial.restarts > max_failures:
         allowed = f"resources.max_failures {max_failures} allows no more"

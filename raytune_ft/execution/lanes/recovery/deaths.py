@@ -1,4 +1,4 @@
-"""What an error of Ray Train's says about the end of a lane's workers. Ray is imported only where one is at hand."""
+"""Translates an error of Ray Train's into the death of a lane's workers. Ray is imported only once there is one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from raytune_ft.execution.lanes.entries import Cause, Death
 from raytune_ft.training.outcome import OutcomeKind
 
 NODE_GONE = "its node has died"
-"""Ray's words where an actor went with its node; read against ray 2.60.0, which has them in no field."""
+"""What Ray's message says where an actor died with its node; ray 2.60.0 says it in no field."""
 NOT_THERE = frozenset(
     {
         "ray.train.v2._internal.exceptions:WorkerGroupStartupFailedError",
@@ -18,21 +18,21 @@ NOT_THERE = frozenset(
         "ray.train.v2._internal.exceptions:WorkerHealthCheckTimeoutError",
     }
 )
-"""Of workers that could not be had or were not heard; by name, so that one that is gone is only one the less."""
+"""Errors for workers that could not be started or do not answer; by name, so that one that Ray drops does no harm."""
 
 
 def death_of(error: Exception) -> Death:
-    """Why the lane's workers are no more.
+    """Returns why the lane's workers ended.
 
     Args:
-        error: What Ray Train raised, or what kept it from its work.
+        error: What Ray Train raised, or the error that kept it from running.
     """
-    train: Any = import_module("ray.train")  # Ray's types say version 1 of it
+    train: Any = import_module("ray.train")  # Ray's type hints name Train v1's module
     outcome = failure(error)
     reason = outcome.reason
     if not isinstance(error, train.TrainingFailedError):
         reason = f"Ray Train ended: {str(error) or type(error).__name__}".splitlines()[0]
-    memory = outcome.kind is OutcomeKind.out_of_memory  # before a lane is ready: the base alone takes too much
+    memory = outcome.kind is OutcomeKind.out_of_memory  # before a lane is ready: the base model alone takes too much
     return Death(reason, outcome.kind, Cause.raised if memory else _cause(error))
 
 
@@ -43,7 +43,7 @@ def _cause(error: Exception) -> Cause:
             return Cause.preempted
         case train.WorkerGroupError():
             of_workers = {_of_one(each) for each in error.worker_failures.values()}
-            # Where one worker is gone, the others fail as they do not hear from it any more.
+            # Where one worker dies, the others fail too, as they no longer hear from it.
             return next((cause for cause in Cause if cause in of_workers), Cause.lost)
         case train.ControllerError():
             return _of_one(error.controller_failure)
@@ -51,7 +51,7 @@ def _cause(error: Exception) -> Cause:
 
 
 def _of_one(error: Exception) -> Cause:
-    """Of one worker's error, or of one that kept workers from being started."""
+    """Returns the cause of one worker's error, or of one that kept workers from being started."""
     from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
     error = getattr(error, "health_check_failure", error)

@@ -1,4 +1,4 @@
-"""The lanes without workers: when each is started again, whether the study can go on, and what its user hears of it."""
+"""Looks after lanes without workers: when each starts again, whether the study can go on, what its user is told."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from raytune_ft.execution.lanes.entries import Cause, Death, LaneEntry, LaneStat
 from raytune_ft.execution.lanes.recovery.retries import Again, Fall, GiveUp, after_fall, span, too_long
 
 LINE_S = 60.0
-"""Between two lines about lanes that stay lost."""
+"""Seconds between two lines about lanes that stay lost."""
 STEADY_S = 300.0
-"""A lane that has been ready for so long is of use, whether or not a trial reported."""
+"""Seconds after which a ready lane counts as useful, whether or not a trial reported."""
 
 
 class LostLanes:
-    """A part of the lane scheduler.
+    """The part of the lane scheduler that deals with lanes whose workers ended.
 
     Args:
-        lanes: All that there are.
+        lanes: All lanes, by their numbers.
         max_failures: See `after_fall`.
         outage_timeout_s: See `after_fall`.
-        clock: Seconds that only grow.
+        clock: A monotonic clock, in seconds.
 
     Attributes:
-        given_up: Why no lane is started any more, or None.
+        given_up: Why no lane is started any more; None while they are.
     """
 
     def __init__(
@@ -32,31 +32,31 @@ class LostLanes:
         self._lanes, self._clock = lanes, clock
         self._max_failures, self._outage_timeout_s = max_failures, outage_timeout_s
         self._ever_ready = False
-        self._served_s = clock()  # when a lane could be counted on last
-        self._said_s: float | None = None  # when a line was given last, of lanes that are lost still
+        self._served_s = clock()  # when a lane could last be counted on
+        self._said_s: float | None = None  # when the user was last told of lanes that are still lost
         self.given_up: str | None = None
 
     def ready(self, lane: LaneEntry) -> None:
-        """Its workers have loaded the base."""
+        """Notes that the lane's workers have loaded the base model."""
         lane.reach(LaneState.ready)
         lane.ready_s, lane.failed_starts, lane.errors = self._clock(), 0, 0
         self._ever_ready = True
         self.look()
 
     def used(self, lane: LaneEntry) -> None:
-        """It is of use, so that what was before does not count any more."""
+        """Notes that the lane was useful, so that its earlier useless starts no longer count."""
         lane.useless_starts = 0
         if lane.reached is LaneState.ready:
             lane.reached = LaneState.useful
             lane.state = lane.reached if lane.up else lane.state
 
     def fell(self, lane: LaneEntry, death: Death, blamed: bool = False) -> float | None:
-        """Its workers are no more; returns the seconds until its next start, None where none follows.
+        """Notes that the lane's workers ended; returns the seconds until its next start, None where none follows.
 
         Args:
             lane: The lane.
-            death: Why.
-            blamed: A trial is charged with it, so the lane itself may be well.
+            death: Why its workers ended.
+            blamed: Whether a trial is charged with it, so that the lane itself may be well.
         """
         self.look()
         if blamed:
@@ -90,9 +90,10 @@ class LostLanes:
         return None if self.given_up else pause_s
 
     def look(self, stood_still_s: float = 0.0) -> None:
-        """Notes which lanes are of use, and ends a wait that was too long, whatever the lanes do; called often.
+        """Notes which lanes are useful, and gives up after too long a wait; is called often, as lanes may say nothing.
 
-        Time in which the caller stood still does not count.
+        Args:
+            stood_still_s: Seconds since the last call in which the caller did not run; they do not count.
         """
         now = self._clock()
         self._served_s += stood_still_s
@@ -109,7 +110,7 @@ class LostLanes:
             self.given_up = self.given_up or f"{why}{self._reason(self._lanes.values())}"
 
     def line(self) -> str | None:
-        """What the user has to hear now, if anything."""
+        """Returns the line that the user should see now, or None."""
         lost = [lane for lane in self._lanes.values() if lane.lost]
         now = self._clock()
         if not lost or self.given_up:
@@ -143,5 +144,5 @@ class LostLanes:
 
 
 def _error(death: Death) -> str:
-    """What two deaths have in common that differ in a path or a number: their exception's name."""
+    """Returns the exception's name, which two deaths share that differ only in a path or a number."""
     return death.reason.split(":")[0]

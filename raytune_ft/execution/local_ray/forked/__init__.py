@@ -1,1 +1,1 @@
-"""Ray's workers as copies of one process that has imported what they need: see `started`."""
+"""Ray's workers, forked from one process that has imported what they need: see `started`."""

@@ -1,4 +1,4 @@
-"""Imported for what it imports: what lanes' workers need, but for Ray, and what Ray imports."""
+"""Imports what lanes' workers need, but for Ray, and what Ray itself imports; it does nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imported for what it imports: what lanes' workers and trials' proxies need of Ray."""
+"""Imports what lanes' workers and trials' proxies need of Ray; it does nothing else."""
 
 from __future__ import annotations
 

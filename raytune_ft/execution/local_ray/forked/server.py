@@ -1,7 +1,7 @@
-"""The process that workers are copies of: `python -m` this module, with FILE MODULE MODULE NAME....
+"""The fork server, whose forks are workers: `python -m` this module, with FILE MODULE MODULE NAME....
 
-Ray is imported when its raylet and its job are known, which it reads then. The server ends when its standard input
-does, which its starter holds open.
+It imports Ray only when the raylet and the job are known, as Ray reads both at import. The server ends when its
+standard input is closed, which the process that started it holds open.
 """
 
 from __future__ import annotations
@@ -26,24 +26,25 @@ from raytune_ft.execution.local_ray.forked.worker import become_worker
 
 READ_AT_USE = ("RAY_", "TUNE_", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PYTHONBREAKPOINT", "PL_DISABLE_FORK",
                "SPT_NOENV", "PYTORCH_NVML_BASED_CUDA_CHECK")  # fmt: skip
-"""Environment variables, by their beginnings, that what was imported reads when it needs them: only in these a worker's
-may differ from the server's."""
+"""Prefixes of environment variables that the imported modules read only when they use them: a worker's environment may
+differ from the server's in these alone."""
 READ_BY_RAY = ("RAY_JOB_ID", "RAY_RAYLET_PID")
-"""But Ray reads these when it is imported."""
+"""Exceptions from `READ_AT_USE`: Ray reads these when it is imported."""
 LOOK_ONLY = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
-"""Modules that look for a GPU when they are imported do not wake it: a copy could not use it then."""
+"""Keeps modules that look for a GPU at import from initialising CUDA, as a fork could not use the GPU then."""
 COPY_S = 10.0
-"""How long a copy may take to say that it is sound."""
+"""Seconds that a test fork may take to say that it is sound."""
 _LIMIT = 2**20  # bytes of a request
 
 
 @dataclass(frozen=True)
 class Request:
-    """A worker that is wanted.
+    """A request for a worker.
 
     Attributes:
-        worker: From `setup_worker.worker_of`; without a `command`, only to get ready for the Ray of its `environment`.
-        files: The standard input, output and error of the copy.
+        worker: The worker as `setup_worker.worker_of` describes it. Without a `command`, the server only gets ready for
+            the Ray of its `environment`.
+        files: File descriptors of the fork's standard input, output and error.
     """
 
     worker: dict[str, Any]
@@ -54,8 +55,8 @@ class Server:
     """Answers requests one after another.
 
     Args:
-        listening: The server's socket.
-        module: To import when a first request has said which Ray it is for.
+        listening: The server's listening socket.
+        module: The module to import once a first request has said which Ray it is for.
     """
 
     def __init__(self, listening: socket.socket, module: str) -> None:
@@ -63,15 +64,15 @@ class Server:
         self._module = module
         self._environment = dict(os.environ)
         self._set_by_imports: dict[str, str] = {}
-        self._sound: bool | None = None  # known when the module is there
+        self._sound: bool | None = None  # known once the module is imported
 
     def imported(self) -> None:
-        """The first module is there: a worker may have what its import has set, as the driver's own import does."""
+        """Notes which variables the first module's import has set: a worker may have these, as the driver does."""
         new = {name: value for name, value in os.environ.items() if self._environment.get(name) != value}
         self._set_by_imports = {name: value for name, value in new.items() if name not in LOOK_ONLY}
 
     def serve(self) -> Request | None:
-        """Returns in each copy with its request, and at the end in the server itself with None."""
+        """Returns in each fork with its request, and at the end in the server itself with None."""
         while True:
             ready, _, _ = select.select([self._listening, sys.stdin], [], [])
             if sys.stdin in ready:  # nothing is ever written there: it was closed
@@ -90,7 +91,7 @@ class Server:
                         os.close(file)
 
     def _may_fork(self, wanted: Mapping[str, str]) -> bool:
-        """Whether a copy is what a new process would be."""
+        """Returns whether a fork would behave as a new process does."""
         if not as_imported(wanted, self._environment, self._set_by_imports):
             return False
         if self._sound is None:
@@ -98,7 +99,7 @@ class Server:
         same_ray = all(wanted.get(name) == os.environ.get(name) for name in READ_BY_RAY)
         torch = sys.modules.get("torch")
         begun = threading.active_count() > 1 or (torch is not None and torch.cuda.is_initialized())
-        return same_ray and self._sound and not begun  # a copy would lack threads, and CUDA's state
+        return same_ray and self._sound and not begun  # a fork would lack the threads, and CUDA's state
 
     def _get_ready(self, wanted: Mapping[str, str]) -> bool:
         os.environ |= wanted
@@ -106,19 +107,25 @@ class Server:
             import_all(self._module)
         sound = threading.active_count() == 1 and copies_are_sound()
         gc.freeze()  # a collection would write to each object, and so copy its page
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a copy ended
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks for a fork's exit status
         return sound
 
 
 def as_imported(wanted: Mapping[str, str], own: Mapping[str, str], set_by_imports: Mapping[str, str]) -> bool:
-    """Whether the environments differ in nothing that is read on import, but for what imports set themselves."""
+    """Returns whether two environments are alike in all that is read at import, but for what imports set themselves.
+
+    Args:
+        wanted: The environment that the worker is to have.
+        own: The server's, from before its imports.
+        set_by_imports: Variables that the server's imports have set.
+    """
     differ = {name for name in wanted.keys() | own.keys() if wanted.get(name) != own.get(name)}
     differ -= {name for name, value in set_by_imports.items() if wanted.get(name) == value}
     return all(name.startswith(READ_AT_USE) for name in differ)
 
 
 def import_all(*modules: str) -> None:
-    """Those that can be; who needs another says why it can't."""
+    """Imports the modules, but for those that fail: whoever needs one of these will raise the error itself."""
     for module in modules:
         with contextlib.suppress(Exception):
             importlib.import_module(module)
@@ -126,8 +133,10 @@ def import_all(*modules: str) -> None:
 
 @contextlib.contextmanager
 def drawing_no_id() -> Iterator[None]:
-    """Each class that is declared as an actor draws an id, in this block not from Ray's own generator: all copies would
-    have its state, and draw the same ids for their objects."""
+    """Keeps Ray's id generator unused in this block, where actor classes draw their ids from `os.urandom` instead.
+
+    Otherwise all forks would share the generator's state, and draw the same ids for their objects.
+    """
     actor = importlib.import_module("ray.actor")
     ids = actor.ActorClassID
 
@@ -141,7 +150,7 @@ def drawing_no_id() -> Iterator[None]:
 
 
 def copies_are_sound() -> bool:
-    """Whether two copies draw different ids, and could use a GPU: CUDA can't where it was so much as looked for."""
+    """Returns whether two test forks draw different ids, and could use CUDA, which a mere look for GPUs may prevent."""
     torch = sys.modules.get("torch")
     ids = importlib.import_module("ray._raylet").ObjectRef
     drawn = set()
@@ -179,7 +188,7 @@ def _receive(connection: socket.socket) -> Request:
 
 
 def _fork(connection: socket.socket) -> bool:
-    """True in the copy. Who hears nothing of one, as the connection is closed, has Ray start the worker."""
+    """Forks, and returns True in the fork. A requester that gets no answer has Ray start the worker instead."""
     if (copy := os.fork()) == 0:
         return True
     try:
@@ -190,24 +199,24 @@ def _fork(connection: socket.socket) -> bool:
 
 
 def _hung_up(connection: socket.socket) -> bool:
-    """Whether nobody waits for the answer any more; nothing but the end comes after a request."""
+    """Returns whether the requester has hung up: after a request the connection turns readable only at its end."""
     readable, _, _ = select.select([connection], [], [], 0)
     return bool(readable)
 
 
 def main(file: str, first: str, then: str, *meant_for_it: str) -> None:
-    """Makes a copy of itself for each request.
+    """Runs the server, which forks once for each request.
 
     Args:
-        file: Number of the listening socket's.
-        first: Module to import that does not import Ray.
-        then: One that does.
-        meant_for_it: Environment variables that neither copies nor what they start are to have.
+        file: File descriptor of the listening socket, as a decimal number.
+        first: The module to import first, which does not import Ray.
+        then: The module to import once the Ray is known.
+        meant_for_it: Names of environment variables of the server that neither forks nor their children may have.
     """
     gc.disable()  # imports leave little to collect, and looking for it takes a quarter of their time
     for name in meant_for_it:
         del os.environ[name]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it comes with the driver's, which ends in order
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver too, which ends the server in order
     listening = socket.socket(fileno=int(file))
     listening.set_inheritable(False)
     server = Server(listening, then)
@@ -219,7 +228,7 @@ def main(file: str, first: str, then: str, *meant_for_it: str) -> None:
         gc.enable()
         become_worker(request.worker, request.files)
         return
-    with contextlib.suppress(OSError):  # its starter does so too, unless it was killed
+    with contextlib.suppress(OSError):  # its starter removes them too, unless it was killed
         os.unlink(listening.getsockname())
         os.rmdir(os.path.dirname(listening.getsockname()))
 

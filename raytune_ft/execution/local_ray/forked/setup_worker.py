@@ -1,5 +1,7 @@
-"""Raylet's own script `setup_worker.py`, replaced: asks the fork server for the worker, and has Ray start it where the
-server can't. Runs by its path in a bare interpreter, so it imports little; read against ray 2.60.0."""
+"""Replaces raylet's script `setup_worker.py`: asks the fork server for a worker, and runs Ray's script where it can't.
+
+Raylet runs this file by its path in a new interpreter, so it imports little. Read against ray 2.60.0.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,13 @@ SERVER = "RAYTUNE_FT_FORK_SERVER"
 """Environment variable with the path of the server's socket."""
 FORKED = b"y"
 WAIT_S = 30.0
-"""How long the server may take, its imports included; raylet gives up on a worker that is not there after 60."""
+"""Seconds that the server may take, its imports included; raylet gives up on a worker after 60."""
 _CONTEXT, _LANGUAGE = "--serialized-runtime-env-context=", "--language="
-_OURS = {"env_vars"}  # of a runtime environment, what a copy can be given
+_OURS = {"env_vars"}  # the part of a runtime environment that a fork can be given
 
 
 def main(arguments: list[str]) -> None:
-    """Leaves the worker to the server and returns, or becomes Ray's script."""
+    """Has the fork server start the worker and returns, or else turns this process into Ray's own script."""
     request = worker_of(arguments)
     address = os.environ.get(SERVER)
     if request is not None and address and _forked(address, request):
@@ -32,7 +34,7 @@ def main(arguments: list[str]) -> None:
 
 
 def worker_of(arguments: list[str]) -> dict[str, Any] | None:
-    """What the server is asked, or None for what is not a plain Python worker."""
+    """Returns the request for the server, or None if this is not a plain Python worker."""
     context: dict[str, Any] = {}
     command, language = [], "PYTHON"
     for argument in arguments:
@@ -73,7 +75,7 @@ def _forked(address: str, request: dict[str, Any]) -> bool:
 
 
 def send(server: socket.socket, request: dict[str, Any]) -> None:
-    """A request, with this process's standard files."""
+    """Sends a request, with the file descriptors of this process's standard input, output and error."""
     socket.send_fds(server, [b"?"], [0, 1, 2])
     server.sendall(json.dumps(request).encode() + b"\n")
 

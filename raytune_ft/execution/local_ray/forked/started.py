@@ -1,9 +1,9 @@
-"""Workers of a private Ray that start in 0.3 s: copies of one process that has imported what they need.
+"""Lets workers of a private Ray start in 0.3 s, as forks of one process that has imported what they need.
 
 Ray starts an interpreter for each worker, twice, and both import Ray; torch and transformers come after. That takes 4
 core-seconds for a worker that trains and 1.3 for one that only waits, and hundreds of MiB for each that imported them.
-A copy shares what it does not write to. Read against ray 2.60.0; where another has not these names, and where
-`RAYTUNE_FT_FORKED_START=0` says so, Ray starts each worker itself.
+A fork shares the memory that it does not write to. Read against ray 2.60.0; where another version lacks these names,
+and where `RAYTUNE_FT_FORKED_START=0` says so, Ray starts each worker itself.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ NAMES = (
 )
 END_S = 5.0
 LONGEST = 70
-"""Bytes of the path of the directory for temporary files: a socket's own path has 107 at most."""
+"""Most bytes in the path of the directory for temporary files, as a socket's whole path has 107 at most."""
 RECYCLE = "dirty_decay_ms:10000,muzzy_decay_ms:-1,oversize_threshold:0"
-"""To the allocator: what a step frees is there for the next; of what none takes for ten seconds the kernel may have the
-pages. Any that are given back sooner are mapped and zeroed anew in each step, some 40,000 of them."""
+"""Settings of jemalloc: it keeps what a training step frees for the next one, and gives pages that are unused for ten
+seconds back to the kernel. Given back sooner, some 40,000 pages would be mapped and zeroed anew in each step."""
 
 
 @dataclass(frozen=True)
 class Forked:
-    """The server.
+    """The running fork server.
 
     Attributes:
-        process: The server's process; the copies are its children.
+        process: The server's process; the workers are its children.
         address: Path of its socket.
     """
 
@@ -58,7 +58,7 @@ class Forked:
     address: str
 
     def get_ready(self) -> None:
-        """Called when this process has started and joined its Ray: the server need not wait for the first worker."""
+        """Has the server import Ray now, before the first worker; is called once this process has connected to Ray."""
         import ray
 
         node: Any = importlib.import_module("ray._private.worker")._global_node
@@ -74,18 +74,21 @@ class Forked:
 
 @contextmanager
 def forked_workers(modules: tuple[str, str]) -> Iterator[Forked | None]:
-    """Whatever a Ray that is started in this block starts on this machine is a copy; at its end no more can be made.
+    """Lets a Ray that is started in this block fork its workers on this machine; after the block none can be forked.
 
-    Where a copy would not be what a new process is, Ray starts a new one, as it does elsewhere than on Linux.
+    Where a fork would not behave as a new process does, Ray starts a new process, as it does on systems but Linux.
 
     Args:
-        modules: What to import before Ray is there, and then.
+        modules: The module to import before Ray has started, and the one to import then.
+
+    Yields:
+        The fork server, or None where Ray starts each worker itself.
     """
     on_linux = sys.platform.startswith("linux")
     if not forked_start_wanted() or not on_linux or len(os.fsencode(tempfile.gettempdir())) > LONGEST:
         yield None
         return
-    directory = tempfile.mkdtemp(prefix="raytune-ft-")  # only its owner can enter it
+    directory = tempfile.mkdtemp(prefix="raytune-ft-")  # only this user can enter it
     address = str(Path(directory) / "fork-server")
     theirs = allocator(os.environ)
     with environment({setup_worker.SERVER: address}):
@@ -106,11 +109,11 @@ def forked_workers(modules: tuple[str, str]) -> Iterator[Forked | None]:
 
 def _start(address: str, modules: tuple[str, str], theirs: Mapping[str, str]) -> subprocess.Popen[bytes]:
     said = None if os.environ.get("RAYTUNE_FT_DEBUG") else subprocess.DEVNULL
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:  # from now on; who asks early, waits
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:  # listens from now on; early requests wait
         listening.bind(address)
         listening.listen(64)
         file = listening.fileno()
-        # -P: no module of the working directory stands in for one that the copies are to have
+        # -P keeps modules of the working directory from shadowing those that the forks need
         command = [sys.executable, "-P", "-m", SERVER, str(file), *modules, *theirs]
         environment = os.environ | theirs
         return subprocess.Popen(
@@ -119,13 +122,13 @@ def _start(address: str, modules: tuple[str, str], theirs: Mapping[str, str]) ->
 
 
 def allocator(environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables with which the server, and so its copies, take the memory allocator that comes with Ray.
+    """Returns environment variables that make the server, and so its forks, use jemalloc, which comes with Ray.
 
-    Between two products a step frees as much as it takes. The C library keeps that for the next step, but as no two
-    steps want the same it takes more at the peak, 2,090 MiB against 1,910 where four trials of SmolLM2-135M are packed.
+    Between two matrix products a step frees as much as it takes. The C library keeps that for the next step, but as no
+    two steps want the same, its peak is higher: 2,090 MiB against 1,910 with four packed trials of SmolLM2-135M.
 
     Args:
-        environment: The server's; where it has an allocator already, that one stays.
+        environment: The server's environment; if it names an allocator already, that one stays.
     """
     ray = importlib.util.find_spec("ray")
     library = Path(ray.origin).parent / "core" / "libjemalloc.so" if ray is not None and ray.origin else None
@@ -135,7 +138,7 @@ def allocator(environment: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def _in_place_of_rays() -> Iterator[bool]:
-    """Has Ray start our script for a worker; whether it does."""
+    """Has Ray run our `setup_worker.py` in place of its own in this block; yields whether it does."""
     if not all_there(*NAMES, without="each worker is a new process, which takes seconds"):  # imports Ray
         yield False
         return

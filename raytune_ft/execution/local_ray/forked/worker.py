@@ -1,4 +1,4 @@
-"""What a copy of the fork server does to be the worker that a new process would have been."""
+"""Turns a fork of the fork server into the worker that a new process would have been."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 
 
 def become_worker(request: dict[str, Any], files: list[int]) -> None:
-    """Runs Ray's worker to its end.
+    """Runs Ray's worker in this process, to its end.
 
     Args:
-        request: From `setup_worker.worker_of`, which ran where Ray had started it.
-        files: Standard input, output and error.
+        request: The worker as `setup_worker.worker_of` describes it, which ran in the process that Ray had started.
+        files: File descriptors of the standard input, output and error.
     """
     _place_as(request, files)
-    os.environ |= request["environment"]  # what differs otherwise was set by modules when they were imported
+    os.environ |= request["environment"]  # other variables that differ were set by imports
     _own_chance()
     torch = sys.modules.get("torch")
     if torch is not None and (threads := os.environ.get("OMP_NUM_THREADS", "")).isdigit():
@@ -42,16 +42,16 @@ def _place_as(request: dict[str, Any], files: list[int]) -> None:
     os.chdir(request["directory"])
     if request["own_group"]:
         os.setpgid(0, 0)
-    with contextlib.suppress(OSError):  # as the server where it may not be lowered
+    with contextlib.suppress(OSError):  # where it may not be lowered, the server's priority stays
         os.setpriority(os.PRIO_PROCESS, 0, request["nice"])
-    with contextlib.suppress(OSError, ValueError):  # raylet's; the server was started before Ray raised its own
+    with contextlib.suppress(OSError, ValueError):  # raylet's limit; the server was started before Ray raised it
         resource.setrlimit(resource.RLIMIT_NOFILE, tuple(request["open_files"]))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write(request["oom_score_adj"])
 
 
 def _own_chance() -> None:
-    """Python's `random` sees to it itself."""
+    """Seeds numpy anew in this fork; Python's `random` does that itself."""
     if "numpy" in sys.modules:
         numpy: Any = importlib.import_module("numpy")
         numpy.random.seed()
