@@ -1,5 +1,5 @@
-"""A sampler that tries nothing twice: training is deterministic, so a configuration's second trial teaches nothing, and
-that of nearly the same one little."""
+"""A sampler that proposes no configuration twice: training is deterministic, so a second trial of the same one teaches
+nothing, and a trial of nearly the same one little."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from raytune_ft.search.sampling.space import suggest
 from raytune_ft.training.outcome import OutcomeKind
 
 NEAR = 0.02
-"""Two numbers closer than this share of their range, in its own scale, are nearly the same: a factor of 1.08 from 1e-4
-to 5e-3. A larger one would keep a search of one or two settings from where it is best."""
+"""Two numbers closer than this share of their range (of its logarithm, where that is the scale) are nearly the same: in
+1e-4 to 5e-3, a factor of 1.08. A larger share would keep a search of one or two settings away from its optimum."""
 MANY = 16
-"""Beyond so many trials the share shrinks with their number."""
+"""The number of trials beyond which the share shrinks in proportion."""
 DRAWS = 16
-"""So often the sampler is asked."""
+"""How many times the sampler is asked for a new configuration."""
 AT_RANDOM = 64
-"""So often chance is, where all that the sampler proposed is what the study holds; then there may be nothing else."""
+"""How many random ones are tried if the study holds all that the sampler proposed; then there may be no new one."""
 
 
 class DeduplicatingSampler(PrecomputedSampler):
-    """Draws whole configurations of another sampler until one is none that the study holds.
+    """Draws whole configurations from another sampler until one is not yet in the study, nor nearly the same as one.
 
     Args:
-        sampler: Who proposes.
-        space: What is searched.
-        defaults: The experiment's values, for conditions.
-        seed: Decides what is drawn at random.
+        sampler: The sampler that proposes.
+        space: The search space.
+        defaults: The experiment's values, which decide the space's conditions on other settings.
+        seed: Seed of the random draws.
     """
 
     def __init__(self, sampler: BaseSampler, space: SearchSpace, defaults: Mapping[str, Any], seed: int) -> None:
         self._sampler, self._space, self._defaults = sampler, space, defaults
-        self._random = RandomSampler(seed=seed + 1)  # by its own seed TPE begins with the same draws
+        self._random = RandomSampler(seed=seed + 1)  # with the same seed, TPE would begin with the same draws
         self._drawn: tuple[int, dict[str, Any]] | None = None
 
     def reseed_rng(self) -> None:
@@ -50,7 +50,7 @@ class DeduplicatingSampler(PrecomputedSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """The setting's value in the configuration that was drawn for the trial."""
+        """Returns the setting's value in the configuration that was drawn for the trial."""
         if self._drawn is None or self._drawn[0] != trial.number:
             self._drawn = trial.number, self._draw(study, trial)
         return self._drawn[1][param_name]
@@ -88,7 +88,7 @@ class DeduplicatingSampler(PrecomputedSampler):
 
 
 def _tried(trial: FrozenTrial) -> Mapping[str, Any]:
-    """Its configuration, nothing where it failed for a reason of its own."""
+    """Returns the trial's configuration, or {} where it failed for a reason that the configuration does not explain."""
     if trial.user_attrs.get(OUTCOME_ATTRIBUTE) == OutcomeKind.failed:
         return {}
     given: dict[str, Any] = trial.system_attrs.get(ENQUEUED, {})
@@ -96,7 +96,7 @@ def _tried(trial: FrozenTrial) -> Mapping[str, Any]:
 
 
 class _Draw:
-    """What Optuna's trial does when it is asked for a value, without writing it down."""
+    """Samples values as an Optuna trial does, without storing them in the study."""
 
     def __init__(self, sampler: BaseSampler, study: Study, trial: FrozenTrial) -> None:
         self._sampler, self._study, self._trial = sampler, study, trial
@@ -104,7 +104,7 @@ class _Draw:
         relative = sampler.sample_relative(study, trial, space)
         self._known = (
             relative | trial.system_attrs.get(ENQUEUED, {}) | trial.params
-        )  # begun by a driver that was killed
+        )  # the trial may have been begun by a driver that was killed
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> Any:
         return self._value(name, FloatDistribution(low, high, log=log))
@@ -118,7 +118,7 @@ class _Draw:
     def _value(self, name: str, distribution: BaseDistribution) -> Any:
         if name in self._known:
             return self._known[name]
-        if distribution.single():  # samplers are not asked for these
+        if distribution.single():  # Optuna does not ask samplers for these
             return _only(distribution)
         return self._sampler.sample_independent(self._study, self._trial, name, distribution)
 

@@ -1,5 +1,5 @@
-"""The trials that a sampler is shown: the study's own, those that failed or were stopped as ones that count, and
-before them the trials of earlier studies."""
+"""The trials that a sampler is shown: those of earlier studies, then the study's own. Those that failed or were stopped
+are turned into ones that the sampler learns from."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from raytune_ft.search.sampling.scale import Costs, lay
 from raytune_ft.training.outcome import OutcomeKind
 
 INFEASIBLE = (OutcomeKind.diverged, OutcomeKind.out_of_memory)
-"""A trial that failed otherwise says nothing of its configuration."""
-_CONSTRAINTS = "constraints"  # begins Optuna's keys of them
+"""Failures that the configuration explains; one of another kind says nothing about it."""
+_CONSTRAINTS = "constraints"  # prefix of Optuna's keys of constraints
 
 
 @dataclass(frozen=True)
 class SamplerCapabilities:
-    """What a sampler can look at.
+    """The kinds of trials and attributes that a sampler takes into account.
 
     Attributes:
-        stopped: PRUNED trials of a study with one goal; others look at COMPLETE ones alone.
-        constraints: Whether a trial was feasible.
-        generation: Key of the attribute that numbers a trial's generation.
+        stopped: Whether it learns from PRUNED trials of a study with one goal; others learn from COMPLETE ones alone.
+        constraints: Whether it heeds constraints, which say that a trial was infeasible.
+        generation: Key of the attribute with the number of a trial's generation; None for samplers without generations.
     """
 
     stopped: bool = False
@@ -42,12 +42,12 @@ class SamplerCapabilities:
 
 @dataclass(frozen=True)
 class ShownTrial:
-    """One trial of an earlier study.
+    """One trial of an earlier study, as a sampler is shown it.
 
     Attributes:
-        parameters: Key path -> value, of this study's space.
-        distributions: The distributions that they were drawn from.
-        costs: One for each goal, less being better; None where the trial diverged.
+        parameters: Key path -> value, in this study's space.
+        distributions: Key path -> Optuna's distribution that the value counts as drawn from.
+        costs: One cost for each goal, less being better; None where the trial diverged.
         step: The last optimizer step that the trial did.
     """
 
@@ -59,11 +59,11 @@ class ShownTrial:
 
 @dataclass(frozen=True)
 class ShownStudy:
-    """What is shown of an earlier study.
+    """An earlier study, as a sampler is shown it.
 
     Attributes:
         points: Its trials.
-        comparable: Whether its costs are on this study's scale; else they are laid on it.
+        comparable: Whether its costs are on this study's scale already; if not, they are rescaled to it (`scale.lay`).
     """
 
     points: tuple[ShownTrial, ...]
@@ -71,15 +71,16 @@ class ShownStudy:
 
 
 class SamplerHistory:
-    """Shows a study's trials.
+    """Turns a study's trials into the ones that a sampler is shown.
 
-    A trial that diverged or ran out of memory is COMPLETE at a bad value, and infeasible; one that the scheduler
-    stopped is COMPLETE at what it would have come to (`Peers.at_the_end`), except for samplers that know PRUNED.
+    A trial that diverged or ran out of memory is shown as COMPLETE at a bad value, and infeasible; one that the
+    scheduler stopped as COMPLETE at its estimated final value (`Peers.at_the_end`), except to samplers that learn from
+    PRUNED trials.
 
     Args:
         goals: The study's goals, the leading one first.
-        sight: What the sampler can look at.
-        earlier: Shown before the study's own trials, whose numbers follow theirs.
+        sight: What the sampler takes into account.
+        earlier: Earlier studies; their trials come first, and the study's own trials get the numbers after theirs.
     """
 
     def __init__(self, goals: Sequence[Metric], sight: SamplerCapabilities, earlier: Sequence[ShownStudy] = ()) -> None:
@@ -92,19 +93,19 @@ class SamplerHistory:
 
     @property
     def genetic(self) -> bool:
-        """Whether the sampler makes new trials out of old ones."""
+        """Whether the sampler is a genetic one, which makes new configurations out of old trials' ones."""
         return self._sight.generation is not None
 
     def trials(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """What stands for `trials`, all of the study's in order."""
+        """Returns the trials to show for `trials`, which are all of the study's in order."""
         finished = [trial for trial in trials if trial.state.is_finished()]
-        if len(finished) != self._known:  # what is finished does not change
+        if len(finished) != self._known:  # finished trials do not change
             self._look(finished)
             self._known = len(finished)
         return [*self._before, *(self._finished.get(trial.number) or self.own(trial) for trial in trials)]
 
     def own(self, trial: FrozenTrial) -> FrozenTrial:
-        """One of the study's trials, under the number that it is shown by."""
+        """Returns one of the study's trials under its shown number, which follows those of earlier trials."""
         if not self._shift:
             return trial
         shown = copy.copy(trial)
@@ -112,7 +113,7 @@ class SamplerHistory:
         return shown
 
     def without_constraints(self, trial: FrozenTrial) -> FrozenTrial:
-        """`trial`, as samplers want it that take no constraints."""
+        """Returns `trial` without its constraints, if the sampler does not take any."""
         if self._sight.constraints or not trial.constraints:
             return trial
         shown = copy.copy(trial)
@@ -159,7 +160,7 @@ class SamplerHistory:
         return shown
 
     def _first_generation(self) -> dict[str, int]:
-        """Of trials that the sampler did not propose: starting points, and those of earlier studies."""
+        """Returns the attribute that puts a trial into generation 0, as the sampler did not propose it."""
         return {self._sight.generation: 0} if self._sight.generation else {}
 
     def _violated(self, step: int) -> dict[str, float]:
@@ -178,7 +179,7 @@ class SamplerHistory:
             user_attrs={},
             system_attrs=self._first_generation() | (self._violated(point.step) if point.costs is None else {}),
             intermediate_values={},
-            trial_id=-2 - number,  # no trial of the storage's; a genetic sampler knows parents by it
+            trial_id=-2 - number,  # an id that the storage does not use; a genetic sampler identifies parents by it
         )
         return trial
 
@@ -187,12 +188,12 @@ class SamplerHistory:
         return peers.costs_at_the_end(self._costs(trial), last, self._goals, end)
 
     def _costs(self, trial: FrozenTrial) -> dict[int, float]:
-        """Its curve of the first goal; Optuna keeps none in studies of several."""
+        """Returns the trial's costs of the first goal by step; with several goals they are in a user attribute."""
         curve = trial.intermediate_values or dict(trial.user_attrs.get(CURVE_ATTRIBUTE, ()))
         return {int(step): self._signs[0] * value for step, value in curve.items() if math.isfinite(value)}
 
     def _laid(self, own: Sequence[Costs]) -> list[Costs | None]:
-        """The costs of all earlier trials on the scale of `own`."""
+        """Returns the costs of all earlier trials on the scale of `own`; None for those that diverged."""
         known = [[point.costs for point in each.points if point.costs] for each in self._earlier]
         pairs = list(zip(self._earlier, known, strict=True))
         onto = [*own, *(costs for each, its in pairs if each.comparable for costs in its)]
@@ -203,7 +204,7 @@ class SamplerHistory:
         return laid
 
     def _signed(self, values: Sequence[float]) -> list[float]:
-        """Values as costs, or costs as values."""
+        """Turns values into costs, or costs into values, by the goals' signs."""
         return [its * value for its, value in zip(self._signs, values, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""Who proposes configurations, as Optuna's samplers."""
+"""Makes the Optuna sampler that proposes configurations."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from raytune_ft.search.sampling.sampler_history import ShownStudy
 
 _SOURCES = 10
-"""CMA-ES starts where the best tenth of earlier trials lies, so it wants ten at least."""
+"""CMA-ES starts from the best tenth of the earlier trials, so it needs ten at least."""
 
 
 def make_sampler(search: Search, experiment: Experiment, known: int, earlier: Sequence[ShownStudy] = ()) -> BaseSampler:
-    """The sampler of `search.algorithm`; those that learn from trials see them as `SamplerHistory` shows them.
+    """Returns the sampler of `search.algorithm`; those that learn from trials see them as `SamplerHistory` shows them.
 
     The same seed gives the same configurations as long as trials end in the same order. After a restart a sampler goes
-    on with another stream of draws, `seed + known`: what is decided beforehand (`grid`, `quasi_random`) stays the same,
-    the rest is the same for the same `known`.
+    on with another stream of draws, of the seed `seed + known`: configurations that are fixed beforehand (`grid`,
+    `quasi_random`) stay the same, the others are the same for the same `known`.
 
     Args:
-        search: With the space.
-        experiment: Its values decide conditions on settings that are not searched.
-        known: Trials that the study holds: by its old seed a sampler that draws would draw their configurations again.
-        earlier: Trials of earlier studies, for samplers that learn.
+        search: The `search` section, with the space.
+        experiment: The experiment; its values decide conditions on settings that are not searched.
+        known: Number of trials that the study holds; with the old seed, their configurations would be drawn again.
+        earlier: Trials of earlier studies, for samplers that learn from trials.
     """
     from optuna import samplers
 
@@ -89,7 +89,7 @@ def make_sampler(search: Search, experiment: Experiment, known: int, earlier: Se
 
 
 def _sources(earlier: Sequence[FrozenTrial]) -> list[FrozenTrial] | None:
-    """Earlier trials as CMA-ES takes them: ranges only, and so many that a tenth of them is one."""
+    """Returns earlier trials as CMA-ES takes them: with numeric ranges only, repeated until there are ten at least."""
     from optuna.distributions import CategoricalDistribution
 
     sources = []
@@ -105,23 +105,23 @@ def _sources(earlier: Sequence[FrozenTrial]) -> list[FrozenTrial] | None:
 
 
 def _grid(algorithm: Grid, space: SearchSpace, experiment: Experiment) -> Callable[[int], dict[str, Any]]:
-    """Position -> configuration."""
+    """Returns a function from a position to the grid's configuration there, in shuffled order."""
     configurations = lattice(space, algorithm.points, experiment.model_dump(mode="json"))
     random.Random(algorithm.seed).shuffle(configurations)
     return lambda position: configurations[position % len(configurations)]
 
 
 def _points(algorithm: QuasiRandom, space: SearchSpace) -> Callable[[int], dict[str, Any]]:
-    """Position -> value of every setting, also of those whose conditions will not hold."""
+    """Returns a function from a position to the values of all settings, also of those whose conditions do not hold."""
     from scipy.stats import qmc
 
     engine = qmc.Sobol if algorithm.sequence == "sobol" else qmc.Halton
     keys = sorted(space.parameters)
 
-    @cache  # each setting of a trial asks for it
+    @cache  # it is called for each setting of a trial
     def point(position: int) -> dict[str, Any]:
         sequence = engine(len(keys), scramble=True, rng=algorithm.seed)
-        if position:  # SciPy's Sobol refuses to skip none
+        if position:  # SciPy's Sobol refuses to skip 0 points
             sequence.fast_forward(position)
         coordinates = sequence.random(1)[0]
         return {key: space.parameters[key].at(float(u)) for key, u in zip(keys, coordinates, strict=True)}

@@ -1,4 +1,4 @@
-"""Costs of one study beside another's: what is much on one data set is little on another."""
+"""Rescales the costs of one study to another's: a large difference on one data set is a small one on another."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from statistics import median
 
 ENOUGH = 4
-"""Trials whose costs tell how far apart a study's costs lie."""
+"""How many trials a study needs for its spread of costs to be known."""
 
 Costs = tuple[float, ...]
-"""One trial's, by goal; less is better."""
+"""The costs of one trial, one for each goal; less is better."""
 
 
 def lay(costs: Sequence[Costs], onto: Sequence[Costs]) -> list[Costs]:
-    """`costs` of one study on the scale of `onto`: its best on the best, its median as far above as theirs is.
+    """Returns the `costs` of one study on the scale of `onto`, so that both have the same best and the same median.
 
-    While `onto` has too few trials to tell how far that is, the study's own distances stand; where it has none, best
-    and median become 0 and 1, so that several studies lie on one scale.
+    While `onto` has fewer than `ENOUGH` trials, only the best ones are matched, and the study's own distances stand;
+    where it has none, best and median become 0 and 1, so that several studies are on one scale.
     """
     if not costs:
         return []

@@ -1,4 +1,4 @@
-"""Configurations that were decided before the first trial, handed out one after the other."""
+"""A sampler that hands out, one after another, configurations that were decided before the first trial."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ POSITION = "sequence:position"
 class SequenceSampler(PrecomputedSampler):
     """Gives each trial the next position of a sequence, also after a restart.
 
-    A trial that was enqueued takes no position; what its configuration leaves open is drawn at random.
+    A trial that was enqueued takes no position; settings that its configuration leaves open are drawn at random.
 
     Args:
-        at: Position -> key path -> value.
-        seed: Of what is drawn.
+        at: Returns the configuration (key path -> value) at a position.
+        seed: Seed of the random draws.
     """
 
     def __init__(self, at: Callable[[int], dict[str, Any]], seed: int) -> None:
@@ -30,10 +30,10 @@ class SequenceSampler(PrecomputedSampler):
         self._next: int | None = None
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Notes the trial's position where a restarted driver finds it."""
+        """Stores the trial's position in the study, where a restarted driver finds it."""
         if ENQUEUED in trial.system_attrs or POSITION in trial.system_attrs:
             return
-        if self._next is None:  # asked once: a study has one driver
+        if self._next is None:  # looked up once, as a study has one driver
             taken = [each.system_attrs.get(POSITION, -1) for each in study.get_trials(deepcopy=False)]
             self._next = max(taken, default=-1) + 1
         study._storage.set_trial_system_attr(trial._trial_id, POSITION, self._next)
@@ -42,7 +42,7 @@ class SequenceSampler(PrecomputedSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """The setting's value at the trial's position."""
+        """Returns the setting's value at the trial's position."""
         attributes = study._storage.get_trial(trial._trial_id).system_attrs
         if POSITION not in attributes:
             return self._random.sample_independent(study, trial, param_name, param_distribution)

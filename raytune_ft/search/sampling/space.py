@@ -1,4 +1,4 @@
-"""The search space as Optuna reads it: define-by-run, so that conditions keep their meaning."""
+"""Samples the search space with Optuna's define-by-run interface, so that conditions keep their meaning."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 
 
 def suggest(trial: optuna.Trial, space: SearchSpace, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """One configuration of `space`: key path -> value. `defaults` are the experiment's values, for conditions."""
+    """Returns a configuration of `space` (key path -> value) with values that `trial` suggests.
+
+    Args:
+        trial: The trial to configure.
+        space: The search space.
+        defaults: The experiment's values, which decide conditions on settings that are not searched.
+    """
     chosen: dict[str, Any] = {}
     for key in space.in_order():
         if space.applies(key, chosen, defaults):

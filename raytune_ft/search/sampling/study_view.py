@@ -1,5 +1,5 @@
-"""What a sampler sees of a study. On disk a trial that diverged is FAIL, and samplers pass over what failed or was
-stopped: they would propose the same again. So they are shown a view in which such trials count."""
+"""The view of a study that a sampler gets. In the storage a diverged trial is FAIL, and samplers ignore trials that
+failed or were stopped: they would propose the same again. So they get a view in which such trials count."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from raytune_ft.search.sampling.sampler_history import SamplerHistory
 
 
 class ViewingSampler(BaseSampler):
-    """Lets another sampler propose by what `SamplerHistory` shows of the study; the study itself stays as it is.
+    """Wraps a sampler, which then sees the trials that `SamplerHistory` shows; the study itself stays as it is.
 
     Args:
-        sampler: Optuna's.
-        seen: What it is shown.
+        sampler: The Optuna sampler.
+        seen: The history that it is shown.
     """
 
     def __init__(self, sampler: BaseSampler, seen: SamplerHistory) -> None:
@@ -37,10 +37,10 @@ class ViewingSampler(BaseSampler):
     ) -> dict[str, Any]:
         view = StudyView(study, self._seen)
         proposed = self._sampler.sample_relative(view, self._seen.own(trial), search_space)
-        if self._seen.genetic and proposed and len(proposed) == len(search_space):  # else some are drawn anyway
+        if self._seen.genetic and proposed and len(proposed) == len(search_space):  # else some are random anyway
             tried = view.get_trials(deepcopy=False)
             if any(proposed.items() <= each.params.items() for each in tried):
-                # A child is often its parent again, which nothing is learned from: one setting is drawn anew.
+                # A child often equals its parent, whose trial would teach nothing: one setting is drawn anew.
                 proposed.pop(sorted(proposed)[trial.number % len(proposed)])
         return proposed
 
@@ -59,9 +59,9 @@ class ViewingSampler(BaseSampler):
 
 
 class StudyView(Study):
-    """The study with other trials; it reads and writes the study's own storage.
+    """A study that returns the history's trials instead of its own; it reads and writes the same storage.
 
-    `optuna.Study` fetches all trials through `_get_trials` (read in Optuna 5.0).
+    `optuna.Study` fetches all trials through `_get_trials` (read against Optuna 5.0).
     """
 
     def __init__(self, study: Study, seen: SamplerHistory) -> None:
