@@ -1,8 +1,8 @@
-"""Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934): nobody waits at a rung.
+"""Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934): no trial waits at a rung.
 
-The rule is that of ray 2.60's AsyncHyperBandScheduler; the class is our own for the sake of trials that a new driver
-goes on with. Ray's enters a report at the highest rung below it that does not know the trial: the loss of step 100
-would stand at rung 10. Here a report counts at a rung only where it was made there, and once, under the trial's name in
+The rule is that of ray 2.60's AsyncHyperBandScheduler; the class is our own because of trials that a new driver
+resumes. Ray's class records a report at the highest rung below it that does not know the trial: the loss of step 100
+would be recorded at rung 10. Here a report counts only at the rung of its own step, and once, under the trial's name in
 the study, which a resume does not change.
 """
 
@@ -20,17 +20,17 @@ from raytune_ft.search.study.searcher import PARAMETERS, TRIAL
 
 
 class Asha(FIFOScheduler):
-    """Stops a trial at a rung where it is not of the best fraction of those that came there before it.
+    """Stops a trial at a rung if it is not among the best fraction of the trials that reached the rung before it.
 
     Args:
-        metric: What trials are compared by.
+        metric: Name of the metric that trials are compared by.
         mode: `min` or `max`.
-        rungs: Steps, of the longest trial.
-        factor: One in this many goes on from each.
-        steps: Of a trial whose parameters say nothing else.
+        rungs: Optimizer steps of the rungs, for the longest trial.
+        factor: The reduction factor: about one in this many trials goes on from each rung.
+        steps: Length in steps of a trial whose parameters don't set it.
 
     Attributes:
-        rungs: Step -> trial's name -> the value that it had there.
+        rungs: The values recorded at each rung: step -> trial's name -> value.
     """
 
     def __init__(self, metric: str, mode: str, rungs: Collection[int], factor: int, steps: int) -> None:
@@ -40,13 +40,13 @@ class Asha(FIFOScheduler):
         self.rungs: dict[int, dict[str, float]] = {step: {} for step in rungs}
 
     def remember(self, name: str, parameters: Mapping[str, Any], curve: Mapping[int, float]) -> None:
-        """What an earlier driver saw of a trial: step -> value."""
+        """Records the `curve` (step -> value) that an earlier driver saw of a trial."""
         for step, value in curve.items():
             if (values := self._rung(name, parameters, step, value)) is not None:
                 values[name] = value
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Nothing: a trial stands at a rung from its report there on."""
+        """Does nothing: a trial is recorded at a rung when it reports there."""
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         name, value = trial.config[TRIAL], result.get(self._metric)
@@ -60,7 +60,11 @@ class Asha(FIFOScheduler):
     def _rung(
         self, name: str, parameters: Mapping[str, Any], step: int, value: float | None
     ) -> dict[str, float] | None:
-        """The values at the rung where this is the trial's first word; None elsewhere, and at its own last step."""
+        """Returns the values at the rung of `step`, if the trial's report counts there.
+
+        Returns None if `step` is no rung or the trial's last step, if the value is None or not finite, or if it has
+        reported there before.
+        """
         values = self.rungs.get(step)
         if values is None or step >= parameters.get(STEPS, self._steps) or value is None:
             return None
@@ -72,11 +76,11 @@ class Asha(FIFOScheduler):
 
 
 def falls_behind(value: float, others: Collection[float], factor: int, sign: float) -> bool:
-    """Whether a value is worse than the quantile of the others that one in `factor` reaches; nobody is, who is first.
+    """Returns whether a value is worse than the best 1/`factor` quantile of the others; the first one at a rung is not.
 
     Args:
-        value: The trial's.
-        others: Of those that came to the rung before it.
+        value: The trial's value.
+        others: Values of the trials that reached the rung before it.
         factor: The reduction factor.
         sign: -1 where less is better, else 1.
     """

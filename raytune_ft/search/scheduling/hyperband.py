@@ -1,9 +1,9 @@
-"""Synchronous Hyperband: trials wait at a rung, paused, until their bracket is full and all of it has come so far.
+"""Synchronous Hyperband: trials pause at a rung until their bracket is full and all of its trials have reached it.
 
 Read against ray 2.60's HyperBandForBOHB, whose brackets and halving these are. What differs: rungs are whole fractions
 of the last step, a trial that dies does not halve a bracket that is still filling, brackets are halved only while
-all of their trials are paused, a trial at its last step ends by itself, and trials are compared by what they had at the
-bracket's rung, as one that a new driver goes on with may be ahead of it.
+all of their trials are paused, a trial at its last step ends by itself, and trials are compared by their values at the
+bracket's rung, as one that a new driver resumes may be ahead of it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class PausingHyperband(HyperBandForBOHB):
     """Hyperband whose trials are handed out one by one, to the bracket with the most trials first.
 
     Args:
-        brackets: Which are filled in turn, again and again.
-        metric: What trials are compared by.
+        brackets: The brackets, which are filled in turn, again and again.
+        metric: Name of the metric that trials are compared by.
         mode: `min` or `max`.
     """
 
@@ -35,16 +35,16 @@ class PausingHyperband(HyperBandForBOHB):
         self._goal = metric
         self._curves: dict[str, dict[int, float]] = {}  # of all trials, by their names in the study
         super().__init__(time_attr="step", metric=metric, mode=mode, max_t=self._last, reduction_factor=factor)
-        self._plan = {len(bracket.rungs) - 1: bracket for bracket in brackets}  # Ray names them by their halvings
+        self._plan = {len(bracket.rungs) - 1: bracket for bracket in brackets}  # keyed by halvings, as in Ray
         self._s_max_1 = len(brackets)
         self._get_r0 = lambda halvings: self._plan[halvings].rungs[0]
 
     def remember(self, name: str, parameters: Mapping[str, Any], curve: Mapping[int, float]) -> None:
-        """What an earlier driver saw of a trial: step -> value; its bracket is not known any more."""
+        """Records the `curve` (step -> value) that an earlier driver saw of a trial; its bracket is not known."""
         self._curves[name] = dict(curve)
 
     def waiting(self) -> bool:
-        """Whether a paused trial goes on, or is about to; it comes before new ones, so that a bracket ends first."""
+        """Returns whether a paused trial may go on, now or after a halving that is due; it goes before new trials."""
         return self._next() is not None or any(bracket.waits(no_more=False) for bracket in self._brackets())
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
@@ -64,7 +64,7 @@ class PausingHyperband(HyperBandForBOHB):
         for trial in trials:
             if trial.status == Trial.PENDING:
                 return trial
-        # Tune has just asked the searcher, which gives a trial whenever none trains: so there will be none any more.
+        # Tune has just asked the searcher, which gives a trial whenever none trains: so no new one will come.
         no_more = not any(trial.status == Trial.RUNNING for trial in trials)
         for bracket in self._brackets():
             while bracket.waits(no_more=no_more):
@@ -85,15 +85,15 @@ class PausingHyperband(HyperBandForBOHB):
         return _Rungs(self._plan[s], self._curves)
 
     def _unpause_trial(self, tune_controller: Any, trial: Any) -> None:
-        """Nothing: the searcher need not know."""
+        """Does nothing: the searcher need not know."""
 
 
 class _Rungs(_Bracket):
-    """A bracket that stays full once it was, and whose rungs are given.
+    """A bracket with given rungs, which stays full once it was full.
 
     Args:
-        plan: The bracket.
-        curves: Trial's name -> step -> value.
+        plan: The bracket's rungs, number of trials and reduction factor.
+        curves: All trials' values: trial's name -> step -> value.
     """
 
     def __init__(self, plan: Bracket, curves: Mapping[str, Mapping[int, float]]) -> None:
@@ -111,14 +111,14 @@ class _Rungs(_Bracket):
         return len(self._all_trials) >= self._n0
 
     def waits(self, *, no_more: bool) -> bool:
-        """Whether all of its trials wait to be halved; `no_more` where none will be added."""
+        """Returns whether all of its trials wait to be halved; `no_more` says that no trial will be added."""
         live = self.current_trials()
         paused = all(trial.status == Trial.PAUSED and trial not in self.trials_to_unpause for trial in live)
         return bool(live) and paused and (self.filled() or no_more) and self.cur_iter_done()
 
     def successive_halving(self, metric: str, metric_op: float) -> tuple[list[Any], list[Any]]:
         rung, latest = self._cumul_r, dict(self._live_trials)
-        for trial in latest:  # one that has no value there can't be compared, and goes on
+        for trial in latest:  # a trial without a value at the rung can't be compared, and goes on
             value = self._curves.get(trial.config[TRIAL], {}).get(rung, math.inf * metric_op)
             self._live_trials[trial] = {metric: value}
         good, bad = super().successive_halving(metric, metric_op)

@@ -2,7 +2,7 @@
 
 Read against ray 2.60's MedianStoppingRule, which remembers a trial's last result a second time when it ends, and fails
 at the next report where a trial ended before its first; and which pauses trials while it knows too few. It would take a
-trial that a new driver goes on with for another one; here trials are known by their names in the study.
+trial that a new driver resumes for another one; here trials are identified by their names in the study.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from raytune_ft.search.study.searcher import PARAMETERS, TRIAL
 
 @dataclass(frozen=True)
 class _Named:
-    """What Ray's rule looks at in a trial."""
+    """Stands for a trial in Ray's rule, which reads no more of it than this."""
 
     trial_id: str
 
 
 class Median(MedianStoppingRule):
-    """Stops a trial whose best is worse than the median of the others' means so far; never pauses one.
+    """Stops a trial whose best value is worse than the median of the others' means so far; never pauses one.
 
     Args:
-        metric: What trials are compared by.
+        metric: Name of the metric that trials are compared by.
         mode: `min` or `max`.
-        grace_period: Steps before which none is stopped.
-        min_samples_required: Other trials that must have come as far.
-        steps: Of a trial whose parameters say nothing else.
+        grace_period: Steps before which no trial is stopped.
+        min_samples_required: How many other trials must have come as far.
+        steps: Length in steps of a trial whose parameters don't set it.
     """
 
     def __init__(self, metric: str, mode: str, grace_period: int, min_samples_required: int, steps: int) -> None:
@@ -40,13 +40,13 @@ class Median(MedianStoppingRule):
         self._steps = steps
 
     def remember(self, name: str, parameters: Mapping[str, Any], curve: Mapping[int, float]) -> None:
-        """What an earlier driver saw of a trial: step -> value."""
+        """Records the `curve` (step -> value) that an earlier driver saw of a trial."""
         if curve:
             self._results[_Named(name)] = [{"step": step, self._metric: curve[step]} for step in sorted(curve)]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         known = self._results.get(named := _Named(trial.config[TRIAL]))
-        if known and result.get("step", 0) <= known[-1]["step"]:  # restored, it repeats what was decided
+        if known and result.get("step", 0) <= known[-1]["step"]:  # a restored trial repeats a report that was decided
             return str(TrialScheduler.CONTINUE)
         decision = str(super().on_trial_result(tune_controller, named, result))  # type: ignore[arg-type]
         ends = result.get("step", 0) >= trial.config[PARAMETERS].get(STEPS, self._steps)
@@ -56,4 +56,4 @@ class Median(MedianStoppingRule):
         return str(TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Nothing: what it reported is known."""
+        """Does nothing: the trial's reports are recorded already."""

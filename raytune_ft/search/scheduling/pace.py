@@ -1,8 +1,8 @@
-"""How many trials train at once, whatever the scheduler: Tune's own limit counts paused trials, which would end a
-synchronous scheduler's search at the first trial that waits for the second.
+"""Limits how many trials train at once, under any scheduler. Tune's own limit counts paused trials too: a synchronous
+scheduler's search would end at the first trial that waits for the second.
 
 Read against ray 2.60's TuneController: it first asks the searcher for a trial, then the scheduler which one to run,
-and starts every pending one; so a trial may become pending only where there is room.
+and starts every pending one; so a trial may become pending only when it can train.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from ray.tune.schedulers import TrialScheduler
 
 
 class Pace(TrialScheduler):
-    """A scheduler whose trials train at most `at_once` at a time; all that it decides, the one inside decides.
+    """Wraps a scheduler, so that at most `at_once` trials train at a time; all other decisions are the wrapped one's.
 
     Args:
-        scheduler: The one inside. One that pauses trials may have a `waiting()`: whether it would run one of them now.
-        at_once: Trials that may train.
+        scheduler: The wrapped scheduler. One that pauses trials may have a method `waiting()`, which returns whether it
+            would run a paused trial now.
+        at_once: How many trials may train at once.
     """
 
     def __init__(self, scheduler: Any, at_once: int) -> None:
@@ -30,7 +31,7 @@ class Pace(TrialScheduler):
         self._trials: dict[str, Trial] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its scheduler, and a sweep is resumed from its study."""
+        """Returns no state: Tune pickles its scheduler, but a sweep is resumed from its study."""
         return {}
 
     @property
@@ -38,11 +39,11 @@ class Pace(TrialScheduler):
         return False
 
     def busy(self) -> int:
-        """Trials that train or are about to."""
+        """Returns how many trials train or are about to."""
         return sum(trial.status in (Trial.RUNNING, Trial.PENDING) for trial in self._trials.values())
 
     def may_start(self, room: int) -> bool:
-        """Whether a new trial is wanted now, where `room` trials could train; the first always is."""
+        """Returns whether to start a new trial now, if `room` trials can train at once; while none trains, always."""
         busy = self.busy()
         return not (busy and busy >= min(self._at_once, room)) and not self._waiting()
 
@@ -50,12 +51,12 @@ class Pace(TrialScheduler):
         return bool(self._inside.set_search_properties(metric, mode, **spec))
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        if trial.trial_id not in self._trials:  # else its process died, and the new one takes its place
+        if trial.trial_id not in self._trials:  # else the trial's process died, and a new one takes its place
             self._trials[trial.trial_id] = trial
             self._inside.on_trial_add(tune_controller, trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        if trial.status != Trial.ERROR:  # so it is while Tune starts it again
+        if trial.status != Trial.ERROR:  # the trial is in this state while Tune restarts it
             self._over(trial)
             self._inside.on_trial_error(tune_controller, trial)
 
@@ -71,7 +72,7 @@ class Pace(TrialScheduler):
         self._inside.on_trial_remove(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        pending = any(trial.status == Trial.PENDING for trial in self._trials.values())  # it has its room
+        pending = any(trial.status == Trial.PENDING for trial in self._trials.values())  # it was counted already
         return self._inside.choose_trial_to_run(tune_controller) if pending or self.busy() < self._at_once else None
 
     def debug_string(self) -> str:

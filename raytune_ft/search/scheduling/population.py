@@ -1,7 +1,7 @@
-"""Population-based training in rounds: trials train in turns to the next look, where the worst copy the best.
+"""Population-based training in rounds: all trials train up to the next comparison, where the worst copy the best.
 
 Read against ray 2.60's PopulationBasedTraining and PB2, whose exploit and explore these are. What differs: the trials
-come from the study's searcher; a look waits for the whole population, and no trial that ended can hold it up; draws
+come from the study's searcher; a comparison waits for the whole population, but not for trials that ended; random draws
 come from the experiment's seed; and a copy never has its donor's settings, as it would train to the same weights.
 """
 
@@ -33,20 +33,20 @@ PERTURBATIONS: Any = (1.2, 0.8)
 
 
 class _InRounds:
-    """What is the same in both: who trains, and when the worst copy the best. Goes before Ray's class."""
+    """A mixin, to stand before Ray's class, that PBT and PB2 share: who trains, and when the worst copy the best."""
 
     _trial_state: dict[Any, Any]
     _metric: str
 
     def begin(self, space: dict[str, Parameter], steps: int, interval: int, quantile: float, seed: int) -> None:
-        """Called once, after Ray's own constructor.
+        """Completes the construction; to be called once, after Ray's own constructor.
 
         Args:
             space: The settings that may change.
-            steps: Of a trial whose parameters say nothing else.
-            interval: Steps between looks.
-            quantile: How many are the best, and how many the worst.
-            seed: Of all draws.
+            steps: Length in steps of a trial whose parameters don't set it.
+            interval: Steps between comparisons.
+            quantile: The fraction of trials that count as the best, and as the worst.
+            seed: Seed of all random draws.
         """
         self._space, self._steps, self._interval, self._quantile = space, steps, interval, quantile
         self._next_look = interval
@@ -65,7 +65,7 @@ class _InRounds:
         return str(TrialScheduler.PAUSE)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """A new trial, else the paused one that has come least far; when all wait for a look, that is made first."""
+        """Returns a new trial, else the paused one with the fewest steps; first compares, if all wait for that."""
         trials = tune_controller.get_trials()
         for trial in trials:
             if trial.status == Trial.PENDING:
@@ -81,12 +81,15 @@ class _InRounds:
         return [trial for trial in paused if self._trial_state[trial].last_train_time < self._next_look]
 
     def _turn(self, trial: Any) -> tuple[int, bool, str]:
-        """Who has yet to copy goes before its donor, which removes the checkpoint some reports later."""
+        """Returns the sort key of a trial's turn: one that has yet to copy goes before its donor.
+
+        The donor, once it trains on, removes the checkpoint some reports later.
+        """
         step = self._trial_state[trial].last_train_time
         return step, trial.config.get(COPIED, {}).get("step") != step, trial.config[TRIAL]
 
     def _look(self, tune_controller: Any, paused: list[Any]) -> None:
-        """Each of the worst copies one of the best; a trial that is ahead, as a resumed one may be, is not compared."""
+        """Has each of the worst trials copy one of the best; one that is ahead, as after a resume, takes no part."""
         after = self._next_look + self._interval
         here = [trial for trial in paused if self._trial_state[trial].last_train_time == self._next_look]
         here.sort(key=lambda trial: self._trial_state[trial].last_score)
@@ -114,7 +117,7 @@ class _InRounds:
 
 
 class PbtInRounds(_InRounds, PopulationBasedTraining):  # type: ignore[misc]
-    """A copy's settings are its donor's, moved a little or drawn anew."""
+    """PBT: a copy gets its donor's settings, each perturbed a little or drawn anew."""
 
     def _explored(self, trial: Any, donor: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         samplers: Any = self._hyperparam_mutations[PARAMETERS]
@@ -127,14 +130,14 @@ class PbtInRounds(_InRounds, PopulationBasedTraining):  # type: ignore[misc]
 
 
 class Pb2InRounds(_InRounds, PB2):  # type: ignore[misc]
-    """A copy's settings are those from which a Gaussian process expects the most until the next look."""
+    """PB2: a copy gets the settings from which a Gaussian process expects the most up to the next comparison."""
 
     def _save_trial_state(self, state: Any, time: int, result: dict[str, Any], trial: Any) -> Any:
         return super()._save_trial_state(state, time, result, self._seen(trial))
 
     def _explored(self, trial: Any, donor: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # of a length scale that few points say little about
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a length scale is not well determined by few points
             config, operations = PB2._get_new_config(self, self._seen(trial), self._seen(donor))
         return {key: _value(self._space[key], at) for key, at in config[PARAMETERS].items()}, operations
 
@@ -146,7 +149,7 @@ class Pb2InRounds(_InRounds, PB2):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class _Seen:
-    """What PB2 looks at in a trial: its name, and settings on the scale on which they are even."""
+    """Stands for a trial in PB2: its name, and its settings, with log-uniform ones as logarithms."""
 
     name: str
     config: dict[str, Any]
@@ -156,7 +159,7 @@ class _Seen:
 
 
 def make_population(scheduler: Population, experiment: Experiment, search: Search) -> PbtInRounds | Pb2InRounds:
-    """The scheduler over the settings of the space that trials may change while they train."""
+    """Returns the scheduler over those settings of the space that trials may change while they train."""
     goal, interval, quantile = search.goals[0], scheduler.perturbation_interval, scheduler.quantile_fraction
     space = {key: search.space.parameters[key] for key in mutable(search)}
     common: dict[str, Any] = {
@@ -166,7 +169,7 @@ def make_population(scheduler: Population, experiment: Experiment, search: Searc
         "perturbation_interval": interval,
         "quantile_fraction": quantile,
         "log_config": False,
-        "synch": True,  # else Ray's exploit refuses trials that are paused
+        "synch": True,  # else Ray's exploit step refuses paused trials
     }
     made: PbtInRounds | Pb2InRounds
     if isinstance(scheduler, Pbt):
@@ -182,7 +185,7 @@ def make_population(scheduler: Population, experiment: Experiment, search: Searc
 
 
 def _sampler(parameter: Parameter) -> Any:
-    """As Ray Tune draws it."""
+    """Returns the parameter as Ray Tune's sampling domain, or a choice as the list of its values."""
     if parameter.choice is not None:
         return parameter.choice
     low, high = parameter.extremes()
@@ -192,7 +195,7 @@ def _sampler(parameter: Parameter) -> Any:
 
 
 def _nearest(parameter: Parameter, value: Any) -> Any:
-    """What the space holds."""
+    """Returns the value of the space that is nearest to `value`."""
     if parameter.choice is not None:
         return value
     low, high = parameter.extremes()
@@ -209,7 +212,7 @@ def _value(parameter: Parameter, place: float) -> float:
 
 @contextmanager
 def _draws_of(draw: random.Random) -> Iterator[None]:
-    """Lets Ray, which draws from Python's and numpy's global generators, draw from `draw`."""
+    """Seeds Python's and numpy's global generators, which Ray uses, from `draw`; restores them after the block."""
     before, before_numpy = random.getstate(), np.random.get_state()
     random.seed(draw.getrandbits(32))
     np.random.seed(draw.getrandbits(32))

@@ -1,8 +1,8 @@
-"""What earlier drivers saw, shown to a new driver's scheduler, so that it is where theirs would be by now.
+"""Replays to a new driver's scheduler what earlier drivers saw, so that it is in the state theirs would be in.
 
-The study has on record every report that a scheduler was shown, so a report of a running trial that is not on record
-was made and never decided: its driver died first. Such reports are decided before anything starts, in the order of
-their times, as that driver would have; then all that there is to know is on record.
+The study records every report that a scheduler was shown. So a report of a running trial that is not recorded was made
+but never decided on: its driver died first. Such reports are decided on before anything starts, in the order of their
+times, as that driver would have done; after that, all reports are recorded.
 """
 
 from __future__ import annotations
@@ -31,21 +31,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PastTrial:
-    """What a scheduler looks at in a trial."""
+    """Stands for a trial in a scheduler, which reads no more of it than this."""
 
     trial_id: str
     config: dict[str, Any] = field(hash=False)
 
     @staticmethod
     def of(name: str, parameters: Mapping[str, Any]) -> PastTrial:
-        """The trial of that name."""
+        """Makes the stand-in for the trial of that name."""
         return PastTrial(name, {"trial": name, "parameters": dict(parameters)})
 
 
 def replay(scheduler: Any, search: Search, trials: Sequence[optuna.trial.FrozenTrial]) -> None:
-    """Shows `scheduler` what is on record of all `trials`, so that it compares with them.
+    """Shows `scheduler` the recorded curves of all `trials`, so that it compares new reports with them.
 
-    Values at a rung have no order, so theirs does not matter. A population is made of the trials that are left.
+    The order of `trials` does not matter, as values at a rung have none. Population-based schedulers are shown nothing:
+    their population consists of the trials that are left.
     """
     if not isinstance(search.scheduler, Asha | Median | Hyperband | Bohb):
         return
@@ -64,14 +65,14 @@ def decide_unseen(
     """Decides the reports of interrupted trials that no scheduler was shown, and ends the trials that it stops there.
 
     Args:
-        experiment: With a `search` section.
+        experiment: The experiment, with a `search` section.
         search: That section.
         run: The run directory.
-        study: Of the search.
-        heard: Told of each report with its trial's name.
+        study: The search's study.
+        heard: Is called with the trial's name and the report, for each report.
 
     Returns:
-        The names of those that were stopped.
+        The names of the trials that were stopped.
     """
     if not isinstance(search.scheduler, Asha | Median):
         return []
@@ -91,7 +92,7 @@ def decide_unseen(
         trial, directory = running[name], run.trial(name)
         if decision == scheduler.STOP and Outcome.read(directory) is None:
             outcome = decide_outcome(None, report, search, steps_of(experiment, directory))
-            outcome.write(directory)  # first: on record, the report would look like one that it was let go on from
+            outcome.write(directory)  # first: a recorded report without an outcome means that the trial was let go on
             record(study, trial, search, report)
             tell(study, trial, outcome)
             ended.append(name)
@@ -101,13 +102,13 @@ def decide_unseen(
 
 
 def _seen(trial: optuna.trial.FrozenTrial) -> dict[int, float]:
-    """Step -> value; a trial that was stopped may have reported once more before it ended."""
+    """Returns the recorded curve, step -> value, but for what a stopped trial reported after it was stopped."""
     last = trial.user_attrs.get(STEP_ATTRIBUTE, math.inf) if trial.state.name == "PRUNED" else math.inf
     return {step: value for step, value in learning_curve(trial).items() if step <= last}
 
 
 def _unseen(run: RunDirectory, name: str, trial: optuna.trial.FrozenTrial, search: Search) -> Iterator[dict[str, Any]]:
-    """The reports with a checkpoint and a value that are not on record; without one, Tune never sees them."""
+    """Yields the unrecorded reports that have a checkpoint and a value, as Tune never sees any others."""
     known, outcome = learning_curve(trial), Outcome.read(run.trial(name))
     last = outcome.step if outcome is not None and outcome.kind is OutcomeKind.pruned else math.inf
     for report in read_metrics(run.trial(name).metrics):

@@ -1,4 +1,4 @@
-"""Who stops the weak: Ray Tune's schedulers, and ours where a resumed sweep needs more of them."""
+"""Makes the scheduler that stops weak trials: Ray Tune's, or our own where Ray's could not resume a sweep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from raytune_ft.config.search.search import Search
 
 
 def make_scheduler(experiment: Experiment, search: Search) -> Any:
-    """The scheduler for the experiment, as Ray Tune takes it; time is counted in optimizer steps."""
+    """Returns the scheduler for the experiment, as Ray Tune takes it; time is counted in optimizer steps."""
     from ray.tune.schedulers import FIFOScheduler
 
     goal, last = search.goals[0], experiment.train.max_steps
