@@ -1,4 +1,4 @@
-"""Which run a study on a shared storage belongs to, so that two sweeps of one name never mix."""
+"""Marks which run a study on a shared storage belongs to, so that two sweeps of the same name never mix."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
 RUN_ATTRIBUTE = "run"
 WAIT_S = 3.0
-"""How long the sweep that has just created a study may take to say whose it is."""
+"""Seconds that a sweep may take, once it has created a study, to mark it as its own."""
 
 
 def claim(study: optuna.Study, run: RunDirectory, *, created: bool) -> None:
-    """Notes in the study which run it belongs to; a run that was moved keeps its study.
+    """Marks the study as this run's; a run directory that was moved keeps its study.
 
     Args:
-        study: Of the experiment's name.
+        study: The study of the experiment's name.
         run: The run directory.
-        created: Whether this process has just created the study, which only one can.
+        created: Whether this process has just created the study, which only one process can.
 
     Raises:
-        InputError: It is another run's.
+        InputError: The study belongs to another run.
     """
     mine = _identity(run)
     deadline = time.monotonic() + (0.0 if created else WAIT_S)
     while (known := _owner(study)) is None and time.monotonic() < deadline:
         time.sleep(0.1)
-    if known is None:  # new, or its creator was killed on the spot
+    if known is None:  # the study is new, or its creator was killed at once
         study.set_user_attr(RUN_ATTRIBUTE, {"id": mine, "at": f"{socket.gethostname()}:{run.root.resolve()}"})
     elif known["id"] != mine:
         where = f"search.storage: study {study.study_name}"

@@ -1,4 +1,4 @@
-"""The process that drives a run: one at a time, and known to whoever looks at the run from outside."""
+"""Allows a run one driver process at a time, and tells other processes whether it is alive."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from raytune_ft.ownership import writes_for_oneself
 from raytune_ft.paths import RunDirectory, read_json, write_json
 
 SIGN_S = 10.0
-"""How often a driver says that it lives."""
+"""Seconds between two heartbeats of a driver."""
 SILENT_S = 60.0
-"""One on another machine that was not heard for so long is taken for dead."""
+"""Seconds without a heartbeat after which a driver on another machine is taken for dead."""
 
 
 @dataclass(frozen=True)
 class Driver:
-    """A run's last driver.
+    """A run's last driver process.
 
     Attributes:
-        host: Its machine.
-        pid: Its process there.
-        born: When that process began, by its machine's clock; a number is given to other processes later.
-        seen: When it last said that it lives, in seconds since the epoch.
+        host: Name of its machine.
+        pid: Its process id there.
+        born: When the process began, in seconds since the epoch by its machine's clock. It tells the process from a
+            later one with the same id.
+        seen: When its last heartbeat was, in seconds since the epoch.
         ended: Whether it ended by itself.
-        pids: The kernel's number of the namespace in which `pid` counts: a container has its own.
+        pids: The kernel's number of the namespace that `pid` belongs to: a container has its own.
     """
 
     host: str
@@ -45,7 +46,11 @@ class Driver:
     pids: int = 0
 
     def dead(self, now: float | None = None) -> bool:
-        """Whether it ended without saying so."""
+        """Returns whether the driver ended without a last message, as when it was killed.
+
+        Args:
+            now: The time in seconds since the epoch; None for the present.
+        """
         if self.ended:
             return False
         if (self.host, self.pids) != (socket.gethostname(), _pid_namespace()):
@@ -57,7 +62,7 @@ class Driver:
 
 
 def read_driver(run: RunDirectory) -> Driver | None:
-    """The run's last driver, or None where none has left its name."""
+    """Returns the run's last driver, or None where no readable record of one is left."""
     try:
         return Driver(**read_json(run.driver)) if run.driver.is_file() else None
     except (OSError, IntegrityError, TypeError):
@@ -66,10 +71,10 @@ def read_driver(run: RunDirectory) -> Driver | None:
 
 @contextmanager
 def only_driver(run: RunDirectory) -> Iterator[None]:
-    """Keeps the run to one process at a time: two would hand out the same trials; a killed one holds nothing.
+    """Locks the run for this process: two would hand out the same trials. A killed process leaves no lock behind.
 
     Raises:
-        InputError: Another process works in it.
+        InputError: Another process holds the lock.
     """
     run.root.parent.mkdir(parents=True, exist_ok=True)
     with writes_for_oneself():  # else `check_own` refuses the run where the umask lets a group write
@@ -103,12 +108,12 @@ def _pid_namespace() -> int:
 
 @contextmanager
 def _known(path: Path) -> Iterator[None]:
-    """Says in `path` that this process lives, until the block ends."""
+    """Writes this process's heartbeats to `path` until the block ends."""
     born = psutil.Process().create_time()
     over = threading.Event()
 
     def say(*, ended: bool = False) -> None:
-        with suppress(OSError):  # a full disk is told of elsewhere
+        with suppress(OSError):  # a full disk is reported elsewhere
             write_json(
                 path, asdict(Driver(socket.gethostname(), os.getpid(), born, time.time(), ended, _pid_namespace()))
             )

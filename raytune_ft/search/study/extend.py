@@ -1,4 +1,4 @@
-"""How many trials a study that is gone on with will have: `sweep --resume` and `sweep --extend`."""
+"""Decides how many trials a continued study will have: `sweep --resume` and `sweep --extend`."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from raytune_ft.search.study.storage import open_storage, storage_opens
 
 
 def go_on(experiment: Experiment, more: int = 0, *, trust: bool = False) -> Experiment:
-    """The experiment with as many trials as its study will have, `more` of them beyond those that it holds.
+    """Returns the experiment with the number of trials that its study will have, `more` than it holds now.
 
-    An extension is noted in the run, so that a later `--resume` with the same file still asks for all of it; a file
-    that then asks for another number has its way.
+    An extension is recorded in the run, so that a later `--resume` with the same file still asks for all of its trials;
+    if the file then asks for another number, that number counts.
 
     Args:
-        experiment: With a `search` section.
-        more: Trials to add; never fewer come out than were asked for before.
-        trust: Go on also in a directory that somebody else made.
+        experiment: The experiment, with a `search` section.
+        more: Number of trials to add; the sum is never below the number that was asked for before.
+        trust: Whether to continue in a directory that another user made, too.
 
     Raises:
-        InputError: There is nothing to extend, other settings changed too, or the grid has no more configurations.
+        InputError: There is nothing to extend, other settings have changed, or the grid has no more configurations.
     """
     search = experiment.search
     if search is None:
@@ -60,7 +60,7 @@ def _asking(experiment: Experiment, search: Search, trials: int) -> Experiment:
 
 
 def _held(experiment: Experiment, search: Search, run: RunDirectory) -> int:
-    """Trials of the study that were handed out."""
+    """Returns how many trials of the study were handed out."""
     import optuna
     from optuna.trial import TrialState
 

@@ -1,4 +1,4 @@
-"""Whether a run directory can be gone on with, and what is left to do in it."""
+"""Checks whether a run can be resumed, and finds the trials that were interrupted in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAY_CHANGE_BELOW = ("search.budget.", "promotion.")
 
 
 def in_recorded_type(experiment: Experiment, run: RunDirectory) -> Experiment:
-    """In the number type that the run was begun in, where the experiment leaves it open: on any machine the same."""
+    """Returns the experiment in the run's number type, if its `train.dtype` is `auto`: the same on any machine."""
     if experiment.train.dtype != "auto" or not run.experiment.exists():
         return experiment
     recorded = (yaml.safe_load(run.experiment.read_text(encoding="utf-8")).get("train") or {}).get("dtype", "auto")
@@ -49,7 +49,7 @@ def _may_change(key: str) -> bool:
 
 
 def interrupted_trials(study: optuna.Study) -> list[optuna.Trial]:
-    """Trials that a killed driver left RUNNING, to be handed out again under their own numbers."""
+    """Returns the trials that a killed driver left RUNNING, to be handed out again under their own numbers."""
     import optuna
 
     running = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))

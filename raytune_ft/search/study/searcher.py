@@ -1,4 +1,4 @@
-"""Ray Tune's searcher over our study. Ray's own OptunaSearch calls a pruned trial COMPLETE and a failed one RUNNING."""
+"""Ray Tune's searcher over our study: Ray's own OptunaSearch calls a pruned trial COMPLETE, a failed one RUNNING."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from raytune_ft.training.outcome import Outcome
 PARAMETERS = "parameters"
 TRIAL = "trial"
 COPIED = "copied"
-"""Of a trial's configuration: `{"trial": "0001", "step": 10}`, whose checkpoint it goes on from."""
+"""Key in a trial's configuration for the checkpoint that it goes on from, e.g. `{"trial": "0001", "step": 10}`."""
 COPIES_ATTRIBUTE = "copies"
-"""Of a trial in the study: all that it copied, the last last, each with the parameters that it went on with."""
+"""The study's attribute of a trial for all that it copied, in order, each with the parameters that it got then."""
 
 
 class StudySearcher(Searcher):
     """Hands out configurations, records every report, and tells the study each trial's outcome.
 
     Args:
-        study: The study to ask and tell.
-        experiment: Whose values stand where the space is silent.
-        search: The space.
-        wanted: Trials to hand out at most.
-        interrupted: Trials of a killed driver; they are handed out again first, under their own numbers, and of those
-            first the ones that copied, as a donor that trains on removes the checkpoint.
-        outcome_of: Returns how the trial of that name ended; called when Tune is done with it.
-        may_start: Returns whether a new trial is wanted now; asked before each is handed out.
-        curve_of: Returns all reports with a checkpoint of the trial of that name.
-        over: Returns whether no more are handed out, as the budget is used up.
+        study: The Optuna study.
+        experiment: The experiment, whose values hold for settings that the space does not search.
+        search: The `search` section, with the space.
+        wanted: How many trials to hand out at most.
+        interrupted: Trials of a killed driver. They are handed out again first, under their own numbers. Those that had
+            copied another trial go before the rest, as the donor, once it trains on, removes the checkpoint.
+        outcome_of: Returns how the trial of a given name ended; is called when Tune is done with it.
+        may_start: Returns whether a new trial is wanted now; is called before each one is handed out.
+        curve_of: Returns all reports with a checkpoint of the trial of a given name.
+        over: Returns whether the budget is used up, so that no more trials are handed out.
 
     Attributes:
-        failure: The error that kept it from its work, such as a storage that does not answer.
+        failure: The error that stopped the searcher, such as a storage that does not answer, or None.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class StudySearcher(Searcher):
         self.failure: Exception | None = None
         self._running: dict[str, optuna.Trial] = {}
         self._last: dict[str, dict[str, Any]] = {}
-        self._known: dict[int, dict[int, float]] = {  # trial's number -> its curve; asking the study takes ever longer
+        self._known: dict[int, dict[int, float]] = {  # trial's number -> its curve; the study gets slower to ask
             trial.number: dict(learning_curve(trial.storage.get_trial(trial._trial_id))) for trial in interrupted
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its searcher, and a sweep is resumed from its study."""
+        """Returns no state: Tune pickles its searcher, but a sweep is resumed from its study."""
         return {}
 
     def suggest(self, trial_id: str) -> Any:
@@ -82,7 +82,7 @@ class StudySearcher(Searcher):
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
-        """Tune goes on after many an error of its searcher; a study that can't be told the truth ends the search."""
+        """Keeps an error in `failure`, and raises it at each later call, as Tune goes on after many such errors."""
         if self.failure is not None:
             raise self.failure
         try:
@@ -94,8 +94,8 @@ class StudySearcher(Searcher):
     def _suggest(self, trial_id: str) -> Any:
         if self._over() or (self._left <= 0 and not self._running):
             return str(Searcher.FINISHED)
-        if self._left <= 0 or not self._may_start():  # Tune asks again; a finished search would start a process anew
-            return None  # each time that a paused trial goes on
+        if self._left <= 0 or not self._may_start():  # None, as Tune then asks again: once FINISHED, it would
+            return None  # start a new process each time that a paused trial goes on
         self._left -= 1
         trial = self._interrupted.popleft() if self._interrupted else self._study.ask()
         self._running[trial_id] = trial
@@ -106,8 +106,10 @@ class StudySearcher(Searcher):
         return {TRIAL: trial_name(trial.number), PARAMETERS: parameters, **copied}
 
     def on_copy(self, trial_id: str, config: dict[str, Any]) -> None:
-        """The scheduler had the trial copy another one; the study keeps what and from whom, as it has just one value
-        for each of a trial's parameters, the first."""
+        """Records in the study what the trial copied, and from which one; is called by the scheduler.
+
+        It goes into an attribute, as Optuna keeps only the first value of each of a trial's parameters.
+        """
         trial = self._running[trial_id]
         copies = trial.user_attrs.get(COPIES_ATTRIBUTE, [])
         trial.set_user_attr(COPIES_ATTRIBUTE, [*copies, {key: config[key] for key in (COPIED, PARAMETERS)}])
@@ -132,17 +134,17 @@ class StudySearcher(Searcher):
             return
         result = result or (None if error else last)  # Tune gives none where a paused trial is stopped
         with self._kept():
-            # First of all: a report that is on record without an outcome is one that the trial was let go on from,
-            # and the report at which the scheduler stops it comes only here.
+            # The outcome comes first: a recorded report without an outcome means that the trial was let go on, and the
+            # report at which the scheduler stops a trial is recorded only here.
             outcome = self._outcome_of(trial_name(trial.number), result)
             self._record(trial, result or {})
-            for report in self._curve_of(trial_name(trial.number)):  # a driver that was killed may have missed some
+            for report in self._curve_of(trial_name(trial.number)):  # a killed driver may have missed some
                 self._record(trial, report)
             curve = self._known.pop(trial.number, {})
             tell(self._study, trial, outcome, self._best(curve.values(), default=outcome.value))
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: the study is on disk, and a resumed sweep is built from it."""
+        """Does nothing: the study is on disk, and a resumed sweep is built from it."""
 
     def restore(self, checkpoint_path: str) -> None:
         raise NotImplementedError("a sweep is resumed from its study; use `raytune-ft sweep --resume`")

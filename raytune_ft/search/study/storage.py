@@ -1,4 +1,4 @@
-"""Where a study is kept: SQLite in the run's directory, a journal file, or a database by URL."""
+"""Opens the storage of a study: SQLite in the run's directory, a journal file, or a database by URL."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 LOCKED_S = 30.0
-"""How long a locked SQLite file is waited for."""
+"""Seconds to wait for a locked SQLite file."""
 CONNECT_S = 10
-"""How long a server may take to answer."""
+"""Seconds that a server may take to accept a connection."""
 JOURNALS = (".journal", ".log")
 JOURNAL_SCHEME = "journal:"
 DRIVERS = {"postgresql://": "postgresql+psycopg://", "postgres://": "postgresql+psycopg://"}
-"""SQLAlchemy's own choice for PostgreSQL is another driver than the one that the package installs."""
+"""URL schemes with the PostgreSQL driver that the package installs; SQLAlchemy would choose another one."""
 _CREATED_MEANWHILE = ("already exists", "duplicate key", "UNIQUE constraint failed")
 _ATTEMPTS = 6
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 def journal_path(storage: str) -> Path | None:
-    """The journal file that `storage` names, or None where it is a URL."""
+    """Returns the path of the journal file that `storage` names, or None where it is a URL."""
     if storage.startswith(JOURNAL_SCHEME):
         return Path(storage.removeprefix(JOURNAL_SCHEME)).expanduser().resolve()
     if "://" not in storage and storage.endswith(JOURNALS):
@@ -40,7 +40,7 @@ def journal_path(storage: str) -> Path | None:
 
 
 def open_storage(storage: str | None, run: RunDirectory) -> BaseStorage:
-    """Opens `search.storage`; what is not there yet is created.
+    """Opens `search.storage`, and creates it where it does not exist.
 
     Args:
         storage: A journal's path, a URL, or None for SQLite in the run's directory. A password that is `***`, as in the
@@ -48,7 +48,7 @@ def open_storage(storage: str | None, run: RunDirectory) -> BaseStorage:
         run: The run directory.
 
     Raises:
-        InputError: It can't be opened; passwords are not shown.
+        InputError: The storage can't be opened; the message shows no password.
     """
     with storage_opens(storage, run):
         if storage is None:
@@ -60,26 +60,26 @@ def open_storage(storage: str | None, run: RunDirectory) -> BaseStorage:
 
 @contextmanager
 def storage_opens(storage: str | None, run: RunDirectory) -> Iterator[None]:
-    """In this block, nothing was started yet, and what the storage refuses is wrong input.
+    """Turns any error in this block, before anything has started, into an InputError.
 
     Raises:
-        InputError: Names the storage on one line.
+        InputError: The block raised an error; the message names the storage on one line.
     """
     try:
         yield
     except RaytuneError:
         raise
-    except Exception as error:  # each driver has errors of its own
+    except Exception as error:  # each database driver has its own error classes
         where, what, remedy = _line(error, storage, run)
         raise InputError(where, what, remedy) from error
 
 
 @contextmanager
 def storage_answers(storage: str | None, run: RunDirectory) -> Iterator[None]:
-    """In this block, what the storage refuses is one line that names it.
+    """Turns the storage's errors in this block into one line that names it.
 
     Raises:
-        RaytuneError: A locked file, a server that went away, a full disk.
+        RaytuneError: The storage failed: a locked file, a server that is gone, a full disk.
     """
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
@@ -92,7 +92,7 @@ def storage_answers(storage: str | None, run: RunDirectory) -> Iterator[None]:
 
 
 def _line(error: BaseException, storage: str | None, run: RunDirectory) -> tuple[str, str, str]:
-    """Where, what and the remedy, on one line and without a password."""
+    """Returns the parts of an error message: where, what (on one line, without a password) and the remedy."""
     where = "search.storage" if storage else str(run.study)
     cause = error.__cause__ if type(error).__name__ == "StorageInternalError" and error.__cause__ else error
     what = (str(cause).splitlines() or [type(cause).__name__])[0]
@@ -106,7 +106,7 @@ def _line(error: BaseException, storage: str | None, run: RunDirectory) -> tuple
 
 
 def _url(storage: str) -> str:
-    """With the driver that is installed, and without a password that was left out of the run's files."""
+    """Returns the URL with the installed driver, without the `***` that stands for a password in the run's files."""
     for scheme, driver in DRIVERS.items():
         if storage.startswith(scheme):
             storage = driver + storage.removeprefix(scheme)
@@ -127,14 +127,14 @@ def _database(url: str) -> BaseStorage:
     if url.startswith("sqlite"):
         options: dict[str, Any] = {"connect_args": {"timeout": LOCKED_S}}
     else:
-        options = {"pool_pre_ping": True}  # a server that was restarted during a sweep is asked anew
+        options = {"pool_pre_ping": True}  # reconnects to a server that was restarted during a sweep
         if url.startswith("postgresql+psycopg"):
             options["connect_args"] = {"connect_timeout": CONNECT_S}
     return _beside_others(lambda: RDBStorage(url, engine_kwargs=options))
 
 
 def _beside_others(create: Callable[[], T]) -> T:
-    """What `create` returns; tried again where another sweep creates the same tables at the same moment."""
+    """Returns what `create` returns; tries again where another sweep creates the same tables at the same moment."""
     from sqlalchemy.exc import SQLAlchemyError
 
     for attempt in range(1, _ATTEMPTS):
@@ -152,7 +152,7 @@ def _journal(path: Path) -> BaseStorage:
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = JournalFileOpenLock(str(path))  # the other one takes a lock for held where its writer's path was relative
+    lock = JournalFileOpenLock(str(path))  # the other kind takes a lock for held if its writer's path was relative
     if path.exists():
         lock.acquire()
         try:
@@ -163,7 +163,7 @@ def _journal(path: Path) -> BaseStorage:
 
 
 def _cut_half_line(path: Path) -> None:
-    """Removes what a killed writer left of a line: the next one would be written behind it, and both be lost."""
+    """Removes an unfinished last line of a killed writer: the next line would be appended to it, and both be lost."""
     with path.open("r+b") as stream:
         end = stream.seek(0, os.SEEK_END)
         kept = end

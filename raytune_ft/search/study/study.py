@@ -1,4 +1,4 @@
-"""The Optuna study: who proposes, what was tried, and how each trial ended."""
+"""Opens the Optuna study, and records in it the reports of trials and how each ended."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def open_study(
     experiment: Experiment, search: Search, run: RunDirectory, earlier: Sequence[ShownStudy] = ()
 ) -> optuna.Study:
-    """Creates or opens the study that bears the experiment's name; its algorithm also sees the `earlier` trials.
+    """Creates or opens the study of the experiment's name; its sampler is also shown the `earlier` trials.
 
     Raises:
         InputError: The storage does not answer, or another run has a study of that name there.
@@ -61,7 +61,7 @@ def open_study(
 
 
 def record(study: optuna.Study, trial: optuna.Trial, search: Search, report: Mapping[str, Any]) -> None:
-    """Puts a report that the study has not yet, with its `step`, on the trial's curve; without a value it is none."""
+    """Adds a report that the study does not have yet to the trial's curve, at its step; ignores one without value."""
     values = values_in(report, search.goals)
     step, value = int(report["step"]), values.get(search.goals[0].name)
     if value is None:
@@ -72,22 +72,22 @@ def record(study: optuna.Study, trial: optuna.Trial, search: Search, report: Map
     curve = trial.user_attrs.get(CURVE_ATTRIBUTE, [])
     if step > max((known for known, _ in curve), default=-1):
         trial.set_user_attr(VALUES_ATTRIBUTE, values)
-    trial.set_user_attr(CURVE_ATTRIBUTE, sorted([*curve, [step, value]]))  # last: it says what is on record
+    trial.set_user_attr(CURVE_ATTRIBUTE, sorted([*curve, [step, value]]))  # last: the curve says what is recorded
 
 
 def learning_curve(trial: optuna.trial.FrozenTrial) -> dict[int, float]:
-    """Step -> value of the first goal, as `record` left it."""
+    """Returns the trial's curve, step -> value of the first goal, as `record` left it."""
     return trial.intermediate_values or {step: value for step, value in trial.user_attrs.get(CURVE_ATTRIBUTE, [])}
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome, best: float | None = None) -> None:
-    """Tells the truth about a trial: COMPLETE only when it ran to its end, PRUNED with its curve, else FAIL.
+    """Tells the study how a trial ended: COMPLETE only if it ran to its end, PRUNED with its curve, else FAIL.
 
     Args:
-        study: Of one goal or of several.
-        trial: Of it.
-        outcome: How the trial ended.
-        best: The best that it reported, which the leaderboard ranks it by; by default its last value.
+        study: The study, of one or several goals.
+        trial: The trial that ended.
+        outcome: How it ended.
+        best: The best value that it reported, by which the leaderboard ranks it; None for its last value.
     """
     from optuna.trial import TrialState
 
@@ -95,19 +95,19 @@ def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome, best: float
     trial.set_user_attr(REASON_ATTRIBUTE, outcome.reason)
     trial.set_user_attr(STEP_ATTRIBUTE, outcome.step)
     if outcome.kind is OutcomeKind.out_of_memory:
-        trial.set_constraint(MEMORY_CONSTRAINT, 1.0)  # what is above zero is infeasible
+        trial.set_constraint(MEMORY_CONSTRAINT, 1.0)  # above zero means infeasible
     several = len(study.directions) > 1
     value = outcome.value if best is None else best
     values: list[float] = list(trial.user_attrs.get(VALUES_ATTRIBUTE, {}).values()) if several else [value or 0.0]
     if outcome.kind is OutcomeKind.completed and value is not None and len(values) == len(study.directions):
         study.tell(trial, values=values, state=TrialState.COMPLETE)
     elif outcome.kind is OutcomeKind.pruned:
-        # Optuna takes the last intermediate value as the trial's; of several goals it takes none.
+        # With one goal Optuna takes the last intermediate value as the trial's; with several it takes none.
         study.tell(trial, state=TrialState.PRUNED)
     else:
         study.tell(trial, state=TrialState.FAIL)
 
 
 def trial_name(number: int) -> str:
-    """Optuna's trial number as the name of the trial's directory."""
+    """Returns the name of the trial's directory for Optuna's trial number, such as `0003`."""
     return f"{number:04d}"
