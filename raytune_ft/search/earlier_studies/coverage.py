@@ -1,7 +1,7 @@
-"""Coverage-based choice: an ordered list whose each next member helps the data sets that the ones before serve badly.
+"""Chooses an ordered list of configurations, each of which helps the data sets that those before it serve badly.
 
-After Halfon et al. 2024 (arXiv 2407.18990), who rank a grid that ran on every data set. Here studies need not share
-configurations: where one was not run, its neighbours in that study speak for it.
+The method follows Halfon et al. 2024 (arXiv 2407.18990), who rank a grid that ran on every data set. Here studies need
+not share configurations: where one was not run, its regret is estimated from its neighbours in that study.
 """
 
 from __future__ import annotations
@@ -15,16 +15,22 @@ from typing import Any
 from raytune_ft.config.search.portfolio import is_number
 
 NEIGHBOURS = 3
-"""Trials that speak for a configuration that was not run."""
+"""How many of the nearest trials the regret of a configuration that was not run is estimated from."""
 FAR = 0.5
-"""At this distance, half of an axis, the unknown weighs as much as a neighbour does, and two settings are unlike."""
+"""The distance (half of an axis) at which a neighbour weighs as much as the unknown, and nearness becomes 0."""
 LEAST_GAIN = 0.01
-"""Mean regret that a configuration must take away to be chosen for it; less is noise."""
+"""How much a configuration must lower the mean regret to be chosen for that; less is noise."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One setting as a line from 0 to 1; `low` is None where values are only equal or different."""
+    """The scale of one setting, for distances from 0 to 1.
+
+    Attributes:
+        low: The least value; None for a setting whose values are only equal or different.
+        high: The greatest value.
+        log: Whether the scale is logarithmic.
+    """
 
     low: float | None
     high: float
@@ -32,14 +38,14 @@ class Axis:
 
     @staticmethod
     def over(values: Iterable[Any], linear: bool) -> Axis:
-        """The axis on which `values` lie: by ratio where all are above 0 and nobody asks for `linear`."""
+        """Returns the axis for `values`; it is logarithmic if all are above 0 and `linear` is not asked for."""
         numbers = list(values)
         if not all(is_number(value) for value in numbers):
             return Axis(None, 0.0, False)
         return Axis(min(numbers), max(numbers), not linear and min(numbers) > 0)
 
     def between(self, one: Any, other: Any) -> float:
-        """Distance of two values, from 0 to 1."""
+        """Returns the distance of two values, from 0 to 1."""
         if one == other:
             return 0.0
         if self.low is None:
@@ -51,7 +57,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class TrialRegret:
-    """One trial on a data set: its settings, and what it left to be desired."""
+    """One trial on a data set: its settings, and its regret from 0 (the best) to 1 (the median or worse)."""
 
     settings: Mapping[str, Any]
     regret: float
@@ -59,12 +65,12 @@ class TrialRegret:
 
 @dataclass(frozen=True)
 class Choice:
-    """One member of the cover.
+    """One configuration of the chosen list.
 
     Attributes:
         candidate: The candidate's position in the table.
         covered: Mean over data sets of the least regret of all members so far.
-        helped: Position of the data set whose least regret it lowered most; None for one in reserve.
+        helped: Position of the data set whose least regret it lowered most; None for a reserve (see `cover`).
     """
 
     candidate: int
@@ -73,9 +79,10 @@ class Choice:
 
 
 def regrets(values: Sequence[float | None]) -> list[float]:
-    """0 for the least value, 1 for the median and all above it, and for None, a trial without a full-length value.
+    """Returns the regret of each value: 0 for the least, 1 for the median and above.
 
-    In the median a trial that was stopped or failed stands at the worst value: it was no better.
+    None is the value of a trial that was stopped or failed. Its regret is 1, and for the median it counts as the worst
+    value: it was no better.
     """
     known = [value for value in values if value is not None]
     if not known:
@@ -94,10 +101,16 @@ def _regret(value: float | None, best: float, scale: float) -> float:
 
 
 def estimate(settings: Mapping[str, Any], points: Sequence[TrialRegret], axes: Mapping[str, Axis]) -> float:
-    """The regret of a configuration on a data set: exact where it was run, else its neighbours' mean.
+    """Returns the regret of a configuration on a data set: exact where it was run, else estimated from neighbours.
 
-    Neighbours weigh by their squared nearness, and so does the unknown: far from everything that was run, regret is
-    1. It needs no fitting, holds from one trial on, and never promises more than was seen.
+    The estimate is a mean of neighbours, weighted by 1 / distance squared, and of an unknown one of regret 1 at the
+    distance `FAR`: far from everything that was run, regret tends to 1. It needs no fitting, works from one trial on,
+    and never promises more than was seen.
+
+    Args:
+        settings: The configuration.
+        points: The trials on the data set.
+        axes: The scale of each setting.
     """
     distances = [(math.hypot(*_along(axes, settings, point.settings)), point) for point in points]
     exact = [point.regret for distance, point in distances if distance == 0.0]
@@ -113,7 +126,7 @@ def _along(axes: Mapping[str, Axis], one: Mapping[str, Any], other: Mapping[str,
 
 
 def nearness(one: Mapping[str, Any], other: Mapping[str, Any], axes: Mapping[str, Axis]) -> float:
-    """1 for the same settings, 0 from the distance `FAR` on."""
+    """Returns how near two configurations are: 1 for the same settings, 0 from the distance `FAR` on."""
     return max(0.0, 1.0 - math.hypot(*_along(axes, one, other)) / FAR)
 
 
@@ -122,15 +135,16 @@ def _unlike(one: int, other: int) -> float:
 
 
 def cover(table: Sequence[Sequence[float]], size: int, nearness: Callable[[int, int], float] = _unlike) -> list[Choice]:
-    """Chooses greedily; equal gains go to the less regret over all data sets, then to the first.
+    """Chooses candidates greedily by how much they lower the regret of data sets.
 
-    Once no candidate takes away `LEAST_GAIN` any more, reserves follow, for data that is like none of these: of little
-    regret, and unlike what is chosen already, because near ones fail together.
+    Among equal gains the one with the least regret over all data sets is chosen, then the first one. Once no candidate
+    gains `LEAST_GAIN` any more, reserves follow, for data that is like none of these: candidates of little regret, and
+    unlike the ones chosen already, because near ones fail together.
 
     Args:
-        table: Regret of each candidate on each data set.
-        size: Members at most.
-        nearness: How near two candidates are, from 0 to 1.
+        table: Regret of each candidate (row) on each data set (column).
+        size: How many candidates to choose at most.
+        nearness: Returns how near two candidates are, from 0 to 1.
     """
     chosen: list[Choice] = []
     left = [each for each in range(len(table)) if min(table[each]) < 1.0]  # the others are bad everywhere

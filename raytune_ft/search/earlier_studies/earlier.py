@@ -1,4 +1,4 @@
-"""An earlier study, read from its run directory."""
+"""Reads an earlier study from its run directory."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class EarlierTrial:
 
     Attributes:
         name: The name of the trial's directory.
-        parameters: What the study's space set.
-        kind: How it ended.
+        parameters: The settings that the study's space chose, key path -> value.
+        kind: How the trial ended.
         curve: Step -> value of the study's first metric, finite ones only.
-        last: The last report of it.
+        last: The last report with such a value.
     """
 
     name: str
@@ -45,10 +45,10 @@ class EarlierStudy:
     Attributes:
         root: The run directory.
         experiment: The resolved experiment, as plain values.
-        metric: The first metric.
+        metric: Name of the study's first metric.
         mode: Whether `min` or `max` of it is wanted.
-        fingerprint: The prepared data's hash; empty where no data was prepared.
-        trials: Those that ended, by name.
+        fingerprint: Hash of the prepared data; empty where no data was prepared.
+        trials: The trials that ended, in the order of their names.
     """
 
     root: Path
@@ -60,25 +60,25 @@ class EarlierStudy:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What it searched: key path -> the distribution's plain values."""
+        """The searched settings: key path -> the distribution as plain values."""
         return dict(value_at(self.experiment, "search.space.parameters") or {})
 
     @property
     def base(self) -> str:
-        """The base model: the last part of its path or hub id, which another machine has too."""
+        """Name of the base model: the last part of its path or hub id, which is the same on another machine."""
         return Path(str(self.experiment.get("base_model", ""))).name
 
     def best(self, trial: EarlierTrial) -> float | None:
-        """The best value that the trial reported, as the leaderboard has it."""
+        """Returns the best value that the trial reported, as on the leaderboard; None where it reported none."""
         return (min if self.mode == "min" else max)(trial.curve.values(), default=None)
 
     def setting(self, trial: EarlierTrial, key: str) -> Any:
-        """The value that a setting had in a trial, whether it was searched or not."""
+        """Returns the value that a setting had in a trial, whether it was searched or not."""
         return value_at(with_settings(self.experiment, trial.parameters), key)
 
 
 def read_study(root: Path) -> EarlierStudy:
-    """Reads what a sweep left.
+    """Reads the study that a sweep left in `root`.
 
     Raises:
         InputError: `root` is no run directory, or not of a sweep.

@@ -1,4 +1,4 @@
-"""How far an earlier study's trials speak for this one."""
+"""Weighs how much an earlier study's trials say about this one."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from raytune_ft.config.search.search import STEPS, Search
 from raytune_ft.search.earlier_studies.earlier import EarlierStudy
 
 _OTHER = 0.5
-_NOTHING = 0.0  # its settings are others, and its best learning rate too, by ten times
+_NOTHING = 0.0  # another method has other settings, and a best learning rate ten times off
 _SETTINGS = 0.75
 _ASIDE = (STEPS, "train.eval_steps", "train.dtype", "train.bf16")
-"""What changes no result but by rounding; `bf16` is what `dtype` was called."""
+"""Settings that change results by rounding at most; `bf16` is the former name of `dtype`."""
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """From 0 to 1, which is the same study but for its space.
+    """How alike two studies are.
 
     Attributes:
-        weight: The product of a factor for each difference.
-        differences: In words.
+        weight: From 0 to 1, which means the same study but for its space; the product of a factor for each difference.
+        differences: The differences, in words.
     """
 
     weight: float
@@ -33,21 +33,23 @@ class Likeness:
 
     @property
     def same(self) -> bool:
-        """Whether values of both mean the same."""
+        """Whether metric values of both studies are comparable."""
         return not self.differences
 
 
 def likeness(earlier: EarlierStudy, experiment: Experiment, search: Search, base: str, fingerprint: str) -> Likeness:
-    """Nothing for another method; half for another base model, for other data and for another objective; for another
-    length of trials what is short in the long one, but half at least; three quarters where other settings that are not
-    searched differ.
+    """Returns how alike an earlier study and this experiment are.
+
+    The weight's factors are 0 for another method; 0.5 each for another base model, other data and another objective;
+    the ratio of the shorter to the longer trials, but 0.5 at least; and 0.75 where other settings that are not searched
+    differ.
 
     Args:
         earlier: The study to learn from.
-        experiment: The one that learns.
-        search: This experiment's search.
-        base: Name of its base model.
-        fingerprint: The hash of this experiment's data.
+        experiment: The experiment that learns.
+        search: This experiment's `search` section.
+        base: Name of this experiment's base model.
+        fingerprint: Hash of this experiment's data.
     """
     own = experiment.model_dump(mode="json", exclude_none=True)
     searched = {*search.space.parameters, *earlier.parameters}
@@ -74,7 +76,7 @@ def likeness(earlier: EarlierStudy, experiment: Experiment, search: Search, base
 
 
 def _changed(earlier: Mapping[str, Any], own: Mapping[str, Any]) -> set[str]:
-    """Keys of the settings that decide what a trial comes to."""
+    """Returns the keys of settings that affect a trial's result and differ between the two experiments."""
     was, now = (
         {key: value for part in ("train", "method") for key, value in flat(each.get(part) or {}, f"{part}.").items()}
         | {"resources.workers": value_at(each, "resources.workers")}

@@ -1,4 +1,4 @@
-"""What a study tries before its sampler proposes anything."""
+"""Enqueues the configurations that a study tries before its sampler proposes any."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def enqueue_first(study: optuna.Study, experiment: Experiment) -> None:
     """Enqueues the space's starting points, then the portfolio's first configurations, each once.
 
-    May be called again: what a driver that was killed meanwhile has enqueued stays as it is.
+    It may be called again: what a driver enqueued before it was killed stays as it is.
     """
     if experiment.search is None:
         return

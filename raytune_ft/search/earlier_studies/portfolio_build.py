@@ -1,4 +1,4 @@
-"""A portfolio out of earlier studies: what `raytune-ft portfolio build` does."""
+"""Builds a portfolio out of earlier studies, for `raytune-ft portfolio build`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEADER = """\
 # ones before it serve badly. Regret: 0 is the best trial of the studies on a data set, 1 the median one and worse.
 """
 _ALSO = ("method.alpha", "method.use_rslora", "train.gradient_accumulation_steps")
-"""Settings that a configuration names even where no study searched them: a learning rate means little without."""
+"""Settings that a configuration states even if no study searched them: a learning rate means little without them."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class _DataSet:
 
 
 def build_portfolio(runs: Sequence[Path], size: int) -> Built:
-    """Chooses at most `size` of the studies' completed trials.
+    """Builds a portfolio of at most `size` configurations of the studies' completed trials.
 
     Args:
         runs: Run directories of sweeps; those on the same data count as one data set.
-        size: Configurations at most.
+        size: How many configurations to choose at most.
 
     Raises:
-        InputError: A directory is no sweep's, or the studies can't be put together.
-        IntegrityError: A file of theirs is not whole.
+        InputError: A directory is not of a sweep, or the studies can't be combined.
+        IntegrityError: A file of a study is not whole.
     """
     every = [read_study(run) for run in {run.resolve(): run for run in runs}.values()]
     _check_alike(every)
@@ -102,7 +102,7 @@ def build_portfolio(runs: Sequence[Path], size: int) -> Built:
 
 
 def write_portfolio(portfolio: PortfolioFile, to: Path) -> None:
-    """Writes the file, in the place of an earlier portfolio; raises InputError where another file is."""
+    """Writes the portfolio, over an earlier one if there is one; raises InputError where `to` is another file."""
     if to.exists():
         try:
             read_portfolio(to)
@@ -133,7 +133,10 @@ def _settings(study: EarlierStudy, trial: EarlierTrial, keys: Sequence[str]) -> 
 
 
 def _datasets(studies: Sequence[EarlierStudy], keys: Sequence[str]) -> list[_DataSet]:
-    """The data sets; values of different bases or lengths are no scale, so regret is each group's own."""
+    """Returns the data sets; regrets are taken within each group of studies of one data set, base model and length.
+
+    Values of different base models or lengths of trials are not comparable.
+    """
     groups: dict[tuple[str, str, int], list[tuple[EarlierStudy, EarlierTrial]]] = {}
     for study in studies:
         group = groups.setdefault((study.fingerprint, study.base, _max_steps(study)), [])
@@ -147,7 +150,7 @@ def _datasets(studies: Sequence[EarlierStudy], keys: Sequence[str]) -> list[_Dat
 
 
 def _value(study: EarlierStudy, trial: EarlierTrial) -> float | None:
-    """What the trial came to, less is better; None for one that did not run to its end."""
+    """Returns the trial's best value as a cost (less is better); None if it did not run to its end."""
     best = study.best(trial) if trial.kind is OutcomeKind.completed else None
     return best if best is None or study.mode == "min" else -best
 
@@ -157,7 +160,10 @@ def _max_steps(study: EarlierStudy) -> int:
 
 
 def _name(studies: Sequence[EarlierStudy], study: EarlierStudy) -> str:
-    """What the study's data is called: its file's name up to the first dot, and no other data set's."""
+    """Returns a name for the study's data, that no other data set has: its file's name up to the first dot.
+
+    Where two data sets share that, part of the fingerprint is appended.
+    """
     plain = _file_name(study)
     others = {_file_name(other) for other in studies if other.fingerprint != study.fingerprint}
     return f"{plain}-{study.fingerprint[:6]}" if plain in others else plain

@@ -1,4 +1,4 @@
-"""`search.warm_start`: earlier trials that the algorithm learns from. The study on disk holds its own trials alone."""
+"""`search.warm_start`: earlier trials that the sampler learns from. The study's storage holds its own trials only."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TakenTrial:
-    """One trial of an earlier study.
+    """One trial of an earlier study that is taken over.
 
     Attributes:
-        parameters: Key path -> value, of this study's space.
-        costs: By goal, less being better; None where it diverged.
-        step: The last one that it did.
+        parameters: Key path -> value, in this study's space.
+        costs: One cost for each goal, less being better; None where the trial diverged.
+        step: The last step that it reported.
     """
 
     parameters: dict[str, Any]
@@ -44,15 +44,15 @@ class TakenTrial:
 
 @dataclass(frozen=True)
 class Taken:
-    """What a study takes from an earlier one.
+    """What a study takes over from an earlier one.
 
     Attributes:
-        run: As the experiment names it.
-        ended: Trials that it has.
-        outside: Those that this study's space does not hold.
-        weight: How alike the studies are; it decides how many trials are taken.
-        differences: Why it is not 1.
-        trials: Evenly over their ranks, the best one first.
+        run: The earlier run directory, as the experiment names it.
+        ended: How many of its trials ended.
+        outside: How many of them lie outside of this study's space.
+        weight: How alike the studies are, from 0 to 1; it decides how many trials are taken.
+        differences: Why the weight is not 1, in words.
+        trials: The trials that are taken, evenly over the ranks, the best one first.
     """
 
     run: str
@@ -70,18 +70,18 @@ class Taken:
 
 
 def check_warm_start(experiment: Experiment) -> None:
-    """Raises InputError where `search.warm_start` names what is no study, or a study of another metric."""
+    """Raises InputError if `search.warm_start` names something other than a study, or a study of another metric."""
     if experiment.search is None:
         return
     own = experiment.run_directory
-    if own.trials.is_dir() and own.warm_start.is_file():  # a resumed study has what it took
+    if own.trials.is_dir() and own.warm_start.is_file():  # a resumed study reads what it recorded
         return
     for index, run in enumerate(experiment.search.warm_start):
         _read(experiment, experiment.search, run, f"search.warm_start.{index}: {run}")
 
 
 def warm_start(experiment: Experiment, search: Search, run: RunDirectory) -> tuple[Taken, ...]:
-    """What the study takes; noted in the run, so that a resumed study goes on from the same.
+    """Returns what the study takes from earlier ones; records it in the run, so that a resumed study takes the same.
 
     Raises:
         InputError: As `check_warm_start` does.
@@ -103,7 +103,7 @@ def warm_start(experiment: Experiment, search: Search, run: RunDirectory) -> tup
 
 
 def sources(taken: Sequence[Taken], experiment: Experiment, search: Search) -> list[ShownStudy]:
-    """The trials as samplers see them."""
+    """Returns the taken trials in the form in which samplers are shown them."""
     from optuna.trial import FixedTrial
 
     from raytune_ft.search.sampling.sampler_history import ShownStudy, ShownTrial
@@ -121,7 +121,7 @@ def sources(taken: Sequence[Taken], experiment: Experiment, search: Search) -> l
 
 
 def enqueue_best(study: optuna.Study, taken: Sequence[Taken]) -> None:
-    """Has the best trial of each study that is not the same tried again; may be called again."""
+    """Enqueues the best configuration of each earlier study that differs from this one; may be called again."""
     for each in taken:
         if each.differences and each.trials and each.trials[0].costs:
             study.enqueue_trial(each.trials[0].parameters, skip_if_exists=True)
@@ -153,7 +153,7 @@ def _take(earlier: EarlierStudy, experiment: Experiment, search: Search, run: st
         parameters = _within(earlier, trial, search, defaults)
         outside += parameters is None
         costs = _costs(trial, search, peers)
-        # Out of memory tells of a machine, which may have been a smaller one.
+        # A trial that ran out of memory says nothing here: its machine may have been smaller.
         if parameters is not None and (costs or trial.kind is OutcomeKind.diverged):
             usable.append(TakenTrial(parameters, costs, max(trial.curve, default=0)))
     usable.sort(key=lambda each: each.costs or (math.inf,))
@@ -164,7 +164,7 @@ def _take(earlier: EarlierStudy, experiment: Experiment, search: Search, run: st
 def _within(
     earlier: EarlierStudy, trial: EarlierTrial, search: Search, defaults: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """The trial's configuration in this study's space; None where the space does not hold it."""
+    """Returns the trial's configuration in this study's space; None if it lies outside."""
     space, chosen = search.space, dict[str, Any]()
     for key in space.in_order():
         if space.applies(key, chosen, defaults):
@@ -177,7 +177,7 @@ def _within(
 
 
 def _costs(trial: EarlierTrial, search: Search, peers: Peers) -> tuple[float, ...] | None:
-    """What the trial came to, or would have; None where it failed, or did not report all goals."""
+    """Returns the trial's final costs, estimated if it was stopped; None if it failed or did not report all goals."""
     if trial.kind not in (OutcomeKind.completed, OutcomeKind.pruned):
         return None
     values, curve = values_in(trial.last, search.goals), _curve(trial, search)
@@ -198,7 +198,7 @@ def _curve(trial: EarlierTrial, search: Search) -> dict[int, float]:
 
 
 def _evenly(ranked: Sequence[TakenTrial], weight: float, wanted: int) -> list[TakenTrial]:
-    """All trials of the same study. Of another one so few that the study's own outvote them in the end."""
+    """Returns all trials of an equal study; of another one so few that the study's own outnumber them in the end."""
     count = len(ranked) if weight == 1.0 else math.ceil(weight * min(len(ranked), wanted))
     if count < 2:
         return list(ranked[:count])
