@@ -1,1 +1,1 @@
-"""What a sweep will take, before it starts and after its first rung: steps, tokens, memory, hours, cost."""
+"""Forecasts what a sweep takes, before it starts and after its first rung: steps, tokens, memory, hours, cost."""

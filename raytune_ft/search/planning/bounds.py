@@ -1,4 +1,4 @@
-"""What values a setting may take over the trials of a study."""
+"""The values that a setting may take over the trials of a study."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from raytune_ft.config.files.overrides import value_at
 from raytune_ft.config.search.search import STEPS
 
 LAID_OUT = 20
-"""Values that stand for a range."""
+"""How many evenly spaced values stand for a searched range."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """The least and the most of a count, both possible."""
+    """The least and the greatest possible value of a count."""
 
     least: int
     most: int
@@ -25,7 +25,7 @@ class Bounds:
 
 
 def choices(experiment: Experiment, key: str) -> list[Any]:
-    """The setting's value, or where the space searches it the ends of its range or all of its choices."""
+    """Returns the setting's value; if it is searched, the ends of its range or all of its choices."""
     own = value_at(experiment.model_dump(mode="json"), key)
     parameter = experiment.search.space.parameters.get(key) if experiment.search else None
     if parameter is None:
@@ -34,13 +34,13 @@ def choices(experiment: Experiment, key: str) -> list[Any]:
 
 
 def bounds(experiment: Experiment, key: str) -> Bounds:
-    """Least and most of a whole number."""
+    """Returns the least and the greatest value of a setting that is a whole number."""
     values = [int(value) for value in choices(experiment, key)]
     return Bounds(min(values), max(values))
 
 
 def lengths(experiment: Experiment) -> list[int]:
-    """Optimizer steps of trials, each as likely as the others; a searched range is laid out evenly."""
+    """Returns the possible lengths of trials in optimizer steps, all equally likely; a range is spaced evenly."""
     own, parameter = experiment.train.max_steps, None
     if experiment.search:
         parameter = experiment.search.space.parameters.get(STEPS)
@@ -52,6 +52,6 @@ def lengths(experiment: Experiment) -> list[int]:
 
 
 def ranks(experiment: Experiment) -> Bounds:
-    """Of the adapters; 1 where there are none."""
+    """Returns the bounds of the adapters' rank; 1 where there are no adapters."""
     values = [int(value) for value in choices(experiment, "method.r") if value is not None]
     return Bounds(min(values, default=1), max(values, default=1))

@@ -1,4 +1,4 @@
-"""Hours, device hours and cost of a sweep: before it from what the device should do, after a rung from what it did."""
+"""Forecasts a sweep's hours and device hours from the device's expected speed, or, after a rung, from the measured."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from raytune_ft.search.planning.speed import Speed
 from raytune_ft.search.planning.work import Work
 
 BEGIN_S = 7.0
-"""Ray's start, that of the lanes, and loading the base; 5 to 8 on `plan.MEASURED_ON`."""
+"""Seconds to start Ray and the lanes and to load the base model; 5 to 8 were measured on `plan.MEASURED_ON`."""
 PRIVATE_RAY_S = 8.0
-"""What a first isolated trial takes longer to start than the others, with a Ray of the study's own."""
+"""Seconds that the first isolated trial takes longer to start than the others, with a private Ray."""
 END_S = 0.7
-"""From the last trial's end to that of the sweep."""
+"""Seconds from the last trial's end to the end of the sweep."""
 NEXT_TRIAL_S = 0.1
-"""From a trial's end on a lane to the next one's first step; benchmarks/lanes.py, gap."""
+"""Seconds from a trial's end on a lane to the next one's first step; from benchmarks/lanes.py, gap."""
 REPORT_S = 0.1
-"""A checkpoint, and the way to the scheduler and back."""
+"""Seconds to write a checkpoint and to get the scheduler's decision."""
 UNCERTAIN = 2.0
-"""Before anything was measured, times lie within this factor."""
+"""The factor within which times lie before anything was measured."""
 MEASURED_PRODUCTS = 1.6
-"""Where the CPU's products were measured, a token's seconds lie within this factor; benchmarks/lanes.py, plan."""
+"""The same for the seconds per token, where the CPU's matrix products were measured; from benchmarks/lanes.py, plan."""
 MEASURED = 1.25
-"""After the first rung, a token's seconds lie within this factor: batches of another size, other ranks."""
+"""The same for the seconds per token after the first rung: other trials have other batch sizes and ranks."""
 
 
 @dataclass(frozen=True)
 class Paces:
-    """Seconds of what a sweep consists of.
+    """How many seconds the parts of a sweep take.
 
     Attributes:
-        begin: Until the first trial trains.
-        start: What a trial takes until it trains.
-        token: What a trained token of one trial takes.
-        evaluated: What an evaluated token takes.
-        report: What a report takes beside its evaluation.
-        beside: Trials whose tokens are trained at the same time, each at that pace.
-        groups: Worker groups that evaluate, save and start at the same time.
+        begin: Seconds until the first trial trains.
+        start: Seconds that each trial takes until it trains.
+        token: Seconds per trained token of one trial.
+        evaluated: Seconds per evaluated token.
+        report: Seconds per report, without its evaluation.
+        beside: How many trials train at the same time, each at that speed.
+        groups: How many worker groups evaluate, save and start at the same time.
     """
 
     begin: Span
@@ -52,11 +52,11 @@ class Paces:
 
 
 def expected_paces(speed: Speed, groups: int, isolated_start_s: float | None) -> Paces:
-    """Before anything was measured.
+    """Returns the seconds to expect before anything was measured.
 
     Args:
         speed: How fast a worker group trains.
-        groups: That train at the same time.
+        groups: How many worker groups train at the same time.
         isolated_start_s: Seconds until a trial with workers of its own trains; None on lanes.
     """
     within = MEASURED_PRODUCTS if speed.measured else UNCERTAIN
@@ -80,15 +80,15 @@ def measured_paces(
     elapsed_s: float,
     since_start_s: float | None,
 ) -> Paces | None:
-    """Out of the first report of the first trial; None where it says too little.
+    """Returns the seconds measured in the first report of the first trial; None if it lacks tokens or seconds.
 
     Args:
         report: The line of `metrics.jsonl`.
-        validation_tokens: That it evaluated.
-        at_once: Trials that train at the same time.
-        groups: Worker groups that share them.
-        elapsed_s: From the sweep's beginning to the report.
-        since_start_s: From the start of the trial's own worker group to the report; None on lanes.
+        validation_tokens: How many tokens its evaluation took.
+        at_once: How many trials train at the same time.
+        groups: How many worker groups share them.
+        elapsed_s: Seconds from the sweep's beginning to the report.
+        since_start_s: Seconds from the start of the trial's own worker group to the report; None on lanes.
     """
     tokens, seconds = report.get("tokens") or 0, report.get("seconds") or 0.0
     evaluating = min(report.get("eval_seconds") or 0.0, seconds)
@@ -108,7 +108,7 @@ def measured_paces(
 
 
 def hours(work: Work, paces: Paces) -> Span | None:
-    """Of the whole sweep; None where its tokens are unknown."""
+    """Returns the hours of the whole sweep; None where its tokens are unknown."""
     if work.tokens is None or work.evaluated_tokens is None:
         return None
     training = work.tokens.times_unrelated(paces.token) * (1 / paces.beside)
@@ -118,5 +118,5 @@ def hours(work: Work, paces: Paces) -> Span | None:
 
 
 def device_hours(whole: Span, groups: int, devices: float) -> Span:
-    """Of groups that are up all the time, each with so many devices."""
+    """Returns the device hours of `groups` worker groups that run all the time, each with `devices` devices."""
     return whole * (groups * devices)

@@ -1,4 +1,4 @@
-"""Worker groups that train at the same time, and how many trials a lane of theirs packs: both by what really fits."""
+"""Works out how many worker groups fit and train at once, and how many trials a lane packs into one pass."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from raytune_ft.training.lane.packing.pack_size import GAIN, MOST, SMALL, may_do
 
 
 def fitting_here(resources: Resources, gpus: int) -> int | None:
-    """Groups that this machine holds; None where they run elsewhere, or want GPUs and none is here.
+    """Returns how many groups this machine holds; None if they run elsewhere, or want GPUs and none is here.
 
     Args:
-        resources: What each group takes.
-        gpus: That are here.
+        resources: The resources of each group.
+        gpus: How many GPUs this machine has.
     """
     if os.environ.get("RAY_ADDRESS") or (resources.gpus_per_worker and not gpus):
         return None
@@ -27,12 +27,12 @@ def fitting_here(resources: Resources, gpus: int) -> int | None:
 
 
 def groups_at_once(runner: Lane | Isolated, at_once: int, fitting: int | None) -> int:
-    """Groups that train at the same time: as many as trials, or as lanes that there is room for.
+    """Returns how many groups train at the same time: as many as trials, or as lanes that fit.
 
     Args:
-        runner: Who trains; isolated trials that don't all fit are refused when the sweep starts.
-        at_once: Trials.
-        fitting: Groups that the nodes hold; None where nobody knows, and the study is taken at its word.
+        runner: The runner; isolated trials that don't all fit are refused when the sweep starts.
+        at_once: How many trials train at once.
+        fitting: How many groups the nodes hold; None where that is unknown, and as many as trials are assumed to fit.
     """
     if isinstance(runner, Lane) and runner.lanes:
         return min(runner.lanes, at_once)
@@ -42,11 +42,11 @@ def groups_at_once(runner: Lane | Isolated, at_once: int, fitting: int | None) -
 
 
 def workers_on_one(resources: Resources, groups: int) -> int:
-    """Workers that share one GPU's memory, or this machine's; those of a cluster are taken to be on a node each.
+    """Returns how many workers share one GPU's or this machine's memory; in a cluster, each is assumed on its own node.
 
     Args:
-        resources: What each group takes.
-        groups: That train at the same time.
+        resources: The resources of each group.
+        groups: How many groups train at the same time.
     """
     if resources.gpus_per_worker:
         return max(1, int(1 / resources.gpus_per_worker))
@@ -62,11 +62,11 @@ class Groups:
     """Worker groups that share a study's trials.
 
     Attributes:
-        count: That train at the same time.
-        room_mib: Memory of the device, or of the machine, that a worker is on; None where nobody knows.
-        on_it: Workers that share it.
-        on_gpu: Whether that is a GPU's.
-        token_s: Expected seconds of a group's token where so many trials are packed, or None.
+        count: How many train at the same time.
+        room_mib: Memory of the GPU or machine that a worker is on, MiB; None where it is unknown.
+        on_it: How many workers share that memory.
+        on_gpu: Whether it is a GPU's.
+        token_s: Returns the expected seconds per token of a group that packs a given number of trials, or None.
     """
 
     count: int
@@ -76,11 +76,11 @@ class Groups:
     token_s: Callable[[int], float | None] = _unknown
 
     def packed(self, packs: Packs, held_mib: Callable[[int], float]) -> Packs:
-        """The packs that memory holds.
+        """Returns the packs that fit into memory.
 
         Args:
-            packs: That a lane would like.
-            held_mib: By a worker, with so many trials in a pass.
+            packs: The packs that a lane would use with enough memory.
+            held_mib: Returns the MiB that a worker holds with a given number of trials in a pass.
         """
         if self.room_mib is None:
             return packs
@@ -97,12 +97,12 @@ class Groups:
 
 @dataclass(frozen=True)
 class Packs:
-    """Trials that a lane trains in one pass.
+    """How many trials a lane trains in one pass.
 
     Attributes:
-        first: Before it has measured anything.
-        most: Where each doubling turns out faster.
-        doubles: Whether it doubles at all; a number in `runner.packed` stays.
+        first: The number before the lane has measured anything.
+        most: The number if each doubling turns out faster.
+        doubles: Whether the lane tries to double it; a number set in `runner.packed` stays.
     """
 
     first: int
@@ -110,11 +110,13 @@ class Packs:
     doubles: bool = True
 
     def in_memory(self, holds: Callable[[int], bool], holds_twice: Callable[[int], bool]) -> Packs:
-        """As the lane's `PackSize` does it: a pack that finds no memory is halved, one with too little left stays.
+        """Returns the packs that fit, as the lane's `PackSize` finds them.
+
+        A pack that runs out of memory is halved; one that leaves too little memory is not doubled.
 
         Args:
-            holds: Whether there is memory for a pack of that many.
-            holds_twice: Whether such a pack leaves as much as the lane wants to see before it doubles.
+            holds: Returns whether there is memory for a pack of a given size.
+            holds_twice: Returns whether a pack of a given size leaves the memory that the lane requires to double it.
         """
         first = self.first
         while first > 1 and not holds(first):
@@ -127,10 +129,10 @@ class Packs:
         return Packs(first, most)
 
     def likely(self, token_s: Callable[[int], float | None]) -> int:
-        """Where doubling ends to be faster.
+        """Returns the size after which another doubling is no longer faster.
 
         Args:
-            token_s: Expected seconds of a token in a pack of that many; None where nothing is expected.
+            token_s: Returns the expected seconds per token in a pack of a given size; None where that is unknown.
         """
         packed, now = self.first, token_s(self.first)
         while now and packed * 2 <= self.most and (then := token_s(packed * 2)) and now >= GAIN * then:
@@ -139,13 +141,13 @@ class Packs:
 
 
 def packs_of(experiment: Experiment, runner: Lane | Isolated, rows: RowLengths, groups: int) -> Packs:
-    """Trials that a lane packs at first and at most, as long as memory holds them.
+    """Returns how many trials a lane packs at first and at most, if memory holds them.
 
     Args:
-        experiment: The study's.
-        runner: Who trains.
+        experiment: The study's experiment.
+        runner: The runner.
         rows: How long the training rows are.
-        groups: Worker groups that share the trials.
+        groups: How many worker groups share the trials.
     """
     search = experiment.search
     at_once = min(search.max_concurrent, search.trials) if search else 1

@@ -1,4 +1,4 @@
-"""What a sweep would do, before anything of it is started."""
+"""Plans a sweep, before anything of it is started."""
 
 from __future__ import annotations
 
@@ -29,48 +29,48 @@ from raytune_ft.search.planning.speed import Speed, expected_speed
 from raytune_ft.search.planning.work import Work, narrowed, work_of
 
 SECONDS_PER_ISOLATED_START = 36.0
-"""What each trial takes longer with workers of its own; benchmarks/lanes.py, sweep."""
+"""Seconds that a trial takes longer with workers of its own; from benchmarks/lanes.py, sweep."""
 DECAYING = ("linear", "cosine")
-"""Schedules whose rate at a rung depends on how long the trial would go on."""
+"""Schedules whose learning rate at a rung depends on the trial's last step."""
 MEASURED_ON = "2 CPU cores without a GPU, SmolLM2-135M"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep would do.
+    """The plan of a sweep.
 
     Attributes:
         experiment: The experiment's name.
         runner: `lane` or `isolated`.
-        runner_reason: Why.
-        trials: In the study; 1 without `search`.
+        runner_reason: Why this runner was chosen.
+        trials: Number of trials in the study; 1 without `search`.
         max_concurrent: How many of them train at once.
         rungs: The steps at which trials may be stopped, and the last.
         steps: Optimizer steps of the whole sweep.
-        halving_steps: The same where just one in `reduction_factor` goes on from each rung; None where
+        halving_steps: The same if just one trial in `reduction_factor` goes on from each rung; None where
             `train.max_steps` is searched.
-        samples: Training rows of the whole sweep, repeats counted.
-        tokens_per_row: Mean over the training rows; None where the base's tokenizer is not on this machine.
-        tokens_counted: Whether that was counted over all rows, as an earlier run prepared them, or in a sample.
-        worker_groups: That are started.
-        isolated_worker_groups: That isolated trials would start.
-        saved_seconds: About what starting fewer saves of the sweep's time.
-        saving_measured_on: The machine whose seconds per start that counts with.
-        memory: What one worker holds; None where the base's weights are not on this machine.
-        work: Steps, reports and tokens, with what is likely.
-        groups: Worker groups that train at the same time.
-        fitting: Worker groups that there is room for; None where this machine can't tell.
-        peak: The most memory that a worker will hold, MiB; None where something of it is unknown.
-        room: What this machine has; None where it has no such device.
-        disk: What its checkpoints take; None where the weights that move are unknown.
-        dtype: The number type that it would compute in, as far as this machine tells.
-        measured_gflops: Products of a worker in it, measured on this machine in GFLOP/s; None of a GPU.
-        speed: That hours are reckoned with; None for an unknown GPU.
+        samples: Training rows of the whole sweep, with repeats.
+        tokens_per_row: Mean over the training rows; None where the base model's tokenizer is not on this machine.
+        tokens_counted: Whether all rows, prepared by an earlier run, were counted, and not a sample.
+        worker_groups: How many worker groups are started.
+        isolated_worker_groups: How many isolated trials would start.
+        saved_seconds: About how many seconds starting fewer groups saves.
+        saving_measured_on: The machine on which the seconds per start were measured.
+        memory: What one worker holds; None where the base model's weights are not on this machine.
+        work: Steps, reports and tokens, in likely ranges.
+        groups: How many worker groups train at the same time.
+        fitting: How many worker groups fit; None where this machine can't tell.
+        peak: The peak memory of a worker, MiB; None where a part of it is unknown.
+        room: The memory of this machine's device; None where it has no such device.
+        disk: What the checkpoints take on disk; None where the number of trained weights is unknown.
+        dtype: The number type that the sweep would compute in, as far as this machine can tell.
+        measured_gflops: A worker's matrix products in this type, measured here in GFLOP/s; None for a GPU.
+        speed: The speed from which hours are computed; None for an unknown GPU.
         hours: How long the sweep takes.
-        device_hours: Times the GPUs that worker groups hold, or CPUs.
+        device_hours: Hours times the GPUs that worker groups hold, or their CPUs without any.
         cost: What the device hours cost by `search.budget.prices`.
-        budget: What of it would close the study before it has its trials, in words.
-        warnings: What will run, and mislead.
+        budget: The budget's limits that would close the study before all of its trials ran, in words.
+        warnings: Warnings about settings that will run but mislead, in words.
     """
 
     experiment: str
@@ -106,7 +106,7 @@ class Plan:
 
 
 def plan_here(experiment: Experiment) -> Plan:
-    """The plan for a sweep whose workers have devices like this machine's; takes half a second to measure its products.
+    """Plans a sweep whose workers have devices like this machine's; measures these, which takes half a second.
 
     Raises:
         InputError: See `plan_sweep`.
@@ -120,15 +120,15 @@ def plan_here(experiment: Experiment) -> Plan:
 
 
 def plan_sweep(experiment: Experiment, device: Device | None, fitting: int | None = None) -> Plan:
-    """Works out what the experiment's sweep would do; without `search`, its one trial.
+    """Plans the experiment's sweep; without `search`, its one trial.
 
     Args:
         experiment: An experiment whose number type is decided.
         device: A worker's device; None where none is known.
-        fitting: Worker groups that there is room for; None where that is what this machine's CPUs hold, if anything.
+        fitting: How many worker groups fit; None for what this machine's CPUs hold, if that can be told.
 
     Raises:
-        InputError: It asks for a lane that can't serve, or a file of the base or of the data is wrong.
+        InputError: The experiment asks for a lane that can't serve, or a file of the base model or data is wrong.
     """
     choice = choose_runner(experiment)
     fitting = fitting or fitting_here(experiment.resources, 0)
@@ -202,7 +202,7 @@ def plan_sweep(experiment: Experiment, device: Device | None, fitting: int | Non
 
 
 def cost_of(experiment: Experiment, held: Span) -> Span | None:
-    """Of device hours; from the cheapest price to the dearest, where Ray is not asked which device it will be."""
+    """Returns the cost of device hours, from the cheapest fitting price to the dearest, as the device is not known."""
     prices = experiment.search.budget.prices if experiment.search else {}
     on_gpu = bool(experiment.resources.gpus_per_worker)
     fitting = [price for device, price in prices.items() if (device != "cpu") is on_gpu]
@@ -210,7 +210,7 @@ def cost_of(experiment: Experiment, held: Span) -> Span | None:
 
 
 def _closing(experiment: Experiment, tokens: Span | None, whole: Span | None, held: Span | None) -> tuple[str, ...]:
-    """The limits that the plan says are reached, likely or at most."""
+    """Returns, in words, the limits of the budget that the plan reaches, likely or at most."""
     if experiment.search is None:
         return ()
     budget, trials = experiment.search.budget, experiment.search.trials

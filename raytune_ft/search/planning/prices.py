@@ -1,4 +1,4 @@
-"""Which device worker groups hold, how many of it, and what its hour costs."""
+"""Finds which devices worker groups hold, how many, and what an hour of one costs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _ACCELERATOR = "accelerator_type:"  # Ray's resource that names a node's GPUs
 
 
 def devices_of_group(resources: Resources) -> float:
-    """GPUs that one worker group holds; CPUs where it holds none."""
+    """Returns how many GPUs one worker group holds, or how many CPUs if it holds no GPU."""
     return resources.workers * (resources.gpus_per_worker or resources.cpus_per_worker)
 
 
 def device_price(experiment: Experiment) -> float | None:
-    """The price of a device's hour on the cluster that Ray is connected to, the dearest where there are several.
+    """Returns the price of a device's hour on the cluster that Ray is connected to; of several devices, the dearest.
 
     Returns:
-        None where `search.budget.prices` has none for one of them, and no cost is limited.
+        The price; None where `search.budget.prices` lacks one for a device, and no cost is limited.
 
     Raises:
         InputError: `search.budget.cost` is set, and a device has no price.
@@ -39,7 +39,7 @@ def device_price(experiment: Experiment) -> float | None:
 
 
 def gpu_kinds() -> tuple[str, ...]:
-    """The cluster's GPUs by Ray's names; `gpu` where a node does not name its own."""
+    """Returns the kinds of GPUs in the cluster by Ray's names; `gpu` for a node that does not name its own."""
     import ray
 
     kinds = {_kind(node["Resources"]) for node in ray.nodes() if node["Alive"] and _gpus(node)}

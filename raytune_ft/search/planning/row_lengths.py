@@ -1,4 +1,4 @@
-"""How long the training rows are in tokens: read from prepared data, or from a sample through the base's tokenizer."""
+"""Finds how many tokens the training rows have: from prepared data, or by tokenising a sample of the rows."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from raytune_ft.errors import InputError
 from raytune_ft.paths import read_json
 
 SAMPLE = 400
-"""Rows that are tokenised where the data was not prepared yet."""
+"""About how many rows are tokenised if the data is not prepared yet."""
 TURN = 5
-"""Tokens that a chat template puts around a turn, about."""
+"""About how many tokens a chat template puts around a turn."""
 
 
 @dataclass(frozen=True)
 class RowLengths:
-    """Of the training rows.
+    """How many tokens the rows of the data have.
 
     Attributes:
-        mean: Tokens of a row.
-        deviation: Their standard deviation.
-        longest: The most.
-        answers: Tokens of a row that carry loss, in the mean.
-        validation_rows: That each evaluation looks at.
-        validation_tokens: How many tokens the validation rows have.
-        exact: Counted in prepared data, not estimated from a sample.
+        mean: Mean number of tokens of a training row.
+        deviation: Standard deviation of the number of tokens.
+        longest: Tokens of the longest training row.
+        answers: Mean number of tokens of a training row that carry loss.
+        validation_rows: How many rows each evaluation takes.
+        validation_tokens: How many tokens these rows have together.
+        exact: Whether tokens were counted in prepared data, and not estimated from a sample.
     """
 
     mean: float
@@ -46,17 +46,17 @@ class RowLengths:
     exact: bool
 
     def of_batch(self, rows: int) -> float:
-        """Tokens of the largest of many batches of `rows` rows, drawn at random."""
+        """Returns about how many tokens the largest of many random batches of `rows` rows has."""
         spread = 2.5 * self.deviation * math.sqrt(rows)
         return min(rows * self.mean + spread, float(rows * self.longest))
 
     def width(self) -> float:
-        """Tokens of the longest row of a batch, mostly."""
+        """Returns about how many tokens the longest row of a batch has: mean and two deviations, at most `longest`."""
         return min(self.mean + 2.0 * self.deviation, float(self.longest))
 
 
 def row_lengths(experiment: Experiment) -> RowLengths | None:
-    """Of the experiment's data; None where neither prepared data nor the base's tokenizer file is there."""
+    """Returns the row lengths of the experiment's data; None without both prepared data and a tokenizer file."""
     return _prepared(experiment) or _sampled(experiment)
 
 
@@ -123,7 +123,7 @@ def _sampled(experiment: Experiment) -> RowLengths | None:
 def _good(key: str, path: str, experiment: Experiment) -> Sequence[Row]:
     try:
         return read_rows(key, Path(path), experiment.data.format)[0]
-    except InputError:  # a path of another machine; whoever checks the data says so
+    except InputError:  # maybe a path of another machine; the checks of the data report it
         return ()
 
 
@@ -137,7 +137,7 @@ def _validation_rows(experiment: Experiment, train: int) -> int:
 
 
 def _texts(row: Row) -> tuple[str, str, int]:
-    """What is asked, what is answered, and the number of turns that a template wraps."""
+    """Returns the row's prompt, its answer, and the number of turns that a chat template wraps."""
     if isinstance(row, PromptCompletion):
         return row.prompt, row.completion, 0
     asked = "\n".join(each.content for each in row.messages if each.role != "assistant")

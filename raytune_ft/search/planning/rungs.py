@@ -1,4 +1,4 @@
-"""How many trials a scheduler lets train to each of its steps."""
+"""Works out how many trials a scheduler lets train to each rung."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ class RungPlan:
 
     Attributes:
         step: A rung, or the last step.
-        trials: At least and at most; asynchronous halving lets the first on, and everyone who is better than before.
-        halving: Where just one in `reduction_factor` goes on from each rung; all, where nobody halves.
+        trials: The least and the most that may reach it. Asynchronous halving lets the first trial at a rung go on, and
+            each that is good enough among those before it.
+        halving: How many reach it if just one in `reduction_factor` goes on from each rung; all, without halving.
     """
 
     step: int
@@ -31,13 +32,13 @@ class RungPlan:
 
 
 def plan_rungs(experiment: Experiment, trials: int) -> tuple[RungPlan, ...]:
-    """One for each step at which the scheduler looks, and the last of the longest trial.
+    """Returns one `RungPlan` for each rung of the scheduler, and one for the last step of the longest trial.
 
-    Where `train.max_steps` is searched, all trials may be too short for a step.
+    Where `train.max_steps` is searched, all trials may be too short to reach a rung.
     """
     scheduler = experiment.search.scheduler if experiment.search else None
     shortest, steps = bounds(experiment, STEPS).least, (*experiment.study_rungs(), experiment.longest)
-    if isinstance(scheduler, Hyperband | Bohb):  # which take no trials of unlike length
+    if isinstance(scheduler, Hyperband | Bohb):  # whose trials all have the same length
         reach = _reached(scheduler, trials, experiment.longest)
         return tuple(RungPlan(step, Bounds(reach[step], reach[step]), reach[step]) for step in steps)
     spared, plans = _spared(experiment, trials), []
@@ -51,29 +52,29 @@ def plan_rungs(experiment: Experiment, trials: int) -> tuple[RungPlan, ...]:
 
 
 def sweep_steps(experiment: Experiment, trials: int) -> Bounds:
-    """Optimizer steps of the whole sweep."""
+    """Returns the least and the most optimizer steps of the whole sweep."""
     last, rungs = bounds(experiment, STEPS), plan_rungs(experiment, trials)
     if last.least == last.most:
         least, most = [rung.trials.least for rung in rungs], [rung.trials.most for rung in rungs]
         return Bounds(_steps(rungs, least), _steps(rungs, most))
-    end = _spared(experiment, trials)  # that many train to their own ends, and the others to the first rung
+    end = _spared(experiment, trials)  # this many train to their last steps, the others to the first rung
     first = min(rungs[0].step, last.least)
     return Bounds(end * last.least + (trials - end) * first, trials * last.most)
 
 
 def _spared(experiment: Experiment, trials: int) -> int:
-    """Trials that are not stopped, whatever their losses, where nobody pauses."""
+    """Returns how many trials are never stopped, whatever their losses, under schedulers that pause none."""
     match experiment.search.scheduler if experiment.search else None:
         case Asha():
             return 1
         case Median(min_samples_required=samples):
-            return min(samples, trials)  # nobody is stopped before that many others have come as far
+            return min(samples, trials)  # none is stopped before that many others have come as far
         case _:
             return trials
 
 
 def plain_halving_steps(rungs: tuple[RungPlan, ...]) -> int:
-    """Of the whole sweep, where just one in `reduction_factor` goes on from each rung."""
+    """Returns the steps of the whole sweep if just one trial in `reduction_factor` goes on from each rung."""
     return _steps(rungs, [rung.halving for rung in rungs])
 
 
@@ -83,7 +84,7 @@ def _steps(rungs: tuple[RungPlan, ...], trials: list[int]) -> int:
 
 
 def _reached(scheduler: Hyperband | Bohb, trials: int, last: int) -> Counter[int]:
-    """Step -> how many train to it; brackets are filled in turn, and the last one may stay short."""
+    """Returns step -> how many trials reach it; brackets are filled in turn, and the last one may stay short."""
     cycle = brackets(scheduler, last)
     reached: Counter[int] = Counter()
     for bracket in itertools.cycle(cycle):

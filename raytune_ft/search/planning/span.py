@@ -1,4 +1,4 @@
-"""A number that is not known yet: what is likely, and between what it should lie."""
+"""A forecast number: its likely value, and the range that it should lie in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Span:
-    """Least, likely and most."""
+    """The low end, the likely value and the high end of a forecast."""
 
     low: float
     likely: float
@@ -16,7 +16,7 @@ class Span:
 
     @staticmethod
     def within(factor: float, likely: float) -> Span:
-        """From `likely / factor` to `likely * factor`."""
+        """Returns the span from `likely / factor` to `likely * factor`."""
         return Span(likely / factor, likely, likely * factor)
 
     def __add__(self, other: Span | float) -> Span:
@@ -24,12 +24,12 @@ class Span:
         return Span(self.low + more.low, self.likely + more.likely, self.high + more.high)
 
     def __mul__(self, other: Span | float) -> Span:
-        """Of numbers that are not negative."""
+        """Multiplies low ends, likely values and high ends; none of them may be negative."""
         times = other if isinstance(other, Span) else Span(other, other, other)
         return Span(self.low * times.low, self.likely * times.likely, self.high * times.high)
 
     def times_unrelated(self, other: Span) -> Span:
-        """The product with a number whose error has nothing to do with this one's: both at their end is unlikely."""
+        """Returns the product with a span of independent error: that both lie at the same end is unlikely."""
         likely = self.likely * other.likely
         if not likely or not self.low or not other.low:
             return self * other

@@ -1,4 +1,4 @@
-"""How fast a device is expected to train, before anything was measured on it."""
+"""Estimates how fast a device trains, before a trial was measured on it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from raytune_ft.hardware.device import Device
 from raytune_ft.search.planning.memory.activations import Shape
 
 TRAINING_FLOPS = {"lora": 4, "full": 6}
-"""Of a weight and token: 2 forward, 2 for the gradient by the activations, and 2 for that of a weight that moves."""
+"""FLOPs per weight and token: 2 forward, 2 for the activations' gradient, and 2 for that of a trained weight."""
 EVALUATION_FLOPS = 2
 LANE_REST, TRL_REST = 0.5, 2.0
-"""What a step on a CPU takes besides its products, in the time that float32 would take for these: sums, norms,
+"""What a step on a CPU takes besides its matrix products, relative to the time of these in float32: sums, norms,
 attention and copies, which no number type makes much faster. Measured with SmolLM2-135M; benchmarks/lanes.py, plan."""
 GPU_USE = 0.3
-"""Stated, not measured: what LoRA on a model that fills the device reaches of the data sheet."""
+"""Assumed, not measured: the share of the data sheet's FLOP/s that LoRA reaches on a model that fills the device."""
 GPU_FLOAT32_SHARE = 8.0
-"""Stated: how many times faster a GPU's tensor cores are in 16 bits than its float32."""
+"""Assumed: how many times faster a GPU's tensor cores are in 16 bits than its float32."""
 GPU_LAYER_S = 0.0015
-"""Stated: a layer's forward and backward pass on a GPU takes so long at least, however few its tokens."""
+"""Assumed: the least seconds of a layer's forward and backward pass on a GPU, however few its tokens."""
 GPU_TFLOPS = {
     "H200": 989.0,
     "H100": 989.0,
@@ -40,18 +40,18 @@ GPU_TFLOPS = {
     "4090": 165.0,
     "3090": 71.0,
 }
-"""Part of a GPU's name -> dense products in 16 bits, by its maker's data sheet."""
+"""Part of a GPU's name -> dense 16-bit TFLOP/s by its maker's data sheet."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one worker group.
+    """How fast one worker group trains.
 
     Attributes:
-        train_s: Seconds of a trained token.
-        evaluate_s: Seconds of an evaluated token.
-        device: What was assumed, in words.
-        measured: Whether its products were measured, and not looked up.
+        train_s: Seconds per trained token.
+        evaluate_s: Seconds per evaluated token.
+        device: The device and its assumed speed, in words.
+        measured: Whether the device's matrix products were measured, and not looked up.
     """
 
     train_s: float
@@ -63,14 +63,14 @@ class Speed:
 def expected_speed(
     experiment: Experiment, runner: Lane | Isolated, shape: Shape, device: Device | None, pass_tokens: float
 ) -> Speed | None:
-    """Before the first rung; None for a GPU that is not known.
+    """Returns the speed to expect before the first rung; None for an unknown device or GPU.
 
     Args:
-        experiment: Says how many workers there are; its number type is decided.
-        runner: Who trains.
-        shape: The base's layers and widths.
-        device: A worker's device, if one is known.
-        pass_tokens: Tokens of a forward and backward pass of one worker.
+        experiment: The experiment, with its number type decided.
+        runner: The runner.
+        shape: The base model's layers and widths.
+        device: A worker's device; None if it is not known.
+        pass_tokens: Tokens in a forward and backward pass of one worker.
     """
     if device is None:
         return None
@@ -97,6 +97,6 @@ def expected_speed(
 
 
 def slowest(devices: Iterable[Device], experiment: Experiment) -> Device | None:
-    """Of a study's devices the one that the others wait for: a CPU by what was measured, a GPU by its capability."""
+    """Returns the slowest of a study's devices: CPUs by their measured speed, GPUs by their compute capability."""
     number_type = experiment.train.number_type
     return min(devices, key=lambda each: (each.capability or (0, 0), each.gflops.get(number_type, 0.0)), default=None)

@@ -1,4 +1,4 @@
-"""How much a sweep will train: steps, reports and tokens, with what is likely under the scheduler."""
+"""Forecasts how much a sweep trains under its scheduler: steps, reports and tokens."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from raytune_ft.search.planning.row_lengths import RowLengths
 from raytune_ft.search.planning.span import Span
 
 DRAWS = 400
-"""Sweeps that are played through, each with trials in another order of quality."""
+"""How many sweeps are simulated, each with trials in another random order of quality."""
 SPREAD = 0.95
-"""1.645 standard deviations of values that lie evenly in a range, as a share of half that range."""
+"""1.645 standard deviations of a uniform distribution, as a share of half its range."""
 SAMPLED_ROWS = 1.15
-"""Tokens of a row lie within this factor where they were only sampled."""
+"""The factor within which the mean tokens per row lie if only a sample of the rows was counted."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Of a whole sweep.
+    """The work of a whole sweep.
 
     Attributes:
-        trials: That start.
-        steps: Optimizer steps.
-        reports: Evaluations, each with a checkpoint.
-        tokens: That are trained; None where the length of rows is unknown.
-        trial_tokens: Tokens of one trial that runs to its end.
-        evaluated_tokens: Over all reports.
+        trials: How many trials start.
+        steps: Optimizer steps of all trials.
+        reports: Evaluations of all trials, each with a checkpoint.
+        tokens: Tokens that are trained; None where the length of rows is unknown.
+        trial_tokens: Trained tokens of one trial that runs to its end; None likewise.
+        evaluated_tokens: Evaluated tokens over all reports; None likewise.
     """
 
     trials: int
@@ -45,13 +45,13 @@ class Work:
 
 
 def work_of(experiment: Experiment, steps: Bounds, halving_steps: int | None, rows: RowLengths | None) -> Work:
-    """Works it out.
+    """Returns the work of the experiment's sweep, from the least to the most that is possible.
 
     Args:
-        experiment: With or without `search`.
-        steps: At least and at most, of the whole sweep.
-        halving_steps: If just one in `reduction_factor` goes on from each rung.
-        rows: How long the training rows are.
+        experiment: The experiment, with or without `search`.
+        steps: The least and the most optimizer steps of the whole sweep.
+        halving_steps: Its steps if just one trial in `reduction_factor` goes on from each rung, or None.
+        rows: How long the training rows are; None where that is unknown.
     """
     trials = experiment.search.trials if experiment.search else 1
     played = played_through(experiment)
@@ -75,7 +75,7 @@ def work_of(experiment: Experiment, steps: Bounds, halving_steps: int | None, ro
 
 
 def narrowed(experiment: Experiment, work: Work) -> Work:
-    """With the range in which nine of ten sweeps lie, and not the least and the most that are possible at all."""
+    """Returns the work with ranges that nine of ten sweeps lie in, instead of the least and the most possible."""
     if work.tokens is None or work.evaluated_tokens is None:
         return work
     played = played_through(experiment)
@@ -91,7 +91,7 @@ def narrowed(experiment: Experiment, work: Work) -> Work:
 
 
 def _mean_of_draws(span: Span, draws: float) -> Span:
-    """Of so many values from a span, drawn alike: nine of ten means lie in it."""
+    """Returns the range in which nine of ten means lie of `draws` values drawn uniformly from `span`."""
     half = SPREAD / math.sqrt(draws)
     low = span.likely - half * (span.likely - span.low)
     return Span(max(low, span.low), span.likely, min(span.likely + half * (span.high - span.likely), span.high))
@@ -113,7 +113,7 @@ def _likely_steps(experiment: Experiment, steps: Bounds, halving_steps: int | No
 
 
 def _most_reports(experiment: Experiment) -> int:
-    """Of the longest trial."""
+    """Returns how many reports the longest trial makes."""
     return len(_as_long(experiment, experiment.longest).report_steps())
 
 
@@ -131,10 +131,13 @@ def _samples_per_step(experiment: Experiment) -> Span:
 
 
 def played_through(experiment: Experiment) -> list[tuple[int, int]]:
-    """Steps and reports of sweeps under asynchronous halving whose trials come in an order of quality drawn at random.
+    """Simulates sweeps under asynchronous halving, with trials in a random order of quality.
 
-    A trial goes on from a rung when it is at least as good as the quantile of those that came there before it (Ray
-    Tune's rule), and the first goes on unseen; at its own end it ends. Empty for other schedulers.
+    A trial goes on from a rung if it is at least as good as the quantile of those that reached it before (Ray Tune's
+    rule); the first one always does. It ends at its own last step.
+
+    Returns:
+        Steps and reports of each simulated sweep; empty for other schedulers.
     """
     search = experiment.search
     if search is None or not isinstance(search.scheduler, Asha):
@@ -162,7 +165,7 @@ def played_through(experiment: Experiment) -> list[tuple[int, int]]:
 
 
 def _quantile(ranked: list[float], share: float) -> float:
-    """Of values that are sorted."""
+    """Returns the quantile `share` of sorted values, interpolated linearly."""
     at = (len(ranked) - 1) * share
     low = math.floor(at)
     return ranked[low] + (ranked[min(low + 1, len(ranked) - 1)] - ranked[low]) * (at - low)

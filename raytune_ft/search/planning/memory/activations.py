@@ -1,7 +1,7 @@
-"""What a pass over some rows takes in memory beside the weights, out of the base's config.json alone.
+"""Estimates the memory of a pass over some rows, without the weights, from the base model's config.json alone.
 
-Counted after what the lane's step (training/lane) and TRL's SFTTrainer keep for the backward pass; a model of another
-family than Llama's keeps about as much.
+The counts follow what the lane's step (training/lane) and TRL's SFTTrainer keep for the backward pass in Llama's family
+of models; other models keep about as much.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 from raytune_ft.training.lane.sizes import EVALUATION_TOKENS, LOGIT_CHUNK
 
 LOGIT_BYTES = 8
-"""Of an element of a chunk's logits: float32, and once more while their norm is taken."""
+"""Bytes per logit of a chunk: float32, and a second copy while their norm is computed."""
 TRL_LOGIT_BYTES = 14
-"""The same where all positions are kept: the base's dtype, float32, its softmax, and the gradient."""
+"""Bytes per logit where those of all positions are kept: in the base's dtype, float32, its softmax and the gradient."""
 PROJECTIONS = 7
-"""Linear modules of a layer: q, k, v, o, gate, up, down."""
+"""Number of linear modules in a layer: q, k, v, o, gate, up, down."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a decoder."""
+    """The sizes of a decoder model, as its config.json names them."""
 
     hidden: int
     layers: int
@@ -34,7 +34,7 @@ class Shape:
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> Shape | None:
-        """Out of a `config.json`; None where it names its sizes otherwise."""
+        """Returns the shape from a `config.json`; None where the file lacks these names."""
         text = config.get("text_config") or config
         try:
             hidden, heads = int(text["hidden_size"]), int(text["num_attention_heads"])
@@ -52,12 +52,12 @@ class Shape:
 
     @property
     def query(self) -> int:
-        """Outputs of all heads' queries."""
+        """Width of the query projection's output, over all heads."""
         return self.heads * self.head_size
 
     @property
     def linear_weights(self) -> int:
-        """Of all linear modules but the head: what each token is multiplied with."""
+        """Number of weights in all linear modules but the head; each token is multiplied with all of them."""
         attention = 2 * self.query * self.hidden + 2 * self.kv_heads * self.head_size * self.hidden
         return self.layers * (attention + 3 * self.hidden * self.intermediate)
 
@@ -69,11 +69,11 @@ class Pass:
     Attributes:
         tokens: How many tokens all its rows have.
         width: How many tokens its longest row has.
-        answers: Positions that carry loss.
+        answers: How many positions carry loss.
         rank: The adapters' rank.
-        dtype_bytes: Bytes of each of the base's numbers.
-        checkpointing: Layers run again in the backward pass.
-        math: Attention multiplies plain matrices, and keeps its weights.
+        dtype_bytes: Bytes per number of the base model.
+        checkpointing: Whether layers run again in the backward pass (gradient checkpointing).
+        math: Whether attention multiplies plain matrices, and keeps the attention weights.
     """
 
     tokens: float
@@ -86,16 +86,16 @@ class Pass:
 
 
 def lane_training_bytes(shape: Shape, of: Pass) -> int:
-    """What a lane's training step holds at most: what all layers keep, and the largest of what comes and goes."""
+    """Returns the peak bytes of a lane's training step: what all layers keep, and the largest temporary tensors."""
     passing = max(_loss_bytes(shape, of.answers), _passing_bytes(shape, of.tokens, of, backward=True))
     return round(lane_kept_bytes(shape, of) + passing)
 
 
 def lane_kept_bytes(shape: Shape, of: Pass) -> int:
-    """What all layers keep for the backward pass."""
+    """Returns the bytes that all layers keep for the backward pass."""
     wide = of.dtype_bytes
     qkv = shape.query + 2 * shape.kv_heads * shape.head_size
-    # Norms keep input and output; attention its inputs and output; the gate its two inputs and its output.
+    # Norms keep input and output; attention its inputs and output; the gated product its two inputs and output.
     kept: float = 4 * shape.hidden + qkv + shape.query + 3 * shape.intermediate + PROJECTIONS * of.rank
     kept += shape.heads * of.width if of.math else shape.query
     a_layer = of.tokens * kept * wide
@@ -106,10 +106,10 @@ def lane_kept_bytes(shape: Shape, of: Pass) -> int:
 
 
 def lane_evaluation_bytes(shape: Shape, of: Pass, answers_per_token: float) -> int:
-    """The same of a pass of the lane's evaluation, which keeps nothing.
+    """Returns the peak bytes of a pass of the lane's evaluation, which keeps nothing for a backward pass.
 
     Args:
-        shape: The base's layers and widths.
+        shape: The base model's layers and widths.
         of: A training pass of the same rows.
         answers_per_token: Share of the tokens that carry loss.
     """
@@ -118,11 +118,13 @@ def lane_evaluation_bytes(shape: Shape, of: Pass, answers_per_token: float) -> i
 
 
 def trl_training_bytes(shape: Shape, of: Pass) -> int:
-    """What a step of TRL's SFTTrainer holds: rows are padded, adapters get copies, and all positions have logits.
+    """Returns the peak bytes of a step of TRL's SFTTrainer.
+
+    Rows are padded, adapters get copies of activations, and the logits of all positions are kept.
 
     Args:
-        shape: The base's layers and widths.
-        of: The pass; `tokens` counts the padding.
+        shape: The base model's layers and widths.
+        of: The pass; `tokens` includes the padding.
     """
     wide = of.dtype_bytes
     qkv = shape.query + 2 * shape.kv_heads * shape.head_size
@@ -141,7 +143,7 @@ def _loss_bytes(shape: Shape, answers: float) -> float:
 
 
 def _passing_bytes(shape: Shape, tokens: float, of: Pass, *, backward: bool) -> float:
-    """What one layer makes and frees again."""
+    """Returns the bytes of temporary tensors that one layer allocates and frees."""
     numbers = 6 * shape.hidden + 4 * shape.intermediate + (shape.query if backward else 3 * shape.query)
     scores = 12 * shape.heads * of.width if of.math else 0
     return tokens * (of.dtype_bytes * numbers + scores)

@@ -1,4 +1,4 @@
-"""What a sweep takes on disk: whole checkpoints of trials that may go on, weights alone of those that may still win."""
+"""Estimates a sweep's disk space: whole checkpoints of trials that may go on, only weights of those that may win."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from raytune_ft.training.weights.adapter_size import MIB
 
 @dataclass(frozen=True)
 class Disk:
-    """MiB below `output_dir`.
+    """The disk space that checkpoints take below `output_dir`, in MiB.
 
     Attributes:
-        checkpoints: The most that there is at once.
-        stays: What is left of it when the study has ended.
+        checkpoints: The peak.
+        stays: What is left when the study has ended.
         trials: How many trials keep their weights, at most.
         free: What the file system has free now.
-        directory: Lies on that file system: `output_dir`, or the nearest directory above it that is there.
+        directory: A directory on that file system: `output_dir`, or the nearest existing one above it.
     """
 
     checkpoints: Span
@@ -41,14 +41,14 @@ class Disk:
 def disk_of(
     experiment: Experiment, runner: Lane | Isolated, memory: WorkerMemory | None, work: Work, at_once: int
 ) -> Disk | None:
-    """Works it out; None where the weights that move are not known.
+    """Returns the disk space of the study's checkpoints; None where the number of trained weights is unknown.
 
     Args:
-        experiment: The study's.
-        runner: Who trains.
-        memory: Says how many parameters move, as `adapter_parameters`.
+        experiment: The study's experiment.
+        runner: The runner.
+        memory: A worker's memory, whose `adapter_parameters` is the number of trained weights.
         work: The number of trials and reports; each report makes a checkpoint.
-        at_once: Trials that run at the same time; each writes a further checkpoint before it removes one.
+        at_once: How many trials run at the same time; each writes another checkpoint before it removes one.
     """
     if memory is None or memory.adapter_parameters is None:
         return None
@@ -61,7 +61,7 @@ def disk_of(
     )
     live = min(work.trials, max(at_once, _paused(experiment)))
     first, front = _staying(experiment, work.trials)
-    ended = work.trials - live  # at the peak, so that what stays of them is there too
+    ended = work.trials - live  # how many have ended at the peak, whose kept weights count there too
     peak = Span(
         smallest * (min(at_once, work.trials) * whole + min(first, ended) * weights),
         mean * ((live * likely + at_once) * whole + min(first, ended) * weights),
@@ -75,7 +75,7 @@ def disk_of(
 
 
 def _paused(experiment: Experiment) -> int:
-    """Trials that may go on, or be copied, at the same time, whether they run or not."""
+    """Returns how many trials may go on or be copied at the same time, whether they run or are paused."""
     search = experiment.search
     match search.scheduler if search else None:
         case Hyperband() | Bohb() as scheduler:
@@ -87,14 +87,14 @@ def _paused(experiment: Experiment) -> int:
 
 
 def _staying(experiment: Experiment, trials: int) -> tuple[int, int]:
-    """Trials whose weights stay: at least, and where all of a front of several goals did at most."""
+    """Returns how many trials keep their weights: at least, and at most, as when all are on the Pareto front."""
     search = experiment.search
     first = trials if search is None or search.keep_checkpoints == "all" else min(search.keep_checkpoints, trials)
     return first, trials if search and len(search.goals) > 1 else first
 
 
 def too_full(disk: Disk | None) -> tuple[str, ...]:
-    """A warning where the sweep will likely not find room."""
+    """Returns a warning if the checkpoints will likely not fit on the disk, else ()."""
     if disk is None or disk.checkpoints.likely <= disk.free:
         return ()
     what = f"checkpoints take about {disk.checkpoints.likely:,.0f} MiB at once"
@@ -102,9 +102,9 @@ def too_full(disk: Disk | None) -> tuple[str, ...]:
 
 
 def _bytes_a_weight(experiment: Experiment, runner: Lane | Isolated, full: bool) -> tuple[int, int]:
-    """Of a checkpoint while its trial may go on: weights, moments, and DeepSpeed's weights again with a float32 copy.
+    """Returns the bytes per trained weight of a whole checkpoint, and of its weights alone.
 
-    And of its weights alone.
+    A whole one has weights and Adam's moments; DeepSpeed's has the weights again, and a float32 copy.
     """
     if isinstance(runner, Lane):
         return 4 + ADAM_BYTES, 4

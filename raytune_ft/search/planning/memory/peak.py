@@ -1,4 +1,4 @@
-"""The most memory that a worker will hold, process and activations included, against what the machine has."""
+"""Estimates a worker's peak memory, process and activations included, and compares it with what the machine has."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ from raytune_ft.training.main_memory import main_memory
 from raytune_ft.training.weights.adapter_size import MIB
 
 LANE_PROCESS_MIB = 570.0
-"""Python, PyTorch (CPU), Ray, transformers and the kernels' own buffers in a lane's worker; on `plan.MEASURED_ON`."""
+"""MiB of Python, PyTorch (CPU), Ray, transformers and kernels' buffers in a lane's worker, on `plan.MEASURED_ON`."""
 ISOLATED_PROCESS_MIB = 800.0
-"""The same with TRL, PEFT and `datasets`."""
+"""The same for an isolated worker, with TRL, PEFT and `datasets`."""
 CUDA_PROCESS_MIB = 64.0
-"""On a GPU PyTorch's allocator is looked at, which knows nothing of the process; its workspaces for products."""
+"""MiB of workspaces for matrix products on a GPU, where only PyTorch's allocator counts, without the process."""
 CELLS = 1.15
-"""Cells of attention's rectangles for each token of rows of similar length."""
+"""Cells of attention's padded rectangles per token, for rows of similar length."""
 HEAP_GROWTH, HEAP_STEPS = 1.35, 20.0
-"""On a CPU, what a pass takes more than its tensors need, and the steps in which that comes about: no two steps have
+"""On a CPU, the share by which a pass outgrows its tensors, and the steps in which this builds up: no two steps have
 tensors of the same sizes, and glibc's heaps keep the gaps. Measured with the lane's step on SmolLM2-135M: with batches
-of 4, 8 and 16 rows 2.2 to 2.3 times after 60 steps."""
+of 4, 8 and 16 rows, the memory was 2.2 to 2.3 times that of the tensors after 60 steps."""
 KERNEL_MIB = 0.45
-"""Of a kernel that oneDNN compiled, in the same measurement; a CPU worker keeps `kernel_cache.KERNELS` of them."""
+"""MiB of a kernel that oneDNN compiled, in that measurement; a CPU worker keeps `kernel_cache.KERNELS` of them."""
 HEAP_TENSOR_MIB = 32.0
-"""Larger tensors are no part of the heaps, and are given back at once."""
+"""MiB above which tensors lie outside of the heaps, and are given back at once."""
 
 
 @dataclass(frozen=True)
 class Peak:
-    """MiB of a worker of the largest configuration, by part.
+    """The peak memory of a worker that trains the space's largest configuration, in MiB, by part.
 
     Attributes:
         process: Interpreter and libraries; on a GPU, the allocator's workspaces.
-        base: The frozen weights.
-        loading: More than `base`, while it is loaded; over before training.
-        adapters: With gradients and optimizers, of all trials that are packed.
+        base: The frozen weights of the base model.
+        loading: What loading takes on top of `base`; it is freed before training.
+        adapters: Adapters, gradients and optimizers of all packed trials.
         activations: What one pass takes, with the gaps that such passes leave in the heap.
-        packed: Trials in it.
-        whole: The peak of all that, over the space: its smallest configuration, its largest as lanes likely pack it,
-            and as many of these as a lane may pack if that turns out faster. No pack is larger than memory holds.
+        packed: How many trials are packed.
+        whole: The peak of all parts, over the space: of its smallest configuration, of its largest as lanes likely pack
+            it, and of the largest with as many as a lane may pack if that turns out faster. No pack outgrows memory.
     """
 
     process: float
@@ -77,15 +77,15 @@ def peak_memory(
     work: Work,
     groups: Groups,
 ) -> Peak | None:
-    """Works it out; None where the weights, the shape of the model, or the length of rows are unknown.
+    """Returns a worker's peak memory; None where the weights, the model's shape or the length of rows is unknown.
 
     Args:
-        experiment: The study's.
-        runner: Who trains.
+        experiment: The study's experiment.
+        runner: The runner.
         memory: What weights and optimizer take.
         rows: How long the training rows are.
-        work: The steps of the study, which a lane's workers take one after the other.
-        groups: Which share the trials, and the memory that a worker of theirs has.
+        work: The work of the study; a lane's workers take its steps one after another.
+        groups: The worker groups that share the trials, and the memory that they have.
     """
     shape = Shape.of(model_config(experiment.base_model))
     if memory is None or memory.adapter_bytes is None or rows is None or shape is None:
@@ -138,7 +138,15 @@ class _Known:
 
 
 def _parts(known: _Known, batch: int, rank_share: float, packed: int, steps: float) -> _Parts:
-    """Of a worker that trains batches of `batch` rows, with that share of the largest rank, for so many steps."""
+    """Returns the memory of a worker after `steps` steps, on batches of `batch` rows, by part.
+
+    Args:
+        known: The study.
+        batch: Rows of each trial in a pass.
+        rank_share: The adapters' rank, as a share of the space's largest.
+        packed: How many trials are packed.
+        steps: Steps that the worker has done.
+    """
     train, rows, memory = known.experiment.train, known.rows, known.memory
     on_gpu, lane = bool(known.experiment.resources.gpus_per_worker), isinstance(known.runner, Lane)
     width = rows.width()
@@ -159,7 +167,7 @@ def _parts(known: _Known, batch: int, rank_share: float, packed: int, steps: flo
     state = (memory.adapter_bytes or 0) + (memory.gradient_bytes or 0)
     if not (memory.optimizer_on_host and on_gpu):
         state += memory.optimizer_bytes or 0
-    copies = 4 if memory.full else 12  # bytes a weight: a checkpoint's, of the model alone or the optimizer's too
+    copies = 4 if memory.full else 12  # bytes per weight of a checkpoint: of the model alone, or with the optimizer
     saving = 0 if on_gpu else copies * (memory.adapter_parameters or 0)
     largest_mib = of.tokens * known.shape.intermediate * of.dtype_bytes / MIB
     heap = 1.0 if on_gpu or largest_mib > HEAP_TENSOR_MIB else 1.0 + HEAP_GROWTH * (1 - math.exp(-steps / HEAP_STEPS))
@@ -179,12 +187,12 @@ def _math(attention: Attention, *, lane: bool, on_gpu: bool) -> bool:
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """Memory where the command runs: the machine's, or what its container may have of it.
+    """The memory of the GPU or machine that the command runs on, or what its container may use.
 
     Attributes:
-        total: MiB.
-        free: MiB of it that nobody holds now.
-        device: The device that has it, as a person calls it.
+        total: All of it, MiB.
+        free: What is unused now, MiB.
+        device: Name of the device, for a person.
     """
 
     total: float
@@ -193,7 +201,7 @@ class DeviceMemory:
 
 
 def memory_here(on_gpu: bool) -> DeviceMemory | None:
-    """The GPU's where workers take one, else the machine's; None where there is no such GPU here."""
+    """Returns the GPU's memory if workers use one, else the machine's; None if there is no GPU here."""
     if on_gpu:
         import torch
 
@@ -206,7 +214,7 @@ def memory_here(on_gpu: bool) -> DeviceMemory | None:
 
 
 def too_large(experiment: Experiment, peak: Peak | None, room: DeviceMemory | None) -> tuple[str, ...]:
-    """A line where memory does not hold the space's largest configuration, or not even its smallest."""
+    """Returns a warning if the space's largest configuration, or even its smallest, outgrows memory, else ()."""
     if peak is None or room is None or peak.whole.likely <= room.total:
         return ()
     has = f"{room.device} has {room.total:,.0f} MiB"

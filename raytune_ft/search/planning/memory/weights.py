@@ -1,4 +1,4 @@
-"""What a worker of a trial holds in memory for weights and optimizer, out of the shapes in the base's files alone."""
+"""Estimates a worker's memory for weights and optimizer, from the shapes in the base model's files alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from raytune_ft.search.planning.bounds import choices
 ADAM_BYTES = 8  # two float32 moments of each weight
 OWN_COPY_BYTES = 4  # lanes and DeepSpeed step on a float32 copy of the weights, sharded like the moments
 _HEADERS: dict[NumberType, str] = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
-"""Names of types in the headers of safetensors."""
+"""Number types by their names in the headers of safetensors files."""
 _WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2}  # bytes of an element; others take one
 _EMBEDDING = re.compile(r"(.*\.)?(lm_head|embed_out|wte|wpe|[^.]*embed[^.]*)")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -29,18 +29,18 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 @dataclass(frozen=True)
 class WorkerMemory:
-    """Bytes of one worker that trains one trial; the largest that the space may bring. Activations come on top.
+    """Memory of one worker that trains one trial of the space's largest configuration, in bytes, without activations.
 
     Attributes:
-        base_bytes: The model's weights.
-        base_shared: Whether the lanes of a node hold them once together.
-        adapter_parameters: Weights that move; None where the files do not tell.
-        adapter_bytes: The adapter, with the copy in 16 bits that lanes multiply with; that copy alone of weights that
-            all move.
-        gradient_bytes: What the gradients take; a lane's workers sum them whole.
-        optimizer_bytes: AdamW's state, and the copy of the weights that it steps on.
-        optimizer_on_host: Whether that is offloaded.
-        full: Whether the model's own weights move, or may, and no adapter.
+        base_bytes: The base model's weights.
+        base_shared: Whether the lanes on a node share one copy of them.
+        adapter_parameters: Number of weights that are trained; None where the files do not tell.
+        adapter_bytes: The adapter, with the 16-bit copy that lanes multiply with; in full fine-tuning, a 16-bit copy of
+            the weights alone.
+        gradient_bytes: The gradients; a lane's workers do not shard them.
+        optimizer_bytes: AdamW's state, and the copy of the weights that it updates.
+        optimizer_on_host: Whether the optimizer is offloaded to the host.
+        full: Whether the model's own weights are trained, or may be, instead of an adapter.
     """
 
     base_bytes: int
@@ -54,7 +54,7 @@ class WorkerMemory:
 
 
 def worker_memory(experiment: Experiment, runner: Lane | Isolated) -> WorkerMemory | None:
-    """Reads the headers of the base's files; None where its weights are not on this machine.
+    """Reads the headers of the base model's files; returns None where its weights are not on this machine.
 
     Raises:
         InputError: A file is not whole.
@@ -99,8 +99,15 @@ def worker_memory(experiment: Experiment, runner: Lane | Isolated) -> WorkerMemo
 
 
 def _of_a_full_one(experiment: Experiment, weights: int) -> WorkerMemory:
-    """Of isolated workers: with DDP the weights are float32 and cast for each product, and buckets hold their gradients
-    once more; DeepSpeed steps on a copy."""
+    """Returns the memory of an isolated worker in full fine-tuning.
+
+    With DDP the weights are float32 and cast for each product, and its buckets hold a second copy of the gradients;
+    DeepSpeed updates a copy of the weights.
+
+    Args:
+        experiment: The study's experiment.
+        weights: Number of the model's weights.
+    """
     strategy, workers = experiment.resources.strategy, experiment.resources.workers
     zero = strategy.zero_stage if isinstance(strategy, DeepSpeed) else 0
     half = experiment.train.number_type != "float32"
@@ -119,12 +126,13 @@ def _of_a_full_one(experiment: Experiment, weights: int) -> WorkerMemory:
 
 
 def lora_parameters(tensors: Mapping[str, TensorInfo], r: int, target_modules: str | Collection[str]) -> int:
-    """Weights of A [r, in] and B [out, r] over the modules that PEFT's `target_modules` means.
+    """Returns the number of LoRA weights, A [r, in] and B [out, r], over the modules that `target_modules` selects.
 
     Args:
-        tensors: The base's weights by name.
-        r: Rank.
-        target_modules: `all-linear` (all but embeddings and head), a pattern for the whole path, or ends of it.
+        tensors: The base model's weights, by name.
+        r: The rank.
+        target_modules: As in PEFT: `all-linear` (all but embeddings and head), a pattern for a module's whole path, or
+            ends of paths.
     """
     shapes = {
         name.removesuffix(".weight"): info.shape
@@ -147,7 +155,7 @@ def _largest_adapter(experiment: Experiment, tensors: Mapping[str, TensorInfo]) 
 
 
 def _weight_files(directory: Path) -> list[Path]:
-    """The files that transformers loads: one, those of the index, or whatever is there."""
+    """Returns the weight files that transformers loads: the one, those of the index, or all that are there."""
     whole, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
     if whole.is_file():
         return [whole]
