@@ -1,4 +1,4 @@
-"""A study's budget, what it has used of it, and what it was forecast to use: the sweep's one handle on the three."""
+"""Gives the sweep one object for a study's budget, for what it has used of it, and for its forecast (`plan.json`)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class Accounts:
-    """Counts what the study uses, from before anything starts until the driver ends.
+    """Counts what the study uses, from before the first trial until the driver ends.
 
     Args:
-        experiment: With a `search` section.
+        experiment: The experiment, with a `search` section.
         search: That section.
         run: The run directory.
 
@@ -45,7 +45,7 @@ class Accounts:
         return self.stop.reason if self.stop else used_up(self._search.budget, self._meter.spent)
 
     def used_up(self) -> bool:
-        """Whether a limit is reached."""
+        """Returns whether a limit is reached."""
         return self.reason is not None
 
     def check_open(self, finished: int) -> None:
@@ -59,24 +59,29 @@ class Accounts:
         self._meter.closed = None
 
     def plan(self, decision: Decision, groups: int) -> None:
-        """Leaves `plan.json`, unless an earlier driver did; `groups` share all trials, 0 where each has its own."""
+        """Writes `plan.json`, unless an earlier driver did.
+
+        Args:
+            decision: The study's number type and devices.
+            groups: Number of worker groups that all trials share; 0 where each trial has its own.
+        """
         self._plan_log.plan(decision, groups)
 
     def price(self) -> None:
-        """Takes the prices of the cluster's devices; raises InputError where a limited cost has none."""
+        """Looks up the price of the cluster's devices; raises InputError if a limited cost lacks a price."""
         self._meter.price = device_price(self._experiment)
 
     def heard(self, event: Event) -> None:
-        """A listener that keeps `plan.json` true."""
+        """Passes an event on to the log that adds a forecast to `plan.json`; is a listener of the sweep's events."""
         self._plan_log(event)
 
     def count(self, trial: str, report: Mapping[str, Any]) -> None:
-        """Counts a report that an earlier driver did not live to count."""
+        """Counts a report that an earlier driver was killed before counting."""
         self._meter.reported(trial, report)
 
     @contextmanager
     def groups(self, count: int) -> Iterator[None]:
-        """Worker groups that all trials share are up for the length of the block."""
+        """Counts `count` worker groups, which all trials share, as running for the length of the block."""
         names = [shared_group(number) for number in range(count)]
         for name in names:
             self._meter.group_up(name)
@@ -87,7 +92,7 @@ class Accounts:
                 self._meter.group_down(name)
 
     def attend(self, scheduler: Any, trials: Trials) -> tuple[Any, ...]:
-        """Has `scheduler` heed the budget, and returns Tune's callbacks that keep the accounts; makes `stop`."""
+        """Makes `stop`, has `scheduler` obey it, and returns the Tune callbacks that count what trials use."""
         from raytune_ft.search.budget.budget_stop import BudgetStop, Metering
 
         self.stop = BudgetStop(self._search.budget, self._meter)
@@ -96,17 +101,17 @@ class Accounts:
         return (Metering(self._meter, self._run, trials),)
 
     def close(self, finished: int) -> str:
-        """The budget is used up and the study closed for good; returns a line for a person."""
+        """Closes the study for good, as its budget is used up; returns a line for a person."""
         self._meter.closed = self.reason
         self._meter.write()
         return f"{self.reason} ({self.words()}); closed with {finished} of {self._search.trials} trials"
 
     def write(self) -> None:
-        """Leaves what is used up so far."""
+        """Writes what is used up so far to `spent.json`."""
         self._meter.write()
 
     def words(self) -> str:
-        """What is used up, of those that are limited, e.g. `1,023,456 tokens, 0.51 hours`."""
+        """Returns what is used up, in words, e.g. `1,023,456 tokens, 0.51 hours, 0.51 device hours`."""
         spent = self._meter.spent
         parts = [f"{spent.tokens:,} tokens", f"{spent.hours:.2f} hours", f"{spent.device_hours:.2f} device hours"]
         return ", ".join([*parts, f"cost {spent.cost:.2f}"] if spent.cost is not None else parts)

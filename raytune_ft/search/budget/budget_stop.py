@@ -1,4 +1,4 @@
-"""What ends a study whose budget is used up: no new trial, and each running one ends at its next report.
+"""Ends a study whose budget is used up: no new trial starts, and each running one ends at its next report.
 
 Read against ray 2.60's TuneController: it asks the stopper before the scheduler, and the scheduler for a trial to run
 before it starts any; a trial that is paused or pending is ended by the scheduler, which gets the controller.
@@ -24,11 +24,11 @@ _WAITING = ("PENDING", "PAUSED")
 
 
 class BudgetStop(Stopper):
-    """Says when the budget is used up, and stays with the first limit that was reached.
+    """Tells Tune when the budget is used up; its reason stays the first limit that was reached.
 
     Args:
         budget: The limits.
-        meter: What is used up.
+        meter: Counts what is used up.
     """
 
     def __init__(self, budget: Budget, meter: Meter) -> None:
@@ -36,7 +36,7 @@ class BudgetStop(Stopper):
         self._reason: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its stopper, and a sweep is resumed from its study."""
+        """Returns no state: Tune pickles its stopper, but a sweep is resumed from its study."""
         return {}
 
     @property
@@ -47,16 +47,16 @@ class BudgetStop(Stopper):
         return self._reason
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Counts the report, and says whether the trial ends with it; Tune asks before anybody else sees it."""
+        """Counts the report, and returns whether the trial ends with it; Tune asks before anyone sees the report."""
         self._meter.reported(str(result.get("config", {}).get(TRIAL)), result)
         return self.reason is not None
 
     def stop_all(self) -> bool:
-        """Never: that would end trials between two reports."""
+        """Returns False always: True would end trials between two reports."""
         return False
 
     def watch(self, scheduler: Any) -> None:
-        """Has `scheduler` end what waits, once the budget is used up, and start nothing more."""
+        """Makes `scheduler` end waiting trials, and start no more, once the budget is used up."""
         choose: Callable[[Any], Any] = scheduler.choose_trial_to_run
 
         def choose_within_budget(controller: Any) -> Any:
@@ -71,12 +71,12 @@ class BudgetStop(Stopper):
 
 
 class Metering(Callback):
-    """Tells the meter of trials that end, and of worker groups that come and go with them; runs in the driver.
+    """Tells the meter when trials end, and when worker groups start and end; runs in the driver.
 
     Args:
         meter: Counts what the study uses.
-        run: Where trials leave their reports.
-        trials: How they train: each with a worker group of its own, or with those that all share.
+        run: The run directory, with the trials' reports.
+        trials: How trials train: each with a worker group of its own, or on groups that all share.
     """
 
     def __init__(self, meter: Meter, run: RunDirectory, trials: Trials) -> None:
@@ -85,11 +85,11 @@ class Metering(Callback):
         self._away: frozenset[int] = frozenset()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its callbacks, and a sweep is resumed from its study."""
+        """Returns no state: Tune pickles its callbacks, but a sweep is resumed from its study."""
         return {}
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Devices of lanes that an outage took are not this study's."""
+        """Stops counting the devices of lanes that an outage took, until these are back."""
         away = self._away_now()
         for number in away - self._away:
             self._meter.group_down(shared_group(number))

@@ -1,6 +1,6 @@
-"""`plan.json`: what a sweep was expected to take before it began, and what was forecast after its first rung.
+"""Writes `plan.json`: what a sweep was expected to take before it began, and what was forecast after its first rung.
 
-Whoever shows plan against truth reads it; the first forecast stays, so that it can be judged.
+Reports that compare plan and truth read it; the first forecast stays, so that it can be judged.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ SCHEMA = 1
 
 
 class PlanLog:
-    """Writes the file, in the driver.
+    """Writes `plan.json`, in the driver.
 
     Args:
-        experiment: With a `search` section.
+        experiment: The experiment, with a `search` section.
         run: The run directory; its data is prepared when `plan` is called.
         meter: Counts what the study uses.
-        clock: Seconds that only grow.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class PlanLog:
         self._started: dict[str, float] = {}
 
     def plan(self, decision: Decision, groups: int = 0) -> None:
-        """Leaves the plan, and looks out for the first report, unless an earlier driver saw one.
+        """Writes the plan, and waits for the first report to forecast from, unless an earlier driver has done that.
 
         Args:
             decision: The study's number type and devices.
-            groups: Worker groups that share all trials; 0 where each has its own.
+            groups: Number of worker groups that all trials share; 0 where each trial has its own.
         """
         if self._run.plan.is_file() and read_json(self._run.plan)["after_first_rung"]:
             return
@@ -57,7 +57,7 @@ class PlanLog:
         self._write(None)
 
     def shared_groups(self, count: int) -> None:
-        """So many worker groups share all trials; 0 where each has its own."""
+        """Sets the number of worker groups that all trials share; 0 where each trial has its own."""
         self._groups = count
 
     def __call__(self, event: Event) -> None:
@@ -68,17 +68,17 @@ class PlanLog:
                 self.reported(trial, report)
 
     def started(self, trial: str) -> None:
-        """A trial starts, with its own worker group if it has one."""
+        """Notes when a trial starts, with its own worker group if it has one."""
         self._started.setdefault(trial, self._clock())
 
     def reported(self, trial: str, report: Mapping[str, Any]) -> None:
-        """Forecasts from the first report that has what it takes."""
+        """Writes a forecast from the first report that has the numbers for it."""
         if self._plan is None or "step" not in report or self._plan.work.tokens is None:
             return
         plan, search = self._plan, self._experiment.search
         at_once = min(search.max_concurrent, search.trials) if search else 1
         if self._groups and plan.peak:
-            at_once = min(at_once, self._groups * plan.peak.packed)  # more than these wait
+            at_once = min(at_once, self._groups * plan.peak.packed)  # other trials wait
         own = self._clock() - self._started[trial] if not self._groups and trial in self._started else None
         groups, evaluated = self._groups or at_once, plan.work.evaluated_tokens
         paces = measured_paces(

@@ -1,4 +1,4 @@
-"""What a study has used up, over all of its drivers: hours, device hours, tokens and cost."""
+"""Counts what a study has used up, over all of its drivers: hours, device hours, tokens and cost."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from raytune_ft.paths import read_json, write_json
 
 SCHEMA = 1
 _COUNTS = ("step", "tokens", "time", "seconds")
-"""Of a report, what tells whether it is the one before once more."""
+"""Keys of a report that show whether it is the previous one, repeated."""
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What is used up.
+    """What a study has used up.
 
     Attributes:
-        hours: How long drivers have swept.
+        hours: How long drivers have run the sweep.
         device_hours: Hours times the devices that worker groups held.
-        tokens: That were trained.
-        cost: Device hours by their price; None where a device has none.
+        tokens: How many tokens were trained.
+        cost: Device hours times their price; None where a device has no price.
     """
 
     hours: float = 0.0
@@ -35,7 +35,7 @@ class Spent:
 
 
 def limits_reached(budget: Budget, spent: Spent) -> dict[str, str]:
-    """Setting -> what is used up, in words, e.g. `the budget's 1,000,000 tokens are used up`."""
+    """Returns the limits that are reached: setting -> words, e.g. `the budget's 1,000,000 tokens are used up`."""
     limits = (
         ("tokens", budget.tokens, spent.tokens, "{:,} tokens are"),
         ("hours", budget.hours, spent.hours, "{:g} hours are"),
@@ -50,20 +50,20 @@ def limits_reached(budget: Budget, spent: Spent) -> dict[str, str]:
 
 
 def used_up(budget: Budget, spent: Spent) -> str | None:
-    """The first of the limits that are reached, in words; None while there is more."""
+    """Returns the first limit that is reached, in words; None while none is."""
     return next(iter(limits_reached(budget, spent).values()), None)
 
 
 class Meter:
-    """Counts on from what `path` holds; a driver that is killed loses the time since the last report.
+    """Counts what a study uses, on from what `path` holds; a killed driver loses the time since the last report.
 
     Args:
-        path: `spent.json`.
-        devices: That one worker group holds.
-        clock: Seconds that only grow: a wall clock may jump.
+        path: The run's `spent.json`.
+        devices: How many devices one worker group holds.
+        clock: A monotonic clock, in seconds, as a wall clock may jump.
 
     Attributes:
-        price: What a device's hour costs; None where no price is known.
+        price: The price of one device hour; None where it is unknown.
         closed: Why an earlier driver closed the study for good, or None.
     """
 
@@ -83,25 +83,25 @@ class Meter:
 
     @property
     def spent(self) -> Spent:
-        """Up to now."""
+        """What is used up to now."""
         with self._lock:
             self._count()
             return Spent(self._seconds / 3600.0, self._device_seconds / 3600.0, self._tokens, self._cost)
 
     def group_up(self, name: str) -> None:
-        """A worker group holds its devices from now on."""
+        """Counts a worker group's devices from now on."""
         with self._lock:
             self._count()
             self._groups.add(name)
 
     def group_down(self, name: str) -> None:
-        """It gave them back."""
+        """Stops counting a worker group's devices."""
         with self._lock:
             self._count()
             self._groups.discard(name)
 
     def reported(self, trial: str, report: Mapping[str, Any]) -> None:
-        """Counts the tokens that were trained for a report; one that comes again counts once."""
+        """Counts the tokens that were trained since the trial's last report; a repeated report counts once."""
         if "step" not in report:
             return
         this = {key: report.get(key) for key in _COUNTS}
@@ -113,11 +113,11 @@ class Meter:
         self.write()
 
     def ended(self, trial: str) -> None:
-        """No report of the trial follows."""
+        """Forgets the trial's last report, as none follows."""
         self._reported.pop(trial, None)
 
     def write(self) -> None:
-        """Leaves the counts for the next driver, and for whoever looks."""
+        """Writes the counts to `spent.json`, for the next driver and other readers."""
         now = self.spent
         write_json(
             self._path,
@@ -143,15 +143,15 @@ class Meter:
 
 
 def shared_group(number: int) -> str:
-    """The meter's name of a worker group that all trials share."""
+    """Returns the meter's name for a worker group that all trials share."""
     return f"lane {number}"
 
 
 def _trained(report: Mapping[str, Any], last: Mapping[str, Any]) -> int:
-    """Tokens since the report before: what the worker says, else the growth of its count."""
+    """Returns the tokens trained since the previous report: what the worker says, else the growth of its count."""
     if (known := report.get("trained_tokens")) is not None:
         return max(0, int(known))
     tokens, before = int(report.get("tokens") or 0), int(last.get("tokens") or 0)
-    if tokens < before and (report["step"] or 0) > (last.get("step") or 0):  # the count began anew with the workers
+    if tokens < before and (report["step"] or 0) > (last.get("step") or 0):  # the count restarted with the workers
         return tokens
     return max(0, tokens - before)
