@@ -1,4 +1,4 @@
-"""What an actor said some moments ago, for who may not wait for it."""
+"""Polls an actor without waiting: callers get the answer of some moments ago."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 
 class Asked:
-    """A question that is asked again and again.
+    """A remote call that is made again and again.
 
     Args:
-        ask: Returns Ray's reference to the answer.
-        every_s: Between two questions.
+        ask: Makes the call, and returns Ray's reference to the answer.
+        every_s: Seconds between two calls.
     """
 
     def __init__(self, ask: Callable[[], Any], every_s: float = 0.5) -> None:
@@ -21,7 +21,7 @@ class Asked:
         self._asked_s = 0.0
 
     def news(self) -> tuple[Any, ...]:
-        """The answer that has come since the last call, or () where none has; raises RayError where none will."""
+        """Returns the answer that came since the last time, or () if none has; raises RayError if the call failed."""
         import ray
 
         came: tuple[Any, ...] = ()

@@ -1,4 +1,4 @@
-"""How a trial ended, decided in one place out of what it left."""
+"""Decides how a trial ended, from what it left behind; this is the one place that does."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from raytune_ft.training.outcome import Outcome, OutcomeKind
 def decide_outcome(
     found: Outcome | None, last: Mapping[str, Any], search: Search, steps: int, budget: str | None = None
 ) -> Outcome:
-    """Returns how a trial ended that nobody trains any more.
+    """Returns the outcome of a trial that is no longer trained.
 
     Args:
-        found: What its workers wrote; it is always right.
+        found: The outcome that its workers wrote, or None; it overrules all else.
         last: The trial's last report; empty where it made none, or where its process failed.
-        search: Of the study.
-        steps: Optimizer steps that the trial was to run.
+        search: The study's `search` section.
+        steps: How many optimizer steps the trial was to run.
         budget: Which limit of the study's budget is reached, in words, or None.
     """
     if found is not None:
@@ -39,6 +39,6 @@ def decide_outcome(
 
 
 def steps_of(experiment: Experiment, trial: TrialDirectory) -> int:
-    """Optimizer steps that the trial was to run, which are its own where `train.max_steps` is searched."""
+    """Returns how many optimizer steps the trial was to run: its own number if `train.max_steps` is searched."""
     parameters = read_json(trial.config)["parameters"] if trial.config.is_file() else {}
     return int(parameters.get(STEPS, experiment.train.max_steps))

@@ -1,4 +1,4 @@
-"""What follows when Ray Tune is done with a trial."""
+"""Records the end of each trial that Ray Tune is done with."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class TrialEnds:
-    """Decides how each trial ended, writes it down, and lets go of what the trial held.
+    """Decides how each trial ended, writes its outcome, and frees what the trial held.
 
     Args:
-        session: The search.
+        session: The search's session.
         trials: How its trials train.
-        kept: Removes the weights of trials that can't win.
+        kept: Removes the weights of trials that can't win any more.
         resumed: Names of the trials that an earlier driver began.
     """
 
@@ -30,7 +30,12 @@ class TrialEnds:
         self._session, self._trials, self._kept, self._resumed = session, trials, kept, resumed
 
     def outcome_of(self, name: str, result: dict[str, Any] | None) -> Outcome:
-        """How the trial ended, with `result`, the last that Tune has of it; everybody hears of it."""
+        """Decides how the trial ended, and writes its outcome, tells listeners of it and returns it.
+
+        Args:
+            name: The name of the trial.
+            result: The last result that Tune has of it, or None.
+        """
         session, directory = self._session, self._session.run.trial(name)
         outcome = decide_outcome(
             Outcome.read(directory),
@@ -46,17 +51,20 @@ class TrialEnds:
         return outcome
 
     def _last(self, name: str, result: dict[str, Any]) -> dict[str, Any]:
-        """Once the budget is used up, a trial that Tune had paused, or not begun, ends without a result."""
+        """Returns the trial's last report: Tune's, or the one on disk.
+
+        Once the budget is used up, Tune ends trials that were paused or not begun without a result.
+        """
         if result.get("step") or not self._session.accounts.used_up():
             return result
         return last_report(self._session, name)
 
     def curve_of(self, name: str) -> list[dict[str, Any]]:
-        """All reports with a checkpoint of a trial that an earlier driver began: it may have missed some."""
+        """Returns all reports with a checkpoint of a trial that an earlier driver began, which may have missed some."""
         reports = read_metrics(self._session.run.trial(name).metrics) if name in self._resumed else []
         return [report for report in reports if report.get("checkpoint")]
 
 
 def last_report(session: Session, name: str) -> dict[str, Any]:
-    """The last line of the trial's `metrics.jsonl`; empty where there is none."""
+    """Returns the last line of the trial's `metrics.jsonl`; {} if there is none."""
     return (read_metrics(session.run.trial(name).metrics) or [{}])[-1]

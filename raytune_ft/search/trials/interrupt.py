@@ -1,4 +1,4 @@
-"""Ctrl-C while lanes train: Tune waits for its proxies, and these for reports that may be minutes away."""
+"""Handles Ctrl-C while lanes train: Tune waits for trials' proxies, and these for reports that may take minutes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ReleaseProxies(Callback):
     """Ends the wait of all proxies when the user stops the sweep; runs in the driver.
 
     Args:
-        dispatcher: Its handle.
+        dispatcher: Handle of the lanes' dispatcher.
     """
 
     def __init__(self, dispatcher: Any) -> None:
@@ -22,11 +22,11 @@ class ReleaseProxies(Callback):
         self._stopped = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its callbacks, and a sweep is resumed from its study."""
+        """Returns no state: Tune pickles its callbacks, but a sweep is resumed from its study."""
         return {}
 
     def setup(self, *args: Any, **info: Any) -> None:
-        """Tune has put its own handler in place just before, which takes itself away when it is called."""
+        """Wraps Tune's handler of Ctrl-C, which Tune has just installed, and which uninstalls itself when called."""
         tunes = signal.getsignal(signal.SIGINT)
         if threading.current_thread() is not threading.main_thread() or not callable(tunes):
             return
@@ -37,7 +37,7 @@ class ReleaseProxies(Callback):
             tunes(number, frame)
 
         signal.signal(signal.SIGINT, stop)
-        # Not in the handler: it may run while this thread is in the middle of another call to Ray.
+        # A thread calls Ray, not the handler, which may run in the middle of another call to Ray.
         threading.Thread(target=self._release, daemon=True).start()
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:

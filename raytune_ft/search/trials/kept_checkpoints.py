@@ -1,4 +1,4 @@
-"""Which trials' weights stay on disk: those that may still win, at the checkpoint that the leaderboard names."""
+"""Keeps the weights of trials that may still win, at their best checkpoint, and removes all others from disk."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ from raytune_ft.training.outcome import OutcomeKind
 def may_still_win(
     rows: Sequence[LeaderboardRow], goals: Sequence[Metric], best: str | None, keep: int | Literal["all"]
 ) -> set[str]:
-    """Trials whose weights stay, of those that ended.
+    """Returns the names of the ended trials whose weights stay.
 
-    What another trial equals in every goal and beats in one never wins, whoever comes; so with several goals all of the
-    front stay, as a new trial may move the limit of `search.best` from one to the other. A new one may also beat many
-    of the front at once, and the first of the others come next: so many of these stay as well.
+    A trial that is dominated (another one equals it in every goal and beats it in one) never wins, whatever trials
+    follow. So with several goals the whole Pareto front stays, as a new trial may move the limit of `search.best` from
+    one of it to another. A new trial may also beat many of the front at once, and the best ones off the front come
+    next: so `keep` of these stay as well.
 
     Args:
-        rows: Of the leaderboard, in any order.
-        goals: The study's.
+        rows: Rows of the leaderboard, in any order.
+        goals: The study's goals.
         best: The rule that picks the winner among several goals.
-        keep: So many of the first places stay in any case; with several goals, of those off the front.
+        keep: How many of the first places stay in any case; with several goals, of those off the front.
     """
-    by_name = sorted(rows, key=lambda row: row.trial)  # as the leaderboard sorts those that are equal
+    by_name = sorted(rows, key=lambda row: row.trial)  # the leaderboard's order among equal ones
     ranked = [row for row in in_order(by_name, goals, best) if row.rank is not None]
     if keep == "all":
         return {row.trial for row in ranked}
@@ -42,17 +43,18 @@ def may_still_win(
 
 
 class KeptCheckpoints:
-    """Removes what no one asks for as trials end: optimizers, and the weights of those that can't win any more.
+    """Removes what is no longer needed as trials end: optimizers, and the weights of trials that can't win any more.
 
-    Trials of a population may copy one that has ended, so of these all stay until the study has. Workers of a stopped
-    trial may be at their next report still: they copy the checkpoint, then write its line. So until the study has ended
-    no checkpoint goes that is later than the last line, and a trial is looked at again when others end after it.
-    What a failed trial learnt stays, without optimizers, until another has won.
+    Trials of a population may copy one that has ended, so all of their checkpoints stay until the study has ended.
+    Workers of a stopped trial may still be at their next report: they copy the checkpoint, then write its line to
+    `metrics.jsonl`. So until the study has ended, no checkpoint later than the last line is removed, and a trial is
+    looked at again when others end after it. A failed trial's weights stay, without optimizers, until another trial has
+    won.
 
     Args:
-        experiment: With a `search` section.
+        experiment: The experiment, with a `search` section.
         run: The run directory.
-        finished: Trials that ended under an earlier driver.
+        finished: Names of the trials that ended under an earlier driver.
     """
 
     def __init__(self, experiment: Experiment, run: RunDirectory, finished: Sequence[str]) -> None:
@@ -60,23 +62,23 @@ class KeptCheckpoints:
         assert search is not None
         self._run, self._goals, self._best = run, goals_of(experiment), search.best
         self._keep, self._copying = search.keep_checkpoints, isinstance(search.scheduler, Population)
-        # Until there is another winner, it is what `evaluate` and `promote` take.
+        # `evaluate` and `promote` take this trial until there is another winner.
         self._winner = str(read_json(run.winner).get("trial")) if run.winner.is_file() else None
-        self._lines: dict[str, int] = {}  # trial -> step of the last line that its row is made of
+        self._lines: dict[str, int] = {}  # trial -> step of the last line that its row is based on
         self._kept = _there(self._rows(finished))
         self._before: deque[str] = deque(maxlen=search.max_concurrent)
 
     def ended(self, trial: str) -> None:
-        """The trial's outcome is written, and nobody wants more of it."""
+        """Removes what is not needed after this trial's end; is called once its outcome is written."""
         if not self._copying:
             self._settle(self._rows([*self._before, trial]))
             self._before.append(trial)
 
     def study_ended(self, board: Sequence[LeaderboardRow]) -> None:
-        """All of these have ended, nobody trains or copies, and `winner.json` is written of them; also after a crash.
+        """Removes what is not needed after the study's end, once `winner.json` is written; also called after a crash.
 
         Args:
-            board: The leaderboard that the winner was taken from; a later look might find another best checkpoint.
+            board: The leaderboard that the winner was taken from; a new one might name other best checkpoints.
         """
         self._winner = None
         self._settle({row.trial: row for row in board}, over=True)
@@ -95,7 +97,7 @@ class KeptCheckpoints:
             keep_weights(self._run.trial(trial), checkpoint, None if over else self._lines[trial])
 
     def _rows(self, trials: Sequence[str]) -> dict[str, LeaderboardRow]:
-        """Of those that ended: one that has not is gone on with."""
+        """Returns the leaderboard's rows of those trials that ended; the others will be resumed."""
         rows = {}
         for trial in trials:
             reports = read_metrics(self._run.trial(trial).metrics)  # before the row: what comes in between stays

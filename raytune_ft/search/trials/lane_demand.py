@@ -1,4 +1,4 @@
-"""How many trials are of use now: each has a process of its own, and on a CPU these take the cores from the lanes."""
+"""Limits how many trials are started: each has a process of its own, and on a CPU these take cores from the lanes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from raytune_ft.config.training import Lane
 from raytune_ft.search.trials.asked import Asked
 
 PROXY_CORE_S = 4.0
-"""Core-seconds that the start of a proxy gets: many at once would take the cores from the lane."""
+"""Core-seconds allowed for the start of one proxy: many at once would take the cores from the lanes."""
 PACK = 4
-"""Trials that a lane is taken to want before it says so."""
+"""How many trials a lane is assumed to want until it says so."""
 ASKED_EVERY_S = 0.5
 
 
 class LaneDemand:
-    """As many trials as the lanes want at once, started one after another.
+    """Returns, when called, how many trials may run: as many as the lanes want at once, started one after another.
 
     Args:
         dispatcher: Handle of the lanes' dispatcher, which knows what they want.
-        lanes: How many there are.
-        experiment: With the runner's setting of how many trials a lane packs.
+        lanes: How many lanes there are.
+        experiment: The experiment, whose runner says how many trials a lane packs.
     """
 
     def __init__(self, dispatcher: Any, lanes: int, experiment: Experiment) -> None:
@@ -36,7 +36,7 @@ class LaneDemand:
         self._asked = Asked(lambda: dispatcher.room.remote(self._unheard), ASKED_EVERY_S)
 
     def __call__(self) -> int:
-        """Never waits: what the lanes want is what they said some moments ago."""
+        """Returns how many trials may run now. It never waits: it uses what the lanes said some moments ago."""
         import ray
 
         with contextlib.suppress(ray.exceptions.RayError):  # without a dispatcher the search ends for that reason
@@ -47,12 +47,12 @@ class LaneDemand:
 def one_after_another(
     at_once: int, cores: int | None = None, clock: Callable[[], float] = time.monotonic
 ) -> Callable[[], int]:
-    """How many proxies may have been started: `at_once`, and then one more each time the node can bear it.
+    """Returns a function that says how many proxies may have started by now: `at_once`, then ever more over time.
 
     Args:
-        at_once: The first ones, for lanes that would wait for them.
-        cores: Of the node; by default this one's.
-        clock: Seconds that only grow.
+        at_once: How many may start at once, as lanes would wait for them.
+        cores: Number of the node's cores; by default this machine's.
+        clock: A monotonic clock, in seconds.
     """
     began, rate = clock(), (cores or os.cpu_count() or 1) / PROXY_CORE_S
     return lambda: at_once + int((clock() - began) * rate)

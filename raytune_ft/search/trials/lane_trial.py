@@ -1,4 +1,4 @@
-"""What one Ray Tune trial does where lanes train: it hands its trial to the dispatcher, and passes on what comes."""
+"""Ray Tune's trainable where lanes train: it hands its trial to the dispatcher, and passes its reports on to Tune."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Study:
     """What all trials of a search share.
 
     Attributes:
-        experiment: As plain values.
+        experiment: The experiment, as plain values.
         run: The run directory.
-        cwd: Working directory that relative paths in the experiment mean.
-        dispatcher: Its handle.
+        cwd: The working directory that relative paths in the experiment refer to.
+        dispatcher: Handle of the lanes' dispatcher.
     """
 
     experiment: dict[str, Any]
@@ -49,8 +49,11 @@ class Study:
 
 
 class LaneTrial(tune.Trainable):
-    """A light proxy; Tune uses one process of it for trial after trial, each `{"trial": "0003", "parameters": {}}`, and
-    after an exploit `"copied": {"trial": "0001", "step": 10}`."""
+    """A light proxy of a trial; Tune reuses its process for one trial after another.
+
+    Its configuration is `{"trial": "0003", "parameters": {}}`, and after an exploit step of PBT or PB2 also
+    `"copied": {"trial": "0001", "step": 10}`.
+    """
 
     def setup(self, config: dict[str, Any], study: Study | None = None) -> None:
         assert study is not None
@@ -68,7 +71,7 @@ class LaneTrial(tune.Trainable):
         self._decided = 0
 
     def step(self) -> dict[str, Any]:
-        """Until the trial's next report, or its end."""
+        """Waits for the trial's next report or its end, and returns it as Tune expects it."""
         if self._submitted:
             self._say("go_on", self._name)
         elif not self._submit():
@@ -79,19 +82,19 @@ class LaneTrial(tune.Trainable):
         if isinstance(event, TrialReport):
             self._reported = event.metrics
             return for_ray(event.metrics)
-        if isinstance(event, TrialGone):  # the search is over, not this trial: without a metric it stays as it is
+        if isinstance(event, TrialGone):  # the search is over, not this trial: without a metric it stays open
             time.sleep(GONE_S)
             return {}
         directory = self._run.trial(self._name)
-        if isinstance(event, TrialEnded) and Outcome.read(directory) is None:  # it ended without its lane
+        if isinstance(event, TrialEnded) and Outcome.read(directory) is None:  # the scheduler ended it, not a lane
             event.outcome.write(directory)
         self._leave()
         return dict(OVER)
 
     def _submit(self) -> bool:
-        """Hands the trial over; False where that is of no use."""
+        """Submits the trial to the dispatcher; returns False if it has ended, or its configuration is wrong."""
         directory = self._run.trial(self._name)
-        if Outcome.read(directory) is not None:  # it ended, and a driver that was killed did not notice
+        if Outcome.read(directory) is not None:  # it ended, and its driver was killed before it noticed
             return False
         try:
             resolved = with_parameters(self._experiment, self._parameters)
@@ -99,8 +102,8 @@ class LaneTrial(tune.Trainable):
             failed(str(error)).write(directory)
             return False
         spec = TrialSpec.of(self._name, self._parameters, resolved, self._run, self._copied)
-        if not self._say("knows", self._name):  # else an earlier proxy of it died
-            if self._has_yet_to_copy(directory):  # its own checkpoints would come before the other trial's
+        if not self._say("knows", self._name):  # if it knows the trial, an earlier proxy died
+            if self._has_yet_to_copy(directory):  # its own checkpoints would take precedence over the copied one
                 shutil.rmtree(directory.checkpoints, ignore_errors=True)
             directory.root.mkdir(parents=True, exist_ok=True)
             spec.write()
@@ -109,7 +112,7 @@ class LaneTrial(tune.Trainable):
         return True
 
     def _has_yet_to_copy(self, directory: TrialDirectory) -> bool:
-        """Whether its own checkpoints are older than what it was told last to copy."""
+        """Returns whether the trial still has to copy, so that its own checkpoints are outdated."""
         if self._copied is None or not directory.config.exists():
             return self._copied is not None
         before = read_json(directory.config).get("copied")
@@ -121,21 +124,21 @@ class LaneTrial(tune.Trainable):
         return self._run.trial(self._copied.trial).checkpoints / checkpoint_name(self._copied.step)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """The step of the last report; the weights stay where they are."""
+        """Saves the step of the last report; the weights stay where they are."""
         write_json(Path(checkpoint_dir) / POINTER, {"trial": self._name, "step": (self._reported or {}).get("step", 0)})
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """A trial that was paused goes on from where it was; one that copies another from where that one was."""
+        """Restores the step to go on from: a paused trial's own one, or the one of the trial that it copies."""
         self._decided = read_json(Path(checkpoint) / POINTER)["step"]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Another trial, or this one after a pause, in the same process."""
+        """Begins another trial, or this one after a pause, in the same process."""
         self._leave()
         self._begin(new_config)
         return True
 
     def cleanup(self) -> None:
-        """Tune has no more use for this process."""
+        """Drops the trial, as Tune ends this process."""
         self._leave()
 
     def _leave(self) -> None:
@@ -144,5 +147,5 @@ class LaneTrial(tune.Trainable):
             self._submitted = False
 
     def _say(self, what: str, *args: Any) -> Any:
-        """Waits for the answer: an async actor may take up calls in another order than they were made."""
+        """Calls the dispatcher, and waits for the answer: an async actor may start calls out of order."""
         return ray.get(getattr(self._dispatcher, what).remote(*args))

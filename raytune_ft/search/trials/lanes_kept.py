@@ -14,11 +14,11 @@ from raytune_ft.search.trials.asked import Asked
 
 
 class LanesKept(Callback):
-    """Looks after the lanes' dispatcher; runs in the driver.
+    """Watches the lanes' dispatcher; runs in the driver.
 
     Args:
-        dispatcher: Its handle.
-        run: Named where the search ends.
+        dispatcher: Handle of the dispatcher.
+        run: The run directory, which the error names.
 
     Attributes:
         away: Numbers of the lanes that hold no workers now.
@@ -30,14 +30,14 @@ class LanesKept(Callback):
         self.away: frozenset[int] = frozenset()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its callbacks, and a sweep is resumed from its study."""
+        """Returns no state: Tune pickles its callbacks, but a sweep is resumed from its study."""
         return {}
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Raises LanesLost, which ends Ray Tune's loop without a word about its trials."""
+        """Raises LanesLost if the lanes are given up, which ends Ray Tune's loop and leaves its trials as they are."""
         try:
             now = next(iter(self._now.news()), LanesNow(away=self.away))
-        except ActorUnavailableError:  # it is asked again
+        except ActorUnavailableError:  # the next call asks again
             return
         except RayError as error:
             now = LanesNow(f"the lanes' dispatcher ended ({str(error).splitlines()[0]})")

@@ -1,4 +1,4 @@
-"""Trials that an earlier driver left without an end, and that nobody will train any more."""
+"""Ends trials that an earlier driver left open, and that will not be trained any more."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from raytune_ft.training.outcome import Outcome
 
 
 def end_what_earlier_drivers_left(session: Session) -> None:
-    """Ends the trials whose last reports decide that, and those beyond the number that is wanted now."""
+    """Ends the open trials that the scheduler stops at an unseen report, and those beyond the number wanted now."""
     for name in decide_unseen(session.experiment, session.search, session.run, session.study, session.accounts.count):
         line = f"trial {name} was behind at its last report, which the driver before did not live to see: stopped"
         session.log(line)
@@ -24,7 +24,7 @@ def end_what_earlier_drivers_left(session: Session) -> None:
 
 
 def end_interrupted(session: Session) -> None:
-    """Ends trials whose driver was killed, or stopped, between the budget's end and theirs."""
+    """Ends the open trials of a driver that was killed or stopped after the budget was used up."""
     for trial in session.interrupted():
         name = trial_name(trial.number)
         directory = session.run.trial(name)

@@ -1,4 +1,4 @@
-"""What one Ray Tune trial does: hands its configuration to the runner and waits."""
+"""Ray Tune's trial function for isolated trials: hands the configuration to the runner, and waits."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def run_tune_trial(config: dict[str, Any], experiment: dict[str, Any], run: str,
 
     Args:
         config: `{"trial": "0003", "parameters": {...}}`, from the searcher.
-        experiment: The experiment as plain values.
-        run: The run directory.
-        cwd: Working directory that relative paths in the experiment mean.
+        experiment: The experiment, as plain values.
+        run: Path of the run directory.
+        cwd: The working directory that relative paths in the experiment refer to.
     """
     from ray.tune.integration.ray_train import TuneReportCallback
 

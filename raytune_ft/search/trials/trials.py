@@ -1,4 +1,4 @@
-"""What Ray Tune runs as a trial, by runner."""
+"""Makes what Ray Tune runs as a trial, for each runner."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from raytune_ft.paths import RunDirectory
 from raytune_ft.training.lane.orders import RunLane
 
 PROXY_RETRIES = 10
-"""A lane's proxy that dies, as with its node, is started again; its trial goes on meanwhile."""
+"""How often a proxy that died, as with its node, is started again; its trial goes on training meanwhile."""
 NOTICES_S = 5.0
 
 
@@ -28,15 +28,15 @@ class Trials:
     """How Ray Tune's trials train.
 
     Attributes:
-        trainable: What Tune runs.
+        trainable: The trainable that Tune runs.
         ended: Is called with the name of each trial that Tune is done with.
         room: Returns how many trials can train now.
         tune: Further settings for Tune's `TuneConfig`.
         callbacks: Further callbacks for Tune.
         max_failures: How often Tune starts a trial's process again.
-        groups: Worker groups that all trials share; 0 where each has its own.
+        groups: Number of worker groups that all trials share; 0 where each trial has its own.
         away: Returns the numbers of those groups that hold no workers now.
-        notices: Returns the lines for the user that have come since it was called last.
+        notices: Returns the lines for the user that have come since the last call.
     """
 
     trainable: Any
@@ -60,15 +60,15 @@ def trials_on(
     own: bool = False,
     nodes: LaneNodes | None = None,
 ) -> Iterator[Trials]:
-    """What Tune runs; lanes are there for the length of the block.
+    """Yields what Tune runs; lanes run for the length of the block.
 
     Args:
-        runner: From `choose_runner`.
-        experiment: With a `search` section.
+        runner: The runner, as `choose_runner` returns it.
+        experiment: The experiment, with a `search` section.
         run: The run directory.
-        run_lane: The lanes' training loop, if not the real one.
-        own: Ray was started for this block, and ends after it.
-        nodes: Which lanes may be on; None where any may.
+        run_lane: The lanes' training loop; None for the real one.
+        own: Whether Ray was started for this block, and ends after it.
+        nodes: The nodes that lanes may run on; None where any may.
     """
     if isinstance(runner, Isolated):
         yield isolated(experiment, run)
@@ -79,12 +79,12 @@ def trials_on(
 
 
 def check_room(runner: Lane | Isolated, experiment: Experiment) -> None:
-    """Waits for the cluster's nodes; raises InputError where it can't hold what trains at once."""
+    """Waits for the cluster's nodes; raises InputError if they can't hold what trains at once."""
     check_resources(experiment, joining_s(), lanes=None if isinstance(runner, Isolated) else runner.lanes or 1)
 
 
 def isolated(experiment: Experiment, run: RunDirectory) -> Trials:
-    """Trials with workers of their own."""
+    """Returns trials that each have workers of their own."""
     from raytune_ft.search.trials.trial import run_tune_trial
 
     trainable = partial(
@@ -94,7 +94,7 @@ def isolated(experiment: Experiment, run: RunDirectory) -> Trials:
 
 
 def on_lanes(experiment: Experiment, run: RunDirectory, dispatcher: Any, count: int) -> Trials:
-    """Trials that the dispatcher's `count` lanes train, each with a light proxy."""
+    """Returns trials that the dispatcher's `count` lanes train, each with a light proxy."""
     from ray import tune
 
     from raytune_ft.search.trials.interrupt import ReleaseProxies
@@ -122,12 +122,12 @@ def _notices(dispatcher: Any) -> list[str]:
 
     try:
         lines: list[str] = ray.get(dispatcher.notices.remote(), timeout=NOTICES_S)
-    except ray.exceptions.RayError:  # it starts, is busy or ends
+    except ray.exceptions.RayError:  # the dispatcher starts, is busy or ends
         return []
     return lines
 
 
 def _plain(experiment: Experiment) -> Experiment:
-    """Without the study's storage, whose URL may hold a password."""
+    """Returns the experiment without the study's storage, whose URL may hold a password."""
     search = experiment.search
     return experiment.model_copy(update={"search": search and search.model_copy(update={"storage": None})})

@@ -1,4 +1,4 @@
-"""Ray Tune's callbacks as events of the sweep."""
+"""Turns Ray Tune's callbacks into events of the sweep."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from raytune_ft.metrics.report import of_ray
 from raytune_ft.search.study.searcher import PARAMETERS, TRIAL
 
 OF_TUNE = {*AUTO_RESULT_KEYS, *DEBUG_METRICS, DONE, EXPERIMENT_TAG, SHOULD_CHECKPOINT, TRIAL_ID, "time_since_restore"}
-"""What Tune adds to a report."""
+"""Keys that Tune adds to a report."""
 
 
 class Watch(Callback):
-    """Makes events of what Tune says, in the driver.
+    """Sends events for Tune's callbacks; runs in the driver.
 
     Args:
-        events: Is told of them.
-        rungs: The study's, in order.
+        events: The listener that gets the events.
+        rungs: Steps of the study's rungs, in order.
     """
 
     def __init__(self, events: Listener, rungs: tuple[int, ...]) -> None:
@@ -37,12 +37,12 @@ class Watch(Callback):
         self._told: dict[str, dict[str, Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its callbacks, and a sweep is resumed from its study."""
+        """Returns no state: Tune pickles its callbacks, but a sweep is resumed from its study."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name, parameters = trial.config[TRIAL], trial.config[PARAMETERS]
-        if self._told.get(name) != parameters:  # else it goes on after a pause
+        if self._told.get(name) != parameters:  # else the trial goes on after a pause
             self._told[name] = parameters
             self._events(Started(name, parameters))
 
@@ -56,8 +56,10 @@ class Watch(Callback):
 
 
 class Quiet(TrialProgressCallback):
-    """In place of the one that Tune adds of its own, which prints at every verbosity that a trial stopped before its
-    first report is completed: stdout is the leaderboard's."""
+    """Replaces Tune's own progress callback, as stdout is for the leaderboard.
+
+    Tune's prints, at every verbosity, that a trial is completed which was stopped before its first report.
+    """
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         pass
