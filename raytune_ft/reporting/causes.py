@@ -1,4 +1,4 @@
-"""Why nothing won, as a table."""
+"""Shows as a table why trials ended, for a sweep that nothing won."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raytune_ft.search.results.causes import Cause
 
 
 def causes_table(causes: Iterable[Cause]) -> Table:
-    """Cause, how many trials it ended, and one of them to look into."""
+    """Returns a table with a row for each cause: how many trials it ended, and one of them to look into."""
     table = Table(box=box.SIMPLE_HEAD, title="why trials ended", title_justify="left")
     table.add_column("outcome", no_wrap=True)
     table.add_column("trials", justify="right", no_wrap=True)

@@ -1,4 +1,4 @@
-"""Two runs side by side, and whether their numbers may be compared at all."""
+"""Compares two runs, and says whether their numbers may be compared at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMES = ("name", "output_dir", "registry.path", "registry.adapter")
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run's result in a few values; what was never written is None or empty."""
+    """One run's result in a few values; values that the run has no file for are None or empty."""
 
     run: str
     experiment: str
@@ -35,35 +35,35 @@ class RunSummary:
     test: Mapping[str, float]
     fingerprint: str | None
     tokens: int = 0
-    """Trained by all trials."""
+    """Tokens trained by all trials together."""
     hours: float = 0.0
-    """Of training, all trials together."""
+    """Hours of training of all trials together."""
     gain: Mapping[str, Interval] = field(default_factory=dict)
-    """Winner minus base on the test split."""
+    """Metric -> winner minus base on the test split."""
     values: Mapping[str, float] = field(default_factory=dict)
-    """The winner's, where there are several goals."""
+    """The winner's values, goal -> value, if there are several goals."""
     rule: str = ""
-    """By what it won, where there are several."""
+    """The rule by which it won, in words, if there are several goals."""
     front: int | None = None
-    """How many trials no other one beats in all of them."""
+    """How many trials are on the Pareto front, if there are several goals."""
 
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Two runs, and what stands against comparing their numbers."""
+    """Two runs side by side, with warnings where their numbers can't be compared."""
 
     first: RunSummary
     second: RunSummary
     same_data: bool
     warnings: tuple[str, ...]
     settings: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
-    """Those that differ: key path -> both values."""
+    """The settings that differ: key path -> both values."""
     at_tokens: tuple[Standing, ...] = ()
-    """Best so far after so many tokens."""
+    """The best values so far after the same numbers of tokens."""
     at_hours: tuple[Standing, ...] = ()
-    """Best so far after so many hours of training."""
+    """The best values so far after the same hours of training."""
     tokens_to_best: tuple[int | None, int | None] = (None, None)
-    """Until each came within 1 % of the better one's best."""
+    """Tokens until each run came within 1 % of the better run's best value."""
 
 
 def compare_runs(first: RunDirectory, second: RunDirectory) -> RunComparison:
@@ -99,7 +99,7 @@ def _tokens_to_best(
 
 
 def doubts(one: RunSummary, other: RunSummary, settings: Mapping[str, tuple[Any, Any]]) -> tuple[str, ...]:
-    """What stands against comparing their numbers."""
+    """Returns why the numbers of two runs can't be compared, as lines for a person; empty where they can."""
     found = []
     if one.fingerprint is None or other.fingerprint is None:
         found.append("a run without data/manifest.json: whether both saw the same data is unknown")
@@ -116,7 +116,7 @@ def doubts(one: RunSummary, other: RunSummary, settings: Mapping[str, tuple[Any,
 
 
 def differing_settings(first: RunDirectory, second: RunDirectory) -> dict[str, tuple[Any, Any]]:
-    """Key path -> both values of what the resolved experiments don't share; a name is no setting."""
+    """Returns the settings that differ between the resolved experiments, key path -> both values, but for names."""
     one, other = (
         flat(in_todays_words(yaml.safe_load(run.experiment.read_text(encoding="utf-8")))) for run in (first, second)
     )

@@ -1,4 +1,4 @@
-"""optuna-dashboard over a run's study."""
+"""Serves optuna-dashboard over a run's study."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from raytune_ft.search.study.storage import journal_path, open_storage
 
 
 def serve_dashboard(run: RunDirectory, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serves until interrupted.
+    """Serves the dashboard until interrupted.
 
     Args:
         run: The run directory.
         host: Address to listen on.
         port: Port to listen on.
-        ready: Called with the URL once it listens.
+        ready: Is called with the URL once the server listens.
 
     Raises:
         InputError: When there is no study to show, its storage does not answer, or the port is taken.
@@ -48,4 +48,4 @@ class _ThreadedServer(ThreadingMixIn, WSGIServer):
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """A browser asks every few seconds; its requests are no news."""
+        """Logs nothing: a browser polls every few seconds."""

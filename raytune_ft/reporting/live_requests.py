@@ -1,4 +1,4 @@
-"""What an endpoint's access log says of each version of an adapter: traffic, errors, latency, and the shadow."""
+"""Compares an adapter's versions by an endpoint's access log: traffic, errors, latency and shadow requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of requests, with Wilson's interval: honest also for few requests and for none of them."""
+    """A share of requests, with Wilson's 95 % interval, which holds also for few requests and for a share of 0.
+
+    Attributes:
+        count: How many requests count.
+        of: How many requests there are.
+        share: `count / of`; None without requests.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+    """
 
     count: int
     of: int
@@ -28,7 +36,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Spread:
-    """Of a time in milliseconds; None without a measurement."""
+    """Median and 95th percentile of a time in milliseconds; None without a measurement."""
 
     p50_ms: float | None
     p95_ms: float | None
@@ -36,17 +44,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class Asked:
-    """One version's requests, those that clients saw or those in the shadow.
+    """One version's requests: either those that clients got answers to, or its shadow requests.
 
     Attributes:
-        requests: All of them.
-        errors: Those that the endpoint failed: status 500 and above.
-        refused: Those that were the client's doing, also by going away: status 400 to 499.
-        ttft: Time to the first token, of the answered ones.
-        total: Time to the end, of the answered ones.
-        prompt_tokens: Together.
-        completion_tokens: Together.
-        agrees: Shadow only: answers that were the champion's text, of those that were compared.
+        requests: How many requests there were.
+        errors: The requests that the endpoint failed: status 500 and above.
+        refused: How many failed because of the client, also if it disconnected: status 400 to 499.
+        ttft: Time to the first token (TTFT) of the answered requests.
+        total: Time to the last token of the answered requests.
+        prompt_tokens: Prompt tokens of all requests together.
+        completion_tokens: Completion tokens of all requests together.
+        agrees: For shadow requests: the compared answers that were the same text as the champion's.
     """
 
     requests: int
@@ -61,14 +69,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class VersionTraffic:
-    """One version: what it answered, and what it was asked besides.
+    """The traffic of one version.
 
     Attributes:
         version: The number of the version.
-        aliases: That point to it now.
-        by_name: How many of the requests to the adapter's plain name it answered; what a canary splits.
-        answered: Requests whose answer a client got.
-        shadow: Requests that it was asked besides.
+        aliases: The aliases that point to it now.
+        by_name: How many of the requests to the adapter's plain name it answered; a canary splits these.
+        answered: The requests whose answer a client got.
+        shadow: The shadow requests: copies whose answers no client got.
     """
 
     version: int
@@ -84,11 +92,11 @@ class LiveComparison:
 
     Attributes:
         adapter: The adapter's name.
-        since: The oldest request that was looked for; None for all.
-        first: Time of the oldest that was found.
+        since: The time from which on requests count; None for all.
+        first: Time of the oldest request that was found; None without any.
         last: Time of the newest.
-        unanswered: Requests that named the adapter and ended before a version was chosen.
-        versions: Those with an alias or a request.
+        unanswered: How many requests named the adapter and ended before a version was chosen.
+        versions: The versions with an alias or a request.
     """
 
     adapter: str
@@ -108,7 +116,7 @@ def compare_live(
         records: The access log of one endpoint, with the requests to all adapters.
         adapter: The adapter whose versions are counted.
         aliases: Alias -> version, as they are now.
-        since: What the records were cut at, to be said.
+        since: The time that the records begin at, for the result's `since`.
     """
     seen: dict[int, list[RequestRecord]] = {version: [] for version in aliases.values()}
     times: list[str] = []
@@ -144,10 +152,10 @@ def compare_live(
 
 
 def parse_since(text: str, now: datetime | None = None) -> datetime:
-    """The time that `90s`, `30m`, `1h`, `2d` ago means, or an ISO 8601 time, UTC where it names no zone.
+    """Returns the time that `text` means: `90s`, `30m`, `1h` or `2d` ago, or an ISO 8601 time (UTC without a zone).
 
     Raises:
-        InputError: It is neither.
+        InputError: The text is neither.
     """
     if found := re.fullmatch(r"([0-9]{1,6})([smhd])", text):
         return (now or datetime.now(UTC)) - timedelta(seconds=int(found[1]) * _UNITS[found[2]])
@@ -159,7 +167,7 @@ def parse_since(text: str, now: datetime | None = None) -> datetime:
 
 
 def rate(count: int, of: int) -> Rate:
-    """`count` of `of`, with Wilson's 95 % interval."""
+    """Returns the share `count / of` with Wilson's 95 % interval."""
     if not of:
         return Rate(count, of, None, 0.0, 1.0)
     share, square = count / of, _Z95**2
@@ -189,7 +197,7 @@ def _spread(values: Iterable[float | None]) -> Spread:
 
 
 def _reference(model: str | None) -> tuple[str | None, int | None]:
-    """Adapter and version that a model id names."""
+    """Returns the adapter and the version that a model id names; None for what it does not name."""
     _, marked, reference = (model or "").partition(":")
     adapter, _, version = reference.partition("@")
     return (adapter if marked else None), int(version) if version.isascii() and version.isdecimal() else None
@@ -200,6 +208,6 @@ def _by_name(record: RequestRecord) -> bool:
 
 
 def _ordered(aliases: dict[str, int]) -> list[int]:
-    """Versions with an alias: the champion's, the challenger's, then the others'."""
+    """Returns the versions with an alias: first the champion's and the challenger's, then the others'."""
     first = [aliases[alias] for alias in ("champion", "challenger", "previous") if alias in aliases]
     return list(dict.fromkeys([*first, *aliases.values()]))

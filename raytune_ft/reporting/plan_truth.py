@@ -1,4 +1,4 @@
-"""What a sweep was planned to take, was forecast to take after its first rung, and took; and its budget."""
+"""Compares what a sweep was planned to take, what it was forecast to take after its first rung, and what it took."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from raytune_ft.reporting.records import Foreseen, Spending
 from raytune_ft.search.planning.span import Span
 
 WITHIN = 1.005
-"""A truth that rounding puts outside a range lies in it."""
+"""The factor by which the truth may lie outside of a range and still count as within, as both are rounded."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One quantity.
+    """One quantity: planned, forecast and real.
 
     Attributes:
         name: The key of the quantity, e.g. `hours`.
-        words: What it is.
-        planned: Before the sweep began.
-        forecast: After its first rung.
-        truth: So far, or at its end.
-        over_plan: Truth over what was likely by the plan.
-        over_forecast: Truth over what was likely by the forecast.
+        words: Its name for a person.
+        planned: The plan before the sweep began.
+        forecast: The forecast after its first rung.
+        truth: The real value so far, or at the end.
+        over_plan: Truth divided by the plan's likely value.
+        over_forecast: Truth divided by the forecast's likely value.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Line:
 
 
 def plan_against_truth(run: RunDirectory) -> tuple[Line, ...]:
-    """A line for each quantity that was planned or measured; none where the run has no plan."""
+    """Returns a line for each quantity that was planned or measured; empty where the run has no plan."""
     if not run.plan.is_file():
         return ()
     plan = read_plan(run)
@@ -72,7 +72,7 @@ def _over(truth: float | None, span: Span | None) -> float | None:
 
 
 def amount(name: str, value: float | None) -> str:
-    """With its unit, e.g. `1,926 MiB`, `31 min 05 s`."""
+    """Returns a quantity's value with its unit, e.g. `1,926 MiB`, `31 min 05 s`."""
     from raytune_ft.reporting.wording import duration
 
     written: dict[str, Callable[[float], str]] = {
@@ -86,7 +86,7 @@ def amount(name: str, value: float | None) -> str:
 
 
 def span_words(name: str, span: Span | None) -> str:
-    """What is likely, and the range, e.g. `4 min 20 s (1 min 10 s to 19 min 25 s)`."""
+    """Returns the likely value and the range in words, e.g. `4 min 20 s (1 min 10 s to 19 min 25 s)`."""
     if span is None:
         return "-"
     likely, low, high = (amount(name, each) for each in (span.likely, span.low, span.high))
@@ -94,7 +94,7 @@ def span_words(name: str, span: Span | None) -> str:
 
 
 def verdict(line: Line) -> str:
-    """Whether the truth lies in the planned range, or how far off what was likely it is."""
+    """Returns in words how many times the likely value the truth is, and whether it lies in the planned range."""
     if line.planned is None or line.truth is None or line.over_plan is None:
         return "-"
     inside = line.planned.low / WITHIN <= line.truth <= line.planned.high * WITHIN
@@ -102,7 +102,7 @@ def verdict(line: Line) -> str:
 
 
 def spending_words(spent: Spending, budget: Budget) -> str:
-    """What is used up, with its limit where there is one: `12,300 of 1,000,000 tokens, 4 min 10 s`."""
+    """Returns what is used up in words, with limits where there are any: `12,300 of 1,000,000 tokens, 4 min 10 s`."""
     parts = [
         _of(f"{spent.tokens:,}", budget.tokens and f"{budget.tokens:,}") + " tokens",
         _of(amount("hours", spent.hours), budget.hours and amount("hours", budget.hours)),

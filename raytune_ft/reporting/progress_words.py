@@ -1,4 +1,4 @@
-"""Where a trial is, in words."""
+"""Says in words how far a running trial is."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from raytune_ft.reporting.wording import duration, number
 from raytune_ft.training.progress import Phase, TrialProgress
 
 SILENT_S = 30.0
-"""A trial's process writes every few seconds; one that was silent for longer is said to be."""
+"""Seconds of silence from which on it is mentioned; a trial's process writes every few seconds."""
 
 
 def progress_words(state: TrialProgress | None, running_s: float, silent_s: float = 0.0) -> str:
-    """`step 12 of 45, 0.45 s a step, 950 tokens/s, reports at step 15 in about 2 s, ends in about 21 s`.
+    """Returns how far a trial is, e.g. `step 12 of 45, 0.45 s a step, 950 tokens/s, ends in about 21 s`.
 
     Args:
-        state: The trial's last; None before its workers have said anything.
+        state: The trial's last progress; None before its workers have written any.
         running_s: Seconds since it was started.
         silent_s: Seconds since `state`.
     """

@@ -28,10 +28,10 @@ T = TypeVar("T")
 
 
 def open_run(path: Path) -> RunDirectory:
-    """The run directory at `path`.
+    """Returns the run directory at `path`.
 
     Raises:
-        InputError: When it isn't one.
+        InputError: There is no run directory.
     """
     run = RunDirectory(path)
     if not run.experiment.is_file():
@@ -70,7 +70,7 @@ def read_spending(run: RunDirectory) -> Spending:
 
 
 def read_trials(run: RunDirectory) -> tuple[TrialRecord, ...]:
-    """Every trial that was started, by its id."""
+    """Returns every trial that was started, ordered by id."""
     if not run.trials.is_dir():
         return ()
     directories = (TrialDirectory(path) for path in sorted(run.trials.iterdir()))
@@ -96,7 +96,7 @@ def _read_trial(directory: TrialDirectory) -> TrialRecord:
 
 
 def _read_points(path: Path) -> tuple[CurvePoint, ...]:
-    """The reports of a trial; a last line without its newline is still being written and is left out."""
+    """Returns the reports of a trial; a last line without its newline is still being written, and is left out."""
     if not path.is_file():
         return ()
     text = path.read_text(encoding="utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""What a run directory's files say, as typed values."""
+"""The contents of a run directory's files as typed values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from raytune_ft.search.results.rows import LeaderboardRow
 from raytune_ft.training.progress import TrialProgress
 
 RUNNING = "running"
-"""Stands for the outcome of a trial that has none yet."""
+"""Stands for the outcome of a trial that has not ended."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What counts, and whether `min` or `max` of it is wanted."""
+    """A metric that trials are judged by, and whether `min` or `max` of it is wanted."""
 
     name: str
     mode: str = "min"
@@ -26,7 +26,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """All trials, the best first."""
+    """The contents of `leaderboard.json`: all trials, the best first."""
 
     experiment: str
     metric: str
@@ -34,7 +34,7 @@ class Leaderboard:
     rows: tuple[LeaderboardRow, ...]
     metrics: tuple[Goal, ...] = ()
     rule: str = ""
-    """By what the first one won, in words."""
+    """The rule by which the first trial won, in words."""
 
     @property
     def leading(self) -> Goal:
@@ -62,14 +62,14 @@ class CurvePoint:
     adapter_mib: float | None = None
 
     def value(self, metric: str) -> float | None:
-        """The metric's value, or None where it is none or no finite number."""
+        """Returns the metric's value, or None where it is missing or no finite number."""
         value = self.metrics.get(metric)
         return value if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
 class Ending:
-    """What `outcome.json` says."""
+    """The contents of `outcome.json`: how a trial ended."""
 
     outcome: str
     reason: str = ""
@@ -80,7 +80,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial's directory; `ending` is None while it runs."""
+    """The contents of one trial's directory; `ending` is None while it runs."""
 
     trial: str
     parameters: Mapping[str, Any]
@@ -91,7 +91,7 @@ class TrialRecord:
     touched: float
     """Unix time of its last sign of life."""
     progress: TrialProgress | None = None
-    """Where it was between two reports."""
+    """Its last progress, which it writes between reports too."""
 
     @property
     def outcome(self) -> str:
@@ -100,7 +100,7 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class Winner:
-    """The best trial and where its adapter lies, relative to the run."""
+    """The contents of `winner.json`: the best trial, and its adapter's path relative to the run directory."""
 
     trial: str
     parameters: Mapping[str, Any]
@@ -116,7 +116,7 @@ class Winner:
 
 @dataclass(frozen=True)
 class Interval:
-    """Winner minus base, with its interval."""
+    """A difference, winner minus base, with its confidence interval."""
 
     mean: float
     low: float
@@ -126,7 +126,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Example:
-    """One test row and what both systems answered."""
+    """One test row, and the answers of base and winner."""
 
     prompt: str
     expected: str
@@ -135,12 +135,12 @@ class Example:
 
 
 FEW_ROWS = PromotionConfig().min_rows
-"""A label with fewer moves `macro_f1` by a lot with each row; as many as gates want by default."""
+"""With fewer rows of a label, each one moves `macro_f1` a lot; the same number as gates require by default."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Base against winner on a split that no trial saw."""
+    """The contents of `evaluation.json`: base against winner on a split that no trial saw."""
 
     split: str
     rows: int
@@ -152,7 +152,7 @@ class Evaluation:
     examples: tuple[Example, ...] = ()
 
     def few(self) -> str | None:
-        """Why the interval of `macro_f1` is wide, where it rests on a label with few rows."""
+        """Returns why the interval of `macro_f1` is wide, if it rests on a label with few rows; else None."""
         there = {label: rows for label, rows in self.label_rows.items() if rows}
         rarest = min(there, key=lambda label: there[label], default="")
         if "macro_f1" not in self.metrics or there.get(rarest, FEW_ROWS) >= FEW_ROWS:
@@ -172,7 +172,7 @@ class Split:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What `data/manifest.json` says of the rows."""
+    """The facts about the rows in `data/manifest.json`."""
 
     fingerprint: str
     form: str
@@ -182,7 +182,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Foreseen:
-    """What a sweep was thought to take."""
+    """What a sweep was expected to take; None for what was unknown."""
 
     memory_mib: Span | None = None
     hours: Span | None = None
@@ -193,7 +193,7 @@ class Foreseen:
 
 @dataclass(frozen=True)
 class PlanFile:
-    """What `plan.json` says, before the sweep and after its first rung."""
+    """The contents of `plan.json`: the plan before the sweep, and the forecast after its first rung."""
 
     planned: Foreseen
     after_first_rung: Foreseen | None = None
@@ -201,7 +201,7 @@ class PlanFile:
 
 @dataclass(frozen=True)
 class Spending:
-    """What `spent.json` says; `closed` is why the study was closed for good."""
+    """The contents of `spent.json`; `closed` is why the study was closed for good, or None."""
 
     hours: float = 0.0
     device_hours: float = 0.0

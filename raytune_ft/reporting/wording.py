@@ -1,4 +1,4 @@
-"""How parameters, numbers and times are written in every table and plot."""
+"""Formats parameters, numbers and times for tables and plots."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 OUTCOMES = ("completed", "pruned", "diverged", "out_of_memory", "failed", "running")
-"""In the order of tables and legends."""
+"""The outcomes in the order of tables and legends."""
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """Key path -> its last part, or the whole path where two paths end alike; in the order of `keys`."""
+    """Returns key path -> its last part, or the whole path where two paths end alike; in the order of `keys`."""
     paths = list(dict.fromkeys(keys))
     ends = Counter(path.rsplit(".", 1)[-1] for path in paths)
     return {path: end if ends[end := path.rsplit(".", 1)[-1]] == 1 else path for path in paths}
 
 
 def parameter_names(configurations: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """`short_names` of every parameter that any of the configurations sets."""
+    """Returns the `short_names` of all parameters that any of the configurations sets."""
     return short_names(key for configuration in configurations for key in configuration)
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """A number with `digits` significant digits; anything else as text; nothing as a dash."""
+    """Formats a float with `digits` significant digits, None as a dash, and anything else as text."""
     if value is None:
         return "-"
     if isinstance(value, bool) or not isinstance(value, float):
@@ -35,12 +35,12 @@ def number(value: Any, digits: int = 4) -> str:
 
 
 def measure(value: float | None) -> str:
-    """A loss or a score with four places, so that a column lines up."""
+    """Formats a loss or a score with four decimal places, so that a column lines up."""
     return f"{value:.4f}" if value is not None and math.isfinite(value) else number(value)
 
 
 def goal_value(name: str, value: float | None) -> str:
-    """A goal's value: a loss with four places, a time as such, tokens whole, MiB with three digits."""
+    """Formats a goal's value: losses with four decimal places, times as durations, tokens whole, MiB with 3 digits."""
     if value is None or not math.isfinite(value):
         return number(value)
     match name:
@@ -55,22 +55,22 @@ def goal_value(name: str, value: float | None) -> str:
 
 
 def front_mark(front: bool) -> str:
-    """What stands in the column of the front."""
+    """Returns the cell of the column that says whether a trial is on the Pareto front."""
     return "yes" if front else ""
 
 
 def goals_in_words(values: Mapping[str, float]) -> str:
-    """`eval_loss 0.3100, adapter_mib 2.1`."""
+    """Formats goals and their values, e.g. `eval_loss 0.3100, adapter_mib 2.1`."""
     return ", ".join(f"{name} {goal_value(name, value)}" for name, value in values.items())
 
 
 def difference(value: float) -> str:
-    """A signed number, three places after the point."""
+    """Formats a signed number with three decimal places."""
     return f"{value:+.3f}"
 
 
 def duration(seconds: float | None) -> str:
-    """`42 s`, `3 min 05 s`, `2 h 07 min`."""
+    """Formats a time, e.g. `42 s`, `3 min 05 s`, `2 h 07 min`; None as a dash."""
     if seconds is None:
         return "-"
     whole = max(0, round(seconds))
@@ -82,10 +82,10 @@ def duration(seconds: float | None) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text from a trial without line breaks or control characters, which could rewrite a terminal."""
+    """Returns text without line breaks and control characters, with which a trial's text could rewrite a terminal."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def outcome_words(outcome: str) -> str:
-    """`out_of_memory` -> `out of memory`."""
+    """Returns an outcome in words: `out_of_memory` -> `out of memory`."""
     return outcome.replace("_", " ")

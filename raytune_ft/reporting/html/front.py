@@ -1,4 +1,4 @@
-"""The best of each trial so far, and with several goals those that no other one beats."""
+"""Finds the best report of each trial so far, and with several goals the trials on the Pareto front."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _MOST_LINES = 8
 
 @dataclass(frozen=True)
 class Best:
-    """The best value of the leading metric that a trial reported so far."""
+    """A trial's report with its best value of the leading metric so far."""
 
     trial: str
     value: float
     step: int
     parameters: Mapping[str, Any]
     values: Mapping[str, float] = field(default_factory=dict)
-    """Of every goal, at that step."""
+    """The value of every goal at that step."""
 
 
 def bests_of(trials: Iterable[TrialRecord], goals: Sequence[Metric]) -> list[Best]:
-    """The best of each trial that reported a value, the best first."""
+    """Returns the best report of each trial that reported a value, the best trial first."""
     bests, leading = [], goals[0]
     for trial in trials:
         valued = [(value, point) for point in trial.points if (value := point.value(leading.name)) is not None]
@@ -42,7 +42,7 @@ def bests_of(trials: Iterable[TrialRecord], goals: Sequence[Metric]) -> list[Bes
 
 
 def front_of(trials: Iterable[TrialRecord], goals: Sequence[Metric]) -> tuple[Best, ...]:
-    """The trials that leave an adapter and that no other one beats in all goals; empty where there is one goal."""
+    """Returns the Pareto front of the trials that leave an adapter; empty where there is one goal."""
     if len(goals) < 2:
         return ()
     bests = bests_of([trial for trial in trials if trial.outcome not in _LOST], goals)
@@ -52,7 +52,7 @@ def front_of(trials: Iterable[TrialRecord], goals: Sequence[Metric]) -> tuple[Be
 
 
 def front_lines(front: Sequence[Best]) -> list[Text]:
-    """A line for each, and one for those that are too many."""
+    """Returns a line for each of the first trials on the front, and one that counts the others."""
     lines = [
         Text(one_line(f"on the front: trial {best.trial}, step {best.step}: {goals_in_words(best.values)}"))
         for best in front[:_MOST_LINES]

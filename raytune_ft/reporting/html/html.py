@@ -1,4 +1,4 @@
-"""One self-contained HTML file that tells a run's whole story; it opens without any network."""
+"""Writes a run's HTML report: one self-contained file that needs no network."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _page(title: str, body: str, figures: Mapping[str, Figure]) -> str:
     style = resources.joinpath("report.css").read_text(encoding="utf-8")
     library, script = get_plotlyjs(), resources.joinpath("report.js").read_text(encoding="utf-8")
     allowed = " ".join(f"'sha256-{_digest(code)}'" for code in (library, script))
-    # No network, and no script but these two: what a trial wrote can't run, even if it slipped through escaping.
+    # This allows no network and no script but these two: text from a trial can't run, even if it was not escaped.
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; script-src {allowed}"
     return f"""<!doctype html>
 <html lang="en">
@@ -102,6 +102,6 @@ def _digest(code: str) -> str:
 
 
 def _json(value: Any) -> str:
-    """JSON that can't end the script element it stands in."""
+    """Returns JSON that can't end the script element around it."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

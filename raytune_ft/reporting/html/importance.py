@@ -1,4 +1,4 @@
-"""Which searched parameter mattered, by Optuna's PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255)."""
+"""Computes which searched parameters mattered, by Optuna's PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,19 @@ from raytune_ft.search.study.storage import journal_path, open_storage
 from raytune_ft.search.study.study import learning_curve
 
 FEWEST_TRIALS = 4
-"""With fewer trials the shares are noise."""
+"""The fewest trials to compute importances from; with fewer they are noise."""
 
 
 @dataclass(frozen=True)
 class Importances:
-    """Share of each parameter in the metric at one step, the greatest first, or in words why there is none."""
+    """How much each parameter explains of the metric at one step.
+
+    Attributes:
+        shares: Key path -> share from 0 to 1, the greatest first; empty where they are unknown.
+        trials: How many trials were compared.
+        step: The step at which they were compared.
+        absent: Why there are no shares, in words.
+    """
 
     shares: Mapping[str, float]
     trials: int
@@ -27,10 +34,10 @@ class Importances:
 
 
 def parameter_importances(run: RunDirectory, study_name: str) -> Importances:
-    """Reads the run's study; says in `absent` why importances can't be had.
+    """Computes the importances from the run's study; `absent` says why, where that is not possible.
 
-    Trials are compared at the step that most of them reported, stopped ones included: at the end, a scheduler leaves
-    only those that were much alike.
+    Trials are compared at the step that most of them reported, stopped ones included: of those that a scheduler lets
+    run to the end, most are much alike.
     """
     where = _storage(run)
     file = journal_path(where) if where else run.study
@@ -46,7 +53,7 @@ def parameter_importances(run: RunDirectory, study_name: str) -> Importances:
     except KeyError:
         absent = f"{kept_in} holds no study named {study_name}, so importances are not known here."
         return Importances({}, 0, absent=absent)
-    except InputError as error:  # a report is written also where the database is away
+    except InputError as error:  # a report is written even if the database does not answer
         return Importances({}, 0, absent=f"Importances are not known here: {error}")
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     curves = {trial.number: learning_curve(trial) for trial in trials}
@@ -68,6 +75,6 @@ def parameter_importances(run: RunDirectory, study_name: str) -> Importances:
 
 
 def _storage(run: RunDirectory) -> str | None:
-    """`search.storage` of the run's experiment."""
+    """Returns `search.storage` of the run's experiment."""
     values = read_yaml(run.experiment).value if run.experiment.is_file() else {}
     return (values.get("search") or {}).get("storage")

@@ -1,6 +1,6 @@
-"""Parallel coordinates: a line a trial across the searched parameters, coloured by its value.
+"""Draws parallel coordinates: a line for each trial across the searched parameters, coloured by its value.
 
-Drawn from ordinary lines and not with plotly's own `parcoords`, which needs WebGL and can't be read on a phone.
+It is made from ordinary lines and not with plotly's own `parcoords`, which needs WebGL and can't be read on a phone.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _GOOD, _BAD = (13, 148, 136), (234, 148, 40)
 class _Dimension:
     name: str
     place: Callable[[Any], float]
-    """Value -> 0 (bottom) to 1 (top)."""
+    """Returns a value's height, from 0 (bottom) to 1 (top)."""
     ticks: Sequence[tuple[float, str]]
 
 
 def parallel_coordinates(board: Leaderboard) -> Figure | None:
-    """None where fewer than two trials have a value."""
+    """Returns the figure; None where fewer than two trials have a value."""
     rows = [row for row in board.rows if row.value is not None and math.isfinite(row.value)]
     if len(rows) < 2:
         return None

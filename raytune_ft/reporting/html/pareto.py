@@ -1,4 +1,4 @@
-"""Two goals against each other: every trial, the front of those that no other beats, the winner ringed."""
+"""Draws two goals against each other: every trial, with the Pareto front marked and the winner ringed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from raytune_ft.reporting.records import Goal, Leaderboard
 from raytune_ft.search.results.rows import LeaderboardRow
 
 MANY_ON_FRONT = 12
-"""From here on, trials on the front are named only under the pointer."""
+"""From this many trials on the front on, they are named only under the pointer."""
 
 
 def pareto(board: Leaderboard) -> Figure | None:
-    """The first goal over the second; None where there is one goal, or no trial has both values."""
+    """Returns the figure, first goal over second; None where there is one goal, or no trial has both values."""
     if not board.further:
         return None
     first, second = board.metrics[:2]
@@ -26,7 +26,7 @@ def pareto(board: Leaderboard) -> Figure | None:
     beaten = [row for row in rows if not row.front]
     named = len(front) < MANY_ON_FRONT
     data = [_points(beaten, first.name, second.name, "beaten", NEUTRAL, 8)] if beaten else []
-    if len(board.metrics) == 2:  # of more goals the front is no line
+    if len(board.metrics) == 2:  # with more goals the front is not a line
         steps = _points(front, first.name, second.name, "front", ACCENT, 0)
         shape = "hv" if second.mode == "min" else "vh"
         line = {"mode": "lines", "line": {"shape": shape, "color": ACCENT, "width": 1.5, "dash": "dot"}}
@@ -57,7 +57,7 @@ def _axis(goal: Goal, values: Sequence[float]) -> Figure:
     if not wants_log(values):
         return plain
     decades = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
-    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]  # plotly's own differ in size
+    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]  # plotly's own labels differ in size
     return plain | {"tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 

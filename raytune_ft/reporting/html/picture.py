@@ -1,4 +1,4 @@
-"""A still picture of a sweep for a README or a slide: its history beside its learning curves."""
+"""Draws a static picture of a sweep, for a README or a slide: its history beside its learning curves."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write_picture(run: RunDirectory, path: Path) -> Path:
     """Draws the sweep into `path`, a .png or .svg file.
 
     Raises:
-        InputError: For another suffix, without matplotlib, or when the run has no leaderboard yet.
+        InputError: The suffix is another one, matplotlib is missing, or the run has no leaderboard yet.
     """
     if path.suffix not in (".png", ".svg"):
         raise InputError("--plot", f"{path.name!r} is neither .png nor .svg", "give a name that ends in one of them")
@@ -50,7 +50,7 @@ def write_picture(run: RunDirectory, path: Path) -> Path:
     except ImportError:
         raise InputError("--plot", "matplotlib is not installed", "pip install matplotlib") from None
     matplotlib.use("Agg")
-    matplotlib.set_loglevel("ERROR")  # says in several lines that it takes the next font of the list
+    matplotlib.set_loglevel("ERROR")  # else it logs several lines about each missing font
     from matplotlib import pyplot, ticker
 
     with pyplot.rc_context(_STYLE):

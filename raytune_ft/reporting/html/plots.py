@@ -1,4 +1,4 @@
-"""The report's figures as plotly.js figures: plain dicts, coloured so that they read on light and on dark."""
+"""The report's plots as plotly.js figures: plain dicts, in colours that are readable on light and dark."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ OUTCOME_COLOURS = {
 NEUTRAL = "#8b93a1"
 ACCENT = "#2563eb"
 MANY_TRIALS = 40
-LOG_FROM = 5.0  # worst over best value from which a logarithmic axis is drawn
-"""From here on, lines get thin and pale, and only the winner is named."""
+"""From this many trials on, lines are thin and pale, and only the winner is named."""
+LOG_FROM = 5.0  # ratio of worst to best value from which an axis is logarithmic
 
 
 def history(board: Leaderboard) -> Figure:
-    """Value of each trial in the order in which they started, and the best so far."""
+    """Returns a plot of each trial's value in the order in which trials started, and of the best so far."""
     rows = sorted(board.rows, key=lambda row: row.trial)
     order = {row.trial: place for place, row in enumerate(rows, start=1)}
     better = min if board.mode == "min" else max
@@ -86,7 +86,7 @@ def _history_points(outcome: str, rows: Sequence[LeaderboardRow], order: Mapping
 
 
 def curves(trials: Sequence[TrialRecord], winner: str | None, metric: str) -> Figure:
-    """Loss on the validation split over the steps, one line a trial, coloured by outcome."""
+    """Returns a plot of the metric on the validation split over steps, one line for each trial, coloured by outcome."""
     data: list[Figure] = []
     named: set[str] = set()
     few = len(trials) < MANY_TRIALS
@@ -118,12 +118,12 @@ def curves(trials: Sequence[TrialRecord], winner: str | None, metric: str) -> Fi
 
 
 def wants_log(values: Sequence[float]) -> bool:
-    """Whether the weak trials would press the good ones into one line on an even scale."""
+    """Returns whether values are so far apart that weak trials would squeeze good ones together on a linear scale."""
     return bool(values) and min(values) > 0 and max(values) > LOG_FROM * min(values)
 
 
 def importance(importances: Importances) -> Figure:
-    """A bar for each parameter's share, the greatest on top."""
+    """Returns a plot with a bar for each parameter's share, the greatest on top."""
     names = parameter_names([importances.shares])
     shares = list(importances.shares.items())[::-1]
     bars = {
@@ -148,7 +148,7 @@ def importance(importances: Importances) -> Figure:
 
 
 def differences(evaluation: Evaluation) -> Figure | None:
-    """Winner minus base with its interval, for the metrics that are no loss, in points; None without any."""
+    """Returns a plot of winner minus base with intervals, in points, for metrics that are no loss; None without any."""
     metrics = [metric for metric in task_metrics(evaluation.metrics) if metric in evaluation.difference]
     if not metrics:
         return None
@@ -181,13 +181,13 @@ def differences(evaluation: Evaluation) -> Figure | None:
 
 
 def axis(metric: str, values: Sequence[float]) -> Figure:
-    """A metric's axis, logarithmic where its values are far apart."""
+    """Returns a metric's axis, logarithmic where its values are far apart."""
     plain: Figure = {"title": {"text": escape(metric)}, "automargin": True}
     return plain | ({"type": "log"} if wants_log(values) else {})
 
 
 def hover(row: LeaderboardRow) -> str:
-    """What is shown of a trial under the pointer: outcome, values, parameters, reason."""
+    """Returns the text that is shown for a trial under the pointer: outcome, values, parameters and reason."""
     names = parameter_names([row.parameters])
     lines = [
         f"trial {row.trial}: {outcome_words(row.outcome)}",
@@ -200,10 +200,10 @@ def hover(row: LeaderboardRow) -> str:
 
 
 def escape(text: str) -> str:
-    """plotly.js reads a subset of HTML in its labels."""
+    """Escapes text for plotly.js, which interprets a subset of HTML in its labels."""
     return html.escape(str(text))
 
 
 def finite(value: float | None) -> float | None:
-    """`value`, or None where there is none or it is no number."""
+    """Returns `value`, or None where it is missing or not finite."""
     return value if value is not None and math.isfinite(value) else None

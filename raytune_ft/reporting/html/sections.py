@@ -26,7 +26,7 @@ from raytune_ft.reporting.wording import (
 
 
 def header(board: Leaderboard, winner: Winner | None, evaluation: Evaluation | None) -> str:
-    """Title, one sentence and the numbers that matter."""
+    """Returns the report's title, one sentence and the main numbers."""
     if winner:
         where = f" at step {winner.step}" if winner.step is not None else ""
         values = goals_in_words(winner.values) if board.further else f"{board.metric} {measure(winner.value)}"
@@ -68,7 +68,7 @@ def _winner_words(board: Leaderboard, winner: Winner) -> str:
 
 
 def against_base(evaluation: Evaluation | None, uses: Uses | None, run: str, drawn: bool) -> str:
-    """Base and winner on rows that no trial saw, and what these rows were used for so far."""
+    """Returns the comparison of base and winner on rows that no trial saw, and what these rows were used for."""
     title = "<h2>Base against winner</h2>"
     if evaluation is None:
         note = f"The winner was not evaluated yet. Run <code>raytune-ft evaluate {escape(run)}</code>."
@@ -92,7 +92,7 @@ def against_base(evaluation: Evaluation | None, uses: Uses | None, run: str, dra
 
 
 def search_plots(board: Leaderboard) -> str:
-    """Places of the history and of the learning curves."""
+    """Returns the placeholders of the history and the learning curves."""
     metric = escape(board.metric)
     return f"""<div class="pair">
 <section><h2>Search</h2><p class="note">Best {metric} of each trial; a star is the winner.</p>
@@ -102,7 +102,7 @@ def search_plots(board: Leaderboard) -> str:
 
 
 def goals(board: Leaderboard, drawn: bool) -> str:
-    """Several goals against each other; nothing where there is one."""
+    """Returns the placeholder of the plot of goals against each other; empty where there is one goal."""
     if not drawn:
         return ""
     front = sum(row.front for row in board.rows)
@@ -115,7 +115,7 @@ def goals(board: Leaderboard, drawn: bool) -> str:
 
 
 def parameters(importances: Importances, parallel: bool) -> str:
-    """Which parameter mattered, and how configurations lead to results."""
+    """Returns the sections on which parameters mattered, and on how configurations lead to results."""
     if importances.shares:
         compared = f"{importances.trials} trials at step {importances.step}"
         note = f"Share of each parameter: PED-ANOVA over {compared}."
@@ -131,7 +131,7 @@ def parameters(importances: Importances, parallel: bool) -> str:
 
 
 def leaderboard(board: Leaderboard) -> str:
-    """All trials, the best first."""
+    """Returns the table of all trials, the best first."""
     names = parameter_names(row.parameters for row in board.rows)
     further = [goal.name for goal in board.further]
     front = ["front"] if further else []
@@ -156,7 +156,7 @@ def leaderboard(board: Leaderboard) -> str:
 
 
 def outcomes(board: Leaderboard) -> str:
-    """How the trials ended and why: a line for each cause, and one for all that were pruned."""
+    """Returns a table of how the trials ended and why: a row for each cause, and one for all pruned trials."""
     causes: dict[tuple[str, str], list[str]] = {}
     examples: dict[str, str] = {}
     for row in board.rows:
@@ -171,7 +171,7 @@ def outcomes(board: Leaderboard) -> str:
 
 
 def plan_truth(lines: Sequence[Line]) -> str:
-    """What the sweep was planned to take, and took; nothing where it has no plan."""
+    """Returns a table of what the sweep was planned to take and what it took; empty where it has no plan."""
     if not lines:
         return ""
     rows = [
@@ -189,7 +189,7 @@ def plan_truth(lines: Sequence[Line]) -> str:
 
 
 def data(facts: DataFacts | None) -> str:
-    """Rows, origin, fingerprint and duplicates."""
+    """Returns the section on the data: rows, sources, fingerprint and duplicates."""
     if facts is None:
         return "<section><h2>Data</h2><p class='note'>This run keeps no data/manifest.json.</p></section>"
     rows = [
@@ -204,7 +204,7 @@ fingerprint <code>{escape(facts.fingerprint)}</code></p>{table}</section>"""
 
 
 def experiment(text: str) -> str:
-    """The resolved experiment file, as it was run."""
+    """Returns the resolved experiment file, as it was run."""
     words = "Everything that was set, defaults included; secrets are redacted."
     return f"""<section><details><summary>Experiment file</summary><p class="note">{words}</p>
 <pre>{escape(text)}</pre></details></section><footer>Written by raytune-ft report.</footer>"""
@@ -222,7 +222,16 @@ def _table(
     wrap: int | None = None,
     bold_first: bool = False,
 ) -> str:
-    """A table of plain text: `numbers` are right-aligned columns, `outcome` gets its colour, `wrap` may break."""
+    """Returns an HTML table of plain text.
+
+    Args:
+        head: The header of each column.
+        rows: The cells of each row.
+        numbers: Positions of the columns that are right-aligned.
+        outcome: Position of the column of outcomes, which get their colour.
+        wrap: Position of the column whose text may wrap.
+        bold_first: Whether the first row is bold.
+    """
     right = frozenset(numbers)
     kinds = ["number" if place in right else "wrap" if place == wrap else "" for place in range(len(head))]
     top = "".join(f"<th class='{kind}'>{escape(name)}</th>" for kind, name in zip(kinds, head, strict=True))

@@ -1,4 +1,4 @@
-"""The best value that a study had seen after so many tokens, and after so many hours of training."""
+"""Finds the best value that a study had reached after given tokens, and after given hours of training."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from raytune_ft.metrics.named import Goal, sign
 from raytune_ft.reporting.records import TrialRecord
 
 FRACTIONS = (0.125, 0.25, 0.5, 0.75, 1.0)
-"""Of the smaller study, where the two are compared."""
+"""Fractions of the smaller study's expense at which two studies are compared."""
 NEAR = 0.01
 
 
 @dataclass(frozen=True)
 class SoFar:
-    """A study at one of its reports: what all trials together have used, and the best value among them."""
+    """The state of a study at one of its reports: what all trials together have used, and their best value so far."""
 
     tokens: int
     hours: float
@@ -26,7 +26,13 @@ class SoFar:
 
 @dataclass(frozen=True)
 class Standing:
-    """Two studies after the same expense; None before the first report."""
+    """The best values of two studies after the same expense.
+
+    Attributes:
+        at: The expense: tokens, or hours of training.
+        first: The first study's best value by then; None before its first value.
+        second: The same of the second study.
+    """
 
     at: float
     first: float | None
@@ -34,9 +40,9 @@ class Standing:
 
 
 def best_so_far(trials: Sequence[TrialRecord], goal: Goal) -> tuple[SoFar, ...]:
-    """The study's reports in their order, those without a value of the metric included: they cost too.
+    """Returns the study's state at each report, in order; reports without a value count too, as they have a cost.
 
-    Hours are the trials' own, which a monotonic clock measures. Stamps of the wall clock only say who of several
+    Hours are the trials' own, which a monotonic clock measures. Times of the wall clock only say which of several
     running trials reported first; where the clock was set back, later trials are moved behind earlier ones' starts.
     """
     reports: list[tuple[float, int, int, int, float, float | None]] = []
@@ -63,12 +69,12 @@ def best_so_far(trials: Sequence[TrialRecord], goal: Goal) -> tuple[SoFar, ...]:
 
 
 def standings(first: Sequence[float], second: Sequence[float], bests: tuple[Sequence[float], ...]) -> list[Standing]:
-    """Both studies at some fractions of what the smaller one used.
+    """Returns both studies' best values at `FRACTIONS` of what the smaller one used.
 
     Args:
-        first: What the first one had used at each of its reports, ascending.
-        second: The same of the second.
-        bests: The best values of both at these reports.
+        first: What the first study had used at each of its reports, ascending.
+        second: The same of the second study.
+        bests: The best values so far of both studies at these reports.
     """
     if not first or not second:
         return []
@@ -78,7 +84,7 @@ def standings(first: Sequence[float], second: Sequence[float], bests: tuple[Sequ
 
 
 def tokens_to(curve: Iterable[SoFar], value: float, goal: Goal) -> int | None:
-    """Tokens after which the best was within 1 % of `value`; None where it never was."""
+    """Returns the tokens after which the best value was within 1 % of `value`; None where it never was."""
     limit = sign(goal) * value + NEAR * abs(value)
     return next((point.tokens for point in curve if sign(goal) * point.best <= limit), None)
 

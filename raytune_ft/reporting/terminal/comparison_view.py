@@ -1,4 +1,4 @@
-"""Two runs side by side on a terminal."""
+"""Shows two runs side by side on a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST = 60
 
 
 def comparison_view(comparison: RunComparison) -> RenderableType:
-    """Both runs as columns, then their settings, their way to the best, and how far to trust it."""
+    """Returns tables of both runs' results, settings and best values over time, and lines on how far to trust them."""
     parts: list[RenderableType] = [_results(comparison)]
     if comparison.settings:
         settings = _table(comparison, "settings that differ")

@@ -1,4 +1,4 @@
-"""The leaderboard and the comparison of base and winner as rich tables."""
+"""Formats the leaderboard, and the comparison of base and winner, as rich tables."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ OUTCOME_STYLES = {
 
 
 def leaderboard_table(leaderboard: Leaderboard) -> Table:
-    """Rank, trial, outcome, value, step, time, and a column for each searched parameter.
+    """Returns the table: rank, trial, outcome, value, step, time, and a column for each searched parameter.
 
-    With several goals also the others' values, who is on the front, and below by what the first one won.
+    With several goals it also has the other goals' values, says which trials are on the Pareto front, and names below
+    the rule by which the first one won.
     """
     names = parameter_names(row.parameters for row in leaderboard.rows)
     goals = leaderboard.further
@@ -47,7 +48,7 @@ def leaderboard_table(leaderboard: Leaderboard) -> Table:
     further = (*(goal.name for goal in goals), *(["front"] if goals else []))
     for header in ("rank", "trial", "outcome", leaderboard.metric, *further, "step", "time"):
         table.add_column(header, justify="left" if header in ("trial", "outcome") else "right", no_wrap=True)
-    for name in names.values():  # on a narrow terminal these fold
+    for name in names.values():  # these columns fold on a narrow terminal
         table.add_column(name.removeprefix("per_device_"), justify="right", overflow="fold")
     for row in leaderboard.rows:
         values = (number(row.parameters.get(key), 3) for key in names)
@@ -67,7 +68,7 @@ def leaderboard_table(leaderboard: Leaderboard) -> Table:
 
 
 def comparison_table(evaluation: Evaluation) -> Table:
-    """Metric, base, winner, and their difference with its interval."""
+    """Returns a table of metrics: base, winner, and their difference with its interval."""
     levels = {interval.level for interval in evaluation.difference.values()}
     level = f"{100 * levels.pop():g} % interval" if len(levels) == 1 else "interval"
     table = Table(
@@ -94,5 +95,5 @@ def comparison_table(evaluation: Evaluation) -> Table:
 
 
 def outcome_text(outcome: str) -> Text:
-    """An outcome in its colour."""
+    """Returns an outcome in its colour."""
     return Text(outcome_words(one_line(outcome)), style=OUTCOME_STYLES.get(outcome, ""))

@@ -1,4 +1,4 @@
-"""The table of a running sweep: live on a terminal, one plain line per event elsewhere."""
+"""Shows a running sweep: as a live table on a terminal, as one plain line per event elsewhere."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ from raytune_ft.training.steady_clock import steady_time
 
 _SMALLEST_TABLE = 6
 _FIRST_LINE_S, _LINE_S = 7.0, 12.0
-"""Where lines are printed: after so long without one about a trial that runs, where it is; first after its start."""
+"""Without a live table, seconds without a line about a running trial after which its progress is printed: the first
+time after its start, and later."""
 _MOST_LINES = 4
-"""Of trials that run at once; the others are counted."""
+"""How many running trials get a line of their own; the others are counted."""
 
 
 @dataclass
 class _Trial:
     parameters: Mapping[str, Any]
     began: float
-    said: float  # when a line about it was last printed
+    said: float  # when a line about the trial was last printed
     state: str = "running"
     metrics: Mapping[str, Any] = field(default_factory=dict)
     value: float | None = None
@@ -46,13 +47,13 @@ class _Trial:
     ended: float | None = None
 
     def words(self, now: float) -> str:
-        """Where it is."""
+        """Returns how far the trial is."""
         silent_s = steady_time() - self.progress.time if self.progress else 0.0
         return progress_words(self.progress, now - self.began, silent_s)
 
 
 def ended_before(run: RunDirectory, goal: Metric) -> dict[str, float | None]:
-    """The trials of a run that ended already -> the best value that each reported."""
+    """Returns the trials of a run that have ended already, name -> the best value that it reported."""
     found: dict[str, float | None] = {}
     for path in sorted(run.trials.glob("*")):
         trial = TrialDirectory(path)
@@ -67,11 +68,11 @@ class LiveTable:
     """Shows what a sweep is doing; a listener of its events, which the command line makes.
 
     Args:
-        total_trials: Trials that the study will have.
-        goal: The metric that decides.
-        console: Where to draw, normally stderr.
-        before: Trials that ended in an earlier part of the study -> the value of each that has one.
-        clock: Seconds that only grow.
+        total_trials: How many trials the study will have.
+        goal: The leading goal.
+        console: The console to draw on, normally stderr.
+        before: Trials that ended in an earlier part of the study, name -> best value, or None.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class LiveTable:
                 self.ended(trial, str(outcome.kind), outcome.reason, outcome.value)
 
     def started(self, trial: str, parameters: Mapping[str, Any]) -> None:
-        """A trial began with these parameters."""
+        """Shows that a trial began with these parameters."""
         with self._lock:
             now = self._clock()
             self._trials[trial] = _Trial(dict(parameters), now, now)
@@ -128,7 +129,7 @@ class LiveTable:
         self._say(f"trial {trial} [{len(self._before | self._trials.keys())}/{self._total}] started: {settings}")
 
     def progressed(self, trial: str, state: TrialProgress | None) -> None:
-        """Where a running trial is; None before its workers have said anything. Called every few seconds."""
+        """Shows how far a running trial is; `state` is None before its workers report. Is called every few seconds."""
         now = self._clock()
         with self._lock:
             record = self._of(trial)
@@ -145,7 +146,7 @@ class LiveTable:
             self._say(f"trial {trial}: {words}{more}")
 
     def reported(self, trial: str, metrics: Mapping[str, Any]) -> None:
-        """A trial sent a report; see `raytune_ft.metrics.report`."""
+        """Shows a trial's report; see `raytune_ft.metrics.report`."""
         with self._lock:
             record = self._of(trial)
             record.metrics, record.said = {**record.metrics, **metrics}, self._clock()
@@ -156,7 +157,7 @@ class LiveTable:
         self._say(f"trial {trial}: {', '.join(parts)}{self._best_words()}")
 
     def ended(self, trial: str, outcome: str, reason: str, value: float | None) -> None:
-        """A trial ended, with its value where it has one."""
+        """Shows that a trial ended, with its value if it has one."""
         with self._lock:
             record = self._of(trial)
             record.state, record.value, record.ended = outcome, value, self._clock()
@@ -167,7 +168,7 @@ class LiveTable:
         self._say(f"trial {trial} {outcome_words(outcome)} after {took}{result}{because}{self._best_words()}")
 
     def _of(self, trial: str) -> _Trial:
-        """Its record, also where nobody has said that it started."""
+        """Returns the trial's record, and makes one if its start was not announced."""
         now = self._clock()
         return self._trials.setdefault(trial, _Trial({}, now, now))
 
@@ -194,7 +195,7 @@ class LiveTable:
             return Group(self._table(), *self._running_lines(), summary)
 
     def _running_lines(self) -> list[Text]:
-        """Below the table: where the running trials are."""
+        """Returns the lines below the table, which say how far the running trials are."""
         now = self._clock()
         running = [(name, each) for name, each in self._trials.items() if each.ended is None]
         lines = [f"trial {name}: {each.words(now)}" for name, each in running[:_MOST_LINES]]
@@ -223,7 +224,7 @@ class LiveTable:
         return table
 
     def _visible(self) -> list[str]:
-        """As many trials as the terminal has lines for: the best, the running, then the latest; oldest first."""
+        """Returns as many trials as fit on the terminal: the best, the running, then the latest; oldest first."""
         room = max(_SMALLEST_TABLE, self._console.size.height - 7 - _MOST_LINES)
         best = self._best[1] if self._best else None
         order = sorted(

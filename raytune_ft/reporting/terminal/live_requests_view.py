@@ -1,4 +1,4 @@
-"""An adapter's versions under live traffic, side by side on a terminal."""
+"""Shows an adapter's versions under live traffic side by side on a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raytune_ft.reporting.wording import number
 
 
 def live_view(found: LiveComparison) -> RenderableType:
-    """A column for each version; below it what can be said of the difference, and what can't."""
+    """Returns a table with a column for each version, and lines on whether their error rates differ."""
     if found.first is None:
         return Text(f"{found.adapter}: no request since {found.since or 'the log began'}")
     table = Table(title=f"{found.adapter}, {found.first} to {found.last}", title_justify="left", box=box.SIMPLE_HEAD)
@@ -62,7 +62,7 @@ def _verdicts(found: LiveComparison) -> Iterator[Text]:
 
 
 def _rate(value: Rate) -> str:
-    """`3 (1.2 %, 0.4 to 3.4)`."""
+    """Formats a rate, e.g. `3 (1.2 %, 0.4 to 3.4)`."""
     if value.share is None:
         return "-"
     return f"{value.count} ({_percent(value.share)}, {value.low * 100:.1f} to {value.high * 100:.1f})"

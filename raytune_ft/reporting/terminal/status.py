@@ -1,4 +1,4 @@
-"""What a run is doing, from its trials' files; works while the sweep runs and after it."""
+"""Shows a run's status from its trials' files, while the sweep runs and after it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RunningTrial:
     trial: str
     step: int | None
     value: float | None
-    """Of the leading metric, at its last report."""
+    """The leading metric's value at the last report."""
     running_s: float
     silent_s: float
     parameters: Mapping[str, Any]
@@ -43,30 +43,30 @@ class RunningTrial:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One look at a run."""
+    """The status of a run at one moment."""
 
     experiment: str
     metric: str
-    """The one that leads."""
+    """Name of the leading metric."""
     planned: int
     outcomes: Mapping[str, int]
     running: tuple[RunningTrial, ...]
     best: Best | None
     elapsed_s: float
     finished: bool
-    """Whether the leaderboard has every trial, or the budget is used up; a stopped sweep leaves one with fewer."""
+    """Whether the leaderboard has every trial, or the budget is used up; a stopped sweep's leaderboard has fewer."""
     spent: Spending | None = None
     spent_words: str = ""
-    """What is used up, of what the budget allows."""
+    """What is used up of the budget, in words."""
     plan_truth: Mapping[str, Line] = field(default_factory=dict)
     dead_s: float | None = None
-    """Seconds since the driver was last alive, where it ended without saying so: nothing trains."""
+    """Seconds since the last heartbeat of a driver that died, so that nothing trains; else None."""
     stopped: bool = False
-    """The driver ended before the study had its trials."""
+    """Whether the driver ended before the study had all of its trials."""
     resume: str = ""
-    """What to type to go on."""
+    """The command line that resumes the run."""
     front: tuple[Best, ...] = ()
-    """With several goals, the trials that no other one beats so far."""
+    """With several goals, the trials on the Pareto front so far."""
 
 
 def run_status(run: RunDirectory, now: float | None = None) -> RunStatus:
@@ -74,7 +74,7 @@ def run_status(run: RunDirectory, now: float | None = None) -> RunStatus:
 
     Args:
         run: The run directory.
-        now: Unix time of the look; by default this moment.
+        now: Unix time to take as the present; by default, the real one.
     """
     now = time.time() if now is None else now
     experiment = load_recorded(run)
@@ -98,7 +98,7 @@ def run_status(run: RunDirectory, now: float | None = None) -> RunStatus:
         outcomes={outcome: count for outcome, count in counts.items() if count},
         running=running,
         best=next(iter(bests_of(trials, goals)), None),
-        # What drivers counted, up to the last report; files' times follow a clock that may be set, and pauses.
+        # Hours that drivers counted up to the last report: times of files include pauses, and the clock may be set.
         elapsed_s=3600 * spent.hours if spent else max(0.0, last - began),
         finished=finished,
         dead_s=max(0.0, now - driver.seen) if driver and dead else None,
@@ -125,7 +125,7 @@ def _running(trial: TrialRecord, now: float, metric: str) -> RunningTrial:
 
 
 def status_view(status: RunStatus) -> RenderableType:
-    """The status as text for a terminal."""
+    """Returns the status as text for a terminal."""
     ended = sum(count for outcome, count in status.outcomes.items() if outcome != "running")
     state = "finished" if status.finished else "not finished"
     if status.dead_s is not None or status.stopped:
@@ -167,7 +167,7 @@ def status_view(status: RunStatus) -> RenderableType:
 
 
 def _accounts(status: RunStatus) -> list[Text]:
-    """What is used up, and of what takes long to know, what was thought and what it came to."""
+    """Returns lines on what is used up, and on time and memory against the plan or forecast."""
     lines = [Text(f"spent: {status.spent_words}")] if status.spent else []
     if status.spent and status.spent.closed:
         lines.append(Text(f"closed: {status.spent.closed}"))
