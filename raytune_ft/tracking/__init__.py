@@ -1,4 +1,4 @@
-"""Who else is told about each trial: TensorBoard and Weights & Biases, as listeners of the run's events."""
+"""Records each trial in TensorBoard and Weights & Biases, by listening to the run's events."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ log = logging.getLogger(__name__)
 
 
 def trackers(experiment: Experiment, run_dir: Path) -> list[Listener]:
-    """The trackers that the experiment asks for, each a listener of events.
+    """Returns the trackers that the experiment asks for, each a listener of events.
 
     TensorBoard's files go to `run_dir/tensorboard/<trial>`, W&B's to `run_dir/wandb`. A tracker that fails is
     switched off with one warning, and the search goes on.
 
     Args:
-        experiment: Says which trackers, and names the W&B group.
+        experiment: The experiment, which sets the trackers, and whose name is the W&B group.
         run_dir: The run directory.
     """
     found: list[Listener] = []
@@ -35,14 +35,14 @@ def trackers(experiment: Experiment, run_dir: Path) -> list[Listener]:
 
 
 class NeverRaising:
-    """A tracker whose first failure is logged and ends it.
+    """Wraps a tracker, so that its first failure is logged and switches it off.
 
     Args:
-        tracker: It takes events.
-        name: What its user calls it.
+        tracker: The tracker, a listener of events.
+        name: The tracker's name for users.
 
     Attributes:
-        failed: Whether it is switched off.
+        failed: Whether the tracker is switched off.
     """
 
     def __init__(self, tracker: Listener, name: str) -> None:

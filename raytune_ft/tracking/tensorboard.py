@@ -1,4 +1,4 @@
-"""TensorBoard's event files, one directory a trial."""
+"""Writes TensorBoard's event files, in one directory for each trial."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ FLUSH_S = 30
 
 
 class TensorBoard:
-    """Writes each trial's metrics by optimizer step, and at its end its parameters beside its last metrics.
+    """Writes each trial's metrics by optimizer step, and at its end its parameters with its last metrics.
 
     The files are in the run directory from the first report, so that a killed driver leaves them there.
 
     Args:
-        directory: Gets a folder for each trial.
+        directory: The directory that gets a folder for each trial.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -56,7 +56,7 @@ class TensorBoard:
         writer.flush()
 
     def _write_parameters(self, trial: str) -> None:
-        """For TensorBoard's HParams page; it takes numbers, texts and booleans, and no parameter that is None."""
+        """Writes the parameters for TensorBoard's HParams page, which takes numbers, texts and booleans only."""
         from tensorboardX.summary import hparams
 
         parameters = self._parameters.get(trial, {})
@@ -72,7 +72,7 @@ class TensorBoard:
 
 
 def numbers(report: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a report by name, its metrics among them."""
+    """Returns the numbers of a report by name, its metrics included, without NaN."""
     flat = {**report, **report.get(METRICS, {})}
     return {
         key: value

@@ -1,4 +1,4 @@
-"""The process that writes a study's records for Weights & Biases: one for all trials, however many run at once."""
+"""The one process that writes a study's records for Weights & Biases, however many trials run at once."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ UNREACHABLE = "W&B can't be reached, records stay in {directory}: {error}"
 
 
 class WandbWriter:
-    """A Ray actor; its calls follow one another. Imports W&B, which takes a second, where nobody waits for it.
+    """A Ray actor that makes one W&B call at a time. It imports W&B itself, for a second in which nobody waits for it.
 
     Args:
         mode: `online`, or `offline`, which keeps the records on disk.
-        **init: What `wandb.init` is told of every trial: project, entity, group and dir.
+        **init: Arguments of `wandb.init` for every trial: project, entity, group and dir.
     """
 
     def __init__(self, mode: Literal["online", "offline"], **init: Any) -> None:
@@ -23,10 +23,10 @@ class WandbWriter:
         self._runs: dict[str, Any] = {}
 
     def start(self, trial: str, name: str, config: dict[str, Any]) -> str | None:
-        """Opens a trial's run; returns a warning once W&B can't be reached, after which records stay on disk."""
+        """Opens a trial's W&B run; returns a warning if W&B can't be reached, after which records stay on disk."""
         import wandb
 
-        if trial in self._runs:  # it goes on with other parameters
+        if trial in self._runs:  # the trial goes on with other parameters
             self._runs[trial].config.update(config, allow_val_change=True)
             return None
         try:
@@ -39,21 +39,21 @@ class WandbWriter:
             return UNREACHABLE.format(directory=os.path.join(self._init["dir"], "wandb"), error=why)
 
     def log(self, trial: str, metrics: dict[str, float], step: int | None) -> None:
-        """Adds a report at an optimizer step."""
+        """Logs a report's metrics at an optimizer step."""
         self._runs[trial].log(metrics, step=step)
 
     def finish(self, trial: str) -> None:
-        """Closes a trial's run; online, that waits until its records were sent."""
+        """Closes a trial's W&B run; in `online` mode it waits until the records are sent."""
         if run := self._runs.pop(trial, None):
             run.finish()
 
     def close(self) -> None:
-        """Closes what is open, and ends W&B's own process."""
+        """Closes all open runs, and ends W&B's own process."""
         import wandb
 
         for trial in list(self._runs):
             self.finish(trial)
-        with contextlib.suppress(Exception):  # the records are written; nothing follows
+        with contextlib.suppress(Exception):  # the records are written, and nothing follows
             wandb.teardown()
 
     def _open(self, trial: str, name: str, config: dict[str, Any]) -> Any:
@@ -64,7 +64,7 @@ class WandbWriter:
             name=name,
             config=config,
             mode=self._mode,
-            reinit="create_new",  # beside the runs of other trials
+            reinit="create_new",  # other trials' runs stay open
             allow_val_change=True,
             settings=_quiet_settings(wandb),
             **self._init,
@@ -72,7 +72,7 @@ class WandbWriter:
 
 
 def _quiet_settings(wandb: Any) -> Any:
-    """No code, git remote, command line or console is recorded: each may hold a secret."""
+    """Returns settings that record no code, git remote, command line or console, as each may hold a secret."""
     return wandb.Settings(
         silent=True,
         console="off",

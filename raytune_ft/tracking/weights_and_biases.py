@@ -1,7 +1,7 @@
-"""Weights & Biases: what the driver tells the process that writes its records.
+"""Sends records for Weights & Biases from the driver to the process that writes them.
 
 Ray's own callback starts two processes for each trial, and waits for one of them at the trial's first report, while a
-lane stands idle for a second.
+lane is idle for a second.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ log = logging.getLogger(__name__)
 
 KEY = "WANDB_API_KEY"
 END_TIMEOUT_S = 60.0
-"""How long the end of a sweep waits for records to be sent."""
+"""Seconds that the end of a sweep waits for records to be sent."""
 
 
 class WeightsAndBiases:
-    """Hands on what events say, and never waits for an answer before the driver trains nothing more.
+    """Passes events on to the writer's process, and does not wait for it until the sweep has ended.
 
     Args:
-        settings: Of the experiment.
-        group: Of all trials' runs.
-        run_dir: Absolute; gets the folder `wandb`.
+        settings: The experiment's W&B settings.
+        group: The W&B group of all trials' runs.
+        run_dir: The run directory as an absolute path; it gets the folder `wandb`.
     """
 
     def __init__(self, settings: Wandb, group: str, run_dir: Path) -> None:
         self._settings, self._group, self._run_dir = settings, group, run_dir
-        self._driver = secrets.token_hex(4)  # a trial that a later driver goes on with is a run of its own
+        self._driver = secrets.token_hex(4)  # a trial that a later driver resumes is a new W&B run
         self._writer: Any = None
         self._asked: list[Any] = []
 
@@ -55,12 +55,12 @@ class WeightsAndBiases:
         return f"{self._driver}-{trial}"
 
     def _check_login(self) -> None:
-        """Raises ValueError where records are to be sent, and nobody is logged in."""
+        """Raises ValueError if records are to be sent, and nobody is logged in to W&B."""
         if self._settings.mode == "online" and not os.environ.get(KEY) and not _logged_in():
             raise ValueError(f"no key to send records with; set {KEY}, or run wandb login")
 
     def _close(self) -> None:
-        """Waits until all records are written, which online means sent."""
+        """Waits until all records are written, and in `online` mode sent; at most `END_TIMEOUT_S` seconds."""
         import ray
 
         if self._writer is None:
@@ -83,7 +83,7 @@ class WeightsAndBiases:
         self._hear(0.0)
 
     def _hear(self, wait_s: float) -> None:
-        """Passes on warnings; raises what a call failed with, if only because its process died."""
+        """Logs the warnings of finished calls; raises a call's error, also if its process died."""
         import ray
 
         done, self._asked = ray.wait(self._asked, num_returns=len(self._asked), timeout=wait_s)
@@ -99,7 +99,7 @@ class WeightsAndBiases:
         self._run_dir.mkdir(parents=True, exist_ok=True)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here}
-        # Only where it is needed: whoever may look at Ray's dashboard can read it there.
+        # The key is passed on only if it is needed: users of Ray's dashboard can read it there.
         if self._settings.mode == "online" and (key := os.environ.get(KEY)):
             options["runtime_env"] = {"env_vars": {KEY: key}}
         return (
