@@ -22,7 +22,7 @@ class OutOfMemoryEnds(UserCallback):
         self._directory = directory
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Called in Train's controller, before it decides whether to start the workers again."""
+        """Writes the outcome; Train's controller calls this before it decides whether to restart the workers."""
         # Ray Train finds a dead worker by a failed health check, whose error carries the cause.
         causes = [getattr(each, "health_check_failure", each) for each in worker_exceptions.values()]
         if any(isinstance(each, OutOfMemoryError) for each in causes) and Outcome.read(self._directory) is None:
