@@ -42,7 +42,8 @@ class Reported:
 
     Attributes:
         trial: Its name.
-        report: The line of its `metrics.jsonl`, with `rung` where the step is one.
+        report: The line of its `metrics.jsonl`, in a sweep with `rung`, how many of its rungs
+            are reached, where that is one at least.
     """
 
     trial: str
@@ -77,4 +78,4 @@ class Closed:
 
 Event = Started | Progressed | Reported | Ended | Closed
 Listener = Callable[[Event], None]
-"""Takes each event in its order, one at a time; an error of it ends the sweep."""
+"""Takes each event in its order, one at a time; an error of it ends the sweep, or at `Progressed` the telling of it."""
