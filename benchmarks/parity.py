@@ -40,9 +40,9 @@ def transformers_side(run: Path, adapters: dict[str, Path], rows: int) -> dict[s
     from raytune_ft.data.prepared import open_prepared
     from raytune_ft.data.tokens.tokenizer import load_tokenizer
     from raytune_ft.evaluation.retention import general_text, perplexity, tokenised
+    from raytune_ft.methods.weights.base_model import load_base
     from raytune_ft.promotion.asked import choose_rows
     from raytune_ft.promotion.reference import answers
-    from raytune_ft.training.weights.base_model import load_base
 
     experiment, data = load_experiment(run / "experiment.yaml"), open_prepared(run / "data")
     tokenizer = load_tokenizer(experiment.base_model)

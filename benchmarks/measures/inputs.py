@@ -126,7 +126,7 @@ def write_experiment(
 def prepare_rows(directory: Path, train_rows: int) -> dict[str, str]:
     """The first sentences tokenised, for sides that train step by step: an experiment file, and what `prepare` made."""
     from raytune_ft.config.load import load_experiment
-    from raytune_ft.data.prepare import prepare
+    from raytune_ft.objectives.prepared import prepare
 
     path = write_experiment(directory, 1, {"type": "lane"}, train={"max_steps": 10_000})
     write_rows(directory, train_rows)

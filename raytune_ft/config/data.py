@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field, StrictFloat, StrictInt, model_validator
 
 from raytune_ft.config.model import Strict
+
+RowKind = Literal["answer", "preference"]
+"""`answer`: a question with its answer. `preference`: a question with a chosen and a rejected answer."""
 
 
 class DataFormat(StrEnum):
@@ -14,6 +18,23 @@ class DataFormat(StrEnum):
 
     messages = "messages"
     prompt_completion = "prompt_completion"
+    preference = "preference"
+    preference_messages = "preference_messages"
+
+    @property
+    def rows(self) -> RowKind:
+        """The kind of its rows."""
+        return "preference" if self in (DataFormat.preference, DataFormat.preference_messages) else "answer"
+
+    @property
+    def chat(self) -> bool:
+        """Whether its rows are conversations, which need the base's chat template."""
+        return self in (DataFormat.messages, DataFormat.preference_messages)
+
+    @property
+    def served_as(self) -> Literal["prompt_completion", "messages"]:
+        """How a model that was trained on its rows is asked: as plain completion, or as chat."""
+        return "messages" if self.chat else "prompt_completion"
 
 
 class Duplicates(StrEnum):

@@ -9,15 +9,20 @@ from pydantic import AfterValidator, Field, StrictFloat, StrictInt, model_valida
 
 from raytune_ft.config.data import DataConfig
 from raytune_ft.config.files.overrides import METHOD
+from raytune_ft.config.filled_in import filled_in
+from raytune_ft.config.methods.choice import METHODS, Method
+from raytune_ft.config.methods.lora import Lora
 from raytune_ft.config.model import Strict
 from raytune_ft.config.number_type import NumberType
+from raytune_ft.config.objectives.choice import Objective
+from raytune_ft.config.objectives.sft import Sft
 from raytune_ft.config.promotion import PromotionConfig
 from raytune_ft.config.search.goals import Metric
 from raytune_ft.config.search.rungs import rungs
 from raytune_ft.config.search.schedulers import NoScheduler, Population
 from raytune_ft.config.search.search import Search
-from raytune_ft.config.training import Lora, Method, Resources, Runner, Sft, Train
-from raytune_ft.metrics.named import EVAL_LOSS, OF_ROWS
+from raytune_ft.config.training import Resources, Runner, Train
+from raytune_ft.metrics.named import OF_ROWS
 from raytune_ft.names import check_name
 from raytune_ft.paths import RunDirectory
 
@@ -33,7 +38,8 @@ class Evaluate(Strict):
     """The comparison of base and winner on the test split."""
 
     metrics: list[MetricName] = ["loss"]
-    """`loss` for any data; the others need `labels`."""
+    """`loss` for any data; `accuracy` and F1 need `labels`; `preference_accuracy` needs preference rows, and
+    leads there by default."""
     labels: list[str] = []
     """The possible answers; the model's choice is the one whose tokens have the highest sum of log-probabilities."""
     batch_size: StrictInt = Field(16, ge=1)
@@ -43,7 +49,7 @@ class Evaluate(Strict):
 
     @model_validator(mode="after")
     def _labels(self) -> Evaluate:
-        wants = [metric for metric in self.metrics if metric != "loss"]
+        wants = [metric for metric in self.metrics if OF_ROWS[metric].needs_labels]
         if wants and len(self.labels) < 2:
             raise ValueError(f"metrics {wants} need at least two labels; add labels, or use metrics: [loss]")
         if not all(label.strip() for label in self.labels):
@@ -93,10 +99,10 @@ class Experiment(Strict):
     """Run code that comes with the model. Off unless you read that code."""
     data: DataConfig
     """Training, validation and test rows."""
-    objective: Sft = Sft()
-    """The training objective, which defines the loss."""
+    objective: Objective = Sft()
+    """The training objective, which defines the loss: `sft` (answers), `dpo` (preferences), or `custom`, your own."""
     method: Method = Lora()
-    """Which weights are trained: `lora` (adapters) or `full` (all)."""
+    """Which weights are trained: `lora` (adapters), `qlora` (adapters on a base in 4 bits) or `full` (all)."""
     train: Train = Train()
     """The settings of optimisation."""
     resources: Resources = Resources()
@@ -120,12 +126,8 @@ class Experiment(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _a_rate_for_the_method(cls, values: Any) -> Any:
-        """LoRA's best rate is about ten times full fine-tuning's ("LoRA Without Regret", 2025)."""
-        method, train = (values.get(key) if isinstance(values, dict) else None for key in ("method", "train"))
-        if not (isinstance(method, dict) and method.get("type") == "full" and isinstance(train or {}, dict)):
-            return values
-        return {**values, "train": {"learning_rate": Train().learning_rate / 10, **(train or {})}}
+    def _filled_in(cls, values: Any) -> Any:
+        return filled_in(values, Train().learning_rate)
 
     @model_validator(mode="after")
     def _rungs_fit(self) -> Experiment:
@@ -145,20 +147,39 @@ class Experiment(Strict):
 
     @model_validator(mode="after")
     def _the_winner_can_be_served(self) -> Experiment:
-        if isinstance(self.method, Lora) and self.method.use_dora and self.promotion.merge == "never":
+        merged = [key for key in self.method.merged_with if getattr(self.method, key)]
+        if merged and self.promotion.merge == "never":
             raise ValueError(
-                "method.use_dora true makes an adapter that vLLM can't load; set promotion.merge: needed, which serves "
-                "such a winner as a model of its own, or leave it out"
+                f"method.{merged[0]} true makes an adapter that vLLM can't load; set promotion.merge: needed, which "
+                "serves such a winner as a model of its own, or leave it out"
             )
         return self
 
     @model_validator(mode="after")
     def _labels_are_answers(self) -> Experiment:
-        if self.evaluate.labels and self.objective.loss_on != "completion":
+        if self.evaluate.labels and not self.objective.marks_answers:
+            decides = self.objective.decides_tokens()
+            shown = ", ".join(f"objective.{key} {value}" for key, value in decides.items())
             raise ValueError(
-                f"evaluate.labels {self.evaluate.labels} are compared where the answer begins, which objective.loss_on "
-                f"{self.objective.loss_on} does not mark; set objective.loss_on: completion, or leave labels out"
+                f"evaluate.labels {self.evaluate.labels} are compared where the answer begins, which {shown} does not "
+                "mark; set objective.loss_on: completion, or leave labels out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _rows_fit(self) -> Experiment:
+        kind, wanted = self.data.format.rows, self.objective.rows
+        if wanted is not None and kind != wanted:
+            fitting = " or ".join(each for each in type(self.data.format) if each.rows == wanted)
+            raise ValueError(
+                f"data.format {self.data.format} holds {kind} rows, and objective {self.objective.type} takes {wanted} "
+                f"rows; set data.format: {fitting}, or another objective"
+            )
+        if wanted is not None:
+            known = self.objective.row_metrics
+            if others := [metric for metric in self.evaluate.metrics if metric not in known]:
+                what = f"evaluate.metrics {others} can't be made of rows that objective {self.objective.type} takes"
+                raise ValueError(f"{what}; use {', '.join(known)}")
         return self
 
     @property
@@ -166,6 +187,11 @@ class Experiment(Strict):
         """The methods that its trials may have."""
         searched = self.search.space.parameters.get(METHOD) if self.search else None
         return searched.extremes() if searched else [self.method.type]
+
+    @property
+    def artefacts(self) -> set[str]:
+        """What its trials may leave: `adapter`, `model`, or both where the method is searched."""
+        return {METHODS[method].artefact for method in self.methods}
 
     @property
     def adapter_name(self) -> str:
@@ -196,7 +222,10 @@ class Experiment(Strict):
     @property
     def goals(self) -> tuple[Metric, ...]:
         """What counts; the first leads: schedulers stop trials by it, and the leaderboard is ordered by it."""
-        return self.search.goals if self.search else (Metric(name=EVAL_LOSS),)
+        if self.search:
+            return self.search.goals
+        leading = self.objective.reports[0]
+        return (Metric(name=leading.name, mode=leading.direction),)
 
     def report_steps(self) -> tuple[int, ...]:
         """Returns the steps at which a trial evaluates, saves and reports, ascending up to `train.max_steps`."""

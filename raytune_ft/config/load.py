@@ -15,8 +15,10 @@ from raytune_ft.config.files.overrides import METHOD, parse_assignments, with_se
 from raytune_ft.config.files.problems import KeyPath, always, input_error
 from raytune_ft.config.files.shipped import find
 from raytune_ft.config.files.yaml import Document, read_yaml
+from raytune_ft.config.methods.choice import DEFAULT, METHODS
 from raytune_ft.config.recorded import in_todays_words
 from raytune_ft.config.search.fits import check_algorithm
+from raytune_ft.config.search.metrics_fit import check_metrics
 from raytune_ft.config.search.portfolio import check_portfolio, put_in
 from raytune_ft.config.search.scheduler_fit import check_scheduler
 from raytune_ft.config.search.search import SearchSpace
@@ -24,7 +26,8 @@ from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
 
 PER_TRIAL = ("train", "method", "resources", "seed")
-"""Sections that may differ between trials; data is tokenised once per study, and the rest belongs to the study."""
+"""Sections that may differ between trials, beside the objective's own `searched`; data is tokenised once per study, and
+the rest belongs to the study."""
 
 MEASURING = {
     "train.per_device_eval_batch_size": "is how eval_loss is computed, not what it is of",
@@ -68,6 +71,7 @@ def _load(document: Document, overrides: Sequence[str]) -> Experiment:
         raise input_error(error, Experiment, place) from None
     check_space(experiment, values, place)
     if experiment.search is not None:
+        check_metrics(experiment, experiment.search, place)
         check_algorithm(experiment, experiment.search, place)
         check_scheduler(experiment, experiment.search, place)
         check_portfolio(experiment, values, place)
@@ -101,10 +105,13 @@ def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Place
             path = ("search", "space", "parameters", key)
             what = f"{key} {MEASURING[key]}, so trials that differ in it can't be compared"
             raise InputError(place(path), what, f"remove it, and set {key} for all trials")
-        if key.partition(".")[0] in Experiment.model_fields and key.partition(".")[0] not in PER_TRIAL:
+        section, _, setting = key.partition(".")
+        searched = section == "objective" and setting.partition(".")[0] in experiment.objective.searched
+        if section in Experiment.model_fields and section not in PER_TRIAL and not searched:
             path = ("search", "space", "parameters", key)
             what = f"{key} is the same for all trials of a study, so it can't be searched"
-            raise InputError(place(path), what, f"search settings of {', '.join(PER_TRIAL)}")
+            own = [f"objective.{each}" for each in experiment.objective.searched]
+            raise InputError(place(path), what, f"search settings of {', '.join([*PER_TRIAL, *own])}")
     _check_methods(space, place)
     _check_types(space, place)
     for index, start in enumerate(space.start_from):
@@ -136,7 +143,8 @@ def _check_methods(space: SearchSpace, place: _Places) -> None:
         if key.startswith("method.") and key != METHOD and METHOD not in (parameter.when or {}):
             path: KeyPath = ("search", "space", "parameters", key)
             what = f"{key} belongs to one method, and {METHOD} is searched"
-            raise InputError(place(path), what, f"add when: {{{METHOD}: lora}}")
+            having = [name for name, method in METHODS.items() if key.partition(".")[2] in method.model_fields]
+            raise InputError(place(path), what, f"add when: {{{METHOD}: {having[0] if having else DEFAULT}}}")
 
 
 def _check_types(space: SearchSpace, place: _Places) -> None:

@@ -1,79 +1,21 @@
-"""`objective:`, `method:`, `train:`, `resources:` and `runner:`: how one trial trains."""
+"""`train:`, `resources:` and `runner:`: how one trial trains."""
 
 from __future__ import annotations
 
-import json
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StrictFloat, StrictInt, field_validator
+from pydantic import Field, StrictFloat, StrictInt, field_validator
 
 from raytune_ft.config.attention import Attention
 from raytune_ft.config.model import Strict
 from raytune_ft.config.number_type import NumberType
-
-MAX_SERVED_LORA_RANK = 512  # vLLM 0.29: the largest member of its MaxLoRARanks
-
-
-class Sft(Strict):
-    """Supervised fine-tuning: cross entropy of the next token."""
-
-    type: Literal["sft"] = "sft"
-    loss_on: Literal["completion", "all"] = "completion"
-    """`completion`: only the answer's tokens have a loss (in `messages`: the assistant's turns); `all`: every token."""
-
-
-class Lora(Strict):
-    """Low-rank adapters beside frozen weights (Hu et al. 2021, arXiv 2106.09685), by PEFT."""
-
-    type: Literal["lora"] = "lora"
-    r: StrictInt = Field(16, ge=1, le=MAX_SERVED_LORA_RANK)
-    """Rank of the adapters; vLLM serves ranks up to 512."""
-    alpha: StrictInt = Field(32, ge=1)
-    """Scale of the adapters' output, which is alpha / r, or alpha / sqrt(r) with `use_rslora`."""
-    dropout: StrictFloat = Field(0.0, ge=0.0, lt=1.0)
-    """Dropout before the adapters."""
-    target_modules: str | list[str] = "all-linear"
-    """The modules that get adapters, by PEFT's names."""
-    use_rslora: bool = False
-    """Use the rank-stabilised scale (Kalajdzievski 2023, arXiv 2312.03732)."""
-    use_dora: bool = False
-    """Train magnitude and direction of the weights separately (DoRA, Liu et al. 2024, arXiv 2402.09353). vLLM can't
-    load such adapters; it needs `promotion.merge`, and isolated trials."""
-
-    @field_validator("target_modules")
-    @classmethod
-    def _a_pattern(cls, value: str | list[str]) -> str | list[str]:
-        if isinstance(value, str):
-            try:
-                re.compile(value)
-            except re.error as error:
-                raise ValueError(f"{value!r} is not a regular expression ({error}); give names as a list") from None
-        return value
-
-
-class Full(Strict):
-    """Full fine-tuning: all weights are trained. The winner is a complete model with an engine of its own."""
-
-    type: Literal["full"] = "full"
-
-
-def _lora_unless_said(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {"type": "lora", **value}
-    if isinstance(value, Lora | Full):
-        return value
-    raise ValueError(f"{json.dumps(value)} is not a section; write method: {{type: lora}}, or full")
-
-
-Method = Annotated[Annotated[Lora | Full, Field(discriminator="type")], BeforeValidator(_lora_unless_said)]
 
 
 class Train(Strict):
     """Settings of optimisation, with the names of transformers' TrainingArguments."""
 
     learning_rate: StrictFloat = Field(2e-4, gt=0.0, le=10.0)
-    """Peak learning rate of AdamW; the default with `method: {type: full}` is 2e-5."""
+    """Peak learning rate of AdamW; the default is a tenth with `method: {type: full}`, and with `objective: dpo`."""
     per_device_train_batch_size: StrictInt = Field(8, ge=1)
     """Rows of one worker's forward pass."""
     gradient_accumulation_steps: StrictInt = Field(1, ge=1)
@@ -106,7 +48,8 @@ class Train(Strict):
     lanes PyTorch's own flash kernel, in isolated trials the package flash-attn). `auto` is `eager` for lanes on CPUs,
     where it is faster for short rows, else `sdpa`."""
     divergence_factor: StrictFloat = Field(2.0, gt=1.0)
-    """A trial ends as `diverged` if a loss is NaN or infinite, or `eval_loss` is above this multiple of the base's."""
+    """A trial ends as `diverged` if a loss is NaN or infinite, or its validation loss (with `dpo` that of the chosen
+    answers) is above this multiple of the base's."""
 
     @property
     def number_type(self) -> NumberType:

@@ -12,6 +12,7 @@ from typing import Any
 
 from raytune_ft.config.data import DataFormat
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.methods.choice import METHODS
 from raytune_ft.errors import InputError
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
@@ -56,9 +57,10 @@ def check_base_model(experiment: Experiment) -> None:
                     "read that code and set trust_remote_code: true, or remove auto_map if transformers has the model"
                 )
                 raise InputError("base_model", f"{name} asks to run its own Python code (auto_map in {file})", remedy)
-    if config.get("quantization_config") and "full" in experiment.methods:
+    refusing = [method for method in experiment.methods if not METHODS[method].takes_quantized]
+    if config.get("quantization_config") and refusing:
         remedy = "use method: {type: lora}, or the model before it was quantized"
-        raise InputError("method.type", f"full can't move the weights of {name}, which are quantized", remedy)
+        raise InputError("method.type", f"{refusing[0]} can't train on {name}, which is quantized", remedy)
     if not any(file in files for file in _VOCABULARIES):
         raise InputError(
             "base_model", f"{name} has no tokenizer", f"copy {_VOCABULARIES[0]} and its config beside the weights"

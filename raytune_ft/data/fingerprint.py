@@ -29,7 +29,7 @@ def data_fingerprint(experiment: Experiment, tokenizer_directory: Path) -> str:
         "sources": source_hashes(experiment),
         "settings": config.model_dump(mode="json", exclude={"train", "test", "validation"}),
         "validation": config.validation if isinstance(config.validation, float) else None,
-        "loss_on": experiment.objective.loss_on,
+        **experiment.objective.decides_tokens(),
         "seed": experiment.seed,
         "tokenizer": {
             name: sha256_file(tokenizer_directory / name)

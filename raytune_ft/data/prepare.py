@@ -1,38 +1,43 @@
-"""Reads, checks and tokenises the data once per study, into Arrow files that every worker maps into memory."""
+"""Reads, checks and encodes the data once per study, into Arrow files that every worker maps into memory.
+
+The objective's encoder is handed in (`objectives.prepared`), so that nothing here knows what a row is made into.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raytune_ft.config.data import DataFormat
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.data.bad_rows import BadRows, raise_bad_rows
 from raytune_ft.data.base_model import local_files
 from raytune_ft.data.checks import CheckedSplit, check_sizes, load_checked
+from raytune_ft.data.encoding import EncodedRow, Encoder
 from raytune_ft.data.fingerprint import RECIPE, data_fingerprint, source_hashes
 from raytune_ft.data.prepared import MANIFEST, SCHEMA, TEST_ROWS, PreparedData, open_prepared
 from raytune_ft.data.rows import Row
 from raytune_ft.data.tokens.labels import LabelReader, check_labels, read_labels
-from raytune_ft.data.tokens.template import ChatTemplate
-from raytune_ft.data.tokens.tokenize import BATCH_ROWS, RowTokeniser, TokenisedRow
+from raytune_ft.data.tokens.tokenize import BATCH_ROWS
 from raytune_ft.data.tokens.tokenizer import load_tokenizer
 from raytune_ft.errors import InputError
 from raytune_ft.paths import read_json, rename_into_place, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from transformers import PreTrainedTokenizerBase
 
-__all__ = ["PreparedData", "open_prepared", "prepare"]
+EncoderOf = Callable[["PreTrainedTokenizerBase", Experiment], Encoder]
+"""Makes the encoder of an experiment, for its tokenizer."""
 
 
 @dataclass
-class _Tokenised:
-    """One split while it is tokenised."""
+class _Encoded:
+    """One split while it is encoded."""
 
     split: CheckedSplit
     rows: list[Row] = field(default_factory=list)
@@ -42,10 +47,11 @@ class _Tokenised:
     dropped: int = 0
 
 
-def prepare(experiment: Experiment, target: Path, *, in_use: bool = False) -> PreparedData:
-    """Tokenises all splits into `target`, or opens `target` if it already holds the same data.
+def prepare_with(encoder_of: EncoderOf, experiment: Experiment, target: Path, *, in_use: bool = False) -> PreparedData:
+    """Encodes all splits into `target`, or opens `target` if it already holds the same data.
 
     Args:
+        encoder_of: Makes the objective's encoder.
         experiment: The experiment, which names the data and the model.
         target: Directory to create; other data in it is replaced.
         in_use: Trials were trained on the data in `target`, so that other data is refused instead of replacing it.
@@ -68,18 +74,17 @@ def prepare(experiment: Experiment, target: Path, *, in_use: bool = False) -> Pr
         )
     checked = load_checked(experiment)
     tokenizer = load_tokenizer(experiment.base_model, experiment.trust_remote_code)
-    template = ChatTemplate(tokenizer) if experiment.data.format is DataFormat.messages else None
-    loss_on_all = experiment.objective.loss_on == "all"
-    tokeniser = RowTokeniser(tokenizer, template, experiment.data.max_length, loss_on_all)
+    encoder = encoder_of(tokenizer, experiment)
+    template = encoder.template
     bad_rows = {split.source: BadRows(Path(split.source)) for split in checked.splits}
-    tokenised = [_tokenise(split, tokeniser, bad_rows[split.source]) for split in checked.splits]
+    encoded = [_encode(split, encoder, bad_rows[split.source]) for split in checked.splits]
     labels = experiment.evaluate.labels
-    for each in tokenised if labels else []:
+    for each in encoded if labels else []:
         if each.split.name == "test":
             check_labels(LabelReader(tokenizer, template, labels), each.rows, bad_rows[each.split.source])
     raise_bad_rows(list(bad_rows.values()))
-    _check_left(experiment, tokenised)
-    warnings = [*checked.warnings, *_warnings(experiment, tokenised)]
+    _check_left(experiment, encoded)
+    warnings = [*checked.warnings, *_warnings(experiment, encoded)]
     sources = source_hashes(experiment)
     manifest = {
         "schema": SCHEMA,
@@ -90,13 +95,11 @@ def prepare(experiment: Experiment, target: Path, *, in_use: bool = False) -> Pr
         "labels": labels,
         "base_model": experiment.base_model,
         "max_length": experiment.data.max_length,
-        "splits": {
-            each.split.name: _summary(each, sources.get(each.split.name, sources["train"])) for each in tokenised
-        },
+        "splits": {each.split.name: _summary(each, sources.get(each.split.name, sources["train"])) for each in encoded},
         "duplicates": checked.duplicates,
         "warnings": warnings,
     }
-    _write(tokenised, manifest, target)
+    _write(encoded, manifest, target)
     return open_prepared(target)
 
 
@@ -124,44 +127,43 @@ def _changed(experiment: Experiment, target: Path) -> InputError:
     return InputError(str(target.parent), what, "put it back, or change `name`")
 
 
-def _tokenise(split: CheckedSplit, tokeniser: RowTokeniser, bad_rows: BadRows) -> _Tokenised:
-    result = _Tokenised(split)
-    pending: list[TokenisedRow] = []
-    for row, tokens in tokeniser.rows(split.rows, bad_rows):
-        if tokens is None:
+def _encode(split: CheckedSplit, encoder: Encoder, bad_rows: BadRows) -> _Encoded:
+    result = _Encoded(split)
+    pending: list[EncodedRow] = []
+    for row, found in encoder.rows(split.rows, bad_rows):
+        if found is None:
             result.dropped += 1
             continue
         result.rows.append(row)
-        result.tokens += len(tokens.input_ids)
-        result.cut += tokens.cut
-        pending.append(tokens)
+        result.tokens += found.tokens
+        result.cut += found.cut
+        pending.append(found)
         if len(pending) == BATCH_ROWS:  # a token takes 8 bytes in Arrow but 72 as Python integers
-            result.tables.append(_table(pending))
+            result.tables.append(_table(pending, encoder.columns))
             pending = []
-    result.tables.append(_table(pending))
+    result.tables.append(_table(pending, encoder.columns))
     return result
 
 
-def _table(rows: list[TokenisedRow]) -> pa.Table:
+def _table(rows: list[EncodedRow], columns: tuple[str, ...]) -> pa.Table:
     import pyarrow as pa
 
-    column = pa.list_(pa.int32())
-    ids = pa.array([row.input_ids for row in rows], column)
-    return pa.table({"input_ids": ids, "labels": pa.array([row.labels for row in rows], column)})
+    kind = pa.list_(pa.int32())
+    return pa.table({name: pa.array([row.columns[name] for row in rows], kind) for name in columns})
 
 
-def _check_left(experiment: Experiment, tokenised: list[_Tokenised]) -> None:
+def _check_left(experiment: Experiment, encoded: list[_Encoded]) -> None:
     length = experiment.data.max_length
-    for each in tokenised:
+    for each in encoded:
         if not each.rows:
             what = f"nothing trains: no answer of the {each.dropped} rows fits behind its prompt in max_length {length}"
             raise InputError(f"data.{each.split.name}", what, "raise data.max_length")
-    check_sizes(experiment, {each.split.name: len(each.rows) for each in tokenised})
+    check_sizes(experiment, {each.split.name: len(each.rows) for each in encoded})
 
 
-def _warnings(experiment: Experiment, tokenised: list[_Tokenised]) -> list[str]:
+def _warnings(experiment: Experiment, encoded: list[_Encoded]) -> list[str]:
     length, lines = experiment.data.max_length, []
-    for each in tokenised:
+    for each in encoded:
         if each.cut:
             lines.append(f"{each.split.name}: {each.cut} rows lost tokens on the left to fit max_length {length}")
         if each.dropped:
@@ -170,7 +172,7 @@ def _warnings(experiment: Experiment, tokenised: list[_Tokenised]) -> list[str]:
     return lines
 
 
-def _summary(each: _Tokenised, sha256: str) -> dict[str, Any]:
+def _summary(each: _Encoded, sha256: str) -> dict[str, Any]:
     return {
         "rows": len(each.rows),
         "tokens": each.tokens,
@@ -183,7 +185,7 @@ def _summary(each: _Tokenised, sha256: str) -> dict[str, Any]:
     }
 
 
-def _write(tokenised: list[_Tokenised], manifest: dict[str, Any], target: Path) -> None:
+def _write(encoded: list[_Encoded], manifest: dict[str, Any], target: Path) -> None:
     """Writes to a temporary directory and renames it, so that `target` holds the old or the complete new data."""
     import pyarrow as pa
     from datasets import Dataset, disable_progress_bars
@@ -192,7 +194,7 @@ def _write(tokenised: list[_Tokenised], manifest: dict[str, Any], target: Path) 
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         aside = Path(scratch) / "new"
-        for each in tokenised:
+        for each in encoded:
             Dataset(pa.concat_tables(each.tables)).save_to_disk(aside / each.split.name)
             if each.split.name == "test":
                 with (aside / TEST_ROWS).open("w", encoding="utf-8") as stream:

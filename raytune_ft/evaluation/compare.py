@@ -20,13 +20,13 @@ from raytune_ft.evaluation.metrics import metric_value
 from raytune_ft.evaluation.recorded import write_scores
 from raytune_ft.evaluation.retention import GeneralText, general_text, perplexity, tokenised
 from raytune_ft.evaluation.row_progress import RowProgress
-from raytune_ft.evaluation.scoring import Scores, score
 from raytune_ft.evaluation.uses import Use, note_use
 from raytune_ft.hardware.here import in_type_of_this_machine
+from raytune_ft.methods.weights.base_model import load_base, placed
+from raytune_ft.methods.weights.base_weights import recorded_base_sha256
+from raytune_ft.methods.weights.tuned import is_adapter, load_tuned, tuned_sha256
+from raytune_ft.objectives.scoring.scores import Scores
 from raytune_ft.paths import RunDirectory, read_json, write_json
-from raytune_ft.training.tuned import is_adapter, load_tuned, tuned_sha256
-from raytune_ft.training.weights.base_model import load_base, placed
-from raytune_ft.training.weights.base_weights import recorded_base_sha256
 
 EXAMPLES = 20
 

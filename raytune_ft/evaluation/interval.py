@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raytune_ft.evaluation.matched_pairs import least_difference
-from raytune_ft.evaluation.metrics import RowDifferences, is_right, row_differences
+from raytune_ft.evaluation.metrics import OF_A_ROW, RowDifferences, row_differences
+from raytune_ft.metrics.named import is_share
 
 if TYPE_CHECKING:
-    from raytune_ft.evaluation.scoring import Scores
+    from raytune_ft.objectives.scoring.scores import Scores
 
 _UNSEEN = 2
 """Number of worst-case rows that are added for each end; for a loss, as bad as the worst row that was seen. Student's t
@@ -36,17 +37,18 @@ class Difference:
 def paired_interval(metric: str, first: Scores, second: Scores, level: float) -> Difference:
     """Returns the difference of `metric` on the same rows with its confidence interval.
 
-    It is exact for accuracy (`matched_pairs`). For loss and F1 it is Student's t with added worst-case rows.
+    It is exact for a share of the rows, as accuracy is (`matched_pairs`). For loss and F1 it is Student's t with added
+    worst-case rows.
 
     Args:
-        metric: `loss`, `accuracy`, `macro_f1` or `weighted_f1`.
+        metric: Name of a metric of scored rows.
         first: One system's scores.
         second: The other system's scores of the same rows.
         level: Confidence level of the two-sided interval, such as 0.95.
     """
     error = (1 - level) / 2
-    if metric == "accuracy":
-        wins, losses, rows = told_apart(first, second)
+    if is_share(metric):
+        wins, losses, rows = told_apart(metric, first, second)
         low, high = least_difference(wins, losses, rows, error), -least_difference(losses, wins, rows, error)
         return Difference((wins - losses) / rows, low, high, level)
     return mean_interval(row_differences(metric, first, second), level)
@@ -66,7 +68,7 @@ def mean_interval(found: RowDifferences, level: float) -> Difference:
     return Difference(float(found.values.mean()), ends[0], ends[1], level)
 
 
-def told_apart(first: Scores, second: Scores) -> tuple[int, int, int]:
-    """Returns the numbers of rows on which only the second is right, on which only the first is, and of all rows."""
-    one, other = is_right(first), is_right(second)
+def told_apart(metric: str, first: Scores, second: Scores) -> tuple[int, int, int]:
+    """Returns the numbers of rows that only the second gets right, that only the first does, and of all rows."""
+    one, other = OF_A_ROW[metric](first), OF_A_ROW[metric](second)
     return int((other & ~one).sum()), int((one & ~other).sum()), len(one)

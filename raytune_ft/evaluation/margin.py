@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from raytune_ft.evaluation.interval import mean_interval, told_apart
 from raytune_ft.evaluation.matched_pairs import least_difference
 from raytune_ft.evaluation.metrics import RowDifferences, row_differences
-from raytune_ft.metrics.named import less_is_better
+from raytune_ft.metrics.named import is_share, less_is_better
 
 if TYPE_CHECKING:
-    from raytune_ft.evaluation.scoring import Scores
+    from raytune_ft.objectives.scoring.scores import Scores
 
 EQUAL_PASSES = 0.84
 """Power: how often, at least, an equally good system is shown to be worse by no more than the margin. For a loss on 400
@@ -25,13 +25,13 @@ def provable_margin(metric: str, first: Scores, second: Scores, level: float) ->
     good system passes in `EQUAL_PASSES` of the cases.
 
     Args:
-        metric: `loss`, `accuracy`, `macro_f1` or `weighted_f1`.
+        metric: Name of a metric of scored rows.
         first: One system's scores.
         second: The other system's scores of the same rows.
         level: Confidence level of the two-sided interval whose worse end has to be within the margin.
     """
-    if metric == "accuracy":
-        wins, losses, rows = told_apart(first, second)
+    if is_share(metric):
+        wins, losses, rows = told_apart(metric, first, second)
         return margin_of_counts(wins + losses, rows, level)
     return margin_of_rows(row_differences(metric, first, second), level, less_is_better=less_is_better(metric))
 

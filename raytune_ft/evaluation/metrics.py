@@ -6,21 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from raytune_ft.metrics.named import ACCURACY, LOSS, MACRO_F1, PREFERENCE_ACCURACY, WEIGHTED_F1
+from raytune_ft.objectives.scoring.names import CHOSEN, REJECTED
+
 if TYPE_CHECKING:
     import numpy as np
 
-    from raytune_ft.evaluation.scoring import Scores
+    from raytune_ft.objectives.scoring.scores import Scores
 
 
 def metric_value(name: str, scores: Scores) -> float:
     """Returns one metric over all rows.
 
     Args:
-        name: `loss` (nats per answer token), `accuracy`, `macro_f1` (over the classes that are chosen or expected)
-            or `weighted_f1`.
+        name: `loss` (nats per answer token), `accuracy`, `macro_f1` (over the classes that are chosen or expected),
+            `weighted_f1`, or `preference_accuracy`.
         scores: One model's scores.
     """
-    if name == "loss":
+    if name == LOSS:
         return float((scores.loss * scores.tokens).sum() / scores.tokens.sum())
     if name in OF_A_ROW:
         return float(OF_A_ROW[name](scores).mean())
@@ -34,9 +37,14 @@ def is_right(scores: Scores) -> np.ndarray:
     return scores.choice == scores.expected  # type: ignore[no-any-return]
 
 
-OF_A_ROW: dict[str, Callable[[Scores], np.ndarray]] = {"accuracy": is_right}
+def is_preferred(scores: Scores) -> np.ndarray:
+    """Returns whether the chosen answer of each row is likelier per token than the rejected one, bool, [n]."""
+    return scores.more[CHOSEN] > scores.more[REJECTED]  # type: ignore[no-any-return]
+
+
+OF_A_ROW: dict[str, Callable[[Scores], np.ndarray]] = {ACCURACY: is_right, PREFERENCE_ACCURACY: is_preferred}
 """Metric that is a mean over rows -> (n,) what each row adds to it."""
-_F1 = ("macro_f1", "weighted_f1")
+_F1 = (MACRO_F1, WEIGHTED_F1)
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ def row_differences(name: str, first: Scores, second: Scores) -> RowDifferences:
         ValueError: It is not known what a row adds to the metric, so nothing can be said of how sure it is.
     """
     difference = metric_value(name, second) - metric_value(name, first)
-    if name == "loss":  # it has no bound, so the rows' own extremes are used
+    if name == LOSS:  # it has no bound, so the rows' own extremes are used
         share = first.tokens / first.tokens.mean()
         values = difference + share * (second.loss - first.loss - difference)
         return RowDifferences(values, float(values.min()), float(values.max()))
@@ -102,7 +110,7 @@ def _f1_table(name: str, scores: Scores, classes: int) -> _F1Table:
     hit = np.bincount(scores.expected[is_right(scores)], minlength=classes) / rows
     both = support + chosen
     f1 = 2 * hit / np.where(both > 0, both, 1)
-    weights = support if name == "weighted_f1" else (both > 0) / (both > 0).sum()
+    weights = support if name == WEIGHTED_F1 else (both > 0) / (both > 0).sum()
     return _F1Table(f1, weights, support, chosen)
 
 
@@ -117,7 +125,7 @@ def _influences(name: str, scores: Scores, classes: int) -> np.ndarray:
     both = table.support + table.chosen
     slope = np.where(both > 0, table.weights / np.where(both > 0, both, 1), 0.0)
     found = 2 * np.diag(slope) - (slope * table.f1)[:, None] - (slope * table.f1)[None, :]
-    if name == "weighted_f1":  # a row changes the weights too
+    if name == WEIGHTED_F1:  # a row changes the weights too
         found = found + (table.f1 - (table.weights * table.f1).sum())[:, None]
     return np.asarray(found)
 

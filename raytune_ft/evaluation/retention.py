@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from raytune_ft.errors import InputError
-from raytune_ft.evaluation.scoring import score
+from raytune_ft.objectives.scoring.answers import score_answers
 
 SHIPPED = Path(__file__).with_name("general_text.txt")
 MAX_TEXTS = 200
@@ -73,7 +73,7 @@ def tokenised(text: GeneralText, tokenizer: Any) -> Any:
 
 def perplexity(model: Any, rows: Any, pad_token_id: int) -> tuple[float, int]:
     """Returns the perplexity over all tokens of `tokenised` rows, which may be infinite, and the number of tokens."""
-    scores = score(model, rows, pad_token_id, _BATCH)
+    scores = score_answers(model, rows, pad_token_id, _BATCH)
     tokens = int(scores.tokens.sum())
     mean = float((scores.loss * scores.tokens).sum()) / tokens
     return (math.exp(mean) if mean < 700 else math.inf), tokens

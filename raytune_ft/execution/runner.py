@@ -11,7 +11,7 @@ from raytune_ft.config.files.overrides import METHOD, value_at
 from raytune_ft.config.number_type import NOT_IN_FLOAT16
 from raytune_ft.config.search.schedulers import PAUSING
 from raytune_ft.config.target_modules import names
-from raytune_ft.config.training import DeepSpeed, Full, Isolated, Lane
+from raytune_ft.config.training import DeepSpeed, Isolated, Lane
 from raytune_ft.data.base_model import model_config
 from raytune_ft.errors import InputError
 from raytune_ft.training.lane.model.adapter import ALIGN
@@ -133,15 +133,14 @@ def _obstacle(experiment: Experiment) -> str | None:
     for key in space:
         if any(f"{key}.".startswith(f"{fixed}.") or fixed.startswith(f"{key}.") for fixed in _OF_A_LANE):
             return f"the space searches {key}, which is the same for all trials of a lane"
-    if isinstance(experiment.method, Full):
-        return "method full moves the base's own weights, which the trials of a lane share"
-    searched = space["method.use_dora"].choice if "method.use_dora" in space else None
-    if True in (searched or [experiment.method.use_dora]):
-        return "method.use_dora scales whole columns of the weights, which a lane's step does not"
-    targets = [experiment.method.target_modules]
-    if "method.target_modules" in space:
-        targets += space["method.target_modules"].choice or []
-    for each in targets:
+    if (why := experiment.objective.not_on_lanes) is not None:
+        return why
+    if (why := experiment.method.not_on_lanes) is not None:
+        return why
+    for setting, why in experiment.method.lanes_refuse.items():
+        if any(_values(experiment, f"method.{setting}")):
+            return f"method.{setting} {why}"
+    for each in _values(experiment, "method.target_modules"):
         for module in _OUTSIDE_LAYERS:
             if names(each, module):
                 return f"method.target_modules takes {module}, where lanes have no adapters"

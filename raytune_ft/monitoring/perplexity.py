@@ -64,8 +64,8 @@ class PerplexityScorer:
 
     def __init__(self, experiment: Experiment, directory: Path, tokenizer: Any) -> None:
         from raytune_ft.hardware.here import in_type_of_this_machine
-        from raytune_ft.training.tuned import load_tuned
-        from raytune_ft.training.weights.base_model import placed
+        from raytune_ft.methods.weights.base_model import placed
+        from raytune_ft.methods.weights.tuned import load_tuned
 
         self._model: Any = placed(load_tuned(in_type_of_this_machine(experiment), directory))
         self._batch_size, self._tokenizer = experiment.evaluate.batch_size, tokenizer
@@ -76,9 +76,9 @@ class PerplexityScorer:
         """Returns the mean loss in nats and the number of tokens of each row that has the part."""
         from datasets import Dataset
 
-        from raytune_ft.evaluation.scoring import score
+        from raytune_ft.objectives.scoring.answers import score_answers
 
         kept = [found for row in rows if (found := row.of_part(part, self._tokenizer.eos_token_id))]
         table = Dataset.from_dict({"input_ids": [r.input_ids for r in kept], "labels": [r.labels for r in kept]})
-        scores = score(self._model, table, self._tokenizer.pad_token_id, self._batch_size, progress)
+        scores = score_answers(self._model, table, self._tokenizer.pad_token_id, self._batch_size, progress)
         return scores.loss, scores.tokens

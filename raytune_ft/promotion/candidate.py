@@ -13,13 +13,13 @@ from raytune_ft.config.experiment import Evaluate, Experiment
 from raytune_ft.config.files.overrides import METHOD
 from raytune_ft.config.load import load_recorded
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
+from raytune_ft.methods.weights.adapter_check import AdapterFacts, check_adapter, check_mergeable
+from raytune_ft.methods.weights.base_weights import base_id, base_sha256
+from raytune_ft.methods.weights.model_check import check_model
+from raytune_ft.methods.weights.tuned import tuned_sha256
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.promotion.gates import Verdict
 from raytune_ft.promotion.judged import rows_of
-from raytune_ft.registry.adapter import AdapterFacts, check_adapter, check_mergeable
-from raytune_ft.registry.base import base_id, base_sha256
-from raytune_ft.registry.whole_model import check_model
-from raytune_ft.training.tuned import tuned_sha256
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from raytune_ft.methods.weights.base_weights import base_id
 from raytune_ft.promotion.child import child_main
-from raytune_ft.registry.base import base_id
 from raytune_ft.serving.app import engine_settings
 from raytune_ft.serving.engine.asked_rows import Place, answers, places
 from raytune_ft.serving.models.capacity import Capacity, served_rank

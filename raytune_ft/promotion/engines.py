@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from raytune_ft.config.number_type import NumberType
 from raytune_ft.config.promotion import ParityGate
+from raytune_ft.methods.weights.base_weights import base_id
 from raytune_ft.promotion import child
 from raytune_ft.promotion.candidate import Candidate
 from raytune_ft.promotion.gates import Gates
 from raytune_ft.promotion.no_worse import Champion, champion_of, judge_no_worse, judge_unscored
 from raytune_ft.promotion.parity import GREEDY_TOKENS, Answer, ask_vllm, judge_parity
-from raytune_ft.registry.base import base_id
 from raytune_ft.registry.compared import Compared
 from raytune_ft.registry.staging import StagedAdapter
 from raytune_ft.registry.store import Registry
 
 if TYPE_CHECKING:
-    from raytune_ft.evaluation.scoring import Scores
+    from raytune_ft.objectives.scoring.scores import Scores
     from raytune_ft.serving.local.session import Endpoint
 
 _REFERENCE = "raytune_ft.promotion.reference"

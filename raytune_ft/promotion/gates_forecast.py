@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.metrics.named import LOSS, deciding_metric
+from raytune_ft.metrics.named import LOSS, deciding_metric, is_share
 
 ALIKE, APART = 0.06, 0.25
 """Assumed fractions of test rows on which only one of two adapters is right: for two similar adapters, and for two that
@@ -39,7 +39,7 @@ def proof_of(experiment: Experiment, test_rows: int | None) -> Proof | None:
 
     gate, level = experiment.promotion.no_worse, experiment.evaluate.confidence
     metric = deciding_metric(experiment.evaluate.metrics) or LOSS
-    counted = metric in (LOSS, "accuracy")  # what an F1 can show depends on how many rows each label has
+    counted = metric == LOSS or is_share(metric)  # what an F1 can show depends on how many rows each label has
     if gate is None or test_rows is None or test_rows < 2 or not counted:
         return None
     if metric == LOSS:

@@ -9,11 +9,11 @@ from typing import Any
 
 from raytune_ft.config.load import load_recorded, with_parameters
 from raytune_ft.data.base_model import TOKENIZER_FILES
+from raytune_ft.methods.weights.base_weights import base_directory
+from raytune_ft.methods.weights.tuned import is_adapter, load_tuned
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.promotion import child
 from raytune_ft.promotion.candidate import Candidate
-from raytune_ft.registry.base import base_directory
-from raytune_ft.training.tuned import is_adapter, load_tuned
 
 _TIMEOUT_S = 6 * 3600.0  # the base is read and written once; storage may be slow
 _KEPT = (*TOKENIZER_FILES, "generation_config.json")

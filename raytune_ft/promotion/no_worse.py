@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.methods.weights.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from raytune_ft.metrics.named import LOSS, less_is_better
 from raytune_ft.paths import read_json
 from raytune_ft.promotion.gates import Verdict
@@ -17,10 +18,9 @@ from raytune_ft.registry.compared import CHAMPION_KEY
 from raytune_ft.registry.manifest import Manifest
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import CHAMPION
-from raytune_ft.training.weights.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
-    from raytune_ft.evaluation.scoring import Scores
+    from raytune_ft.objectives.scoring.scores import Scores
 
 _GATE = "no_worse"
 LARGEST_LOSS, LARGEST_SCORE = 0.5, 0.2

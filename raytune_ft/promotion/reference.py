@@ -18,13 +18,14 @@ from raytune_ft.data.tokens.tokenize import IGNORED
 from raytune_ft.data.tokens.tokenizer import load_tokenizer
 from raytune_ft.evaluation.recorded import scores_to_json
 from raytune_ft.evaluation.row_progress import RowProgress
-from raytune_ft.evaluation.scoring import Scores, answer_logprobs, score
 from raytune_ft.hardware.here import in_type_of_this_machine
+from raytune_ft.methods.weights.base_model import placed
+from raytune_ft.methods.weights.tuned import is_adapter, load_tuned
+from raytune_ft.objectives.scoring.answers import answer_logprobs
+from raytune_ft.objectives.scoring.scores import Scores
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.promotion.asked import Asked, choose_rows
 from raytune_ft.promotion.child import child_main, tell
-from raytune_ft.training.tuned import is_adapter, load_tuned
-from raytune_ft.training.weights.base_model import placed
 
 BATCH = 4  # rows
 

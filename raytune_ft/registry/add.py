@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raytune_ft.config.number_type import NumberType
+from raytune_ft.methods.weights.base_weights import base_sha256
 from raytune_ft.paths import sha256_file, write_text
-from raytune_ft.registry.base import base_sha256
 from raytune_ft.registry.card import CARD_NAME, CardFacts, render_card
 from raytune_ft.registry.compared import Compared, check_compared
 from raytune_ft.registry.journal import Move, last_moved
@@ -35,6 +35,8 @@ class Provenance:
     forced: bool = False
     dtype: NumberType | None = None
     gates: dict[str, Any] = field(default_factory=dict)
+    method: str | None = None
+    objective: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def add_staged(
         version = max([last_moved(registry, adapter), *there]) + 1  # version numbers are never reused
         manifest = Manifest(
             schema=1, adapter=adapter, version=version, base_sha256=base_sha256, lora_rank=copy.facts.lora_rank,
-            merged=copy.merged,
+            artefact=copy.facts.artefact, merged=copy.merged,
             created=datetime.now(UTC).isoformat(timespec="seconds"), files={}, **asdict(provenance),
         )  # fmt: skip
         write_text(copy.path / CARD_NAME, render_card(manifest, copy.facts.config, card or CardFacts()))

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from raytune_ft.evaluation.uses import Uses
+from raytune_ft.methods.rooms import ROOMS
 from raytune_ft.registry.manifest import Manifest
 
 CARD_NAME = "README.md"
@@ -29,6 +30,10 @@ class CardFacts:
     """Number of held-out rows on which base and winner were compared."""
     test_uses: Uses | None = None
     """How often these rows had been used for decisions until then."""
+    objective: str | None = None
+    """What it was trained for, in words."""
+    on_trained_base: Mapping[str, float] = field(default_factory=dict)
+    """Metric -> its value on the base as it was held in training, where that was quantized."""
 
 
 def render_card(manifest: Manifest, peft_config: Mapping[str, Any], facts: CardFacts) -> str:
@@ -36,11 +41,12 @@ def render_card(manifest: Manifest, peft_config: Mapping[str, Any], facts: CardF
     base = manifest.base_model
     shown_base = Path(base).name if Path(base).is_dir() or Path(base).is_absolute() else base
     kind = "finetune" if manifest.merged else "adapter"
+    method = manifest.method or ("full" if manifest.full else "lora")
     front = {
         "base_model": shown_base,
         "library_name": "transformers" if manifest.merged else "peft",
         "pipeline_tag": "text-generation",
-        "tags": ["full-fine-tuning" if manifest.full else "lora", "raytune-ft", f"base_model:{kind}:{shown_base}"],
+        "tags": ["full-fine-tuning" if manifest.full else method, "raytune-ft", f"base_model:{kind}:{shown_base}"],
     }
     if manifest.full:
         what = f"`{shown_base}`, all its weights fine-tuned"
@@ -57,6 +63,7 @@ def render_card(manifest: Manifest, peft_config: Mapping[str, Any], facts: CardF
         *([_forced(manifest), ""] if manifest.forced else []),
         f"## Base against this {'model' if manifest.merged else 'adapter'}", "",
         *_metrics(manifest.metrics, facts.test_rows), "",
+        *([_quantized(facts.on_trained_base, manifest.metrics), ""] if facts.on_trained_base else []),
         *([facts.test_uses.words(_level(manifest.metrics)), ""] if facts.test_uses else []),
         *(["## Gates", "", *_gates(manifest.gates), ""] if manifest.gates else []),
         "## Data", "", f"Fingerprint `{manifest.data_fingerprint}`.", "",
@@ -64,17 +71,21 @@ def render_card(manifest: Manifest, peft_config: Mapping[str, Any], facts: CardF
         *[f"- {count} rows of {pair} are the same" for pair, count in facts.duplicates.items()], "",
         "## Configuration", "",
         *[f"- `{key}`: {value}" for key, value in facts.parameters.items()],
-        "- all weights were trained" if manifest.full else _lora(manifest.lora_rank, peft_config), "",
+        *([f"- {facts.objective}"] if facts.objective else []),
+        f"- {ROOMS[method].words({**peft_config, 'r': manifest.lora_rank})}", "",
         "## Made by", "", "```", manifest.command, "```", "",
         f"{manifest.created}. Base weights sha256 `{manifest.base_sha256}`.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
-def _lora(rank: int, peft_config: Mapping[str, Any]) -> str:
+def _quantized(trained: Mapping[str, float], metrics: Mapping[str, Any]) -> str:
+    """Says what it costs that the adapter was trained on a quantized base, and is served on the base as it is."""
+    served = metrics.get("systems", {}).get("winner", {})
+    shown = [f"{name} {value:.4f} there, {_number(served.get(name))} here" for name, value in trained.items()]
     return (
-        f"- LoRA: r {rank}, alpha {peft_config.get('lora_alpha')}, dropout {peft_config.get('lora_dropout', 0)}, "
-        f"rsLoRA {bool(peft_config.get('use_rslora'))}, DoRA {bool(peft_config.get('use_dora'))}"
+        "It was trained on the base in 4 bits, and is served on the base as it is, on which the table was measured. "
+        f"On the same rows: {'; '.join(shown)}."
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from raytune_ft.methods.weights.base_weights import base_id
 from raytune_ft.metrics.named import deciding_metric
 from raytune_ft.registry import manifest
-from raytune_ft.registry.base import base_id
 from raytune_ft.registry.store import Registry
 from raytune_ft.registry.traffic import canary, read_traffic
 

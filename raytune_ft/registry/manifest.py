@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from raytune_ft.config.methods.facts import Artefact
 from raytune_ft.config.model import Strict
 from raytune_ft.config.number_type import NumberType
 from raytune_ft.errors import IntegrityError
@@ -29,7 +30,13 @@ class Manifest(Strict):
     base_sha256: str
     """Hash of the base's weights, see `base.base_sha256`."""
     lora_rank: int = Field(ge=0)
-    """PEFT's `r`; 0 for a full fine-tune."""
+    """PEFT's `r`; 0 where there is no adapter."""
+    artefact: Artefact | None = None
+    """What was trained, an adapter or a whole model; None for older versions, where `lora_rank` 0 means a model."""
+    method: str | None = None
+    """The method that it was trained by; None for older versions."""
+    objective: str | None = None
+    """The objective that it was trained for; None for older versions, which knew `sft` only."""
     merged: bool = False
     """The files are a complete model: the adapter was merged into the base, or all weights were trained."""
     dtype: NumberType | None = None
@@ -60,7 +67,7 @@ class Manifest(Strict):
     @property
     def full(self) -> bool:
         """Whether it is a full fine-tune: all weights were trained, not an adapter."""
-        return self.lora_rank == 0
+        return self.artefact == "model" if self.artefact else self.lora_rank == 0
 
     def to_json(self) -> dict[str, Any]:
         """Returns the manifest as it is written to the file."""

@@ -13,11 +13,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from raytune_ft.errors import IntegrityError
+from raytune_ft.methods.weights.adapter_check import AdapterFacts, check_adapter
+from raytune_ft.methods.weights.base_weights import base_id
+from raytune_ft.methods.weights.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from raytune_ft.paths import rename_into_place, sha256_file, write_json
-from raytune_ft.registry.adapter import AdapterFacts, check_adapter
-from raytune_ft.registry.base import base_id
 from raytune_ft.registry.store import Registry
-from raytune_ft.training.weights.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 STAGING = ".incoming"
 _LOCK_TIMEOUT_S = 30.0

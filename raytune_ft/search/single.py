@@ -8,7 +8,6 @@ from typing import Any
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.files.resolve import resolved_yaml
 from raytune_ft.config.training import Isolated, Lane
-from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.events.kinds import Closed, Ended, Listener, Reported, Started
 from raytune_ft.events.log import EventLog
@@ -19,6 +18,7 @@ from raytune_ft.execution.isolated import run_isolated
 from raytune_ft.execution.lanes.lanes import IMPORTS
 from raytune_ft.execution.lanes.on_lane import run_on_lane
 from raytune_ft.execution.runner import choose_runner
+from raytune_ft.objectives.prepared import prepare
 from raytune_ft.ownership import check_own
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.search.heartbeat import Heartbeat

@@ -9,13 +9,13 @@ from pathlib import Path
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.files.resolve import resolved_yaml
 from raytune_ft.config.search.search import Search
-from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError, LanesLost
 from raytune_ft.events.kinds import Closed, Listener
 from raytune_ft.events.log import EventLog
 from raytune_ft.events.stream import EventStream
 from raytune_ft.execution.local_ray.background_start import BackgroundStart
 from raytune_ft.execution.runner import choose_runner
+from raytune_ft.objectives.prepared import prepare
 from raytune_ft.ownership import check_own
 from raytune_ft.paths import RunDirectory, write_text
 from raytune_ft.search.budget.accounts import Accounts

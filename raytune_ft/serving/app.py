@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from raytune_ft.registry.base import base_directory
+from raytune_ft.methods.weights.base_weights import base_directory
 from raytune_ft.serving.engine.number_type import devices_of_cluster, in_served_type
 from raytune_ft.serving.gateway.key_ring import check_exposure
 from raytune_ft.serving.models.catalog import Catalog, build_catalog

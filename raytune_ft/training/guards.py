@@ -1,13 +1,10 @@
-"""Detects when a trial has to end: a loss that is not finite, a loss that diverges, or no memory left."""
+"""Detects when a trial has to end: a loss that is not finite, or one that diverges."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-from raytune_ft.metrics.named import EVAL_LOSS
-
-_OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
 
 def finite(value: float | None) -> float | None:
@@ -24,13 +21,13 @@ class DivergenceGuard:
 
     Attributes:
         factor: The evaluated loss above this many times the base's own is divergence.
+        metric: Name of that loss (the objective's `diverges_by`); None where only a number that is not finite tells.
         base_loss: The base's loss on the same rows; None where nobody could measure it.
-        metric: Name of that loss.
     """
 
     factor: float
+    metric: str | None
     base_loss: float | None = None
-    metric: str = EVAL_LOSS
 
     def train_loss(self, step: int, loss: float) -> str | None:
         """Returns the reason to stop, or None."""
@@ -38,26 +35,15 @@ class DivergenceGuard:
             return f"training loss is {loss} at step {step}; lower train.learning_rate"
         return None
 
-    def evaluated(self, step: int, loss: float) -> str | None:
-        """The reason to stop, or None."""
-        if not math.isfinite(loss):
-            return f"{self.metric} is {loss} at step {step}; lower train.learning_rate"
-        if self.base_loss is not None and loss > self.factor * self.base_loss:
+    def evaluated(self, step: int, values: Mapping[str, float]) -> str | None:
+        """Returns the reason to stop, or None; `values` are the reported metrics by name."""
+        for name, value in values.items():
+            if not math.isfinite(value):
+                return f"{name} is {value} at step {step}; lower train.learning_rate"
+        loss = values.get(self.metric) if self.metric else None
+        if loss is not None and self.base_loss is not None and loss > self.factor * self.base_loss:
             return (
                 f"{self.metric} {loss:.3g} at step {step} is over {self.factor:g} times the base's own "
                 f"{self.base_loss:.3g}; lower train.learning_rate"
             )
         return None
-
-
-def out_of_memory_reason(error: BaseException) -> str | None:
-    """Returns the reason with advice on what to lower if `error` means that memory ran out; None for other errors."""
-    text = str(error)
-    names = {cls.__name__ for cls in type(error).__mro__}
-    allocators = isinstance(error, MemoryError) or "OutOfMemoryError" in names
-    if allocators or any(message in text for message in _OUT_OF_MEMORY):
-        first = text.splitlines()[0] if text else type(error).__name__
-        return (
-            f"{first[:160]}; lower train.per_device_train_batch_size or data.max_length, or set gradient_checkpointing"
-        )
-    return None

@@ -11,12 +11,12 @@ import pytest
 from raytune_ft.assets.fetch import fetch_assets
 from raytune_ft.config.files.resolve import resolved_yaml
 from raytune_ft.config.load import load_experiment
-from raytune_ft.data.prepare import prepare
 from raytune_ft.hardware.device import common_type
 from raytune_ft.hardware.here import cpu_here
+from raytune_ft.methods.weights.base_weights import base_sha256
+from raytune_ft.objectives.prepared import prepare
 from raytune_ft.paths import RunDirectory, sha256_file, write_json, write_text
 from raytune_ft.registry.add import Provenance, add_version
-from raytune_ft.registry.base import base_sha256
 from raytune_ft.registry.store import Registry
 
 BASE = "smollm2-135m-instruct"

@@ -64,7 +64,7 @@ def lane_experiment(tiny_llama: Path) -> Any:
 @pytest.fixture
 def tune_on() -> Callable[..., Any]:
     """`tune_on(dispatcher, lanes, experiment, listener)`: a sweep on lanes that are there already; run and study."""
-    from raytune_ft.data.prepare import prepare
+    from raytune_ft.objectives.prepared import prepare
     from raytune_ft.paths import RunDirectory
     from raytune_ft.search.budget.accounts import Accounts
     from raytune_ft.search.earlier_studies.portfolio import enqueue_first

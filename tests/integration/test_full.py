@@ -14,11 +14,11 @@ import pytest
 from raytune_ft import api
 from raytune_ft.config.load import load_experiment
 from raytune_ft.events.kinds import Event, Reported, Started
+from raytune_ft.methods.weights.model_check import check_model
 from raytune_ft.metrics.report import value_in
 from raytune_ft.promotion.promote import promote
 from raytune_ft.registry.manifest import verify
 from raytune_ft.registry.store import Registry
-from raytune_ft.registry.whole_model import check_model
 from raytune_ft.search.single import train_once
 from raytune_ft.training.metrics_log import read_metrics
 

@@ -10,12 +10,12 @@ import optuna
 import pytest
 
 from raytune_ft import api
+from raytune_ft.methods.weights.tuned import tuned_mib
 from raytune_ft.metrics.report import value_in
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.reporting.html.html import write_report
 from raytune_ft.search.study.study import learning_curve
 from raytune_ft.training.metrics_log import read_metrics
-from raytune_ft.training.tuned import tuned_mib
 
 LEARNING_RATE, RANK = "train.learning_rate", "method.r"
 TOLERANCE = 19.0  # such a small model has learnt its task after a few steps, and then losses are far apart

@@ -13,11 +13,11 @@ import ray
 
 from raytune_ft import api
 from raytune_ft.config.training import Lane
-from raytune_ft.data.prepare import prepare
 from raytune_ft.execution.cluster import ray_cluster
 from raytune_ft.execution.lanes.entries import TrialEnded, TrialReport
 from raytune_ft.execution.lanes.lanes import IMPORTS, lanes
 from raytune_ft.metrics.report import for_ray
+from raytune_ft.objectives.prepared import prepare
 from raytune_ft.paths import RunDirectory
 from raytune_ft.training.lane.orders import Start
 from raytune_ft.training.metrics_log import read_metrics

@@ -19,12 +19,12 @@ from ray.tune.schedulers import FIFOScheduler
 from raytune_ft import api
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Lane
-from raytune_ft.data.prepare import prepare
 from raytune_ft.events.kinds import Ended, Event, Reported, Started
 from raytune_ft.execution.cluster import ray_cluster
 from raytune_ft.execution.lanes.entries import Message, TrialEnded, TrialReport
 from raytune_ft.execution.lanes.lanes import IMPORTS, lanes
 from raytune_ft.metrics.report import value_in
+from raytune_ft.objectives.prepared import prepare
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.search import tuning
 from raytune_ft.training.lane.orders import Start

@@ -53,7 +53,7 @@ def test_evaluation_of_a_run_without_a_winner_says_what_to_run(tmp_path: Path) -
 
 def test_evaluation_without_a_test_split_is_refused(toy_experiment, tmp_path: Path) -> None:
     from raytune_ft.config.files.resolve import resolved_yaml
-    from raytune_ft.data.prepare import prepare
+    from raytune_ft.objectives.prepared import prepare
 
     path = toy_experiment()
     experiment = raytune_ft.load_experiment(path, ["data.test=null"])

@@ -15,8 +15,8 @@ import yaml
 from raytune_ft.config.files.resolve import resolved_yaml
 from raytune_ft.config.load import load_experiment
 from raytune_ft.data.fingerprint import data_fingerprint
-from raytune_ft.data.prepare import prepare
 from raytune_ft.hardware.device import Device
+from raytune_ft.objectives.prepared import prepare
 from raytune_ft.search.planning.plan import plan_sweep
 from raytune_ft.serving.settings import ServeArgs
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from raytune_ft.config.files.yaml import parse_yaml
+from raytune_ft.config.methods.choice import DEFAULT
 from raytune_ft.errors import InputError
 
 METHOD = "method.type"
@@ -38,7 +39,7 @@ def with_settings(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dic
     Another `method.type` clears the section first, because the settings of one method do not apply to another.
     """
     result: dict[str, Any] = copy.deepcopy(dict(values))
-    if METHOD in settings and settings[METHOD] != (value_at(result, METHOD) or "lora"):
+    if METHOD in settings and settings[METHOD] != (value_at(result, METHOD) or DEFAULT):
         result["method"] = {}
     for dotted, value in settings.items():
         at: Any = result

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BeforeValidator
+from pydantic import model_validator
 
 from raytune_ft.config.model import Strict
 from raytune_ft.metrics.named import OF_TRIALS, Direction
@@ -17,29 +16,30 @@ Mode = Direction
 _RULE = re.compile(r"(\w+)\s+within\s+(\d+(?:\.\d+)?)\s*%")
 
 
-def _reported(name: Any) -> Any:
-    if isinstance(name, str) and name not in OF_TRIALS:
-        near = difflib.get_close_matches(name, OF_TRIALS, n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"use one of: {', '.join(OF_TRIALS)}"
-        raise ValueError(f"metric {name!r} is not reported by trials; {remedy}")
-    return name
+MetricName = str
+"""Name of a metric in a trial's reports; which there are, the objective says (`metric_fit.check_metrics`)."""
 
 
-if TYPE_CHECKING:
-    _Name = str
-else:
-    _Name = Literal[tuple(OF_TRIALS)]
-MetricName = Annotated[_Name, BeforeValidator(_reported)]
-"""Name of a metric in a trial's reports."""
+def _to_the_better(values: Any) -> Any:
+    """Fills in the direction in which a known metric is better."""
+    if isinstance(values, dict) and "mode" not in values and isinstance(facts := values.get("name"), str):
+        return {**values, "mode": OF_TRIALS[facts].direction} if facts in OF_TRIALS else values
+    return values
 
 
 class Metric(Strict):
     """One metric to optimise."""
 
     name: MetricName
-    """`eval_loss` of the validation split, `adapter_mib` of the adapter's file, `train_seconds`, trained `tokens`."""
+    """A metric of the objective's reports, such as `eval_loss`; or `adapter_mib` of the adapter's file,
+    `train_seconds`, trained `tokens`."""
     mode: Mode = "min"
-    """Whether smaller (`min`) or larger (`max`) values are better."""
+    """Whether smaller (`min`) or larger (`max`) values are better; of a known metric, its own direction by default."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _its_direction(cls, values: Any) -> Any:
+        return _to_the_better(values)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,6 @@ from raytune_ft.metrics.named import EVAL_LOSS, OF_TRIALS
 
 STEPS = "train.max_steps"
 """Where it is searched, each trial has an end of its own."""
-_LEADING = [name for name, facts in OF_TRIALS.items() if facts.leads]
-_NOT_FIRST = f"can't lead: only {' or '.join(_LEADING)} tells of a trial before its end how good it is"
 
 
 class Parameter(Strict):
@@ -112,15 +110,6 @@ class SearchSpace(Strict):
         return all(chosen.get(on, value_at(defaults, on)) == value for on, value in conditions.items())
 
 
-def _check_mode(metric: str, mode: Mode, otherwise: str = "") -> None:
-    """The leading metric's direction is a fact of it, and not a wish."""
-    if mode == OF_TRIALS[metric].direction:
-        return
-    worst, right = ("greatest", "min") if mode == "max" else ("least", "max")
-    use = f"use {right}, {otherwise}" if otherwise else f"use mode: {right}"
-    raise ValueError(f"{mode} would look for the {worst} {metric}, the worst; {use}")
-
-
 class Search(Strict):
     """The search of one study."""
 
@@ -131,9 +120,10 @@ class Search(Strict):
     scheduler: Scheduler = Asha()
     """Who stops the weak ones early: `asha`, `hyperband`, `bohb`, `median`, `pbt`, `pb2` or `none`."""
     metric: MetricName = EVAL_LOSS
-    """The number that decides; `eval_loss` is the validation split's, as a mean over the answers' tokens."""
+    """The number that decides, by default the first that the objective reports: `eval_loss` of the validation split, as
+    a mean over the answers' tokens, or with `dpo` `eval_preference_accuracy`."""
     mode: Mode = "min"
-    """Whether smaller (`min`) or larger (`max`) values are better."""
+    """Whether smaller (`min`) or larger (`max`) values are better; it follows from the metric."""
     metrics: list[Metric] = []
     """Several metrics instead of `metric` and `mode`; the scheduler uses the first one."""
     best: str | None = None
@@ -169,30 +159,18 @@ class Search(Strict):
             return steps
         return max(int(value) for value in [*searched.extremes(), *([steps] if searched.when else ())])
 
-    @field_validator("metric")
+    @model_validator(mode="before")
     @classmethod
-    def _tells_early(cls, metric: str) -> str:
-        if not OF_TRIALS[metric].leads:
-            raise ValueError(f"{metric} {_NOT_FIRST}; name it in metrics, after {' or '.join(_LEADING)}")
-        return metric
-
-    @field_validator("mode")
-    @classmethod
-    def _to_the_better(cls, mode: Mode, info: ValidationInfo) -> Mode:
-        if "metric" in info.data:  # else it has a problem of its own
-            _check_mode(info.data["metric"], mode, "or leave it out")
-        return mode
+    def _to_the_better(cls, values: Any) -> Any:
+        known = OF_TRIALS.get(str(values.get("metric"))) if isinstance(values, dict) else None
+        return {"mode": known.direction, **values} if known else values
 
     @field_validator("metrics")
     @classmethod
-    def _loss_leads(cls, metrics: list[Metric]) -> list[Metric]:
+    def _each_once(cls, metrics: list[Metric]) -> list[Metric]:
         names = [goal.name for goal in metrics]
         if len(set(names)) != len(names):
             raise ValueError(f"{', '.join(names)}: repeat; each stands once")
-        if metrics and not OF_TRIALS[names[0]].leads:
-            raise ValueError(f"{names[0]} {_NOT_FIRST}; put {' or '.join(_LEADING)} first")
-        if metrics:
-            _check_mode(metrics[0].name, metrics[0].mode)
         return metrics
 
     @field_validator("best")

@@ -9,11 +9,13 @@ from typing import Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.files.overrides import METHOD, flat, value_at
+from raytune_ft.config.methods.choice import METHODS
+from raytune_ft.config.objectives.choice import DEFAULT as SFT
 from raytune_ft.config.search.search import STEPS, Search
 from raytune_ft.search.earlier_studies.earlier import EarlierStudy
 
 _OTHER = 0.5
-_NOTHING = 0.0  # another method has other settings, and a best learning rate ten times off
+_NOTHING = 0.0  # its best learning rate is another one altogether
 _SETTINGS = 0.75
 _ASIDE = (STEPS, "train.eval_steps", "train.dtype", "train.bf16")
 """Settings that change results by rounding at most; `bf16` is the former name of `dtype`."""
@@ -40,7 +42,8 @@ class Likeness:
 def likeness(earlier: EarlierStudy, experiment: Experiment, search: Search, base: str, fingerprint: str) -> Likeness:
     """Returns how alike an earlier study and this experiment are.
 
-    The weight's factors are 0 for another method; 0.5 each for another base model, other data and another objective;
+    The weight's factors are 0 for another objective, and for a method with other best rates or another artefact; 0.5
+    each for another method, base model, data, and other settings of the objective;
     the ratio of the shorter to the longer trials, but 0.5 at least; and 0.75 where other settings that are not searched
     differ.
 
@@ -58,8 +61,11 @@ def likeness(earlier: EarlierStudy, experiment: Experiment, search: Search, base
         factors["another base model"] = _OTHER
     if not fingerprint or earlier.fingerprint != fingerprint:
         factors["other data"] = _OTHER
-    if flat(earlier.experiment.get("objective") or {}) != flat(own["objective"]):
-        factors["another objective"] = _OTHER
+    was, now = ({"type": SFT, **(each.get("objective") or {})} for each in (earlier.experiment, own))
+    if was["type"] != now["type"]:
+        factors["another objective"] = _NOTHING
+    elif any(key not in searched for key in _differing(was, now, "objective.")):
+        factors["other settings of the objective"] = _OTHER
     steps = value_at(earlier.experiment, STEPS), value_at(own, STEPS)
     if STEPS not in searched and steps[0] != steps[1]:
         factors[f"{steps[0]} steps instead of {steps[1]}"] = (
@@ -67,12 +73,24 @@ def likeness(earlier: EarlierStudy, experiment: Experiment, search: Search, base
         )
     method = value_at(earlier.experiment, METHOD)
     if METHOD not in searched and method not in (None, own["method"]["type"]):
-        factors["another method"] = _NOTHING
+        factors["another method"] = _OTHER if _rates_alike(str(method), experiment.method.type) else _NOTHING
     changed = sorted(key for key in _changed(earlier.experiment, own) if key not in searched and key not in _ASIDE)
     if changed:
         shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         factors[f"other {shown}"] = _SETTINGS
     return Likeness(math.prod(factors.values()), tuple(factors))
+
+
+def _rates_alike(one: str, other: str) -> bool:
+    """Tells whether two methods leave the same kind of thing, and are best at the same learning rates."""
+    if one not in METHODS or other not in METHODS:
+        return False
+    return (METHODS[one].rate, METHODS[one].artefact) == (METHODS[other].rate, METHODS[other].artefact)
+
+
+def _differing(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str) -> set[str]:
+    before, after = flat(was, prefix), flat(now, prefix)
+    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
 
 
 def _changed(earlier: Mapping[str, Any], own: Mapping[str, Any]) -> set[str]:

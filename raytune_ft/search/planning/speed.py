@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.hardware.device import Device
+from raytune_ft.methods.rooms import ROOMS
 from raytune_ft.search.planning.memory.activations import Shape
 
-TRAINING_FLOPS = {"lora": 4, "full": 6}
-"""FLOPs per weight and token: 2 forward, 2 for the activations' gradient, and 2 for that of a trained weight."""
-EVALUATION_FLOPS = 2
+FORWARD_FLOPS = 2
+"""FLOPs per weight and token of a forward pass; those of a training step the method knows."""
 LANE_REST, TRL_REST = 0.5, 2.0
 """What a step on a CPU takes besides its matrix products, relative to the time of these in float32: sums, norms,
 attention and copies, which no number type makes much faster. Measured with SmolLM2-135M; benchmarks/lanes.py, plan."""
@@ -76,7 +76,8 @@ def expected_speed(
         return None
     least_s = 0.0
     resources, weights, number_type = experiment.resources, shape.linear_weights, experiment.train.number_type
-    flops = max(TRAINING_FLOPS[method] for method in experiment.methods)
+    reference = FORWARD_FLOPS * experiment.objective.reference_passes
+    flops = max(ROOMS[method].flops() for method in experiment.methods) + reference
     if device.capability is not None:
         tflops = next((each for name, each in GPU_TFLOPS.items() if name in device.name.upper()), None)
         if tflops is None:
@@ -93,7 +94,7 @@ def expected_speed(
         words = f"{device.name} with {products:.0f} GFLOP/s in {number_type} a worker, as measured now"
     again = 1.35 if experiment.train.gradient_checkpointing else 1.0
     train_s = max(flops * weights * seconds, least_s) * again
-    return Speed(train_s, train_s / again * EVALUATION_FLOPS / flops, words, device.capability is None)
+    return Speed(train_s, train_s / again * (FORWARD_FLOPS + reference) / flops, words, device.capability is None)
 
 
 def slowest(devices: Iterable[Device], experiment: Experiment) -> Device | None:

@@ -9,6 +9,7 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import with_parameters
 from raytune_ft.config.search.goals import Metric
 from raytune_ft.errors import RaytuneError
+from raytune_ft.methods.weights.base_weights import recorded_base_sha256
 from raytune_ft.metrics.named import sign
 from raytune_ft.paths import RunDirectory, read_json, write_json
 from raytune_ft.search.results.causes import NothingWon, causes_of
@@ -16,7 +17,6 @@ from raytune_ft.search.results.goals import goals_of, on_front, ranking, rule_wo
 from raytune_ft.search.results.rows import LeaderboardRow
 from raytune_ft.training.metrics_log import read_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
-from raytune_ft.training.weights.base_weights import recorded_base_sha256
 
 
 def build_leaderboard(experiment: Experiment, run: RunDirectory) -> list[LeaderboardRow]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raytune_ft.errors import IntegrityError
+from raytune_ft.methods.weights.peft_files import ADAPTER_WEIGHTS
 from raytune_ft.registry.manifest import Manifest
 from raytune_ft.serving.models.registry_view import RegistryView
 from raytune_ft.serving.settings import ServeArgs
-from raytune_ft.training.weights.peft_files import ADAPTER_WEIGHTS
 
 VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vLLM 0.29, config/lora.py: MaxLoRARanks
 _LEAST_RANK = 32  # the least max_lora_rank where no setting says it; most searches stay below

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from raytune_ft.config.number_type import NumberType
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
+from raytune_ft.methods.weights.base_weights import base_id, base_sha256
 from raytune_ft.registry import manifest as manifests
-from raytune_ft.registry.base import base_id, base_sha256
 from raytune_ft.registry.location import absolute, open_registry
 from raytune_ft.registry.manifest import Manifest
 from raytune_ft.registry.traffic import CHAMPION

@@ -10,7 +10,7 @@ import ray.train
 import torch.distributed as dist
 from transformers import TrainerCallback
 
-from raytune_ft.metrics.named import EVAL_LOSS
+from raytune_ft.methods.weights.tuned import tuned_mib
 from raytune_ft.metrics.report import METRICS, for_ray
 from raytune_ft.paths import checkpoint_name
 from raytune_ft.training.base_loss import keep_base_loss
@@ -20,7 +20,6 @@ from raytune_ft.training.peak_memory import peak_memory_mib
 from raytune_ft.training.progress import ProgressWriter
 from raytune_ft.training.spec import TrialSpec
 from raytune_ft.training.steady_clock import steady_stamp
-from raytune_ft.training.tuned import tuned_mib
 
 
 class ReportingCallback(TrainerCallback):
@@ -33,13 +32,20 @@ class ReportingCallback(TrainerCallback):
         self._losses: list[float] = []
         self._tokens = 0
         self._eval_seconds = 0.0
-        self.last_loss: float | None = None
-        self.guard = DivergenceGuard(spec.experiment.train.divergence_factor, base_loss)
+        objective = spec.experiment.objective
+        self._reported = [facts.name for facts in objective.reports]
+        self._values: dict[str, float] = {}
+        self.guard = DivergenceGuard(spec.experiment.train.divergence_factor, objective.diverges_by, base_loss)
         self.diverged: str | None = None
         first = ray.train.get_context().get_world_rank() == 0
         self._progress = ProgressWriter(spec.directory.progress, sorted(self._report_steps)) if first else None
         self._told_tokens = 0
         self._predicted = 0
+
+    @property
+    def leading(self) -> float | None:
+        """The last value of the metric that leads the search; None before the first, or where it is not finite."""
+        return finite(self._values.get(self._spec.experiment.goals[0].name))
 
     @property
     def seconds(self) -> float:
@@ -84,15 +90,17 @@ class ReportingCallback(TrainerCallback):
         if state.global_step == 0:
             self._base_measured(kwargs["metrics"])
             return
-        self.last_loss = float(kwargs["metrics"][EVAL_LOSS])
+        self._values = {name: float(kwargs["metrics"][name]) for name in self._reported}
         self._eval_seconds += float(kwargs["metrics"].get("eval_runtime", 0.0))
         if self._progress:
             self._progress.evaluating(state.global_step, 1.0)
-        self._stop_if(self.guard.evaluated(state.global_step, self.last_loss), control)
+        self._stop_if(self.guard.evaluated(state.global_step, self._values), control)
 
     def _base_measured(self, metrics: dict[str, Any]) -> None:
         """Before the first step; the time that it took is not the trial's."""
-        self.guard.base_loss = loss = float(metrics[EVAL_LOSS])
+        if self.guard.metric is None:  # nobody asks for it
+            return
+        self.guard.base_loss = loss = float(metrics[self.guard.metric])
         self._started += float(metrics.get("eval_runtime", 0.0))
         if self._progress:  # on the first rank
             keep_base_loss(self._spec, loss)
@@ -128,7 +136,7 @@ class ReportingCallback(TrainerCallback):
             "samples": step * rows,
             "tokens": self._tokens,
             "train_loss": finite(sum(self._losses) / len(self._losses)) if self._losses else None,
-            METRICS: {EVAL_LOSS: finite(self.last_loss)},
+            METRICS: {name: finite(self._values.get(name)) for name in self._reported},
             "seconds": round(self.seconds, 3),
             "eval_seconds": round(self._eval_seconds, 3),
             "memory_mib": peak_memory_mib("cuda" if self._spec.experiment.resources.gpus_per_worker else "cpu"),

@@ -1,4 +1,4 @@
-"""The function that every Ray Train worker of an isolated trial runs: TRL's SFTTrainer on the tokenised splits."""
+"""The function that every Ray Train worker of an isolated trial runs: TRL's trainer on the prepared splits."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from typing import Any
 import ray.train
 from ray.train.collective import broadcast_from_rank_zero
 
-from raytune_ft.config.attention import in_transformers
-from raytune_ft.config.training import DeepSpeed, Full, Lora
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.data.tokens.tokenizer import load_tokenizer
-from raytune_ft.metrics.named import EVAL_LOSS
+from raytune_ft.hardware.out_of_memory import out_of_memory_reason
+from raytune_ft.methods.rooms import ROOMS
+from raytune_ft.methods.weights.tuned import tuned_mib
 from raytune_ft.metrics.report import METRICS, value_in
+from raytune_ft.objectives.parts import TrainerParts
+from raytune_ft.objectives.rooms import room
 from raytune_ft.paths import checkpoint_name, read_json
 from raytune_ft.training.base_loss import read_base_loss
-from raytune_ft.training.guards import finite, out_of_memory_reason
+from raytune_ft.training.guards import finite
 from raytune_ft.training.isolated.deepspeed import deepspeed_settings
 from raytune_ft.training.isolated.reporting_callback import ReportingCallback
 from raytune_ft.training.isolated.scratch import scratch_directory
@@ -26,10 +28,8 @@ from raytune_ft.training.kernel_cache import keep_few_kernels
 from raytune_ft.training.lane.optimizer import decay_steps
 from raytune_ft.training.metrics_log import read_metrics, write_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
-from raytune_ft.training.progress import TrialProgress, read_progress
+from raytune_ft.training.progress import read_progress
 from raytune_ft.training.spec import TrialSpec
-from raytune_ft.training.tuned import tuned_mib
-from raytune_ft.training.weights.base_model import load_base
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -72,7 +72,7 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
     earlier = [report for report in read_metrics(spec.directory.metrics) if report["step"] <= step]
     last = earlier[-1] if earlier else {}
     if step > last.get("step", 0):  # killed after the checkpoint and before its report line
-        last = last | _unwritten(saved, Path(resume_from or ""), last, read_progress(spec.directory.progress))
+        last = last | _unwritten(spec, saved, Path(resume_from or ""), last)
         earlier.append(last)
     if _first():
         write_metrics(spec.directory.metrics, earlier)
@@ -83,10 +83,11 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
         )
     # The first rank looks for all: their views of a shared disk may differ for a while.
     base_loss = broadcast_from_rank_zero(read_base_loss(spec) if _first() else None)
+    needed = spec.experiment.objective.diverges_by is not None
     callback = ReportingCallback(spec, base_loss, float(last.get("seconds", 0.0)))
     callback.loads(step)
     try:
-        trainer = _trainer(spec, local, callback, measure_base=base_loss is None and resume_from is None)
+        trainer = _trainer(spec, local, callback, measure_base=needed and base_loss is None and resume_from is None)
     except (
         OSError,
         ValueError,
@@ -97,20 +98,19 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
         return Outcome(OutcomeKind.failed, f"{type(error).__name__}: {error}", step)
     trainer.train(resume_from_checkpoint=resume_from)
     done = trainer.state.global_step
-    value = finite(callback.last_loss)
+    value = callback.leading
     if callback.diverged:
         return Outcome(OutcomeKind.diverged, callback.diverged, done, value, round(callback.seconds, 3))
     return Outcome(OutcomeKind.completed, f"ran all {done} steps", done, value, round(callback.seconds, 3))
 
 
-def _unwritten(
-    saved: dict[str, Any], checkpoint: Path, last: dict[str, Any], progress: TrialProgress | None
-) -> dict[str, Any]:
+def _unwritten(spec: TrialSpec, saved: dict[str, Any], checkpoint: Path, last: dict[str, Any]) -> dict[str, Any]:
     """Rebuilds a checkpoint's missing report line from the checkpoint; its seconds continue those of the last line."""
     step = saved["global_step"]
     logged = {key: value for entry in saved["log_history"] for key, value in entry.items()}
-    report = {"step": step, METRICS: {EVAL_LOSS: finite(logged.get("eval_loss"))}, "checkpoint": checkpoint_name(step)}
-    seconds = None
+    values = {facts.name: finite(logged.get(facts.name)) for facts in spec.experiment.objective.reports}
+    report = {"step": step, METRICS: values, "checkpoint": checkpoint_name(step)}
+    seconds, progress = None, read_progress(spec.directory.progress)
     if progress is not None and progress.step_s is not None:
         took = progress.step_s * (step - last.get("step", 0)) + (progress.evaluation_s or 0.0)
         seconds = round(last.get("seconds", 0.0) + took, 3)
@@ -125,15 +125,12 @@ def _first() -> bool:
 def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback, *, measure_base: bool) -> Any:
     from datasets import load_from_disk
     from transformers import PrinterCallback, ProgressCallback, set_seed
-    from trl.trainer.sft_config import SFTConfig
-
-    from raytune_ft.training.isolated.answer_trainer import AnswerTrainer
 
     experiment = spec.experiment
-    train, method, strategy = experiment.train, experiment.method, experiment.resources.strategy
+    train, method = experiment.train, ROOMS[experiment.method.type]
     wsd = {"num_decay_steps": decay_steps(train)} if train.lr_scheduler_type == "warmup_stable_decay" else {}
     set_seed(experiment.seed)  # TRL makes the adapter before its trainer sets the seed
-    arguments = SFTConfig(
+    arguments = dict[str, Any](
         output_dir=str(local),
         learning_rate=train.learning_rate,
         per_device_train_batch_size=train.per_device_train_batch_size,
@@ -163,37 +160,20 @@ def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback, *, measu
         use_cpu=experiment.resources.gpus_per_worker == 0,
         ddp_find_unused_parameters=False,
         deepspeed=deepspeed_settings(experiment),
-        dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=None,
     )
     data = open_prepared(spec.data)
-    trainer = AnswerTrainer(
-        model=load_base(
-            experiment,
-            in_transformers(train.attn_implementation),
-            moves=isinstance(method, Full) and not isinstance(strategy, DeepSpeed),
-        ),
-        args=arguments,
-        train_dataset=load_from_disk(data.split("train")),
-        eval_dataset=load_from_disk(data.split("validation")),
-        processing_class=load_tokenizer(experiment.base_model, experiment.trust_remote_code),
-        peft_config=None if isinstance(method, Full) else _peft_config(method),
-        callbacks=[callback],
+    trainer = room(experiment.objective).trainer(
+        TrainerParts(
+            experiment=experiment,
+            model=method.load(experiment),
+            adapter=method.adapter(experiment.method),
+            arguments=arguments,
+            train=load_from_disk(data.split("train")),
+            validation=load_from_disk(data.split("validation")),
+            tokenizer=load_tokenizer(experiment.base_model, experiment.trust_remote_code),
+            callbacks=[callback],
+        )
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     return trainer
-
-
-def _peft_config(method: Lora) -> Any:
-    from peft import LoraConfig
-
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=method.r,
-        lora_alpha=method.alpha,
-        lora_dropout=method.dropout,
-        target_modules=method.target_modules,
-        use_rslora=method.use_rslora,
-        use_dora=method.use_dora,
-    )

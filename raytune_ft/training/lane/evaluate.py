@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from raytune_ft.training.guards import out_of_memory_reason
+from raytune_ft.hardware.out_of_memory import out_of_memory_reason
 from raytune_ft.training.lane.model.adapter import Adapter
 from raytune_ft.training.lane.ranks import Ranks
 from raytune_ft.training.lane.sizes import EVALUATION_TOKENS

@@ -16,8 +16,9 @@ from raytune_ft.config.training import Lane
 from raytune_ft.data.arrow_rows import ArrowRows
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.errors import RaytuneError
+from raytune_ft.hardware.out_of_memory import out_of_memory_reason
+from raytune_ft.objectives.rooms import room
 from raytune_ft.training.base_loss import keep_base_loss, read_base_loss
-from raytune_ft.training.guards import out_of_memory_reason
 from raytune_ft.training.lane.checkpoint import Beginning, find_beginning
 from raytune_ft.training.lane.evaluate import evaluate, evaluate_base
 from raytune_ft.training.lane.model.base import Base, load_lane_base
@@ -68,7 +69,9 @@ class LaneLoop:
         self, base: Base, client: LaneOrders | None, ranks: Ranks, settings: Lane, experiment: Experiment
     ) -> None:
         self._base, self._client, self._ranks = base, client, ranks
-        self._stepper = Stepper(base, settings.step)
+        loss = room(experiment.objective).lane_loss()
+        assert loss is not None  # the runner is chosen by that
+        self._stepper = Stepper(base, settings.step, loss)
         self._trials: dict[str, RunningTrial] = {}
         self._splits: tuple[Path, Splits] | None = None
         self._base_loss: tuple[Path, float] | None = None
@@ -187,7 +190,7 @@ class LaneLoop:
         if isinstance(loss, str):
             self._end(trial, OutcomeKind.out_of_memory, loss)
             return
-        if diverged := trial.guard.evaluated(trial.step, loss):
+        if diverged := trial.diverged(loss):
             self._diverged(trial, loss, diverged)
             return
         if not self._in_touch():

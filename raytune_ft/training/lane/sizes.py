@@ -4,7 +4,5 @@ from __future__ import annotations
 
 EVALUATION_TOKENS = 2048
 """Tokens of a pass of the evaluation, unless one batch of the setting's size has more."""
-LOGIT_CHUNK = 1024
-"""Positions whose logits are in memory at once."""
 KEPT_CHECKPOINTS = 3
 """Of a trial that may go on: its best, and the last two."""

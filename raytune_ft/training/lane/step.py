@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from raytune_ft.config.training import LaneStep
-from raytune_ft.training.lane.loss import token_losses
+from raytune_ft.objectives.cross_entropy import token_losses
+from raytune_ft.objectives.parts import LaneLoss
 from raytune_ft.training.lane.model.adapter import Adapter
 from raytune_ft.training.lane.model.base import Base
 from raytune_ft.training.lane.model.pack import Pack
@@ -47,10 +48,11 @@ class Stepper:
     Args:
         base: The frozen model.
         settings: Switches of the training step.
+        loss: The objective's loss.
     """
 
-    def __init__(self, base: Base, settings: LaneStep) -> None:
-        self.base, self._settings = base, settings
+    def __init__(self, base: Base, settings: LaneStep, loss: LaneLoss = token_losses) -> None:
+        self.base, self._settings, self._loss = base, settings, loss
 
     def gradients(self, shares: Sequence[Share]) -> list[float]:
         """Adds each trial's gradient to its adapter and returns each trial's sum of weighted token losses.
@@ -93,7 +95,7 @@ class Stepper:
     def _forward(self, pack: Pack) -> tuple[torch.Tensor, torch.Tensor]:
         hidden = self.base.hidden_states(pack)
         everywhere = not self._settings.loss_positions_only
-        return token_losses(hidden, self.base.head(), pack.layout.targets, everywhere=everywhere)
+        return self._loss(hidden, self.base.head(), pack.layout.targets, everywhere=everywhere)
 
     def _lay_out(self, trials: Sequence[Sequence[EncodedRow]]) -> Layout:
         settings = self._settings

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raytune_ft.data.arrow_rows import ArrowRows
-from raytune_ft.metrics.named import EVAL_LOSS
+from raytune_ft.methods.weights.adapter_size import safetensors_mib
 from raytune_ft.metrics.report import METRICS, value_in
 from raytune_ft.paths import checkpoint_name, write_json
 from raytune_ft.training.guards import DivergenceGuard, finite
@@ -27,7 +27,6 @@ from raytune_ft.training.peak_memory import peak_memory_mib
 from raytune_ft.training.progress import ProgressWriter
 from raytune_ft.training.spec import TrialSpec
 from raytune_ft.training.steady_clock import steady_stamp, steady_time
-from raytune_ft.training.weights.adapter_size import safetensors_mib
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +60,9 @@ class RunningTrial:
         self._adapter_mib = safetensors_mib(self.adapter.shapes())
         self.optimizer = AdapterOptimizer(self.adapter, spec.experiment, ranks)
         self.order = DataOrder.of(spec.experiment, len(splits.train), ranks.size)
-        self.guard = DivergenceGuard(spec.experiment.train.divergence_factor)
+        objective = spec.experiment.objective
+        self._metric = objective.reports[0].name  # the mean of the loss that a lane trains by
+        self.guard = DivergenceGuard(spec.experiment.train.divergence_factor, objective.diverges_by)
         self._loss_scale = LossScale.of(spec.experiment.train.number_type)
         self.report_steps = frozenset(spec.experiment.report_steps())
         self.step = 0
@@ -101,6 +102,10 @@ class RunningTrial:
     def seconds(self) -> float:
         """Seconds since the trial's training began, without the time between a stop and a restart."""
         return self._seconds_before + time.monotonic() - self._began
+
+    def diverged(self, loss: float) -> str | None:
+        """Returns the reason to stop after an evaluation, or None."""
+        return self.guard.evaluated(self.step, {self._metric: loss})
 
     def held_against(self, base_loss: float) -> None:
         """Sets the base's validation loss for the guard; measuring it does not count as the trial's time."""
@@ -175,7 +180,7 @@ class RunningTrial:
             "tokens": self._tokens,
             "trained_tokens": trained,
             "train_loss": finite(mean),
-            METRICS: {EVAL_LOSS: finite(loss)},
+            METRICS: {self._metric: finite(loss)},
             "seconds": round(self.seconds, 3),
             "eval_seconds": round(self.eval_seconds, 3),
             "memory_mib": peak_memory_mib(self._device),

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from raytune_ft.cli.app import app
 from raytune_ft.errors import InputError, IntegrityError
+from raytune_ft.methods.weights.base_weights import base_sha256
 from raytune_ft.registry.add import Added, Placing, Provenance, add_staged
-from raytune_ft.registry.base import base_sha256
 from raytune_ft.registry.bucket import remote
 from raytune_ft.registry.bucket.bucket import Bucket, UnreachableError
 from raytune_ft.registry.bucket.remote import RemoteRegistry

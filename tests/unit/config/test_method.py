@@ -6,7 +6,8 @@ import pytest
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import with_parameters
-from raytune_ft.config.training import Full, Lora
+from raytune_ft.config.methods.full import Full
+from raytune_ft.config.methods.lora import Lora
 
 METHOD = "method: {type: lora, r: 8}"
 RATE = "train.learning_rate: {loguniform: [1.0e-5, 1.0e-3]}"

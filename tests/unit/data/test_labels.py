@@ -10,12 +10,12 @@ import pytest
 
 from raytune_ft.data.bad_rows import BadRow
 from raytune_ft.data.checks import check_data
-from raytune_ft.data.prepare import prepare
 from raytune_ft.data.prepared import open_prepared
 from raytune_ft.data.rows import Conversation, Message, PromptCompletion
 from raytune_ft.data.tokens.labels import LabelReader, RowLabels
 from raytune_ft.data.tokens.template import ChatTemplate
 from raytune_ft.errors import InputError
+from raytune_ft.objectives.prepared import prepare
 
 THINKS = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import raytune_ft.data.prepare as prepare_module
-from raytune_ft.data.prepare import open_prepared, prepare
+from raytune_ft.data.prepared import open_prepared
 from raytune_ft.errors import InputError, IntegrityError
+from raytune_ft.objectives.prepared import prepare
 
 
 def rows(count: int, first: int = 0) -> list[dict[str, str]]:

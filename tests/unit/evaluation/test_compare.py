@@ -9,7 +9,7 @@ import numpy as np
 
 from raytune_ft.evaluation.compare import EXAMPLES, _examples, _read_rows
 from raytune_ft.evaluation.row_progress import RowProgress
-from raytune_ft.evaluation.scoring import Scores
+from raytune_ft.objectives.scoring.scores import Scores
 
 
 def chosen(choice: list[int] | None) -> Scores:

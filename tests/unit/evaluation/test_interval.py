@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from raytune_ft.evaluation.interval import Difference, paired_interval
 from raytune_ft.evaluation.matched_pairs import least_difference
 from raytune_ft.evaluation.metrics import metric_value, row_differences
-from raytune_ft.evaluation.scoring import Scores
+from raytune_ft.objectives.scoring.scores import Scores
 
 
 def right(correct: np.ndarray, loss: np.ndarray | None = None) -> Scores:

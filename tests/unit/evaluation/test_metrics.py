@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from raytune_ft.evaluation.metrics import metric_value
-from raytune_ft.evaluation.scoring import Scores
+from raytune_ft.objectives.scoring.scores import Scores
 
 
 def scores(expected: list[int], choice: list[int]) -> Scores:

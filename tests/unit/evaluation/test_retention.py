@@ -14,7 +14,7 @@ from raytune_ft.data.tokens.tokenizer import load_tokenizer
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.evaluation.recorded import read_scores, write_scores
 from raytune_ft.evaluation.retention import MAX_TEXTS, MAX_TOKENS, general_text, perplexity, tokenised
-from raytune_ft.evaluation.scoring import Scores
+from raytune_ft.objectives.scoring.scores import Scores
 
 
 def test_the_shipped_text_is_forty_different_paragraphs() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from raytune_ft.evaluation import metrics
 from raytune_ft.evaluation.metrics import metric_value, row_differences
-from raytune_ft.evaluation.scoring import Scores
 from raytune_ft.metrics.named import OF_ROWS, deciding_metric, less_is_better, task_metrics
+from raytune_ft.objectives.scoring.scores import Scores
 
 
 def scores(choice: list[int]) -> Scores:

@@ -12,10 +12,10 @@ import yaml
 from typer.testing import CliRunner
 
 from raytune_ft.config.load import load_experiment
-from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError
 from raytune_ft.monitoring.monitor import LIMITS, check_drift
 from raytune_ft.monitoring.perplexity import PART_ANSWER, PART_INPUT, TokenRow
+from raytune_ft.objectives.prepared import prepare
 from raytune_ft.paths import RunDirectory, write_json
 from raytune_ft.serving.records.records import RecordLog
 
@@ -65,7 +65,7 @@ def _train_adapter(experiment: Any, run: RunDirectory) -> None:
     from peft import LoraConfig, get_peft_model
 
     from raytune_ft.data.arrow_rows import ArrowRows
-    from raytune_ft.training.weights.base_model import load_base
+    from raytune_ft.methods.weights.base_model import load_base
 
     torch.manual_seed(0)
     model = get_peft_model(load_base(experiment), LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"))

@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from raytune_ft.evaluation.recorded import scores_to_json, write_scores
-from raytune_ft.evaluation.scoring import Scores
+from raytune_ft.methods.weights.base_weights import base_sha256
+from raytune_ft.methods.weights.tuned import tuned_sha256
+from raytune_ft.objectives.scoring.scores import Scores
 from raytune_ft.paths import RunDirectory, write_json
 from raytune_ft.promotion import child
-from raytune_ft.registry.base import base_sha256
 from raytune_ft.registry.store import Registry
-from raytune_ft.training.tuned import tuned_sha256
 
 MODULE = "model.layers.0.self_attn.q_proj"
 ROWS = 400

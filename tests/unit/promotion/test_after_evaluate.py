@@ -13,14 +13,14 @@ import yaml
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.files.resolve import resolved_yaml
 from raytune_ft.config.load import load_experiment
-from raytune_ft.data.prepare import prepare
 from raytune_ft.errors import InputError
 from raytune_ft.evaluation.compare import evaluate_run
 from raytune_ft.evaluation.uses import Uses, read_uses
+from raytune_ft.methods.weights.base_weights import base_sha256
+from raytune_ft.objectives.prepared import prepare
 from raytune_ft.paths import RunDirectory, read_json, write_json, write_text
 from raytune_ft.promotion import child, reference
 from raytune_ft.promotion.promote import promote
-from raytune_ft.registry.base import base_sha256
 from raytune_ft.registry.store import Registry
 
 THINKS = (

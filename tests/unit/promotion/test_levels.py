@@ -16,7 +16,7 @@ from raytune_ft.config.promotion import NoWorseGate, PromotionConfig
 from raytune_ft.evaluation.interval import paired_interval
 from raytune_ft.evaluation.margin import margin_of_counts, provable_margin
 from raytune_ft.evaluation.matched_pairs import least_difference
-from raytune_ft.evaluation.scoring import Scores
+from raytune_ft.objectives.scoring.scores import Scores
 from raytune_ft.promotion.judged import Gain, judge_gain
 from raytune_ft.promotion.no_worse import Champion, judge_no_worse
 from raytune_ft.registry.manifest import Manifest

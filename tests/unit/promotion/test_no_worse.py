@@ -11,7 +11,7 @@ import pytest
 from raytune_ft.config.experiment import Evaluate, Experiment
 from raytune_ft.config.promotion import NoWorseGate, PromotionConfig
 from raytune_ft.errors import IntegrityError
-from raytune_ft.evaluation.scoring import Scores
+from raytune_ft.objectives.scoring.scores import Scores
 from raytune_ft.paths import RunDirectory, write_json
 from raytune_ft.promotion.gates import GateRefusedError, Verdict
 from raytune_ft.promotion.no_worse import Champion, judge_no_worse

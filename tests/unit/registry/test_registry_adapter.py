@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
-from raytune_ft.registry.adapter import check_adapter
+from raytune_ft.methods.weights.adapter_check import check_adapter
+from raytune_ft.methods.weights.base_weights import base_directory, base_id, base_sha256
 from raytune_ft.registry.add import Provenance, add_version
-from raytune_ft.registry.base import base_directory, base_id, base_sha256
 from raytune_ft.registry.store import Registry
 
 Write = Callable[..., Path]

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from raytune_ft.registry.adapter import check_adapter
+from raytune_ft.methods.weights.adapter_check import check_adapter
+from raytune_ft.methods.weights.base_weights import base_sha256
 from raytune_ft.registry.add import Provenance, add_staged, add_version
-from raytune_ft.registry.base import base_sha256
 from raytune_ft.registry.staging import staged_model
 from raytune_ft.registry.store import Registry
 from raytune_ft.serving.records.exception_lines import keep_texts_out_of_logs

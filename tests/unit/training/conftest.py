@@ -11,8 +11,8 @@ import pytest
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import load_experiment, with_parameters
 from raytune_ft.config.training import Lane
-from raytune_ft.data.prepare import prepare
 from raytune_ft.metrics.report import value_in
+from raytune_ft.objectives.prepared import prepare
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.training.lane.loop import LaneLoop
 from raytune_ft.training.lane.model.base import Base, load_lane_base

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from raytune_ft.training.guards import DivergenceGuard, out_of_memory_reason
+from raytune_ft.hardware.out_of_memory import out_of_memory_reason
+from raytune_ft.training.guards import DivergenceGuard
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])

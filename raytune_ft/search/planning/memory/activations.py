@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from raytune_ft.training.lane.sizes import EVALUATION_TOKENS, LOGIT_CHUNK
+from raytune_ft.objectives.sizes import LOGIT_CHUNK
+from raytune_ft.training.lane.sizes import EVALUATION_TOKENS
 
 LOGIT_BYTES = 8
 """Bytes per logit of a chunk: float32, and a second copy while their norm is computed."""

@@ -10,13 +10,13 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.search.rungs import brackets
 from raytune_ft.config.search.schedulers import Bohb, Hyperband, Population
 from raytune_ft.config.training import DeepSpeed, Isolated, Lane
+from raytune_ft.methods.weights.adapter_size import MIB
 from raytune_ft.paths import nearest_directory
 from raytune_ft.search.planning.bounds import ranks
 from raytune_ft.search.planning.memory.weights import ADAM_BYTES, OWN_COPY_BYTES, WorkerMemory
 from raytune_ft.search.planning.span import Span
 from raytune_ft.search.planning.work import Work
 from raytune_ft.training.lane.sizes import KEPT_CHECKPOINTS
-from raytune_ft.training.weights.adapter_size import MIB
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def disk_of(
     """
     if memory is None or memory.adapter_parameters is None:
         return None
-    whole, weights = _bytes_a_weight(experiment, runner, memory.full)
-    rank, mixed = ranks(experiment), memory.full and len(set(experiment.methods)) > 1
+    whole, weights = _bytes_a_weight(experiment, runner, memory)
+    rank, mixed = ranks(experiment), len(experiment.artefacts) > 1
     smallest = 0.0 if mixed else 1.0 if memory.full else rank.least / rank.most
     mean = (1.0 + smallest) / 2
     likely, most = (
@@ -101,7 +101,7 @@ def too_full(disk: Disk | None) -> tuple[str, ...]:
     return (f"output_dir: {what}, {disk.directory} has {disk.free:,.0f} MiB free; free some, or set it elsewhere",)
 
 
-def _bytes_a_weight(experiment: Experiment, runner: Lane | Isolated, full: bool) -> tuple[int, int]:
+def _bytes_a_weight(experiment: Experiment, runner: Lane | Isolated, memory: WorkerMemory) -> tuple[int, int]:
     """Returns the bytes per trained weight of a whole checkpoint, and of its weights alone.
 
     A whole one has weights and Adam's moments; DeepSpeed's has the weights again, and a float32 copy.
@@ -109,5 +109,6 @@ def _bytes_a_weight(experiment: Experiment, runner: Lane | Isolated, full: bool)
     if isinstance(runner, Lane):
         return 4 + ADAM_BYTES, 4
     sharded = isinstance(experiment.resources.strategy, DeepSpeed)
-    weights = 2 if full and sharded and experiment.train.number_type != "float32" else 4
-    return weights + ADAM_BYTES + (weights + OWN_COPY_BYTES if sharded else 0), weights
+    halved = memory.full and sharded and experiment.train.number_type != "float32"
+    weights = 2 if halved else memory.weight_bytes
+    return weights + 2 * memory.weight_bytes + (weights + OWN_COPY_BYTES if sharded else 0), weights

@@ -10,6 +10,7 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.number_type import WIDTHS
 from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.data.base_model import model_config
+from raytune_ft.methods.weights.adapter_size import MIB
 from raytune_ft.search.planning.bounds import bounds, ranks
 from raytune_ft.search.planning.groups import Groups, packs_of
 from raytune_ft.search.planning.memory.activations import (
@@ -25,7 +26,6 @@ from raytune_ft.search.planning.span import Span
 from raytune_ft.search.planning.work import Work
 from raytune_ft.training.kernel_cache import KERNELS, KERNELS_PER_STEP
 from raytune_ft.training.main_memory import main_memory
-from raytune_ft.training.weights.adapter_size import MIB
 
 LANE_PROCESS_MIB = 570.0
 """MiB of Python, PyTorch (CPU), Ray, transformers and kernels' buffers in a lane's worker, on `plan.MEASURED_ON`."""

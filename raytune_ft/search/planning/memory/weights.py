@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import re
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.methods.choice import METHODS, Method
 from raytune_ft.config.number_type import NumberType
-from raytune_ft.config.target_modules import names
-from raytune_ft.config.training import DeepSpeed, Isolated, Lane, Lora
+from raytune_ft.config.training import DeepSpeed, Isolated, Lane
 from raytune_ft.data.base_model import local_files, model_config
-from raytune_ft.data.safetensors_header import TensorInfo, read_headers
+from raytune_ft.data.safetensors_header import read_headers
 from raytune_ft.errors import InputError, IntegrityError
+from raytune_ft.methods.rooms import ROOMS
+from raytune_ft.objectives.rooms import room
 from raytune_ft.paths import read_json
 from raytune_ft.search.planning.bounds import choices
 
@@ -23,7 +24,6 @@ OWN_COPY_BYTES = 4  # lanes and DeepSpeed step on a float32 copy of the weights,
 _HEADERS: dict[NumberType, str] = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 """Number types by their names in the headers of safetensors files."""
 _WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2}  # bytes of an element; others take one
-_EMBEDDING = re.compile(r"(.*\.)?(lm_head|embed_out|wte|wpe|[^.]*embed[^.]*)")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
@@ -41,6 +41,7 @@ class WorkerMemory:
         optimizer_bytes: AdamW's state, and the copy of the weights that it updates.
         optimizer_on_host: Whether the optimizer is offloaded to the host.
         full: Whether the model's own weights are trained, or may be, instead of an adapter.
+        weight_bytes: Bytes of a trained weight.
     """
 
     base_bytes: int
@@ -51,6 +52,7 @@ class WorkerMemory:
     optimizer_bytes: int | None
     optimizer_on_host: bool
     full: bool = False
+    weight_bytes: int = 4
 
 
 def worker_memory(experiment: Experiment, runner: Lane | Isolated) -> WorkerMemory | None:
@@ -71,38 +73,58 @@ def worker_memory(experiment: Experiment, runner: Lane | Isolated) -> WorkerMemo
         del tensors["lm_head.weight"]
     quantized = bool(config.get("quantization_config"))
     loaded_as = _HEADERS[experiment.train.number_type]
-    base = sum(
-        math.prod(info.shape) * _WIDTHS.get(info.dtype if quantized else loaded_as, 1) for info in tensors.values()
-    )
+    # Where the base is quantized, or has experts in one tensor, the files' shapes are not the model's.
+    counted = not quantized and not any(config.get(key) for key in _EXPERTS)
+    if "model" in experiment.artefacts:
+        return _of_a_whole_model(
+            experiment, max(ROOMS[each.type].parameters(each, tensors) for each in _methods(experiment))
+        )
+    if quantized:
+        base = sum(math.prod(info.shape) * _WIDTHS.get(info.dtype, 1) for info in tensors.values())
+    else:
+        base = max(ROOMS[each.type].base_bytes(tensors, _WIDTHS[loaded_as]) for each in _methods(experiment))
     strategy, workers = experiment.resources.strategy, experiment.resources.workers
     zero = strategy.zero_stage if isinstance(strategy, DeepSpeed) else 0
-    counted = not quantized and not any(
-        config.get(key) for key in _EXPERTS
-    )  # else the files' shapes are not the model's
-    if "full" in experiment.methods:
-        return _of_a_full_one(experiment, sum(math.prod(info.shape) for info in tensors.values()))
-    weights = _largest_adapter(experiment, tensors) if counted else None
+    weights = max(ROOMS[each.type].parameters(each, tensors) for each in _methods(experiment)) if counted else None
+    wide = max(METHODS[method].weight_bytes for method in experiment.methods)
     lane = isinstance(runner, Lane)
     mapped = isinstance(runner, Lane) and runner.share_base and not experiment.resources.gpus_per_worker
     half = experiment.train.number_type != "float32"
     copy = 2 if lane and half else 0
-    state = ADAM_BYTES + (OWN_COPY_BYTES if lane or zero else 0)
+    state = 2 * wide + (OWN_COPY_BYTES if lane or zero else 0)
     return WorkerMemory(
         base_bytes=-(-base // workers) if zero == 3 else base,
         base_shared=mapped and {info.dtype for info in tensors.values()} == {loaded_as},
         adapter_parameters=weights,
-        adapter_bytes=None if weights is None else (4 + copy) * weights,
-        gradient_bytes=None if weights is None else -(-4 * weights // (workers if zero >= 2 and not lane else 1)),
+        adapter_bytes=None if weights is None else (wide + copy) * weights,
+        gradient_bytes=None if weights is None else -(-wide * weights // (workers if zero >= 2 and not lane else 1)),
         optimizer_bytes=None if weights is None else -(-state * weights // (workers if zero else 1)),
         optimizer_on_host=isinstance(strategy, DeepSpeed) and strategy.offload_optimizer,
+        weight_bytes=wide,
     )
 
 
-def _of_a_full_one(experiment: Experiment, weights: int) -> WorkerMemory:
-    """Returns the memory of an isolated worker in full fine-tuning.
+def _methods(experiment: Experiment) -> list[Method]:
+    """Returns the methods that trials may have, with each combination of the settings that are searched."""
+    found: list[Method] = []
+    for name in experiment.methods:
+        model = METHODS[name]
+        own = experiment.method.model_dump() if experiment.method.type == name else {}
+        searched = {
+            field: [value for value in choices(experiment, f"method.{field}") if value is not None]
+            for field in model.model_fields
+            if field != "type" and experiment.search and f"method.{field}" in experiment.search.space.parameters
+        }
+        for values in itertools.product(*searched.values()):
+            found.append(model.model_validate({**own, **dict(zip(searched, values, strict=True))}))
+    return found
+
+
+def _of_a_whole_model(experiment: Experiment, weights: int) -> WorkerMemory:
+    """Returns the memory of an isolated worker that trains a whole model.
 
     With DDP the weights are float32 and cast for each product, and its buckets hold a second copy of the gradients;
-    DeepSpeed updates a copy of the weights.
+    DeepSpeed updates a copy of the weights. Objectives with a reference hold the base a second time.
 
     Args:
         experiment: The study's experiment.
@@ -113,8 +135,9 @@ def _of_a_full_one(experiment: Experiment, weights: int) -> WorkerMemory:
     half = experiment.train.number_type != "float32"
     held = (2 if half and zero else 4) * weights
     gradients = 2 * held if not zero and workers > 1 else held
+    models = 1 + room(experiment.objective).further_models("model")
     return WorkerMemory(
-        base_bytes=-(-held // workers) if zero == 3 else held,
+        base_bytes=models * (-(-held // workers) if zero == 3 else held),
         base_shared=False,
         full=True,
         adapter_parameters=weights,
@@ -123,35 +146,6 @@ def _of_a_full_one(experiment: Experiment, weights: int) -> WorkerMemory:
         optimizer_bytes=-(-(ADAM_BYTES + (OWN_COPY_BYTES if zero else 0)) * weights // (workers if zero else 1)),
         optimizer_on_host=isinstance(strategy, DeepSpeed) and strategy.offload_optimizer,
     )
-
-
-def lora_parameters(tensors: Mapping[str, TensorInfo], r: int, target_modules: str | Collection[str]) -> int:
-    """Returns the number of LoRA weights, A [r, in] and B [out, r], over the modules that `target_modules` selects.
-
-    Args:
-        tensors: The base model's weights, by name.
-        r: The rank.
-        target_modules: As in PEFT: `all-linear` (all but embeddings and head), a pattern for a module's whole path, or
-            ends of paths.
-    """
-    shapes = {
-        name.removesuffix(".weight"): info.shape
-        for name, info in tensors.items()
-        if name.endswith(".weight") and len(info.shape) == 2
-    }
-    return sum(r * sum(shape) for module, shape in shapes.items() if _meant(module, target_modules))
-
-
-def _meant(module: str, target_modules: str | Collection[str]) -> bool:
-    if target_modules == "all-linear":
-        return _EMBEDDING.fullmatch(module) is None
-    return names(target_modules, module)
-
-
-def _largest_adapter(experiment: Experiment, tensors: Mapping[str, TensorInfo]) -> int:
-    rank = max(each or Lora().r for each in choices(experiment, "method.r"))
-    targets = [each or Lora().target_modules for each in choices(experiment, "method.target_modules")]
-    return max(lora_parameters(tensors, rank, each) for each in targets)
 
 
 def _weight_files(directory: Path) -> list[Path]:

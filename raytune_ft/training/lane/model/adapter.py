@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from raytune_ft.config.training import Lora
+from raytune_ft.config.methods.lora import Lora
 
 if TYPE_CHECKING:
     import torch

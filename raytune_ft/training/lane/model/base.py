@@ -11,8 +11,10 @@ from torch import nn
 
 from raytune_ft.config.attention import Kernel, lane_kernel
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.methods.lora import Lora
 from raytune_ft.config.target_modules import names
-from raytune_ft.config.training import LaneStep, Lora
+from raytune_ft.config.training import LaneStep
+from raytune_ft.methods.weights.base_model import load_base
 from raytune_ft.training.lane.model import attention
 from raytune_ft.training.lane.model.adapter import Adapter, Projection
 from raytune_ft.training.lane.model.fused import fuse
@@ -20,7 +22,6 @@ from raytune_ft.training.lane.model.lora import LoraLinear, join_siblings
 from raytune_ft.training.lane.model.pack import Current, Pack
 from raytune_ft.training.lane.model.weights_copy import forget, weights_in
 from raytune_ft.training.lane.packing.layout import Layout
-from raytune_ft.training.weights.base_model import load_base
 
 
 @dataclass
@@ -90,7 +91,7 @@ class Base:
     def adapter(self, experiment: Experiment) -> Adapter:
         """Returns a new adapter, initialised from the experiment's seed."""
         method = experiment.method
-        assert isinstance(method, Lora)  # lanes are for LoRA only
+        assert isinstance(method, Lora)  # the only one whose facts do not refuse lanes
         return Adapter(self.targets(method.target_modules), method, experiment.seed, self.dtype, self.device)
 
 

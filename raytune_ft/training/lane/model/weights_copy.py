@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from raytune_ft.methods.weights.base_weights import weight_files
 from raytune_ft.paths import rename_into_place
-from raytune_ft.training.weights.base_weights import weight_files
 
 if TYPE_CHECKING:
     import torch

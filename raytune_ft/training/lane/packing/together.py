@@ -10,7 +10,7 @@ from itertools import zip_longest
 
 import torch
 
-from raytune_ft.training.guards import out_of_memory_reason
+from raytune_ft.hardware.out_of_memory import out_of_memory_reason
 from raytune_ft.training.lane.ranks import Ranks
 from raytune_ft.training.lane.step import Share, Stepper
 from raytune_ft.training.lane.trial import RunningTrial

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from raytune_ft.config.methods.low_rank import MAX_SERVED_LORA_RANK
 from raytune_ft.config.search.portfolio import read_portfolio
-from raytune_ft.config.training import MAX_SERVED_LORA_RANK
 
 ROOT = Path(__file__).parents[4]
 SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from raytune_ft.config.load import load_experiment
+from raytune_ft.config.methods.full import Full
 from raytune_ft.config.search.portfolio import portfolio_warnings
 from raytune_ft.config.starter.model_size import billions, size_of
 from raytune_ft.config.starter.starter import write_starter
-from raytune_ft.config.training import Full
 from raytune_ft.errors import InputError
 
 PAIR = {"prompt": "2 + 2 =", "completion": " 4"}

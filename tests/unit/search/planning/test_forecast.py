@@ -11,9 +11,9 @@ import pytest
 
 from raytune_ft.config.load import load_experiment, with_parameters
 from raytune_ft.config.training import Isolated, Lane
-from raytune_ft.data.prepare import prepare
 from raytune_ft.execution.devices import Decision
 from raytune_ft.hardware.device import Device
+from raytune_ft.objectives.prepared import prepare
 from raytune_ft.paths import read_json
 from raytune_ft.search.budget.plan_log import PlanLog
 from raytune_ft.search.budget.spent import Meter

@@ -160,7 +160,7 @@ def test_isolated_trials_save_nothing(planned) -> None:
 
 
 def test_the_tokens_of_a_row_are_counted_once_the_same_data_was_prepared(planned, tmp_path: Path) -> None:
-    from raytune_ft.data.prepare import prepare
+    from raytune_ft.objectives.prepared import prepare
 
     assert not planned().tokens_counted
     prepare(load_experiment(tmp_path / "toy.yaml"), tmp_path / "runs/toy/data")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from raytune_ft.config.search.goals import Metric
+from raytune_ft.methods.weights.peft_files import ADAPTER_WEIGHTS
 from raytune_ft.paths import RunDirectory, write_json
 from raytune_ft.search.results.causes import NothingWon
 from raytune_ft.search.results.leaderboard import LeaderboardRow, build_leaderboard, choose_winner, in_order
@@ -16,7 +17,6 @@ from raytune_ft.search.trials.kept_checkpoints import KeptCheckpoints, may_still
 from raytune_ft.training.lane.checkpoint import MANIFEST, OPTIMIZER
 from raytune_ft.training.metrics_log import append_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
-from raytune_ft.training.weights.peft_files import ADAPTER_WEIGHTS
 
 PBT = {"scheduler": {"type": "pbt", "perturbation_interval": 5}}
 

@@ -20,7 +20,7 @@ def trl_losses(world: Any, start: Path, **changes: Any) -> tuple[list[float], fl
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, ProgressCallback
     from trl.trainer.sft_config import SFTConfig
 
-    from raytune_ft.training.isolated.answer_trainer import AnswerTrainer
+    from raytune_ft.objectives.trl.answer_trainer import AnswerTrainer
 
     train = world.experiment.train
     model = AutoModelForCausalLM.from_pretrained(world.experiment.base_model, dtype="float32")

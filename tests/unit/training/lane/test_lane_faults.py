@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from raytune_ft.errors import IntegrityError
+from raytune_ft.methods.weights.peft_files import ADAPTER_WEIGHTS
 from raytune_ft.training.lane import checkpoint as checkpoints
 from raytune_ft.training.lane import loop
 from raytune_ft.training.lane.checkpoint import MANIFEST, OPTIMIZER, check_whole, last_whole
 from raytune_ft.training.lane.evaluate import evaluate
 from raytune_ft.training.lane.step import Stepper
-from raytune_ft.training.weights.peft_files import ADAPTER_WEIGHTS
 
 
 def test_a_full_disk_ends_the_trial_with_path_and_bytes_and_the_last_checkpoint_loads(

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from raytune_ft.methods.weights.peft_files import ADAPTER_WEIGHTS
 from raytune_ft.training.lane.checkpoint import find_beginning
 from raytune_ft.training.lane.packing.layout import lay_out
-from raytune_ft.training.weights.peft_files import ADAPTER_WEIGHTS
 
 TWENTY = {"max_steps": 20, "eval_steps": 1}
 MIXED: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from raytune_ft.config.training import Lora
+from raytune_ft.config.methods.lora import Lora
 from raytune_ft.training.lane.model.adapter import Adapter, Projection
 from raytune_ft.training.lane.model.lora import LoraLinear
 from raytune_ft.training.lane.model.pack import Current, Pack

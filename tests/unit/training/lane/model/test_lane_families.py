@@ -11,7 +11,7 @@ import torch
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.training import LaneStep
-from raytune_ft.training.lane.loss import token_losses
+from raytune_ft.objectives.cross_entropy import token_losses
 from raytune_ft.training.lane.model.base import load_lane_base
 from raytune_ft.training.lane.model.families import MODEL_TYPES, refusal
 from raytune_ft.training.lane.model.pack import Pack

@@ -65,7 +65,7 @@ def test_a_lane_without_a_flash_kernel_for_its_base_says_so_before_the_first_ste
 
 def test_what_trained_with_a_lanes_flash_kernel_is_evaluated_without_the_package_flash_attn(toy_experiment) -> None:
     from raytune_ft.config.load import load_experiment
-    from raytune_ft.training.weights.base_model import load_base
+    from raytune_ft.methods.weights.base_model import load_base
 
     train = {"dtype": "float32", "attn_implementation": "flash_attention_2"}
     assert load_base(load_experiment(toy_experiment(train=train))).config._attn_implementation == "sdpa"

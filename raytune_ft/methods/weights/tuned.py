@@ -7,11 +7,11 @@ from typing import Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import IntegrityError
+from raytune_ft.methods.weights.adapter_size import MIB
+from raytune_ft.methods.weights.base_model import load_base
+from raytune_ft.methods.weights.base_weights import joint_sha256
+from raytune_ft.methods.weights.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from raytune_ft.paths import sha256_file
-from raytune_ft.training.weights.adapter_size import MIB
-from raytune_ft.training.weights.base_model import load_base
-from raytune_ft.training.weights.base_weights import joint_sha256
-from raytune_ft.training.weights.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 
 def is_adapter(directory: Path) -> bool:

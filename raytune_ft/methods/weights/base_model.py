@@ -10,7 +10,9 @@ from raytune_ft.hardware.here import torch_type
 from raytune_ft.lean_imports import import_transformers
 
 
-def load_base(experiment: Experiment, attn_implementation: str | None = None, *, moves: bool = False) -> Any:
+def load_base(
+    experiment: Experiment, attn_implementation: str | None = None, *, moves: bool = False, quantization: Any = None
+) -> Any:
     """Loads the base from safetensors in the dtype of `train.dtype`, with the KV cache off.
 
     Args:
@@ -18,6 +20,7 @@ def load_base(experiment: Experiment, attn_implementation: str | None = None, *,
         attn_implementation: Attention by transformers' names; by default the experiment's, or `sdpa` if that needs a
             package that is missing.
         moves: Whether an optimizer will update the weights, which are then float32 in any case.
+        quantization: transformers' quantization config; by default the weights are loaded as they are.
 
     Raises:
         ValueError: The files lack weights of the model, which transformers would initialise at random.
@@ -37,6 +40,7 @@ def load_base(experiment: Experiment, attn_implementation: str | None = None, *,
         trust_remote_code=experiment.trust_remote_code,
         use_safetensors=True,
         output_loading_info=True,
+        **({"quantization_config": quantization} if quantization is not None else {}),
     )
     if missing := sorted(loaded["missing_keys"]):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

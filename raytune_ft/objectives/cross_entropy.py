@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from raytune_ft.data.tokens.tokenize import IGNORED
-from raytune_ft.training.lane.sizes import LOGIT_CHUNK
+from raytune_ft.objectives.sizes import LOGIT_CHUNK
 
 
 def token_losses(

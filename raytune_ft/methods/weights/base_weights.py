@@ -58,3 +58,10 @@ def recorded_base_sha256(base_model: str) -> str | None:
         return base_sha256(base_model)
     except InputError:
         return None
+
+
+def base_id(base_model: str) -> str:
+    """Returns the base's id at the endpoint: its directory's name, or the hub id with `--` in place of `/`."""
+    path = Path(base_model).expanduser()
+    name = path.resolve().name if path.is_dir() else base_model.rstrip("/").replace("/", "--")
+    return name.replace(":", "-")

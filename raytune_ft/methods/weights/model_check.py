@@ -7,9 +7,9 @@ from pathlib import Path
 
 from raytune_ft.data.safetensors_header import TensorInfo, read_headers
 from raytune_ft.errors import IntegrityError, RaytuneError
-from raytune_ft.registry.adapter import AdapterFacts
-from raytune_ft.registry.base import base_directory, weight_files
-from raytune_ft.training.tuned import tuned_files
+from raytune_ft.methods.weights.adapter_check import AdapterFacts
+from raytune_ft.methods.weights.base_weights import base_directory, weight_files
+from raytune_ft.methods.weights.tuned import tuned_files
 
 _TIED = "lm_head.weight"  # may be saved or not if it is tied to the embeddings
 
@@ -29,7 +29,7 @@ def check_model(directory: Path, base_model: str) -> AdapterFacts:
     if not (directory / "config.json").is_file():
         raise IntegrityError(f"{directory}: holds no config.json; make the checkpoint again")
     _check_tensors(directory, base_model, read_headers(files), read_headers(weight_files(base_directory(base_model))))
-    return AdapterFacts(0, {})
+    return AdapterFacts(0, {}, artefact="model")
 
 
 def _check_tensors(

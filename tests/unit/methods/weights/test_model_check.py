@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.errors import IntegrityError, RaytuneError
-from raytune_ft.registry.whole_model import check_model
-from raytune_ft.training.tuned import tuned_mib, tuned_sha256
-from raytune_ft.training.weights.base_model import load_base
+from raytune_ft.methods.weights.base_model import load_base
+from raytune_ft.methods.weights.model_check import check_model
+from raytune_ft.methods.weights.tuned import tuned_mib, tuned_sha256
 
 DOWN = "model.layers.0.mlp.down_proj.weight"
 

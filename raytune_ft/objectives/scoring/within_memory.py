@@ -6,8 +6,8 @@ import gc
 from collections.abc import Callable, Sequence
 
 from raytune_ft.errors import RaytuneError
-from raytune_ft.evaluation.reading import Reading
-from raytune_ft.training.guards import out_of_memory_reason
+from raytune_ft.hardware.out_of_memory import out_of_memory_reason
+from raytune_ft.objectives.scoring.reading import Reading
 
 Read = Callable[[Sequence[Reading]], list[list[float]]]
 

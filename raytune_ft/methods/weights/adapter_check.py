@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raytune_ft.config.training import MAX_SERVED_LORA_RANK
+from raytune_ft.config.methods.facts import Artefact
+from raytune_ft.config.methods.low_rank import MAX_SERVED_LORA_RANK
 from raytune_ft.data.safetensors_header import TensorInfo, read_header, read_headers
 from raytune_ft.errors import IntegrityError, RaytuneError
+from raytune_ft.methods.weights.base_weights import base_directory, base_id, weight_files
+from raytune_ft.methods.weights.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from raytune_ft.paths import read_json
-from raytune_ft.registry.base import base_directory, base_id, weight_files
-from raytune_ft.training.weights.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 _PREFIX = "base_model.model."
 # Settings that vLLM 0.29 refuses (lora/peft_helper.py), or ignores, so that its answers would be wrong.
@@ -35,15 +36,17 @@ class AdapterFacts:
         lora_rank: PEFT's `r`; 0 for a full fine-tune, which has no adapter.
         config: The contents of adapter_config.json.
         unserved: The reason why vLLM can't load it, or None if it can.
+        artefact: Whether it is an adapter, or a whole model.
     """
 
     lora_rank: int
     config: dict[str, Any]
     unserved: str | None = None
+    artefact: Artefact = "adapter"
 
     @property
     def full(self) -> bool:
-        return self.lora_rank == 0
+        return self.artefact == "model"
 
 
 def check_adapter(directory: Path, base_model: str) -> AdapterFacts:

@@ -10,8 +10,9 @@ import pytest
 
 from raytune_ft.data.tokens.labels import RowLabels
 from raytune_ft.errors import IntegrityError, RaytuneError
-from raytune_ft.evaluation import reading
-from raytune_ft.evaluation.scoring import Scores, answer_logprobs, score
+from raytune_ft.objectives.scoring import reading
+from raytune_ft.objectives.scoring.answers import answer_logprobs, score_answers
+from raytune_ft.objectives.scoring.scores import Scores
 
 IGNORED = -100
 LABELS = ((7,), (11,), (200, 31), (200, 32, 33))  # one is told from another by its second token
@@ -52,7 +53,7 @@ def labels_of(data: Rows) -> list[RowLabels]:
 
 
 def run(model: Any, data: Rows, batch_size: int, labels: list[RowLabels] | None = None) -> Scores:
-    return score(model, data, PAD, batch_size, labels=labels)
+    return score_answers(model, data, PAD, batch_size, labels=labels)
 
 
 def logs(model: Any, ids: list[int]) -> Any:
@@ -202,7 +203,7 @@ def test_a_batch_that_does_not_fit_is_halved(model: Any, small_memory: Any, kind
         "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory"
     )  # fmt: skip
     passes, lines = small_memory(200, error), []
-    found = score(model, data, PAD, 8, log=lines.append)
+    found = score_answers(model, data, PAD, 8, log=lines.append)
     assert found.loss == pytest.approx(expected.loss, abs=1e-6)
     # 8 rows of 24 tokens fit, of 64 no more than 3, which 2 are.
     assert sorted(tokens for tokens in passes if tokens <= 200) == [128] * 4 + [192]
@@ -229,7 +230,7 @@ def test_another_error_is_not_taken_for_memory(model: Any, small_memory: Any) ->
 def test_progress_is_told_up_to_the_last_row(model: Any) -> None:
     for labels in (None, labels_of(rows(LENGTHS))):
         seen: list[tuple[int, int]] = []
-        score(model, rows(LENGTHS), PAD, 3, lambda done, of, seen=seen: seen.append((done, of)), labels)
+        score_answers(model, rows(LENGTHS), PAD, 3, lambda done, of, seen=seen: seen.append((done, of)), labels)
         assert {of for _, of in seen} == {8} and seen[-1] == (8, 8)
         assert sorted(done for done, _ in seen) == [done for done, _ in seen]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from raytune_ft.methods.weights.adapter_size import safetensors_mib
+from raytune_ft.methods.weights.tuned import tuned_mib
 from raytune_ft.training.metrics_log import read_metrics
-from raytune_ft.training.tuned import tuned_mib
-from raytune_ft.training.weights.adapter_size import safetensors_mib
 
 
 @pytest.mark.parametrize(("rank", "layers"), [(1, 1), (8, 3), (64, 12)])

@@ -5,37 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from raytune_ft.data.tokens.labels import RowLabels
 from raytune_ft.data.tokens.tokenize import IGNORED
 from raytune_ft.errors import IntegrityError
-from raytune_ft.evaluation.choices import Path, Step, further_answers, likeliest, steps_of
-from raytune_ft.evaluation.reading import Reader, Reading
-from raytune_ft.evaluation.within_memory import WithinMemory
-
-if TYPE_CHECKING:
-    import numpy as np
+from raytune_ft.objectives.scoring.choices import Path, Step, further_answers, likeliest, steps_of
+from raytune_ft.objectives.scoring.reading import Reader, Reading
+from raytune_ft.objectives.scoring.scores import Scores
+from raytune_ft.objectives.scoring.within_memory import WithinMemory
 
 
-@dataclass(frozen=True)
-class Scores:
-    """One model's scores on n rows.
-
-    Attributes:
-        loss: Mean negative log-likelihood per answer token in nats, float64, [n].
-        tokens: Number of answer tokens, int64, [n].
-        choice: Index of the chosen label, int64, [n]; None without labels.
-        expected: Index of the true label, int64, [n]; None without labels.
-    """
-
-    loss: np.ndarray
-    tokens: np.ndarray
-    choice: np.ndarray | None
-    expected: np.ndarray | None
-
-
-def score(
+def score_answers(
     model: Any,
     rows: Any,
     pad_token_id: int,
