@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raytune_ft.config.data import DataFormat
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.data.bad_rows import BadRows, raise_bad_rows
 from raytune_ft.data.base_model import local_files
@@ -68,7 +67,7 @@ def prepare(experiment: Experiment, target: Path, *, in_use: bool = False) -> Pr
         )
     checked = load_checked(experiment)
     tokenizer = load_tokenizer(experiment.base_model, experiment.trust_remote_code)
-    template = ChatTemplate(tokenizer) if experiment.data.format is DataFormat.messages else None
+    template = ChatTemplate(tokenizer) if experiment.data.format.chat else None
     loss_on_all = experiment.objective.loss_on == "all"
     tokeniser = RowTokeniser(tokenizer, template, experiment.data.max_length, loss_on_all)
     bad_rows = {split.source: BadRows(Path(split.source)) for split in checked.splits}

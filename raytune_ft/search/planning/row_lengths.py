@@ -12,8 +12,8 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.data.base_model import local_files
 from raytune_ft.data.fingerprint import data_fingerprint
 from raytune_ft.data.prepared import MANIFEST
-from raytune_ft.data.read import read_rows
-from raytune_ft.data.rows import PromptCompletion, Row
+from raytune_ft.data.rows import Row
+from raytune_ft.data.sources.jsonl import read_rows
 from raytune_ft.errors import InputError
 from raytune_ft.paths import read_json
 
@@ -97,7 +97,7 @@ def _sampled(experiment: Experiment) -> RowLengths | None:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     sample = rows[:: max(1, len(rows) // SAMPLE)]
-    pairs = [_texts(row) for row in sample]
+    pairs = [row.texts() for row in sample]
     prompts = tokenizer.encode_batch([prompt for prompt, _, _ in pairs], add_special_tokens=False)
     answers = tokenizer.encode_batch([answer for _, answer, _ in pairs], add_special_tokens=False)
     more = [turns * TURN + 1 for _, _, turns in pairs]
@@ -134,12 +134,3 @@ def _validation_rows(experiment: Experiment, train: int) -> int:
     else:
         rows = max(1, round(train * validation))
     return min(rows, experiment.data.max_validation_rows or rows)
-
-
-def _texts(row: Row) -> tuple[str, str, int]:
-    """Returns the row's prompt, its answer, and the number of turns that a chat template wraps."""
-    if isinstance(row, PromptCompletion):
-        return row.prompt, row.completion, 0
-    asked = "\n".join(each.content for each in row.messages if each.role != "assistant")
-    answered = "\n".join(each.content for each in row.messages if each.role == "assistant")
-    return asked, answered, len(row.messages)
