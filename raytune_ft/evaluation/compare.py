@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.files.overrides import check_section
 from raytune_ft.config.load import load_recorded, with_parameters
 from raytune_ft.data.prepared import open_prepared
+from raytune_ft.data.rows import Row
 from raytune_ft.data.tokens.labels import read_labels
 from raytune_ft.data.tokens.tokenizer import load_tokenizer
 from raytune_ft.errors import InputError, IntegrityError
@@ -119,7 +118,7 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
             metric: asdict(paired_interval(metric, base, tuned, settings.confidence)) for metric in settings.metrics
         },
         "retention": _retention(text, fluency),
-        "examples": _examples(_read_rows(data.test_rows), base, tuned, settings.labels),
+        "examples": _examples(data.read_test_rows(), base, tuned, settings.labels),
     }
     write_scores(run.scores, adapter_sha256, tuned)
     write_json(run.evaluation, result)
@@ -144,7 +143,7 @@ def _label_rows(scores: Scores, labels: list[str]) -> dict[str, int]:
     return {label: expected.count(at) for at, label in enumerate(labels)}
 
 
-def _examples(rows: list[dict[str, Any]], base: Scores, tuned: Scores, labels: list[str]) -> list[dict[str, Any]]:
+def _examples(rows: Sequence[Row], base: Scores, tuned: Scores, labels: list[str]) -> list[dict[str, Any]]:
     """Returns example rows for the report, first those on which the systems disagree."""
     order = list(range(len(rows)))
     chosen: dict[str, list[str]] = {}
@@ -154,15 +153,10 @@ def _examples(rows: list[dict[str, Any]], base: Scores, tuned: Scores, labels: l
     return [
         {
             "row": i,
-            "prompt": rows[i]["prompt"] if "prompt" in rows[i] else rows[i]["messages"][:-1],
-            "expected": rows[i]["completion"] if "prompt" in rows[i] else rows[i]["messages"][-1]["content"],
+            "prompt": rows[i].question,
+            "expected": rows[i].answer,
             "base": chosen["base"][i] if chosen else None,
             "winner": chosen["winner"][i] if chosen else None,
         }
         for i in order[:EXAMPLES]
     ]
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines(): an answer may hold U+2028
-    return [json.loads(line) for line in lines if line]

@@ -14,7 +14,7 @@ from raytune_ft.config.load import load_recorded, with_parameters
 from raytune_ft.data.arrow_rows import ArrowRows
 from raytune_ft.data.bad_rows import BadRow, BadRows
 from raytune_ft.data.prepared import PreparedData, open_prepared
-from raytune_ft.data.rows import PromptCompletion, Row
+from raytune_ft.data.rows import Row
 from raytune_ft.data.tokens.template import ChatTemplate
 from raytune_ft.data.tokens.tokenize import RowTokeniser
 from raytune_ft.data.tokens.tokenizer import load_tokenizer
@@ -174,7 +174,7 @@ def _of_form(requests: Sequence[PromptRecord], plain: bool, left_out: Counter[st
         except BadRow as problem:
             left_out[problem.what] += 1
             continue
-        if isinstance(row, PromptCompletion) is plain:
+        if row.form.chat is not plain:
             yield row
         else:
             left_out["asked in another form than it was trained on"] += 1

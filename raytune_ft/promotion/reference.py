@@ -69,7 +69,7 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
         theirs = scored(model)
         model.set_adapter("default")
     model.eval()
-    asked = choose_rows(rows, data.test_rows, tokenizer, spec["rows"]) if spec["rows"] else []
+    asked = choose_rows(rows, data.read_test_rows(), tokenizer, spec["rows"]) if spec["rows"] else []
     return {
         "champion": scores_to_json(theirs) if theirs else None,
         "rows": [row.to_json() for row in asked],
