@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raytune_ft.config.data import DataFormat
 from raytune_ft.config.load import load_recorded
 from raytune_ft.errors import RaytuneError
 from raytune_ft.evaluation.uses import Use, Uses, note_use, read_uses
@@ -141,7 +142,7 @@ def _provenance(candidate: Candidate, gates: Gates, command: str) -> Provenance:
     return Provenance(
         base_model=candidate.experiment.base_model,
         data_fingerprint=str(winner["data_fingerprint"]),
-        form=data["form"],
+        form=DataFormat(data["form"]).served_as,
         template_sha256=data.get("template_sha256"),
         study=str(winner["experiment"]),
         trial=str(winner["trial"]),
