@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from raytune_ft.data.bad_rows import BadRow, BadRows, raise_bad_rows
 from raytune_ft.data.prepared import PreparedData
 from raytune_ft.data.rows import Conversation, PromptCompletion, Row
-from raytune_ft.data.sources.jsonl import read_rows
 from raytune_ft.data.tokens.continuation import continuations
 from raytune_ft.data.tokens.near_labels import label_remedy
 from raytune_ft.data.tokens.template import ChatTemplate
@@ -156,9 +155,9 @@ def read_labels(
         return None
     template = ChatTemplate(tokenizer) if data.form.chat else None
     reader = LabelReader(tokenizer, template, labels)
-    rows, bad_rows = read_rows("data.test", data.test_rows, data.form)
+    bad_rows = BadRows(data.test_rows)
     found = []
-    for row in rows:
+    for row in data.read_test_rows():
         try:
             found.append(reader.read(row))
         except BadRow as problem:
