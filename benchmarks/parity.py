@@ -46,7 +46,7 @@ def transformers_side(run: Path, adapters: dict[str, Path], rows: int) -> dict[s
 
     experiment, data = load_experiment(run / "experiment.yaml"), open_prepared(run / "data")
     tokenizer = load_tokenizer(experiment.base_model)
-    asked = choose_rows(load_from_disk(data.split("test")), data.test_rows, tokenizer, rows)
+    asked = choose_rows(load_from_disk(data.split("test")), data.read_test_rows(), tokenizer, rows)
     text, pad = tokenised(general_text(None), tokenizer), tokenizer.pad_token_id
     model: Any = load_base(experiment)
     found: dict[str, Any] = {"answers": {}, "perplexity": {"base": perplexity(model.eval(), text, pad)[0]}}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, StrictFloat, StrictInt, model_validator
 
 from raytune_ft.config.model import Strict
 
 RowKind = Literal["answer", "preference"]
-"""`answer`: a question with its answer. `preference`: a question with a chosen and a rejected answer."""
+"""What a row shows: one answer to learn, or two of which the first is preferred."""
+PromptForm = Literal["prompt_completion", "messages"]
+"""How a served model is asked: by plain completion, or by chat with the base's template."""
 
 
 class DataFormat(StrEnum):
@@ -23,18 +26,36 @@ class DataFormat(StrEnum):
 
     @property
     def rows(self) -> RowKind:
-        """The kind of its rows."""
+        """What its rows show."""
         return "preference" if self in (DataFormat.preference, DataFormat.preference_messages) else "answer"
 
     @property
     def chat(self) -> bool:
-        """Whether its rows are conversations, which need the base's chat template."""
+        """Whether rows hold messages, which need the base's chat template."""
         return self in (DataFormat.messages, DataFormat.preference_messages)
 
     @property
-    def served_as(self) -> Literal["prompt_completion", "messages"]:
-        """How a model that was trained on its rows is asked: as plain completion, or as chat."""
+    def served_as(self) -> PromptForm:
+        """The prompt form in which a model that was trained on these rows is asked."""
         return "messages" if self.chat else "prompt_completion"
+
+    @property
+    def plain(self) -> DataFormat:
+        """The format of the same kind of rows that needs no chat template."""
+        return DataFormat.preference if self.rows == "preference" else DataFormat.prompt_completion
+
+
+def format_of_keys(row: Mapping[str, Any]) -> DataFormat | None:
+    """Returns the format that a row's keys, and whether they hold lists, point to; None if they point to none.
+
+    The row may still be wrong in that format.
+    """
+    if "messages" in row:
+        return DataFormat.messages
+    if row.keys() & {"chosen", "rejected"}:
+        lists = any(isinstance(row.get(key), list) for key in ("prompt", "chosen", "rejected"))
+        return DataFormat.preference_messages if lists else DataFormat.preference
+    return DataFormat.prompt_completion if {"prompt", "completion"} <= row.keys() else None
 
 
 class Duplicates(StrEnum):
@@ -54,7 +75,8 @@ class DataConfig(Strict):
     test: str | None = None
     """JSONL file that no trial ever sees; base and winner are compared on it."""
     format: DataFormat = DataFormat.prompt_completion
-    """`prompt_completion`: {"prompt", "completion"}; `messages`: {"messages": [{"role", "content"}, ...]}."""
+    """`prompt_completion`: {"prompt", "completion"}; `messages`: {"messages": [{"role", "content"}, ...]};
+    `preference`: {"prompt", "chosen", "rejected"}; `preference_messages`: the same three, each a list of messages."""
     max_length: StrictInt = Field(1024, ge=8, le=1_048_576)
     """Most tokens of a row; a longer row is truncated on the left of its prompt, never in its answer."""
     max_train_rows: StrictInt | None = Field(None, ge=1)

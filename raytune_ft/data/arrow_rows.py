@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,18 +29,8 @@ class ArrowRows:
     def __init__(self, split: Path) -> None:
         """Maps the files of `split`; raises IntegrityError if they are not those that `state.json` lists."""
         import numpy as np
-        import pyarrow as pa
 
-        tables = []
-        for entry in read_json(split / "state.json")["_data_files"]:
-            path = split / entry["filename"]
-            try:
-                tables.append(pa.ipc.open_stream(pa.memory_map(str(path))).read_all())
-            except (OSError, pa.ArrowInvalid) as error:
-                raise IntegrityError(
-                    f"{path}: not whole ({error}); remove {split.parent} and prepare it again"
-                ) from None
-        table = pa.concat_tables(tables)
+        table = _table(split)
         self._ids: Any = [chunk for chunk in table.column("input_ids").chunks if len(chunk)]
         self._labels: Any = [chunk for chunk in table.column("labels").chunks if len(chunk)]
         self._firsts = np.cumsum([0, *(len(chunk) for chunk in self._ids)])
@@ -56,6 +47,27 @@ class ArrowRows:
         chunk = int(np.searchsorted(self._firsts, row, side="right")) - 1
         at = row - int(self._firsts[chunk])
         return _at(self._ids[chunk], at), _at(self._labels[chunk], at)
+
+
+def column_lengths(split: Path, columns: Sequence[str]) -> list[NDArray[np.int64]]:
+    """Returns how long each row's list in each of these columns is, int64, [rows]; raises as `ArrowRows`."""
+    import numpy as np
+
+    table = _table(split)
+    return [np.concatenate([_lengths(chunk) for chunk in table.column(name).chunks if len(chunk)]) for name in columns]
+
+
+def _table(split: Path) -> Any:
+    import pyarrow as pa
+
+    tables = []
+    for entry in read_json(split / "state.json")["_data_files"]:
+        path = split / entry["filename"]
+        try:
+            tables.append(pa.ipc.open_stream(pa.memory_map(str(path))).read_all())
+        except (OSError, pa.ArrowInvalid) as error:
+            raise IntegrityError(f"{path}: not whole ({error}); remove {split.parent} and prepare it again") from None
+    return pa.concat_tables(tables)
 
 
 def _offsets(chunk: Any) -> Any:

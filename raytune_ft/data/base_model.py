@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from raytune_ft.config.data import DataFormat
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.methods.choice import METHODS
 from raytune_ft.errors import InputError
@@ -66,9 +65,10 @@ def check_base_model(experiment: Experiment) -> None:
             "base_model", f"{name} has no tokenizer", f"copy {_VOCABULARIES[0]} and its config beside the weights"
         )
     has_template = "chat_template" in tokenizer_config or any(file in files for file in _TEMPLATES)
-    if experiment.data.format is DataFormat.messages and not has_template:
-        remedy = "use an instruct model, add chat_template.jinja, or use format: prompt_completion"
-        raise InputError("base_model", f"{name} has no chat template, which format messages needs", remedy)
+    form = experiment.data.format
+    if form.chat and not has_template:
+        remedy = f"use an instruct model, add chat_template.jinja, or use format: {form.plain}"
+        raise InputError("base_model", f"{name} has no chat template, which format {form} needs", remedy)
     if not any(file.endswith(".safetensors") for file in files):
         pickles = sorted(file for file in files if file.endswith(_PICKLES))
         what = f"only pickled weights ({pickles[0]})" if pickles else "no weights (*.safetensors)"

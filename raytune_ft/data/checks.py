@@ -9,8 +9,8 @@ from raytune_ft.config.data import DataConfig, Duplicates
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.data.bad_rows import BadRows, raise_bad_rows
 from raytune_ft.data.duplicates import count_duplicates, remove_duplicates
-from raytune_ft.data.read import read_rows
-from raytune_ft.data.rows import PromptCompletion, Row
+from raytune_ft.data.rows import Row
+from raytune_ft.data.sources.jsonl import read_rows
 from raytune_ft.data.split import cut_validation, draw
 from raytune_ft.data.tokens.near_labels import label_remedy
 from raytune_ft.errors import InputError
@@ -84,6 +84,7 @@ def load_checked(experiment: Experiment) -> CheckedData:
         read[name], empty_answers[name] = [row for row in rows if row.has_answer()], len(empty)
     raise_bad_rows(bad_rows)
     _check_labels(experiment, read, sources)
+    _check_kind(config)
     if isinstance(config.validation, float):
         read["train"], cut = cut_validation(read["train"], config.validation, seed)
         read = {"train": read["train"], "validation": cut, **{k: v for k, v in read.items() if k != "train"}}
@@ -110,18 +111,28 @@ def _check_labels(experiment: Experiment, read: dict[str, list[Row]], sources: d
 
     Whether its tokens do, as the chat template writes the answer, is checked when rows are tokenised.
     """
-    labels = tuple(experiment.evaluate.labels)
+    labels, form = tuple(experiment.evaluate.labels), experiment.data.format
+    if labels and form.rows == "preference":
+        what = f"{list(labels)} are a closed set of answers, and a row of format {form} has two of its own"
+        raise InputError("evaluate.labels", what, "leave labels out")
     for row in read.get("test", []) if labels else []:
-        if isinstance(row, PromptCompletion):
-            answer, found = row.completion, row.completion.startswith(labels)
-        else:  # chat templates trim the content
-            answer = next(turn.content for turn in reversed(row.messages) if turn.role == "assistant")
+        answer = row.answer
+        if form.chat:  # chat templates trim the content
             found = answer.strip().startswith(tuple(label.strip() for label in labels))
+        else:
+            found = answer.startswith(labels)
         if not found:
             shown = answer if len(answer) <= 40 else answer[:37] + "..."
             where = f"{sources['test']}:{row.line}"
             what = f"answer {shown!r} is none of evaluate.labels {list(labels)}"
             raise InputError(where, what, label_remedy(answer, labels))
+
+
+def _check_kind(config: DataConfig) -> None:
+    """Raises InputError if the objective learns from other rows; supervised fine-tuning takes rows with one answer."""
+    if config.format.rows != "answer":
+        what = f"{config.format} rows have two answers, and the objective sft learns one"
+        raise InputError("data.format", what, "give rows of format prompt_completion or messages")
 
 
 def split_sources(config: DataConfig) -> dict[str, Path]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.data import DataFormat
+from raytune_ft.data.bad_rows import BadRow
+from raytune_ft.data.formats.choose import parse_row
+from raytune_ft.data.rows import Row
 from raytune_ft.errors import IntegrityError
 from raytune_ft.paths import read_json
 
@@ -42,6 +46,18 @@ class PreparedData:
     def test_rows(self) -> Path:
         """JSONL file of the test split's rows before tokenisation, in the same order."""
         return self.directory / TEST_ROWS
+
+    def read_test_rows(self) -> list[Row]:
+        """Returns the rows of `test_rows`; raises IntegrityError if one has another format than the manifest says."""
+        # Not splitlines(), because an answer may hold U+2028.
+        lines = [line for line in self.test_rows.read_text(encoding="utf-8").split("\n") if line]
+        try:
+            return [parse_row(json.loads(line), number, self.form) for number, line in enumerate(lines, start=1)]
+        except (ValueError, BadRow) as problem:
+            what = problem.what if isinstance(problem, BadRow) else str(problem)
+            raise IntegrityError(
+                f"{self.test_rows}: a row is damaged ({what}); remove {self.directory} and prepare it again"
+            ) from None
 
 
 def open_prepared(target: Path) -> PreparedData:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.files.overrides import check_section
 from raytune_ft.config.load import load_recorded, with_parameters
 from raytune_ft.data.prepared import open_prepared
+from raytune_ft.data.rows import Row
 from raytune_ft.data.tokens.labels import read_labels
 from raytune_ft.data.tokens.tokenizer import load_tokenizer
 from raytune_ft.errors import InputError, IntegrityError
@@ -22,9 +21,12 @@ from raytune_ft.evaluation.retention import GeneralText, general_text, perplexit
 from raytune_ft.evaluation.row_progress import RowProgress
 from raytune_ft.evaluation.uses import Use, note_use
 from raytune_ft.hardware.here import in_type_of_this_machine
+from raytune_ft.methods.rooms import ROOMS
 from raytune_ft.methods.weights.base_model import load_base, placed
 from raytune_ft.methods.weights.base_weights import recorded_base_sha256
-from raytune_ft.methods.weights.tuned import is_adapter, load_tuned, tuned_sha256
+from raytune_ft.methods.weights.tuned import is_adapter, load_tuned, tuned_sha256, with_adapter
+from raytune_ft.objectives.parts import Scoring
+from raytune_ft.objectives.rooms import room
 from raytune_ft.objectives.scoring.scores import Scores
 from raytune_ft.paths import RunDirectory, read_json, write_json
 
@@ -76,9 +78,8 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
 
     def scored(name: str, model: Any) -> tuple[Scores, float]:
         started = time.monotonic()
-        scores = score(
-            model, rows, tokenizer.pad_token_id, experiment.evaluate.batch_size, RowProgress(log, name), labels, log
-        )
+        how = Scoring(tokenizer.pad_token_id, experiment.evaluate.batch_size, RowProgress(log, name), labels, log)
+        scores = room(experiment.objective).score(model, rows, how)
         seconds = round(time.monotonic() - started, 2)
         if text is not None:
             log(f"{name}: reading {len(text.texts)} general texts")
@@ -93,6 +94,12 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
     else:  # the base is freed before the winner is loaded
         base, base_seconds = scored("base", placed(load_base(experiment)))
         tuned, tuned_seconds = scored("winner", placed(load_tuned(experiment, adapter)))
+
+    as_trained = None
+    if experiment.method.base_loaded != "as_it_is":
+        log(f"winner on the base as it was trained on ({experiment.method.base_loaded})")
+        model = with_adapter(ROOMS[experiment.method.type].load(experiment), adapter)
+        as_trained, _ = scored("winner", placed(model))
 
     settings = experiment.evaluate
     result = {
@@ -112,18 +119,23 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
             "base_sha256": recorded_base_sha256(experiment.base_model),
         },
         "systems": {
-            name: {metric: metric_value(metric, scores) for metric in settings.metrics} | {"seconds": seconds}
+            name: _values(scores, settings.metrics) | {"seconds": seconds}
             for name, scores, seconds in (("base", base, base_seconds), ("winner", tuned, tuned_seconds))
         },
         "difference": {
             metric: asdict(paired_interval(metric, base, tuned, settings.confidence)) for metric in settings.metrics
         },
+        "on_trained_base": _values(as_trained, settings.metrics) if as_trained else None,
         "retention": _retention(text, fluency),
-        "examples": _examples(_read_rows(data.test_rows), base, tuned, settings.labels),
+        "examples": _examples(data.read_test_rows(), base, tuned, settings.labels),
     }
     write_scores(run.scores, adapter_sha256, tuned)
     write_json(run.evaluation, result)
     return result
+
+
+def _values(scores: Scores, metrics: Sequence[str]) -> dict[str, float]:
+    return {metric: metric_value(metric, scores) for metric in metrics}
 
 
 def _retention(text: GeneralText | None, fluency: dict[str, float]) -> dict[str, Any] | None:
@@ -144,7 +156,7 @@ def _label_rows(scores: Scores, labels: list[str]) -> dict[str, int]:
     return {label: expected.count(at) for at, label in enumerate(labels)}
 
 
-def _examples(rows: list[dict[str, Any]], base: Scores, tuned: Scores, labels: list[str]) -> list[dict[str, Any]]:
+def _examples(rows: Sequence[Row], base: Scores, tuned: Scores, labels: list[str]) -> list[dict[str, Any]]:
     """Returns example rows for the report, first those on which the systems disagree."""
     order = list(range(len(rows)))
     chosen: dict[str, list[str]] = {}
@@ -154,15 +166,10 @@ def _examples(rows: list[dict[str, Any]], base: Scores, tuned: Scores, labels: l
     return [
         {
             "row": i,
-            "prompt": rows[i]["prompt"] if "prompt" in rows[i] else rows[i]["messages"][:-1],
-            "expected": rows[i]["completion"] if "prompt" in rows[i] else rows[i]["messages"][-1]["content"],
+            "prompt": rows[i].question,
+            "expected": rows[i].answer,
             "base": chosen["base"][i] if chosen else None,
             "winner": chosen["winner"][i] if chosen else None,
         }
         for i in order[:EXAMPLES]
     ]
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines(): an answer may hold U+2028
-    return [json.loads(line) for line in lines if line]

@@ -34,12 +34,12 @@ def metric_value(name: str, scores: Scores) -> float:
 def is_right(scores: Scores) -> np.ndarray:
     """Returns whether the chosen label of each row is the true one, bool, [n]."""
     assert scores.choice is not None and scores.expected is not None  # the configuration requires labels for these
-    return scores.choice == scores.expected  # type: ignore[no-any-return]
+    return scores.choice == scores.expected
 
 
 def is_preferred(scores: Scores) -> np.ndarray:
     """Returns whether the chosen answer of each row is likelier per token than the rejected one, bool, [n]."""
-    return scores.more[CHOSEN] > scores.more[REJECTED]  # type: ignore[no-any-return]
+    return scores.more[CHOSEN] > scores.more[REJECTED]
 
 
 OF_A_ROW: dict[str, Callable[[Scores], np.ndarray]] = {ACCURACY: is_right, PREFERENCE_ACCURACY: is_preferred}

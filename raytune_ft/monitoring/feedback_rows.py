@@ -10,7 +10,8 @@ from typing import Any
 
 from raytune_ft.config.data import DataFormat
 from raytune_ft.data.bad_rows import BadRow
-from raytune_ft.data.rows import PromptCompletion, Row, parse_row
+from raytune_ft.data.formats.choose import parse_row
+from raytune_ft.data.rows import Row
 from raytune_ft.errors import InputError
 from raytune_ft.paths import write_text
 from raytune_ft.serving.records.records import PromptRecord, UnkeyedPrompt, read_lines, read_prompts
@@ -185,8 +186,9 @@ def _uncontradicted(judged: list[_Judged], left_out: Counter[str]) -> list[_Judg
     return kept
 
 
-def _asked(row: Row) -> Any:
-    return row.prompt if isinstance(row, PromptCompletion) else row.messages[:-1]
+def _asked(row: Row) -> str:
+    """Returns the row's question as a text that is different for each."""
+    return json.dumps(row.question)
 
 
 def _of_one_form(
@@ -194,7 +196,7 @@ def _of_one_form(
 ) -> tuple[tuple[Row, ...], DataFormat]:
     by_form: dict[DataFormat, list[Row]] = {}
     for row in rows:
-        by_form.setdefault(_form(row), []).append(row)
+        by_form.setdefault(row.form, []).append(row)
     if form is None and len(by_form) > 1:
         counts = ", ".join(f"{len(found)} {each.value}" for each, found in by_form.items())
         raise InputError("--format", f"there are rows of both forms ({counts})", "choose one of them")
@@ -202,7 +204,3 @@ def _of_one_form(
     for other in by_form.keys() - {chosen}:
         left_out["it has the other form"] += len(by_form[other])
     return tuple(by_form.get(chosen, ())), chosen
-
-
-def _form(row: Row) -> DataFormat:
-    return DataFormat.prompt_completion if isinstance(row, PromptCompletion) else DataFormat.messages

@@ -11,10 +11,9 @@ from typing import Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import load_recorded, with_parameters
-from raytune_ft.data.arrow_rows import ArrowRows
 from raytune_ft.data.bad_rows import BadRow, BadRows
 from raytune_ft.data.prepared import PreparedData, open_prepared
-from raytune_ft.data.rows import PromptCompletion, Row
+from raytune_ft.data.rows import Row
 from raytune_ft.data.tokens.template import ChatTemplate
 from raytune_ft.data.tokens.tokenize import RowTokeniser
 from raytune_ft.data.tokens.tokenizer import load_tokenizer
@@ -22,6 +21,7 @@ from raytune_ft.errors import InputError
 from raytune_ft.monitoring.drift import Measure, compare_inputs, compare_perplexity
 from raytune_ft.monitoring.feedback_rows import to_row
 from raytune_ft.monitoring.perplexity import PART_ANSWER, PART_INPUT, PerplexityScorer, TokenRow
+from raytune_ft.objectives.rooms import room
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.registry.location import open_registry
 from raytune_ft.serving.records.records import PromptRecord, read_prompts
@@ -98,7 +98,7 @@ def check_drift(
         what = f"holds no logged request to {experiment.adapter_name}"
         raise InputError(str(log_dir), what, "serve with --log-prompts, or name the log of another endpoint with it")
     logged = _tokenised(experiment, data, tokenizer, _drawn(requests, sample), left_out)
-    training = _split(data, "train")
+    training = _split(experiment, data, "train")
     for name, rows in (("logged requests", logged), ("training rows", training)):
         if len(rows) < LEAST:
             what = f"{len(rows)} {name} can be compared ({dict(left_out) or 'none left out'})"
@@ -109,8 +109,8 @@ def check_drift(
         adapter = _adapter_directory(run, experiment, version, registry)
         log(f"scoring with {adapter.name}")
         surprise = PerplexityScorer(experiment, adapter, tokenizer)
-        held_out = _drawn(_split(data, "validation"), len(logged))
-        parts = [PART_ANSWER] if experiment.objective.loss_on == "all" else [PART_INPUT, PART_ANSWER]
+        held_out = _drawn(_split(experiment, data, "validation"), len(logged))
+        parts = [PART_INPUT, PART_ANSWER] if experiment.objective.marks_answers else [PART_ANSWER]
         for part in parts:
             name = f"{part}_perplexity"
             asked, usual = (surprise.losses(rows, part) for rows in (logged, held_out))
@@ -138,9 +138,11 @@ def _inputs(rows: Sequence[TokenRow]) -> list[Any]:
     return [np.array(row.input(), dtype=np.int32) for row in rows]
 
 
-def _split(data: PreparedData, name: str) -> list[TokenRow]:
-    rows = ArrowRows(data.split(name))
-    return [TokenRow(ids.tolist(), labels.tolist()) for ids, labels in (rows[i] for i in range(len(rows)))]
+def _split(experiment: Experiment, data: PreparedData, name: str) -> list[TokenRow]:
+    from datasets import load_from_disk
+
+    rows = (room(experiment.objective).answered(row) for row in load_from_disk(data.split(name)))
+    return [TokenRow(row.input_ids, row.labels) for row in rows]
 
 
 def _tokenised(
@@ -152,8 +154,8 @@ def _tokenised(
 ) -> list[TokenRow]:
     """Tokenises the logged requests as the training rows were, with the same truncation and labels."""
     template = ChatTemplate(tokenizer) if data.template_sha256 else None
-    loss_on_all = experiment.objective.loss_on == "all"
-    tokeniser = RowTokeniser(tokenizer, template, experiment.data.max_length, loss_on_all)
+    everywhere = not experiment.objective.marks_answers
+    tokeniser = RowTokeniser(tokenizer, template, experiment.data.max_length, everywhere)
     rows = list(_of_form(requests, template is None, left_out))
     refused = BadRows(Path("requests"))
     found: list[TokenRow] = []
@@ -174,7 +176,7 @@ def _of_form(requests: Sequence[PromptRecord], plain: bool, left_out: Counter[st
         except BadRow as problem:
             left_out[problem.what] += 1
             continue
-        if isinstance(row, PromptCompletion) is plain:
+        if row.form.chat is not plain:
             yield row
         else:
             left_out["asked in another form than it was trained on"] += 1

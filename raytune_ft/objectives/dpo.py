@@ -7,18 +7,20 @@ held. TRL does that for an adapter that it adds itself, which is why the trainer
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.methods.facts import Artefact
 from raytune_ft.config.objectives.dpo import Dpo
+from raytune_ft.data.arrow_rows import column_lengths
 from raytune_ft.data.bad_rows import BadRows
 from raytune_ft.data.encoding import EncodedRow
 from raytune_ft.data.rows import Preference, Row
 from raytune_ft.data.tokens.preferences import PreferenceTokeniser
 from raytune_ft.data.tokens.template import ChatTemplate
 from raytune_ft.data.tokens.tokenize import IGNORED
-from raytune_ft.objectives.parts import Answered, LaneLoss, Scoring, TrainerParts
+from raytune_ft.objectives.parts import Answered, LaneLoss, Lengths, Scoring, TrainerParts
 from raytune_ft.objectives.scoring.preferences import score_preferences
 from raytune_ft.objectives.scoring.scores import Scores
 
@@ -99,6 +101,14 @@ def answered(row: Mapping[str, Any]) -> Answered:
     """Returns the question with its chosen answer, on which the loss is."""
     prompt, chosen = list(row["prompt_ids"]), list(row["chosen_ids"])
     return Answered(prompt + chosen, [IGNORED] * len(prompt) + chosen)
+
+
+def lengths(split: Path) -> Lengths:
+    """Returns the lengths of each question with either answer, and those of the answers."""
+    import numpy as np
+
+    prompts, chosen, rejected = column_lengths(split, _Encoder.columns)
+    return Lengths(np.concatenate([prompts + chosen, prompts + rejected]), np.concatenate([chosen, rejected]))
 
 
 def words(experiment: Experiment) -> str:

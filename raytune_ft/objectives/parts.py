@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from raytune_ft.config.experiment import Experiment
@@ -13,6 +14,7 @@ from raytune_ft.data.tokens.labels import RowLabels
 from raytune_ft.objectives.scoring.scores import Scores
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from transformers import PreTrainedTokenizerBase
 
@@ -77,6 +79,19 @@ class Answered:
     labels: list[int]
 
 
+@dataclass(frozen=True)
+class Lengths:
+    """How long the prepared rows of a split are, sequence by sequence.
+
+    Attributes:
+        tokens: Tokens of each sequence, int64, [rows * sequences].
+        with_loss: How many of these have a loss, int64, [rows * sequences].
+    """
+
+    tokens: np.ndarray
+    with_loss: np.ndarray
+
+
 class ObjectiveRoom(Protocol):
     """The functions of an objective's module."""
 
@@ -97,6 +112,9 @@ class ObjectiveRoom(Protocol):
 
     def answered(self, row: Mapping[str, Any]) -> Answered:
         """Returns a prepared row as a question with the answer that is wanted."""
+
+    def lengths(self, split: Path) -> Lengths:
+        """Returns how long the rows of a prepared split are, without importing `datasets`."""
 
     def words(self, experiment: Experiment) -> str:
         """Returns what was trained for, as a clause for card and report."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.methods.facts import Artefact
+from raytune_ft.data.arrow_rows import ArrowRows
 from raytune_ft.data.bad_rows import BadRows
 from raytune_ft.data.encoding import EncodedRow
 from raytune_ft.data.rows import Row
 from raytune_ft.data.tokens.template import ChatTemplate
 from raytune_ft.data.tokens.tokenize import RowTokeniser
-from raytune_ft.objectives.parts import Answered, LaneLoss, Scoring, TrainerParts
+from raytune_ft.objectives.parts import Answered, LaneLoss, Lengths, Scoring, TrainerParts
 from raytune_ft.objectives.scoring.answers import score_answers
 from raytune_ft.objectives.scoring.scores import Scores
 
@@ -84,6 +86,12 @@ def score(model: Any, rows: Any, how: Scoring) -> Scores:
 def answered(row: Mapping[str, Any]) -> Answered:
     """Returns the row's own columns."""
     return Answered(list(row["input_ids"]), list(row["labels"]))
+
+
+def lengths(split: Path) -> Lengths:
+    """Returns the rows' lengths, and those of their answers."""
+    rows = ArrowRows(split)
+    return Lengths(rows.lengths, rows.answers)
 
 
 def words(experiment: Experiment) -> str:

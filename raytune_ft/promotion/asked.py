@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
+from raytune_ft.data.rows import Question, Row
 from raytune_ft.data.tokens.tokenize import IGNORED
 from raytune_ft.data.tokens.tokenizer import encode
+from raytune_ft.objectives.parts import Answered
 
 _MAX_ANSWER = 32  # most tokens of an answer, each of which takes a request to vLLM
 _PLACES, _WINDOW = 4, 128  # most tokens of the question that are scored too, spread over its last 128 tokens
@@ -33,7 +33,7 @@ class Asked:
 
     prompt: list[int]
     answer: list[int]
-    asked: str | list[dict[str, Any]] | None
+    asked: Question | None
     length: int
     places: list[int] = field(default_factory=list)
 
@@ -42,29 +42,46 @@ class Asked:
         return asdict(self)
 
 
-def choose_rows(tokenised: Any, raw: Path, tokenizer: Any, count: int) -> list[Asked]:
+@dataclass(frozen=True)
+class Answers:
+    """The prepared rows of a split, each as a question with the answer that is wanted.
+
+    Attributes:
+        of: The objective's function that says so of a row.
+        rows: The prepared rows.
+    """
+
+    of: Callable[[Mapping[str, Any]], Answered]
+    rows: Any
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, at: int) -> Answered:
+        return self.of(self.rows[at])
+
+
+def choose_rows(prepared: Answers, raw: Sequence[Row], tokenizer: Any, count: int) -> list[Asked]:
     """Returns `count` evenly spaced rows of the test split, or all if there are fewer.
 
     Args:
-        tokenised: The tokenised split, with `input_ids` and `labels`.
-        raw: JSONL file of the same rows before tokenisation.
+        prepared: The prepared rows.
+        raw: The same rows before tokenisation.
         tokenizer: The base's tokenizer as it is now.
         count: Number of rows.
     """
-    total = len(tokenised)
+    total = len(prepared)
     wanted = [at * total // min(count, total) for at in range(min(count, total))]
-    # Not splitlines(), because an answer may hold U+2028.
-    lines = [line for line in raw.read_text(encoding="utf-8").split("\n") if line]
     rows: list[Asked] = []
     for at in wanted:
-        row = _row(tokenised[at], json.loads(lines[at]), tokenizer)
+        row = _row(prepared[at], raw[at], tokenizer)
         shared = max((_alike(row.prompt, earlier.prompt) for earlier in rows), default=0)
         rows.append(replace(row, places=_places(shared, len(row.prompt))))
     return rows
 
 
-def _row(tokens: Mapping[str, Any], raw: Mapping[str, Any], tokenizer: Any) -> Asked:
-    ids, labels = list(tokens["input_ids"]), list(tokens["labels"])
+def _row(row: Answered, raw: Row, tokenizer: Any) -> Asked:
+    ids, labels = row.input_ids, row.labels
     end = max(at for at, label in enumerate(labels) if label != IGNORED) + 1
     start = end
     while start > 0 and labels[start - 1] != IGNORED:
@@ -72,7 +89,7 @@ def _row(tokens: Mapping[str, Any], raw: Mapping[str, Any], tokenizer: Any) -> A
     if start <= 1:  # every token has a loss, so that the start of the answer is unknown
         start, question = max(1, end // 2), None
     else:
-        question = _question(raw)
+        question = raw.question
     prompt, answer = ids[:start], ids[start : min(end, start + _MAX_ANSWER)]
     read = _read(question, tokenizer) if question is not None else prompt
     if len(read) > len(prompt):  # the run truncated the row
@@ -92,16 +109,7 @@ def _places(shared: int, length: int) -> list[int]:
     return [first + at * (length - first) // count for at in range(count)]
 
 
-def _question(raw: Mapping[str, Any]) -> str | list[dict[str, Any]]:
-    """Returns the prompt or messages before the last answer."""
-    if "prompt" in raw:
-        return str(raw["prompt"])
-    messages: Sequence[Mapping[str, Any]] = raw["messages"]
-    last = max(at for at, message in enumerate(messages) if message["role"] == "assistant")
-    return [dict(message) for message in messages[:last]]
-
-
-def _read(question: str | list[dict[str, Any]], tokenizer: Any) -> list[int]:
+def _read(question: Question, tokenizer: Any) -> list[int]:
     if isinstance(question, str):
         return encode(tokenizer, [question], special_tokens=True)[0]
     ids: list[int] = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_dict=True)["input_ids"]

@@ -13,9 +13,9 @@ from raytune_ft.config.experiment import Evaluate, Experiment
 from raytune_ft.config.files.overrides import METHOD
 from raytune_ft.config.load import load_recorded
 from raytune_ft.errors import InputError, IntegrityError, RaytuneError
-from raytune_ft.methods.weights.adapter_check import AdapterFacts, check_adapter, check_mergeable
+from raytune_ft.methods.rooms import ROOMS
+from raytune_ft.methods.weights.adapter_check import AdapterFacts
 from raytune_ft.methods.weights.base_weights import base_id, base_sha256
-from raytune_ft.methods.weights.model_check import check_model
 from raytune_ft.methods.weights.tuned import tuned_sha256
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.promotion.gates import Verdict
@@ -36,6 +36,7 @@ class Candidate:
         facts: Facts about the adapter.
         merge: Whether it is promoted as a complete model, merged into the base.
         adapter_sha256: Hash of its weights.
+        method: The method that it was trained by.
     """
 
     run: RunDirectory
@@ -47,6 +48,7 @@ class Candidate:
     facts: AdapterFacts
     merge: bool
     adapter_sha256: str
+    method: str
 
     @property
     def adapter(self) -> str:
@@ -76,7 +78,7 @@ def read_candidate(run: RunDirectory, merge: bool = False) -> tuple[Candidate, l
     source = _winner_directory(run, winner)
     how = "always" if merge else experiment.promotion.merge
     method = winner.get("parameters", {}).get(METHOD) or experiment.method.type
-    facts = _check(source, experiment.base_model, method, may_be_merged=how != "never")
+    facts = ROOMS[method].check(source, experiment.base_model, may_be_merged=how != "never")
     merged = how == "always" or facts.unserved is not None or facts.full
     if base_id(str(winner["base_model"])) != base_id(experiment.base_model):
         raise RaytuneError(
@@ -91,13 +93,7 @@ def read_candidate(run: RunDirectory, merge: bool = False) -> tuple[Candidate, l
         Verdict("files", True, f"whole, and the weights that were evaluated (sha256 {digest[:12]})"),
         Verdict("format", True, _format(facts, merged)),
     ]
-    return Candidate(run, experiment, winner, evaluation, data, source, facts, merged, digest), verdicts
-
-
-def _check(source: Path, base_model: str, method: str, *, may_be_merged: bool) -> AdapterFacts:
-    if method == "full":
-        return check_model(source, base_model)
-    return (check_mergeable if may_be_merged else check_adapter)(source, base_model)
+    return Candidate(run, experiment, winner, evaluation, data, source, facts, merged, digest, method), verdicts
 
 
 def _format(facts: AdapterFacts, merged: bool) -> str:

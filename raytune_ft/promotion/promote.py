@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raytune_ft.config.load import load_recorded
+from raytune_ft.config.data import DataFormat
+from raytune_ft.config.load import load_recorded, with_parameters
 from raytune_ft.errors import RaytuneError
 from raytune_ft.evaluation.uses import Use, Uses, note_use, read_uses
+from raytune_ft.objectives.rooms import room
 from raytune_ft.paths import RunDirectory
 from raytune_ft.promotion.candidate import Candidate, read_candidate, same_base
 from raytune_ft.promotion.engines import Engines
@@ -141,7 +143,7 @@ def _provenance(candidate: Candidate, gates: Gates, command: str) -> Provenance:
     return Provenance(
         base_model=candidate.experiment.base_model,
         data_fingerprint=str(winner["data_fingerprint"]),
-        form=data["form"],
+        form=DataFormat(data["form"]).served_as,
         template_sha256=data.get("template_sha256"),
         study=str(winner["experiment"]),
         trial=str(winner["trial"]),
@@ -150,6 +152,8 @@ def _provenance(candidate: Candidate, gates: Gates, command: str) -> Provenance:
         forced=gates.forced,
         gates=gates.to_json(),
         dtype=winner.get("dtype"),
+        method=candidate.method,
+        objective=candidate.experiment.objective.type,
     )
 
 
@@ -177,10 +181,13 @@ def _count_use(candidate: Candidate, registry: Registry, alias: str, gates: Gate
 
 
 def _card_facts(candidate: Candidate, uses: Uses | None) -> CardFacts:
+    trained = with_parameters(candidate.experiment, candidate.winner.get("parameters") or {})
     return CardFacts(
         rows={name: int(split["rows"]) for name, split in candidate.data.get("splits", {}).items()},
         duplicates=candidate.data.get("duplicates") or {},
         parameters=candidate.winner.get("parameters") or {},
         test_rows=candidate.evaluation.get("rows"),
         test_uses=uses,
+        objective=room(candidate.experiment.objective).words(trained),
+        on_trained_base=candidate.evaluation.get("on_trained_base") or {},
     )

@@ -21,10 +21,12 @@ from raytune_ft.evaluation.row_progress import RowProgress
 from raytune_ft.hardware.here import in_type_of_this_machine
 from raytune_ft.methods.weights.base_model import placed
 from raytune_ft.methods.weights.tuned import is_adapter, load_tuned
+from raytune_ft.objectives.parts import Scoring
+from raytune_ft.objectives.rooms import room
 from raytune_ft.objectives.scoring.answers import answer_logprobs
 from raytune_ft.objectives.scoring.scores import Scores
 from raytune_ft.paths import RunDirectory, read_json
-from raytune_ft.promotion.asked import Asked, choose_rows
+from raytune_ft.promotion.asked import Answers, Asked, choose_rows
 from raytune_ft.promotion.child import child_main, tell
 
 BATCH = 4  # rows
@@ -54,7 +56,8 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
     def scored(model: Any) -> Scores:
         tell(f"scoring the champion on the {len(rows)} test rows that the winner was scored on")
         labels, progress = read_labels(tokenizer, evaluate.labels, data), RowProgress(tell, "champion")
-        return score(model, rows, tokenizer.pad_token_id, evaluate.batch_size, progress, labels, tell)
+        how = Scoring(tokenizer.pad_token_id, evaluate.batch_size, progress, labels, tell)
+        return room(experiment.objective).score(model, rows, how)
 
     serving = in_type_of_this_machine(experiment, tell)
     scoring = experiment.computing_in(spec["scored_in"]) if spec["scored_in"] else serving
@@ -70,7 +73,8 @@ def work(spec: dict[str, Any]) -> Mapping[str, Any]:
         theirs = scored(model)
         model.set_adapter("default")
     model.eval()
-    asked = choose_rows(rows, data.test_rows, tokenizer, spec["rows"]) if spec["rows"] else []
+    answered = Answers(room(experiment.objective).answered, rows)
+    asked = choose_rows(answered, data.read_test_rows(), tokenizer, spec["rows"]) if spec["rows"] else []
     return {
         "champion": scores_to_json(theirs) if theirs else None,
         "rows": [row.to_json() for row in asked],

@@ -6,8 +6,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from raytune_ft.config.data import PromptForm
 from raytune_ft.config.number_type import NumberType
 from raytune_ft.methods.weights.base_weights import base_sha256
 from raytune_ft.paths import sha256_file, write_text
@@ -26,7 +27,7 @@ class Provenance:
 
     base_model: str
     data_fingerprint: str
-    form: Literal["prompt_completion", "messages"]
+    form: PromptForm
     study: str
     trial: str
     command: str

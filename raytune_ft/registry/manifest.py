@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from raytune_ft.config.data import PromptForm
 from raytune_ft.config.methods.facts import Artefact
 from raytune_ft.config.model import Strict
 from raytune_ft.config.number_type import NumberType
@@ -43,7 +44,7 @@ class Manifest(Strict):
     """The number type it was trained in; None for older versions, which did not record it."""
     data_fingerprint: str
     """Fingerprint of the rows it was trained on."""
-    form: Literal["prompt_completion", "messages"]
+    form: PromptForm
     """The prompt form in which it was trained and has to be asked: plain completion or chat."""
     template_sha256: str | None = None
     """Hash of the chat template, for `messages`."""

@@ -13,7 +13,7 @@ from raytune_ft.cli.serving.registry import DEFAULT_REGISTRY, RegistryOption
 from raytune_ft.cli.serving.serve_settings import on_cluster, serve_settings
 
 if TYPE_CHECKING:
-    from raytune_ft.serving.local.ask import Form
+    from raytune_ft.config.data import PromptForm
     from raytune_ft.serving.local.session import Endpoint
 
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
@@ -103,7 +103,7 @@ def chat(
     chosen = model or next((name for name, form in known.items() if form), next(iter(known)))
     if chosen not in known:
         raise InputError("--model", f"{chosen!r} is not served", f"choose one of {', '.join(known)}")
-    form: Form = known[chosen] or "messages"
+    form: PromptForm = known[chosen] or "messages"
     say(f"{chosen}: {'plain completion of what you type' if form == 'prompt_completion' else 'chat'}")
     history: list[dict[str, str]] = []
     while line := _read_line():
@@ -134,7 +134,7 @@ def _ask_all(endpoint: Endpoint, questions: list[str | dict[str, object]]) -> No
 
     known = forms(endpoint)
     asked = {name: form for name, form in known.items() if "@" not in name}
-    shared: Form = next((form for form in asked.values() if form), "messages")  # for the base too
+    shared: PromptForm = next((form for form in asked.values() if form), "messages")  # for the base too
     for question in questions:
         for name, form in asked.items():
             answer = ask(endpoint, name, question, form or shared)

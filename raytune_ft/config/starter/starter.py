@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from raytune_ft.config.data import DataFormat
+from raytune_ft.config.data import DataFormat, format_of_keys
 from raytune_ft.config.files.yaml import dump_text
 from raytune_ft.config.starter.model_size import size_of
 from raytune_ft.errors import InputError
@@ -124,16 +124,15 @@ def _name_of(train: Path) -> str:
     return plain[:64].strip("-") or "experiment"
 
 
-def _format_of(train: Path) -> str:
+def _format_of(train: Path) -> DataFormat:
     with train.open(encoding="utf-8-sig", errors="replace") as stream:
         first = next((line for line in stream if line.strip()), "")
     try:
         row = json.loads(first)
     except ValueError as error:
         raise InputError(f"{train}:1", "is not a JSON object", "write one row a line, as JSON") from error
-    if isinstance(row, dict) and "messages" in row:
-        return DataFormat.messages
-    if isinstance(row, dict) and {"prompt", "completion"} <= row.keys():
-        return DataFormat.prompt_completion
+    if isinstance(row, dict) and (found := format_of_keys(row)):
+        return found
     keys = sorted(row) if isinstance(row, dict) else type(row).__name__
-    raise InputError(f"{train}:1", f"has {keys}, no known format", 'write {"prompt", "completion"} or {"messages"}')
+    remedy = 'write {"prompt", "completion"}, {"messages"} or {"prompt", "chosen", "rejected"}'
+    raise InputError(f"{train}:1", f"has {keys}, no known format", remedy)

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from raytune_ft.config.data import DataFormat
 from raytune_ft.data.bad_rows import BadRow, BadRows, raise_bad_rows
 from raytune_ft.data.prepared import PreparedData
-from raytune_ft.data.read import read_rows
-from raytune_ft.data.rows import Conversation, Row
+from raytune_ft.data.rows import Conversation, PromptCompletion, Row
 from raytune_ft.data.tokens.continuation import continuations
 from raytune_ft.data.tokens.near_labels import label_remedy
 from raytune_ft.data.tokens.template import ChatTemplate
@@ -82,8 +80,10 @@ class LabelReader:
         if isinstance(row, Conversation):
             assert self._template is not None
             texts = _of_conversation(row, self._template, self._labels)
-        else:
+        elif isinstance(row, PromptCompletion):
             texts = _Texts(row.prompt, "", row.completion, self._labels, "")
+        else:
+            raise BadRow("has two answers, and labels are compared with one", f"leave {_WHERE} out")
         expected = self._expected(texts)
         answer, strings, wholes = self._tokens(texts)
         counts_end = self._counts_end(strings, wholes)
@@ -153,11 +153,11 @@ def read_labels(
     """
     if not labels:
         return None
-    template = ChatTemplate(tokenizer) if data.form is DataFormat.messages else None
+    template = ChatTemplate(tokenizer) if data.form.chat else None
     reader = LabelReader(tokenizer, template, labels)
-    rows, bad_rows = read_rows("data.test", data.test_rows, data.form)
+    bad_rows = BadRows(data.test_rows)
     found = []
-    for row in rows:
+    for row in data.read_test_rows():
         try:
             found.append(reader.read(row))
         except BadRow as problem:

@@ -31,9 +31,9 @@ class ChatTemplate:
         try:
             self.text: str = self._tokenizer.get_chat_template()
         except ValueError as error:
-            remedy = "use an instruct model, or format: prompt_completion"
+            remedy = "use an instruct model, or a format without messages"
             raise InputError(
-                "base_model", "the tokenizer has no chat template, which format messages needs", remedy
+                "base_model", "the tokenizer has no chat template, which rows of messages need", remedy
             ) from error
         self.sha256 = hashlib.sha256(self.text.encode("utf-8")).hexdigest()
         self._marked = _GENERATION.search(self.text) is not None
@@ -105,7 +105,7 @@ class ChatTemplate:
                 what = (
                     f"the chat template ends a question with {question[-24:]!r}, and shows messages[{index}] without it"
                 )
-                raise BadRow(what, "use a template that does both alike, or format: prompt_completion")
+                raise BadRow(what, "use a template that does both alike, or a format without messages")
             if not (whole.startswith(answered) and done <= len(question)):
                 what = f"the chat template renders messages[{index}] differently as part of the whole conversation"
                 raise BadRow(what, "give a row to each answer, or use a template with generation markers")

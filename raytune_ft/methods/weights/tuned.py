@@ -50,6 +50,11 @@ def load_tuned(experiment: Experiment, directory: Path) -> Any:
     """
     if not is_adapter(directory):
         return load_base(experiment.model_copy(update={"base_model": str(directory)}))
+    return with_adapter(load_base(experiment), directory)
+
+
+def with_adapter(model: Any, directory: Path) -> Any:
+    """Adds the adapter in `directory` to a loaded base; returns PEFT's model."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(load_base(experiment), directory, use_safetensors=True)
+    return PeftModel.from_pretrained(model, directory, use_safetensors=True)

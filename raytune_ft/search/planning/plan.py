@@ -148,7 +148,7 @@ def plan_sweep(experiment: Experiment, device: Device | None, fitting: int | Non
     expected = narrowed(experiment, work)
     on_gpu = bool(experiment.resources.gpus_per_worker)
     room = memory_here(on_gpu)
-    pass_tokens = rows.mean * bounds(experiment, "train.per_device_train_batch_size").least if rows else 1.0
+    pass_tokens = rows.of_row * bounds(experiment, "train.per_device_train_batch_size").least if rows else 1.0
 
     def speed_of(packed: int) -> Speed | None:
         return expected_speed(experiment, choice.runner, shape, device, packed * pass_tokens) if shape else None
@@ -177,7 +177,7 @@ def plan_sweep(experiment: Experiment, device: Device | None, fitting: int | Non
         steps=steps,
         halving_steps=halving_steps,
         samples=steps * _samples_per_step(experiment),
-        tokens_per_row=round(rows.mean, 1) if rows else None,
+        tokens_per_row=round(rows.of_row, 1) if rows else None,
         tokens_counted=bool(rows and rows.exact),
         worker_groups=groups,
         isolated_worker_groups=trials,

@@ -12,9 +12,10 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.data.base_model import local_files
 from raytune_ft.data.fingerprint import data_fingerprint
 from raytune_ft.data.prepared import MANIFEST
-from raytune_ft.data.read import read_rows
-from raytune_ft.data.rows import PromptCompletion, Row
+from raytune_ft.data.rows import Row
+from raytune_ft.data.sources.jsonl import read_rows
 from raytune_ft.errors import InputError
+from raytune_ft.objectives.rooms import room
 from raytune_ft.paths import read_json
 
 SAMPLE = 400
@@ -25,13 +26,13 @@ TURN = 5
 
 @dataclass(frozen=True)
 class RowLengths:
-    """How many tokens the rows of the data have.
+    """How many tokens the rows of the data have; a row may have several sequences, each with a pass of its own.
 
     Attributes:
-        mean: Mean number of tokens of a training row.
+        mean: Mean number of tokens of a sequence of the training rows.
         deviation: Standard deviation of the number of tokens.
-        longest: Tokens of the longest training row.
-        answers: Mean number of tokens of a training row that carry loss.
+        longest: Tokens of the longest sequence.
+        answers: Mean number of tokens of a sequence that carry loss.
         validation_rows: How many rows each evaluation takes.
         validation_tokens: How many tokens these rows have together.
         exact: Whether tokens were counted in prepared data, and not estimated from a sample.
@@ -44,14 +45,22 @@ class RowLengths:
     validation_rows: int
     validation_tokens: int
     exact: bool
+    sequences: int = 1
+    """How many sequences a row has."""
+
+    @property
+    def of_row(self) -> float:
+        """Mean number of tokens of a training row, over all its sequences."""
+        return self.sequences * self.mean
 
     def of_batch(self, rows: int) -> float:
         """Returns about how many tokens the largest of many random batches of `rows` rows has."""
-        spread = 2.5 * self.deviation * math.sqrt(rows)
-        return min(rows * self.mean + spread, float(rows * self.longest))
+        count = rows * self.sequences
+        spread = 2.5 * self.deviation * math.sqrt(count)
+        return min(count * self.mean + spread, float(count * self.longest))
 
     def width(self) -> float:
-        """Returns about how many tokens the longest row of a batch has: mean and two deviations, at most `longest`."""
+        """Returns about the tokens of a batch's longest sequence: mean and two deviations, at most `longest`."""
         return min(self.mean + 2.0 * self.deviation, float(self.longest))
 
 
@@ -68,18 +77,17 @@ def _prepared(experiment: Experiment) -> RowLengths | None:
     manifest = read_json(path)
     if manifest["fingerprint"] != data_fingerprint(experiment, local_files(experiment.base_model)):
         return None
-    from raytune_ft.data.arrow_rows import ArrowRows
-
-    rows = ArrowRows(directory / "train")
+    train = room(experiment.objective).lengths(directory / "train")
     validation = manifest["splits"]["validation"]
     return RowLengths(
-        mean=float(rows.lengths.mean()),
-        deviation=float(rows.lengths.std()),
-        longest=int(rows.lengths.max()),
-        answers=float(rows.answers.mean()),
+        mean=float(train.tokens.mean()),
+        deviation=float(train.tokens.std()),
+        longest=int(train.tokens.max()),
+        answers=float(train.with_loss.mean()),
         validation_rows=int(validation["rows"]),
         validation_tokens=int(validation["tokens"]),
         exact=True,
+        sequences=experiment.objective.sequences,
     )
 
 
@@ -97,7 +105,7 @@ def _sampled(experiment: Experiment) -> RowLengths | None:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     sample = rows[:: max(1, len(rows) // SAMPLE)]
-    pairs = [_texts(row) for row in sample]
+    pairs = [row.texts() for row in sample]
     prompts = tokenizer.encode_batch([prompt for prompt, _, _ in pairs], add_special_tokens=False)
     answers = tokenizer.encode_batch([answer for _, answer, _ in pairs], add_special_tokens=False)
     more = [turns * TURN + 1 for _, _, turns in pairs]
@@ -107,7 +115,7 @@ def _sampled(experiment: Experiment) -> RowLengths | None:
         for prompt, answer, extra in zip(prompts, counted, more, strict=True)
     ]
     held_out = _validation_rows(experiment, len(rows))
-    everything = experiment.objective.loss_on == "all"
+    everything, sequences = not experiment.objective.marks_answers, experiment.objective.sequences
     mean = statistics.fmean(lengths)
     return RowLengths(
         mean=mean,
@@ -115,8 +123,9 @@ def _sampled(experiment: Experiment) -> RowLengths | None:
         longest=max(lengths),
         answers=mean if everything else min(mean, statistics.fmean(counted)),
         validation_rows=held_out,
-        validation_tokens=round(held_out * mean),
+        validation_tokens=round(held_out * sequences * mean),
         exact=False,
+        sequences=sequences,
     )
 
 
@@ -134,12 +143,3 @@ def _validation_rows(experiment: Experiment, train: int) -> int:
     else:
         rows = max(1, round(train * validation))
     return min(rows, experiment.data.max_validation_rows or rows)
-
-
-def _texts(row: Row) -> tuple[str, str, int]:
-    """Returns the row's prompt, its answer, and the number of turns that a chat template wraps."""
-    if isinstance(row, PromptCompletion):
-        return row.prompt, row.completion, 0
-    asked = "\n".join(each.content for each in row.messages if each.role != "assistant")
-    answered = "\n".join(each.content for each in row.messages if each.role == "assistant")
-    return asked, answered, len(row.messages)

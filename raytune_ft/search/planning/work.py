@@ -67,7 +67,7 @@ def work_of(experiment: Experiment, steps: Bounds, halving_steps: int | None, ro
     if rows is None:
         return Work(trials, span, reports, None, None, None)
     per_step = _samples_per_step(experiment)
-    per_row = Span.within(1.0 if rows.exact else SAMPLED_ROWS, rows.mean)
+    per_row = Span.within(1.0 if rows.exact else SAMPLED_ROWS, rows.of_row)
     last = bounds(experiment, STEPS)
     of_trial = Span(float(last.least), statistics.fmean(lengths(experiment)), float(last.most)) * per_step * per_row
     evaluated = reports * float(rows.validation_tokens)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from raytune_ft.config.data import PromptForm
+from raytune_ft.data.rows import Question
 from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.serving.local.client import openai_client
 
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
     from raytune_ft.serving.local.session import Endpoint
-
-Form = Literal["prompt_completion", "messages"]
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,18 @@ def client(endpoint: Endpoint, retries: int = 0) -> OpenAI:
     return openai_client(endpoint.base_url, endpoint.api_key, retries)
 
 
-def split_row(row: str | Mapping[str, Any]) -> tuple[str | list[dict[str, Any]], str | None]:
+def split_row(row: Question | Mapping[str, Any]) -> tuple[Question, str | None]:
     """Splits a row into the question and the true answer, which is None where the row has none.
 
     Args:
-        row: A prompt, {"prompt", "completion"} or {"messages"}.
+        row: A prompt, messages, {"prompt", "completion"} or {"messages"}; a prompt may be messages too, as in data of
+            preferences.
     """
-    if isinstance(row, str):
+    if isinstance(row, str | list):
         return row, None
     if "prompt" in row:
-        return str(row["prompt"]), row.get("completion")
+        prompt = row["prompt"]
+        return prompt if isinstance(prompt, list) else str(prompt), row.get("completion")
     if "messages" not in row:
         raise InputError("row", f"has {sorted(row)}", 'needs "prompt" or "messages"')
     messages = [dict(message) for message in row["messages"]]
@@ -51,13 +53,15 @@ def split_row(row: str | Mapping[str, Any]) -> tuple[str | list[dict[str, Any]],
     return messages, None
 
 
-def ask(endpoint: Endpoint, model: str, row: str | Mapping[str, Any], form: Form, *, max_tokens: int = 32) -> Answer:
+def ask(
+    endpoint: Endpoint, model: str, row: Question | Mapping[str, Any], form: PromptForm, *, max_tokens: int = 32
+) -> Answer:
     """Asks for the greedy answer (temperature 0).
 
     Args:
         endpoint: The endpoint to ask.
         model: Id of the model.
-        row: A prompt, {"prompt", ...} or {"messages"}; a final assistant message is not shown to the model.
+        row: What `split_row` takes; a final assistant message of {"messages"} is not shown to the model.
         form: `prompt_completion`: plain completion; `messages`: chat with the base's template.
         max_tokens: Most tokens of the answer.
 
@@ -72,14 +76,14 @@ def ask(endpoint: Endpoint, model: str, row: str | Mapping[str, Any], form: Form
 
 
 def stream(
-    endpoint: Endpoint, model: str, asked: str | Sequence[Mapping[str, Any]], form: Form, *, max_tokens: int = 128
+    endpoint: Endpoint, model: str, asked: str | Sequence[Mapping[str, Any]], form: PromptForm, *, max_tokens: int = 128
 ) -> Iterator[str]:
     """Yields the same greedy answer piece by piece as it is generated."""
     for _, piece in _pieces(endpoint, model, asked, form, max_tokens, stream=True):
         yield piece
 
 
-def forms(endpoint: Endpoint) -> dict[str, Form | None]:
+def forms(endpoint: Endpoint) -> dict[str, PromptForm | None]:
     """Returns the prompt form that each model id was trained on; None for the base, which answers both forms."""
     import openai
 
@@ -94,7 +98,7 @@ def _pieces(
     endpoint: Endpoint,
     model: str,
     asked: str | Sequence[Mapping[str, Any]],
-    form: Form,
+    form: PromptForm,
     max_tokens: int,
     *,
     stream: bool,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from raytune_ft.config.data import PromptForm
+from raytune_ft.data.prepared import open_prepared
+from raytune_ft.data.rows import Question, Row
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.registry import manifest as manifests
 from raytune_ft.registry.store import Registry
-from raytune_ft.serving.local.ask import Answer, Form, ask, split_row
+from raytune_ft.serving.local.ask import Answer, ask
 from raytune_ft.serving.local.session import Endpoint, served
 from raytune_ft.serving.settings import ServeArgs
 
@@ -69,7 +70,7 @@ def demo(
 
 
 def ask_both(
-    endpoint: Endpoint, adapter: str, form: Form, rows: Sequence[Mapping[str, Any]], log: Callable[[str], None]
+    endpoint: Endpoint, adapter: str, form: PromptForm, rows: Sequence[Row], log: Callable[[str], None]
 ) -> list[DemoRow]:
     """Asks base and champion the same rows.
 
@@ -85,24 +86,23 @@ def ask_both(
     base, tuned = endpoint.models[0], f"{endpoint.models[0]}:{adapter}"
     answers = []
     for model in (base, tuned):  # a warm-up, so that the latencies below do not include loading
-        ask(endpoint, model, rows[0], form, max_tokens=1)
+        ask(endpoint, model, rows[0].question, form, max_tokens=1)
     for row in rows:
-        asked, expected = split_row(row)
+        asked, expected = row.question, row.answer
         room = _tokens_for(expected)
-        before = ask(endpoint, base, row, form, max_tokens=room)
-        after = ask(endpoint, tuned, row, form, max_tokens=room)
+        before = ask(endpoint, base, asked, form, max_tokens=room)
+        after = ask(endpoint, tuned, asked, form, max_tokens=room)
         answers.append(DemoRow(_shown(asked), expected, before, after))
         _print_row(answers[-1], form, log)
     return answers
 
 
-def pick_rows(run: RunDirectory, count: int) -> list[Mapping[str, Any]]:
+def pick_rows(run: RunDirectory, count: int) -> list[Row]:
     """Returns held-out rows, first those that the winner got right and the base wrong in the evaluation."""
-    path = run.data / "test.rows.jsonl"
-    if not path.is_file():
-        raise InputError(str(path), "is missing", "give the experiment a test file and run it again")
-    with path.open(encoding="utf-8") as stream:
-        rows: list[Mapping[str, Any]] = [json.loads(line) for line in stream if line.strip()]
+    data = open_prepared(run.data)
+    if not data.test_rows.is_file():
+        raise InputError(str(data.test_rows), "is missing", "give the experiment a test file and run it again")
+    rows = data.read_test_rows()
     examples = read_json(run.evaluation).get("examples", []) if run.evaluation.is_file() else []
     told_apart = {
         each["row"]
@@ -118,11 +118,11 @@ def _tokens_for(expected: str | None) -> int:
     return min(64, max(4, len(expected) // 2)) if expected else 32
 
 
-def _shown(asked: str | list[dict[str, Any]]) -> str:
+def _shown(asked: Question) -> str:
     return asked if isinstance(asked, str) else str(asked[-1].get("content", "")) if asked else ""
 
 
-def _print_row(row: DemoRow, form: Form, log: Callable[[str], None]) -> None:
+def _print_row(row: DemoRow, form: PromptForm, log: Callable[[str], None]) -> None:
     log("")
     log(f"held-out row ({'plain completion' if form == 'prompt_completion' else 'chat'}): {row.asked!r}")
     log(f"  true answer: {row.expected!r}")

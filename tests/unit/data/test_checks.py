@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from raytune_ft.config.data import DataFormat
 from raytune_ft.data.checks import check_data, largest_batch, load_checked
+from raytune_ft.data.duplicates import count_duplicates, remove_duplicates
+from raytune_ft.data.formats.choose import parse_row
+from raytune_ft.data.split import cut_validation, draw
 from raytune_ft.errors import InputError
 
 
@@ -142,3 +146,34 @@ def test_a_test_answer_that_is_no_label_is_named_with_its_line(experiment, write
     with pytest.raises(InputError, match=r"test\.jsonl:4: answer ' maybe' is none of evaluate\.labels"):
         check_data(experiment(data, evaluate=labels))
     check_data(experiment(data, evaluate={**labels, "labels": [" yes", " maybe"]}))
+
+
+def preferences(count: int, first: int = 0) -> list[dict[str, str]]:
+    return [{"prompt": f"question {at}", "chosen": " yes", "rejected": " no"} for at in range(first, first + count)]
+
+
+def test_preferences_are_not_compared_with_labels(experiment, write_rows) -> None:
+    data = {
+        "train": write_rows("train.jsonl", preferences(8)), "test": write_rows("test.jsonl", preferences(2, 50)),
+        "format": "preference",
+    }  # fmt: skip
+    asked = experiment(data, evaluate={"metrics": ["loss", "accuracy"], "labels": [" yes", " no"]})
+    with pytest.raises(InputError, match=r"^evaluate\.labels: .* has two of its own; leave labels out$"):
+        check_data(asked)
+
+
+def test_supervised_fine_tuning_takes_no_preferences(experiment, write_rows) -> None:
+    data = {"train": write_rows("train.jsonl", preferences(8)), "format": "preference"}
+    with pytest.raises(InputError, match=r"^data\.format: preference rows have two answers, and the objective sft"):
+        check_data(experiment(data))
+
+
+def test_preferences_are_told_apart_by_both_answers() -> None:
+    one, other = preferences(2)
+    swapped = {**one, "chosen": one["rejected"], "rejected": one["chosen"]}
+    train = [parse_row(value, at, DataFormat.preference) for at, value in enumerate((one, one, swapped, other))]
+    splits = {"train": train, "test": [parse_row(other, 1, DataFormat.preference)]}
+    assert count_duplicates(splits) == {"train": 1, "train/test": 1}
+    assert [row.line for row in remove_duplicates(splits)["train"]] == [0, 2]
+    kept, held_out = cut_validation(train, 0.5, seed=0)
+    assert len(kept) == len(held_out) == 2 and len(draw(train, 3, 0, "train")) == 3

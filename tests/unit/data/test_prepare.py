@@ -60,6 +60,18 @@ def test_the_test_rows_stay_in_step_with_the_tokens(
         assert tokenizer.decode(tokens["input_ids"]) == row["prompt"] + row["completion"] + "<|im_end|>"
 
 
+def test_the_test_rows_are_read_back_whole_whatever_line_breaks_they_hold(
+    experiment, data, write_rows, tmp_path: Path
+) -> None:
+    odd = {"prompt": "a\u2028b\x85c\x0bd", "completion": "e\nf"}
+    data["test"] = write_rows("test.jsonl", [odd, *rows(2, 100)])
+    prepared = prepare(experiment(data), tmp_path / "data")
+    assert [row.as_json() for row in prepared.read_test_rows()] == [odd, *rows(2, 100)]
+    prepared.test_rows.write_text('{"prompt": "a"}\n')
+    with pytest.raises(IntegrityError, match=r'a row is damaged \(has no "completion"'):
+        prepared.read_test_rows()
+
+
 def test_conversations_record_their_templates_hash(experiment, write_rows, tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "good"}]
     lines = [{"messages": [*turns, {"role": "user", "content": str(index)}]} for index in range(10)]

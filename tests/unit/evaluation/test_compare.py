@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 
-from raytune_ft.evaluation.compare import EXAMPLES, _examples, _read_rows
+from raytune_ft.data.rows import Conversation, Message, PromptCompletion, Row
+from raytune_ft.evaluation.compare import EXAMPLES, _examples
 from raytune_ft.evaluation.row_progress import RowProgress
 from raytune_ft.objectives.scoring.scores import Scores
 
@@ -18,7 +16,7 @@ def chosen(choice: list[int] | None) -> Scores:
 
 
 def test_rows_on_which_the_systems_disagree_come_first() -> None:
-    rows = [{"prompt": f"p{index}", "completion": " a"} for index in range(30)]
+    rows = [PromptCompletion(f"p{index}", " a", index) for index in range(30)]
     base, winner = [0] * 30, [0] * 28 + [1, 1]
     shown = _examples(rows, chosen(base), chosen(winner), [" a", " b"])
     assert [example["row"] for example in shown] == [28, 29, *range(EXAMPLES - 2)]
@@ -26,19 +24,13 @@ def test_rows_on_which_the_systems_disagree_come_first() -> None:
 
 
 def test_without_labels_the_rows_are_shown_alone() -> None:
-    rows = [{"prompt": "", "completion": "x"}, {"messages": [{"role": "user", "content": "q"}, {"content": "a"}]}]
+    turns = (Message("user", "q"), Message("assistant", "a"))
+    rows: list[Row] = [PromptCompletion("", "x", 1), Conversation(turns, 2)]
     shown = _examples(rows, chosen(None), chosen(None), [])
     assert [(each["prompt"], each["expected"], each["base"], each["winner"]) for each in shown] == [
         ("", "x", None, None),
         ([{"role": "user", "content": "q"}], "a", None, None),
     ]
-
-
-def test_rows_with_odd_line_breaks_inside_are_read_whole(tmp_path: Path) -> None:
-    rows = [{"prompt": "a\u2028b\x85c\x0bd", "completion": "e\nf"}, {"prompt": "g", "completion": "h"}]
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    assert _read_rows(path) == rows
 
 
 def test_a_long_evaluation_says_every_few_seconds_how_fast_it_is_and_how_long_it_will_take() -> None:

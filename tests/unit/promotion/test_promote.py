@@ -40,6 +40,13 @@ def test_a_winner_becomes_a_version_and_champion(run: RunDirectory, registry: Re
     assert (again.version, again.previous) == (2, 1)
 
 
+def test_a_version_is_asked_as_its_data_was_whatever_the_kind_of_rows(run: RunDirectory, registry: Registry) -> None:
+    for form, served in (("preference", "prompt_completion"), ("preference_messages", "messages")):
+        change(run.data / "manifest.json", form=form)
+        promote(run, registry)
+        assert verify(registry.resolve("movies").path).form == served
+
+
 def test_the_card_tells_where_the_adapter_comes_from(run: RunDirectory, registry: Registry, tmp_path: Path) -> None:
     promote(run, registry, command="raytune-ft promote runs/movies")
     card = (registry.resolve("movies").path / "README.md").read_text()

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from raytune_ft.data.prepared import MANIFEST, TEST_ROWS
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
 from raytune_ft.registry.store import Registry
@@ -70,6 +71,7 @@ def test_a_row_is_split_into_question_and_true_answer() -> None:
     assert split_row({"prompt": "p", "completion": " c"}) == ("p", " c")
     assert split_row({"messages": [user, answer]}) == ([user], "b")
     assert split_row({"messages": [user]}) == ([user], None)
+    assert split_row([user]) == split_row({"prompt": [user], "chosen": [answer]}) == ([user], None)
     with pytest.raises(InputError):
         split_row({"text": "x"})
 
@@ -88,15 +90,20 @@ def test_rows_that_tell_base_and_winner_apart_come_first(tmp_path: Path) -> None
     run = RunDirectory(tmp_path)
     run.data.mkdir()
     rows = [{"prompt": name, "completion": " yes"} for name in "abcd"]
-    (run.data / "test.rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert [row["prompt"] for row in pick_rows(run, 2)] == ["a", "b"]
+    (run.data / TEST_ROWS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    manifest = {
+        "schema": 1, "fingerprint": "f", "form": "prompt_completion", "template_sha256": None, "files": {},
+        "splits": {"test": {"rows": 4}}, "duplicates": {}, "warnings": [],
+    }  # fmt: skip
+    (run.data / MANIFEST).write_text(json.dumps(manifest))
+    assert [row.question for row in pick_rows(run, 2)] == ["a", "b"]
     examples = [
         {"row": 1, "prompt": "b", "expected": " yes", "base": " yes", "winner": " yes"},
         {"row": 2, "prompt": "c", "expected": " yes", "base": " no", "winner": " yes"},
         {"row": 3, "prompt": "d", "expected": " yes", "base": " yes", "winner": " no"},
     ]
     run.evaluation.write_text(json.dumps({"examples": examples}))
-    assert [row["prompt"] for row in pick_rows(run, 3)] == ["c", "a", "b"]
+    assert [row.question for row in pick_rows(run, 3)] == ["c", "a", "b"]
 
 
 def test_a_host_is_written_as_a_client_reaches_it() -> None:

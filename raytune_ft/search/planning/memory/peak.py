@@ -151,9 +151,9 @@ def _parts(known: _Known, batch: int, rank_share: float, packed: int, steps: flo
     on_gpu, lane = bool(known.experiment.resources.gpus_per_worker), isinstance(known.runner, Lane)
     width = rows.width()
     of = Pass(
-        tokens=packed * rows.of_batch(batch) * CELLS if lane else batch * max(width, rows.mean),
+        tokens=packed * rows.of_batch(batch) * CELLS if lane else batch * rows.sequences * max(width, rows.mean),
         width=width,
-        answers=packed * batch * rows.answers,
+        answers=packed * batch * rows.sequences * rows.answers,
         rank=round(rank_share * ranks(known.experiment).most),
         dtype_bytes=WIDTHS[train.number_type],
         checkpointing=train.gradient_checkpointing,

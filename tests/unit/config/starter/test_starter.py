@@ -15,7 +15,8 @@ from raytune_ft.config.starter.starter import write_starter
 from raytune_ft.errors import InputError
 
 PAIR = {"prompt": "2 + 2 =", "completion": " 4"}
-CHAT = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
+USER, ANSWER = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}
+CHAT = {"messages": [USER, ANSWER]}
 
 
 def rows(path: Path, row: object) -> Path:
@@ -74,7 +75,12 @@ def test_the_name_comes_from_the_file_and_follows_the_rule(tmp_path: Path, file:
 
 
 def test_the_form_of_the_first_row_is_taken(tmp_path: Path) -> None:
-    for form, row in (("prompt_completion", PAIR), ("messages", CHAT)):
+    preference = {"chosen": "Is it? yes", "rejected": "Is it? no"}
+    preference_chat = {"prompt": [USER], "chosen": [ANSWER], "rejected": [{**ANSWER, "content": "no"}]}
+    for form, row in (
+        ("prompt_completion", PAIR), ("messages", CHAT),
+        ("preference", preference), ("preference_messages", preference_chat),
+    ):  # fmt: skip
         train = rows(tmp_path / f"{form}.jsonl", row)
         write_starter(tmp_path / f"{form}.yaml", name="mine", base_model="b", train=train, test=None)
         experiment = load_experiment(tmp_path / f"{form}.yaml")

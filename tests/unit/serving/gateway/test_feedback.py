@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from raytune_ft.config.data import DataFormat
-from raytune_ft.data.read import read_rows
+from raytune_ft.data.sources.jsonl import read_rows
 from raytune_ft.errors import InputError
 from raytune_ft.monitoring.feedback_rows import collect, write_rows
 from raytune_ft.serving.gateway import feedback

@@ -1,4 +1,4 @@
-"""Reads JSON lines one by one, so that every bad line has a number and a reason."""
+"""Reads the rows of JSONL files line by line, so that every bad line has a number and a reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 
 from raytune_ft.config.data import DataFormat
 from raytune_ft.data.bad_rows import BadRow, BadRows
-from raytune_ft.data.rows import Row, parse_row
+from raytune_ft.data.formats.choose import parse_row
+from raytune_ft.data.rows import Row
 from raytune_ft.errors import InputError
 
 MAX_LINE_BYTES = 10 * 1024 * 1024

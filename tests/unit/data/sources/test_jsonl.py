@@ -9,8 +9,8 @@ import pytest
 
 from raytune_ft.config.data import DataFormat
 from raytune_ft.data.bad_rows import raise_bad_rows
-from raytune_ft.data.read import read_rows
 from raytune_ft.data.rows import Row
+from raytune_ft.data.sources.jsonl import read_rows
 from raytune_ft.errors import InputError
 
 GOOD = json.dumps({"prompt": "Is it good?", "completion": " yes"}).encode()
