@@ -13,12 +13,13 @@ import yaml
 from typer.testing import CliRunner
 
 from raytune_ft.data.prepared import MANIFEST, TEST_ROWS
+from raytune_ft.data.rows import Conversation, Message
 from raytune_ft.errors import InputError
 from raytune_ft.paths import RunDirectory
 from raytune_ft.registry.store import Registry
 from raytune_ft.serving.app import build_app, engine_settings
-from raytune_ft.serving.local.ask import split_row
-from raytune_ft.serving.local.demo import pick_rows
+from raytune_ft.serving.local.ask import Answer, split_row
+from raytune_ft.serving.local.demo import ask_both, pick_rows
 from raytune_ft.serving.local.foreground import how_to_ask, read_questions
 from raytune_ft.serving.local.session import Endpoint, cause, reachable
 from raytune_ft.serving.models.catalog import build_catalog
@@ -104,6 +105,23 @@ def test_rows_that_tell_base_and_winner_apart_come_first(tmp_path: Path) -> None
     ]
     run.evaluation.write_text(json.dumps({"examples": examples}))
     assert [row.question for row in pick_rows(run, 3)] == ["c", "a", "b"]
+
+
+def test_base_and_champion_are_asked_the_question_of_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, object]] = []
+
+    def answer(endpoint: Endpoint, model: str, row: object, form: str, *, max_tokens: int) -> Answer:
+        asked.append((model, row))
+        return Answer(model, " yes", 0.1)
+
+    monkeypatch.setattr("raytune_ft.serving.local.demo.ask", answer)
+    question = (Message("user", "q"),)
+    rows = [Conversation((*question, Message("assistant", "a")), 1)]
+    said: list[str] = []
+    shown = ask_both(Endpoint("http://x/v1", ["base"], None), "movies", "messages", rows, said.append)
+    assert [(each.asked, each.expected, each.champion.model) for each in shown] == [("q", "a", "base:movies")]
+    assert asked == [(model, [question[0].as_json()]) for model in ("base", "base:movies")] * 2
+    assert "held-out row (chat): 'q'" in said
 
 
 def test_a_host_is_written_as_a_client_reaches_it() -> None:
