@@ -166,22 +166,6 @@ class Experiment(Strict):
             )
         return self
 
-    @model_validator(mode="after")
-    def _rows_fit(self) -> Experiment:
-        kind, wanted = self.data.format.rows, self.objective.rows
-        if wanted is not None and kind != wanted:
-            fitting = " or ".join(each for each in type(self.data.format) if each.rows == wanted)
-            raise ValueError(
-                f"data.format {self.data.format} holds {kind} rows, and objective {self.objective.type} takes {wanted} "
-                f"rows; set data.format: {fitting}, or another objective"
-            )
-        if wanted is not None:
-            known = self.objective.row_metrics
-            if others := [metric for metric in self.evaluate.metrics if metric not in known]:
-                what = f"evaluate.metrics {others} can't be made of rows that objective {self.objective.type} takes"
-                raise ValueError(f"{what}; use {', '.join(known)}")
-        return self
-
     @property
     def methods(self) -> list[str]:
         """The methods that its trials may have."""

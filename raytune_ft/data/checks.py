@@ -84,7 +84,6 @@ def load_checked(experiment: Experiment) -> CheckedData:
         read[name], empty_answers[name] = [row for row in rows if row.has_answer()], len(empty)
     raise_bad_rows(bad_rows)
     _check_labels(experiment, read, sources)
-    _check_kind(config)
     if isinstance(config.validation, float):
         read["train"], cut = cut_validation(read["train"], config.validation, seed)
         read = {"train": read["train"], "validation": cut, **{k: v for k, v in read.items() if k != "train"}}
@@ -126,13 +125,6 @@ def _check_labels(experiment: Experiment, read: dict[str, list[Row]], sources: d
             where = f"{sources['test']}:{row.line}"
             what = f"answer {shown!r} is none of evaluate.labels {list(labels)}"
             raise InputError(where, what, label_remedy(answer, labels))
-
-
-def _check_kind(config: DataConfig) -> None:
-    """Raises InputError if the objective learns from other rows; supervised fine-tuning takes rows with one answer."""
-    if config.format.rows != "answer":
-        what = f"{config.format} rows have two answers, and the objective sft learns one"
-        raise InputError("data.format", what, "give rows of format prompt_completion or messages")
 
 
 def split_sources(config: DataConfig) -> dict[str, Path]:

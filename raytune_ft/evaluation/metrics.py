@@ -34,7 +34,7 @@ def metric_value(name: str, scores: Scores) -> float:
 def is_right(scores: Scores) -> np.ndarray:
     """Returns whether the chosen label of each row is the true one, bool, [n]."""
     assert scores.choice is not None and scores.expected is not None  # the configuration requires labels for these
-    return scores.choice == scores.expected
+    return scores.choice == scores.expected  # type: ignore[no-any-return]
 
 
 def is_preferred(scores: Scores) -> np.ndarray:

@@ -69,6 +69,9 @@ class PreferenceTokeniser:
         end: int = self._tokenizer.eos_token_id
         for row, *_ in plain:
             (prompt, chosen), (_, rejected) = next(found), next(found)
+            if not prompt:
+                bad_rows.add(row.line, BadRow("its prompt has no tokens, so nothing predicts an answer", "give it one"))
+                continue
             yield row, (prompt, [*chosen, end], [*rejected, end])
         for row in batch:
             if isinstance(row.chosen, Conversation) and isinstance(row.rejected, Conversation):

@@ -34,7 +34,7 @@ class PreferenceTrainer(DPOTrainer):
         watch = model.register_forward_hook(lambda module, args, outputs: found.append(outputs.log_probs))
         try:
             with torch.no_grad(), self.compute_loss_context_manager():
-                loss = self.compute_loss(model, inputs)
+                loss = self.compute_loss(model, inputs)  # type: ignore[no-untyped-call]
         finally:
             watch.remove()
         mask = inputs["completion_mask"][:, 1:]
