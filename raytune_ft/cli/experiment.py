@@ -22,12 +22,13 @@ def init(
     test: Annotated[Path | None, typer.Option("--test", help="JSONL file of rows to prove the winner on.")] = None,
     to: Annotated[Path, typer.Option("--to", help="File to write.")] = Path("experiment.yaml"),
     name: Annotated[str | None, typer.Option("--name", help="Name of the experiment.")] = None,
-    full: Annotated[bool, typer.Option("--full", help="Let all weights move, instead of LoRA.")] = False,
+    method: Annotated[str, typer.Option("--method", help="What is trained: lora, qlora or full.")] = "lora",
+    full: Annotated[bool, typer.Option("--full", help="The same as --method full.")] = False,
 ) -> None:
     """Write a commented experiment file for your own model and data."""
     from raytune_ft.config.starter.starter import write_starter
 
-    write_starter(to, name=name, base_model=base_model, train=train, test=test, full=full)
+    write_starter(to, name=name, base_model=base_model, train=train, test=test, method="full" if full else method)
     say(f"wrote {to}")
     if test is None:
         say("warning: without data.test the winner can't be evaluated or promoted; add rows that no trial sees")
@@ -73,7 +74,8 @@ def check(
 
     def text() -> None:
         rows = ", ".join(f"{split} {count}" for split, count in summary.rows.items())
-        out(f"{experiment}: ok ({checked.base_model}; rows: {rows})")
+        read = f"{checked.base_model}; rows: {rows}" if checked.trains_on_rows else f"{checked.objective.type}"
+        out(f"{experiment}: ok ({read})")
         out(f"runner: {choice.runner.type} ({choice.reason})")
 
     for warning in warnings:

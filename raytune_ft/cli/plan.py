@@ -117,7 +117,7 @@ def _groups(plan: Plan) -> str:
 
 def _memory(memory: WorkerMemory | None) -> str:
     if memory is None:
-        return "unknown, the base's weights are not on this machine"
+        return "unknown, there is no base, or its weights are not on this machine"
     weights = f"({memory.adapter_parameters:,} weights)" if memory.adapter_parameters is not None else ""
     if memory.full:
         parts = [f"model {_bytes(memory.base_bytes)} {weights}"]

@@ -98,6 +98,7 @@ def _leave_models_to_workers(experiment: Experiment) -> None:
 
 def show(result: SweepResult, as_json: bool) -> None:
     """The leaderboard, and what to type next."""
+    from raytune_ft.data.prepared import open_prepared
     from raytune_ft.paths import read_json, shown_path
     from raytune_ft.reporting.read import read_leaderboard
     from raytune_ft.reporting.terminal.leaderboard import leaderboard_table
@@ -111,7 +112,9 @@ def show(result: SweepResult, as_json: bool) -> None:
         console.print(leaderboard_table(board))
         won = goals_in_words(result.winner.values) if board.further else f"{result.winner.value:.4f}"
         out(f"winner: trial {result.winner.trial}, {won} at step {result.winner.step}")
-        if (result.run.data / "test").is_dir():
+        if not open_prepared(result.run.data).sizes:  # a custom trainer's run
+            out(f"its checkpoint: {result.run.root / (result.winner.checkpoint or '')}")
+        elif (result.run.data / "test").is_dir():
             out(f"next: raytune-ft evaluate {shown}")
         else:
             out("next: add data.test, rows that no trial sees: without it nothing proves the winner")

@@ -173,6 +173,11 @@ class Experiment(Strict):
         return searched.extremes() if searched else [self.method.type]
 
     @property
+    def trains_on_rows(self) -> bool:
+        """Whether it trains a language model on rows of data, and not whatever a custom trainer trains."""
+        return self.objective.rows is not None
+
+    @property
     def artefacts(self) -> set[str]:
         """What its trials may leave: `adapter`, `model`, or both where the method is searched."""
         return {METHODS[method].artefact for method in self.methods}

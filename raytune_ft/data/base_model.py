@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.filled_in import NONE
 from raytune_ft.config.methods.choice import METHODS
 from raytune_ft.errors import InputError
 
@@ -37,6 +38,8 @@ def check_base_model(experiment: Experiment) -> None:
             the model is not found.
     """
     name = experiment.base_model
+    if name == NONE:
+        return
     if experiment.trust_remote_code:
         message = (
             "trust_remote_code is true: Python code that comes with %s will run on this machine and on the workers"
@@ -78,12 +81,12 @@ def check_base_model(experiment: Experiment) -> None:
 
 
 def model_config(base_model: str) -> dict[str, Any]:
-    """Returns the model's config.json; for a hub id it is downloaded without the weights.
+    """Returns the model's config.json; for a hub id it is downloaded without the weights. Of no model it is empty.
 
     Raises:
         InputError: The file is missing or broken, or the hub can't be reached.
     """
-    return _config(base_model, local_files(base_model))
+    return {} if base_model == NONE else _config(base_model, local_files(base_model))
 
 
 def is_path(base_model: str) -> bool:

@@ -56,6 +56,8 @@ def check_data(experiment: Experiment) -> DataSummary:
     Raises:
         InputError: A file is missing, lines are bad, a split is empty or smaller than a batch.
     """
+    if not experiment.trains_on_rows:
+        return DataSummary({}, {}, ())
     checked = load_checked(experiment)
     rows = {split.name: len(split.rows) for split in checked.splits}
     return DataSummary(rows, checked.duplicates, checked.warnings)

@@ -53,6 +53,7 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
         raise InputError(str(run.root), "has no winner.json", "run raytune-ft sweep or train first")
     winner = read_json(run.winner)
     experiment = with_parameters(load_recorded(run, overrides), winner["parameters"])
+    objective = room(experiment.objective)
     data = open_prepared(run.data)
     if "test" not in data.sizes:
         raise InputError("data.test", "missing, so there is nothing that no trial saw", "add a test file")
@@ -79,7 +80,7 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
     def scored(name: str, model: Any) -> tuple[Scores, float]:
         started = time.monotonic()
         how = Scoring(tokenizer.pad_token_id, experiment.evaluate.batch_size, RowProgress(log, name), labels, log)
-        scores = room(experiment.objective).score(model, rows, how)
+        scores = objective.score(model, rows, how)
         seconds = round(time.monotonic() - started, 2)
         if text is not None:
             log(f"{name}: reading {len(text.texts)} general texts")

@@ -22,6 +22,7 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     from raytune_ft.execution.memory_monitor import OutOfMemoryEnds
+    from raytune_ft.training.isolated.custom_worker import custom_worker
     from raytune_ft.training.isolated.worker import train_worker
 
     if (ended := Outcome.read(spec.directory)) is not None:  # its driver was killed before it noticed
@@ -32,7 +33,7 @@ def run_isolated(spec: TrialSpec, callbacks: list[Any]) -> Outcome:
     spec.write()
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(resources.worker_start_timeout_s)
     trainer = TorchTrainer(
-        train_worker,
+        train_worker if spec.experiment.trains_on_rows else custom_worker,
         train_loop_config={"spec": spec},
         scaling_config=scaling(spec.experiment),
         torch_config=TorchConfig(backend="nccl" if resources.gpus_per_worker else "gloo"),

@@ -19,6 +19,8 @@ def room(objective: Any) -> ObjectiveRoom:
         InputError: It is `custom`, whose trainer is not ours.
     """
     if objective.type not in ROOMS:
-        what = f"{objective.type} trains with {objective.trainer}, which alone knows what it makes"
-        raise InputError("objective.type", what, "evaluate, serve and monitor it with code of your own")
+        what = f"custom: only {objective.trainer} knows what it makes, so no gate can judge it and no endpoint serve it"
+        raise InputError(
+            "objective.type", what, "use the winner's checkpoint, which winner.json names, in your own code"
+        )
     return ROOMS[objective.type]

@@ -17,6 +17,7 @@ from raytune_ft.methods.rooms import ROOMS
 from raytune_ft.methods.weights.adapter_check import AdapterFacts
 from raytune_ft.methods.weights.base_weights import base_id, base_sha256
 from raytune_ft.methods.weights.tuned import tuned_sha256
+from raytune_ft.objectives.rooms import room
 from raytune_ft.paths import RunDirectory, read_json
 from raytune_ft.promotion.gates import Verdict
 from raytune_ft.promotion.judged import rows_of
@@ -75,6 +76,7 @@ def read_candidate(run: RunDirectory, merge: bool = False) -> tuple[Candidate, l
     if lacks := sorted({"adapter", "base_model", "trial", "step", "data_fingerprint"} - winner.keys()):
         raise IntegrityError(f"{run.winner}: lacks {lacks[0]}; run the sweep again")
     experiment = load_recorded(run)
+    room(experiment.objective)  # a trainer of the user's own makes what no gate knows
     source = _winner_directory(run, winner)
     how = "always" if merge else experiment.promotion.merge
     method = winner.get("parameters", {}).get(METHOD) or experiment.method.type

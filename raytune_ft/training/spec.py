@@ -8,6 +8,7 @@ from typing import Any
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.files.resolve import resolved_values
+from raytune_ft.config.objectives.custom import Custom
 from raytune_ft.paths import RunDirectory, TrialDirectory, write_json
 
 
@@ -54,10 +55,15 @@ class TrialSpec:
         run: RunDirectory,
         copied: Copied | None = None,
     ) -> TrialSpec:
-        """Returns the trial's specification in `run`; a local base gets its absolute path for workers elsewhere."""
-        base = Path(experiment.base_model).expanduser()
-        source = str(base.resolve()) if base.is_dir() else experiment.base_model
-        resolved = experiment.model_copy(update={"base_model": source})
+        """Returns the trial's specification in `run`; a local base, and a trainer, get their absolute path."""
+        objective, source = experiment.objective, experiment.base_model
+        if isinstance(objective, Custom):
+            objective = objective.model_copy(
+                update={"trainer": f"{Path(objective.file).resolve()}:{objective.function}"}
+            )
+        elif (base := Path(source).expanduser()).is_dir():
+            source = str(base.resolve())
+        resolved = experiment.model_copy(update={"base_model": source, "objective": objective})
         return TrialSpec(trial_id, parameters, resolved, run.data, run.trial(trial_id), run.base_loss, copied)
 
     def write(self) -> None:

@@ -7,116 +7,42 @@ import re
 from pathlib import Path
 
 from raytune_ft.config.data import DataFormat, format_of_keys
-from raytune_ft.config.files.yaml import dump_text
+from raytune_ft.config.methods.choice import DEFAULT, METHODS
 from raytune_ft.config.starter.model_size import size_of
+from raytune_ft.config.starter.text import starter_text
 from raytune_ft.errors import InputError
 from raytune_ft.names import check_name
 from raytune_ft.paths import write_text
 
-_TEMPLATE = """\
-# What is tuned, on what, and how far. `raytune-ft check {file}` checks every line before anything starts.
-name: {name}                     # names runs/{name}, the study and the trackers' group
-base_model: {base_model}         # a model directory, or a Hugging Face hub id
-data:
-  train: {train}                 # JSONL, one row a line
-  validation: 0.1                # a JSONL file, or the fraction cut off train; trials are compared on it
-{test}
-  format: {format}               # prompt_completion: {{"prompt", "completion"}}; messages: {{"messages": [...]}}
-  max_length: 1024               # tokens in a row at most
-objective: {{type: sft, loss_on: completion}}
-{method}
-train:
-  per_device_train_batch_size: 8
-  max_steps: 200                 # of a trial that is never stopped
-  lr_scheduler_type: constant_with_warmup   # a constant rate does not lie to early stopping
-  warmup_steps: 5
-  dtype: auto                    # what the devices multiply fast: bfloat16, float16 or float32
-resources:
-  workers: 1                     # Ray Train workers of one trial
-  cpus_per_worker: 1
-  gpus_per_worker: 0             # 1 on a GPU machine
-  strategy: {strategy}
-search:
-{search}  scheduler: {{type: asha, grace_period: 40, reduction_factor: 3}}
-  trials: 16
-  max_concurrent: 1              # trials at once
-# With a closed set of answers, accuracy and F1 are compared too:
-# evaluate: {{metrics: [loss, accuracy, macro_f1], labels: [" yes", " no"]}}
-evaluate: {{metrics: [loss]}}
-tracking: {{tensorboard: true}}    # wandb: {{mode: offline, project: my-project}}
-registry: {{path: registry}}
-"""
-
-
-_INLINE = """\
-  space:                         # inline, or a file of search_spaces/; keys are paths into this file
-    parameters:
-      train.learning_rate: {loguniform: [5.0e-5, 2.0e-3]}
-      method.r: {choice: [8, 16, 32]}
-      train.per_device_train_batch_size: {choice: [4, 8, 16]}
-    start_from:
-      - {train.learning_rate: 2.0e-4, method.r: 16, train.per_device_train_batch_size: 8}
-  algorithm: {type: tpe, seed: 0}
-"""
-_SMALL = """\
-  space:                         # inline, or a file of search_spaces/; keys are paths into this file
-    parameters:
-      train.learning_rate: {loguniform: [1.0e-4, 5.0e-3]}
-      method.r: {choice: [4, 8, 16, 32]}
-      train.per_device_train_batch_size: {choice: [4, 8, 16]}
-  algorithm: {type: portfolio, file: search_spaces/portfolios/lora_sft_small.yaml, first: 4}   # then tpe
-"""
-_SHIPPED = """\
-  space: search_spaces/%s_sft_%s.yaml   # its ranges are for models of this size; or write one here
-  algorithm: {type: tpe, seed: 0}
-"""
-_WHOLE = "{type: ddp}          # or {type: deepspeed, zero_stage: %d}, which shards what each worker holds"
-_SHARDED = "{type: deepspeed, zero_stage: 3}   # the workers share weights, gradients and optimizer; take several"
-_FULL = "method: {type: full}           # all weights move; the winner is a model of its own"
-_INLINE_FULL = """\
-  space:                         # inline, or a file of search_spaces/; keys are paths into this file
-    parameters:
-      train.learning_rate: {loguniform: [5.0e-6, 2.0e-4]}   # a tenth of LoRA's
-      train.per_device_train_batch_size: {choice: [4, 8, 16]}
-    start_from:
-      - {train.learning_rate: 2.0e-5, train.per_device_train_batch_size: 8}
-  algorithm: {type: tpe, seed: 0}
-"""
-_SEARCHES = {("lora", None): _INLINE, ("full", None): _INLINE_FULL, ("lora", "small"): _SMALL}
-
 
 def write_starter(
-    to: Path, *, name: str | None, base_model: str, train: Path, test: Path | None, full: bool = False
+    to: Path, *, name: str | None, base_model: str, train: Path, test: Path | None, method: str = DEFAULT
 ) -> None:
     """Writes a commented experiment file that `load_experiment` reads.
 
+    The objective follows from the rows: preferences are learned by `dpo`, answers by `sft`.
+
     Raises:
-        InputError: `to` exists, a data file is missing, or its first row has no known format.
+        InputError: `to` exists, a data file is missing, its first row has no known format, or there is no such method.
     """
     if to.exists():
         raise InputError(str(to), "already exists", "give another file with --to")
+    if method not in METHODS:
+        raise InputError("--method", f"{method!r} is unknown", f"use {', '.join(METHODS)}")
     for path in (train, test):
         if path is not None and not path.is_file():
             raise InputError(str(path), "no such file", "give a JSONL file")
-    name = check_name("--name", name) if name else _name_of(train)
-    method, size = "full" if full else "lora", size_of(base_model)
-    alpha = 16 if size == "small" else 32  # as in the portfolio's studies
-    lora = f"method: {{type: lora, r: 16, alpha: {alpha}, target_modules: all-linear}}"
-    held_out = f"  test: {dump_text(str(test))}" if test else "  # test: test.jsonl          # rows no trial ever sees"
-    write_text(
-        to,
-        _TEMPLATE.format(
-            file=to,
-            name=dump_text(name),
-            base_model=dump_text(base_model),
-            train=dump_text(str(train)),
-            test=held_out,
-            format=_format_of(train),
-            strategy=_SHARDED if full and size in ("7b_8b", "13b_70b") else _WHOLE % (3 if full else 2),
-            method=_FULL if full else lora,
-            search=_SEARCHES.get((method, size), _SHIPPED % (method, size)),
-        ),
+    text = starter_text(
+        file=str(to),
+        name=check_name("--name", name) if name else _name_of(train),
+        base_model=base_model,
+        train=str(train),
+        test=str(test) if test else None,
+        form=_format_of(train),
+        method=method,
+        size=size_of(base_model),
     )
+    write_text(to, text)
 
 
 def _name_of(train: Path) -> str:

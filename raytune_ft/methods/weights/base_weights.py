@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from raytune_ft.config.filled_in import NONE
 from raytune_ft.errors import InputError
 from raytune_ft.paths import sha256_file
 
@@ -53,7 +54,9 @@ def joint_sha256(files: Iterable[Path]) -> str:
 
 
 def recorded_base_sha256(base_model: str) -> str | None:
-    """Returns `base_sha256`, or None if the weights are not on this machine, as on the head node of a cluster."""
+    """Returns `base_sha256`, or None if there is no base, or not on this machine, as on a cluster's head node."""
+    if base_model == NONE:
+        return None
     try:
         return base_sha256(base_model)
     except InputError:

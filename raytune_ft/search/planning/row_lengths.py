@@ -66,7 +66,7 @@ class RowLengths:
 
 def row_lengths(experiment: Experiment) -> RowLengths | None:
     """Returns the row lengths of the experiment's data; None without both prepared data and a tokenizer file."""
-    return _prepared(experiment) or _sampled(experiment)
+    return (_prepared(experiment) or _sampled(experiment)) if experiment.trains_on_rows else None
 
 
 def _prepared(experiment: Experiment) -> RowLengths | None:

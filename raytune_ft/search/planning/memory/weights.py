@@ -56,11 +56,13 @@ class WorkerMemory:
 
 
 def worker_memory(experiment: Experiment, runner: Lane | Isolated) -> WorkerMemory | None:
-    """Reads the headers of the base model's files; returns None where its weights are not on this machine.
+    """Reads the headers of the base model's files; returns None where its weights are not here.
 
     Raises:
         InputError: A file is not whole.
     """
+    if not experiment.trains_on_rows:
+        return None
     config = model_config(experiment.base_model)
     files = _weight_files(local_files(experiment.base_model))
     if not files:
