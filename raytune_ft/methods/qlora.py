@@ -6,6 +6,7 @@ trials reported on the quantized base; `evaluate` measures by how much, and the 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -36,6 +37,7 @@ _TABLES = 4 * (16 + 256)
 
 def load(experiment: Experiment) -> Any:
     """Returns the base with its linear modules in nf4, double quantized; they multiply in `train.dtype`."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it misses kernels of a hub
     from transformers import BitsAndBytesConfig
 
     quantization: Any = BitsAndBytesConfig  # it has no type hints
@@ -45,7 +47,13 @@ def load(experiment: Experiment) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch_type(experiment.train.number_type),
     )
-    return load_base(experiment, in_transformers(experiment.train.attn_implementation), quantization=config)
+    model = load_base(experiment, in_transformers(experiment.train.attn_implementation), quantization=config)
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # Else the first evaluation on a CPU with AVX-512 would repack the weights in place, for products that have
+            # no gradient, and steps after it would learn through no layer (bitsandbytes 0.50).
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def adapter(method: Qlora) -> Any:

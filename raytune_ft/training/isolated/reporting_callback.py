@@ -77,14 +77,14 @@ class ReportingCallback(TrainerCallback):
             if self._progress:
                 self._progress.stepped(state.global_step, self._tokens - self._told_tokens)
             self._told_tokens = self._tokens
+            if self._progress and state.global_step in self._report_steps:  # after the step's own time was taken
+                self._predicted = 0
+                self._progress.evaluating(state.global_step, 0.0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         control.should_log = True
         if state.global_step in self._report_steps:
             control.should_evaluate = control.should_save = True
-            if self._progress:
-                self._predicted = 0
-                self._progress.evaluating(state.global_step, 0.0)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == 0:
