@@ -16,6 +16,7 @@ from raytune_ft.config.files.problems import KeyPath, always, input_error
 from raytune_ft.config.files.shipped import find
 from raytune_ft.config.files.yaml import Document, read_yaml
 from raytune_ft.config.methods.choice import DEFAULT, METHODS
+from raytune_ft.config.methods.fits import check_method
 from raytune_ft.config.objectives.fits import check_objective
 from raytune_ft.config.recorded import in_todays_words
 from raytune_ft.config.search.fits import check_algorithm
@@ -72,6 +73,7 @@ def _load(document: Document, overrides: Sequence[str]) -> Experiment:
         raise input_error(error, Experiment, place) from None
     check_space(experiment, values, place)
     check_objective(experiment, place)
+    check_method(experiment, place)
     if experiment.search is not None:
         check_metrics(experiment, experiment.search, place)
         check_algorithm(experiment, experiment.search, place)

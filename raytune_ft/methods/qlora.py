@@ -6,7 +6,6 @@ trials reported on the quantized base; `evaluate` measures by how much, and the 
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +36,6 @@ _TABLES = 4 * (16 + 256)
 
 def load(experiment: Experiment) -> Any:
     """Returns the base with its linear modules in nf4, double quantized; they multiply in `train.dtype`."""
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it misses kernels of a hub
     from transformers import BitsAndBytesConfig
 
     quantization: Any = BitsAndBytesConfig  # it has no type hints

@@ -5,6 +5,7 @@
 `weight_bytes`: Bytes of a trained weight in memory; Adam's state has twice as many.
 `base_loaded`: How the base's weights are held while it trains: `as_it_is` in `train.dtype`, or in 4 bits (`nf4`).
 `takes_quantized`: Whether the base may be quantized already.
+`strategies`: The strategies of several workers that it was tried with; others are refused.
 `not_on_lanes`: Why no lane can train it; None where one can.
 `lanes_refuse`: Setting -> why no lane can train it where that is on.
 `served`: How vLLM gets it: `as_it_is` as an adapter, `whole` as a model of its own.

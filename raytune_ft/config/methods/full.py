@@ -17,6 +17,7 @@ class Full(Strict):
     weight_bytes: ClassVar[int] = 4
     base_loaded: ClassVar[BaseLoaded] = "as_it_is"
     takes_quantized: ClassVar[bool] = False
+    strategies: ClassVar[tuple[str, ...]] = ("ddp", "deepspeed")
     not_on_lanes: ClassVar[str | None] = "method full moves the base's own weights, which the trials of a lane share"
     lanes_refuse: ClassVar[Mapping[str, str]] = {}
     served: ClassVar[Served] = "whole"

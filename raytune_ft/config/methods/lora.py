@@ -12,6 +12,7 @@ class Lora(LowRank):
     """Low-rank adapters beside frozen weights (Hu et al. 2021, arXiv 2106.09685), by PEFT."""
 
     base_loaded: ClassVar[BaseLoaded] = "as_it_is"
+    strategies: ClassVar[tuple[str, ...]] = ("ddp", "deepspeed")
     not_on_lanes: ClassVar[str | None] = None
 
     type: Literal["lora"] = "lora"

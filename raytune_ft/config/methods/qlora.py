@@ -15,6 +15,7 @@ class Qlora(LowRank):
     weight_bytes: ClassVar[int] = 2  # TRL trains adapters beside a quantized base in bfloat16, as the paper does
     base_loaded: ClassVar[BaseLoaded] = "nf4"
     takes_quantized: ClassVar[bool] = False
+    strategies: ClassVar[tuple[str, ...]] = ("ddp",)
     not_on_lanes: ClassVar[str | None] = "qlora holds the base in 4 bits, and a lane multiplies with whole numbers"
 
     type: Literal["qlora"] = "qlora"

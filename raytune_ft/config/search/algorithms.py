@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from raytune_ft.config.model import Strict
+from raytune_ft.config.objectives.choice import DEFAULT
 
 
 class RandomSearch(Strict):
@@ -111,6 +112,8 @@ class Portfolio(Strict):
     """A file that `raytune-ft portfolio build` wrote, or one of `search_spaces/portfolios/`."""
     configurations: list[dict[str, Any]] = []
     """The configurations in the order in which they are tried; read from `file` if they are not given."""
+    objective: str = DEFAULT
+    """The objective of the studies that the configurations come from; read from `file` too."""
     first: StrictInt = Field(4, ge=1)
     """Number of configurations to try, after the space's `start_from`; each is fitted into the space."""
     then: Proposer = Tpe(n_startup_trials=0)

@@ -17,6 +17,7 @@ from raytune_ft.config.files.problems import Place, always, at, input_error
 from raytune_ft.config.files.shipped import find
 from raytune_ft.config.files.yaml import read_yaml
 from raytune_ft.config.model import Strict
+from raytune_ft.config.objectives.choice import DEFAULT as SFT
 from raytune_ft.config.search.algorithms import Portfolio
 from raytune_ft.config.search.goals import Mode
 from raytune_ft.config.search.search import Parameter, Search, SearchSpace
@@ -64,6 +65,8 @@ class PortfolioFile(Strict):
     """The metric that was compared."""
     mode: Mode | None = None
     """Whether smaller (`min`) or larger (`max`) values are better."""
+    objective: str = SFT
+    """The objective of the studies; another one's best rates are others."""
     built: str | None = None
     """The date on which it was built."""
     studies: list[PortfolioStudy] = []
@@ -101,7 +104,10 @@ def put_in(values: dict[str, Any], place: Place) -> None:
         if not os.path.isfile(path):
             where = at(place, *_PLACE, "file")
             raise InputError(where, f"no file {name}", "write one with raytune-ft portfolio build RUNS... --to FILE")
-        algorithm["configurations"] = [entry.parameters for entry in read_portfolio(path).configurations]
+        portfolio = read_portfolio(path)
+        algorithm["configurations"] = [entry.parameters for entry in portfolio.configurations]
+        if portfolio.objective != SFT:
+            algorithm["objective"] = portfolio.objective
 
 
 def fit(configuration: Mapping[str, Any], space: SearchSpace, own: Mapping[str, Any]) -> Fitted:
@@ -156,11 +162,14 @@ def first_configurations(search: Search, own: Mapping[str, Any]) -> list[dict[st
 
 
 def check_portfolio(experiment: Experiment, values: Mapping[str, Any], place: Place) -> None:
-    """Raises InputError if a portfolio does not fit space or method, or one of its configurations is invalid."""
+    """Raises InputError if a portfolio does not fit space, method or objective, or holds an invalid configuration."""
     search = experiment.search
     if search is None or not isinstance(search.algorithm, Portfolio):
         return
     where = at(place, *_PLACE)
+    if search.algorithm.objective != experiment.objective.type:
+        what = f"the portfolio is of objective {search.algorithm.objective}, and this is {experiment.objective.type}"
+        raise InputError(where, what, "its rates are for another loss; leave it out, or build one of your own")
     known = {key for configuration in search.algorithm.configurations for key in configuration}
     if not known & search.space.parameters.keys():
         what = f"the portfolio knows {', '.join(sorted(known))}, none of which the space searches"

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from raytune_ft.config.files.overrides import value_at, with_settings
+from raytune_ft.config.objectives.choice import DEFAULT
 from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.metrics.named import EVAL_LOSS
 from raytune_ft.metrics.report import value_in
@@ -62,6 +63,11 @@ class EarlierStudy:
     def parameters(self) -> dict[str, Any]:
         """The searched settings: key path -> the distribution as plain values."""
         return dict(value_at(self.experiment, "search.space.parameters") or {})
+
+    @property
+    def objective(self) -> str:
+        """The objective's type."""
+        return str((self.experiment.get("objective") or {}).get("type", DEFAULT))
 
     @property
     def base(self) -> str:

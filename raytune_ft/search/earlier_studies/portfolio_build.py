@@ -94,6 +94,7 @@ def build_portfolio(runs: Sequence[Path], size: int) -> Built:
     portfolio = PortfolioFile(
         metric=studies[0].metric,
         mode="min" if studies[0].mode == "min" else "max",
+        objective=studies[0].objective,
         built=datetime.now(UTC).date().isoformat(),
         studies=[_source(study, _name(studies, study)) for study in studies],
         configurations=entries,
@@ -116,6 +117,9 @@ def _check_alike(studies: Sequence[EarlierStudy]) -> None:
     for study in studies:
         if not study.fingerprint:
             raise InputError(str(study.root), "has no data/manifest.json, so its data can't be told", "leave it out")
+        if study.objective != first.objective:
+            what = f"trains for {study.objective}, {first.root} for {first.objective}"
+            raise InputError(str(study.root), what, "leave one of them out")
         if (study.metric, study.mode) != (first.metric, first.mode):
             what = f"is about {study.metric} ({study.mode}), {first.root} about {first.metric} ({first.mode})"
             raise InputError(str(study.root), what, "build a portfolio of each")
