@@ -112,7 +112,10 @@ def test_weights_that_are_quantized_can_carry_adapters_and_not_move_themselves(
     check(model)
     space = {"parameters": {"method.type": {"choice": ["lora", method]}}}
     asked: dict[str, object] = {"search": {"space": space}} if searched else {"method": {"type": method}}
-    with pytest.raises(InputError, match=rf"^method\.type: {method} can't train on .*, which is quantized; use method: {{type: lora}}, or"):
+    with pytest.raises(
+        InputError,
+        match=rf"^method\.type: {method} can't train on .*, which is quantized; use method: {{type: lora}}, or",
+    ):
         check(model, **asked)
 
 
