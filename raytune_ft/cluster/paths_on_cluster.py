@@ -14,7 +14,9 @@ from raytune_ft.config.files.overrides import value_at
 from raytune_ft.errors import InputError
 from raytune_ft.search.study.storage import JOURNAL_SCHEME, journal_path
 
-READ = ("base_model", "data.train", "data.validation", "data.test", "promotion.retention.text")
+TRAINER = "objective.trainer"
+"""The setting that names a file and, behind a colon, a function of it."""
+READ = ("base_model", "data.train", "data.validation", "data.test", "promotion.retention.text", TRAINER)
 """Settings that name files or models which a job reads."""
 FILES = tuple(key for key in READ if key != "base_model")
 """Those of READ that can only be files; a base model may be a hub id."""
@@ -69,20 +71,25 @@ def paths_on_cluster(experiment: Experiment, values: Mapping[str, Any], working_
     shared: list[str] = []
     sent = []
     for key, value in named.items():
-        if not isinstance(value, str) or "://" in value:
+        # An empty name stands for what a custom objective does without.
+        if not isinstance(value, str) or not value or "://" in value:
             continue
+        function = ""
+        if key == TRAINER:
+            value, colon, name = value.rpartition(":")
+            function = colon + name
         path = working_dir / value
         if Path(value).is_absolute():
             shared.append(value)
         elif key not in WRITTEN and (inside := _sent_as(value, working_dir)):
             sent.append(Named(key, inside))
             if ".." in Path(value).parts:  # the directory above may not exist on the cluster
-                settings.append(f"{key}={inside}")
+                settings.append(f"{key}={inside}{function}")
         elif key in FILES and not path.exists():
             what = f"no file {value} in {working_dir}, so the job would not have it"
             raise InputError(key, what, "give its path from there, or an absolute one that every node sees")
         elif key in WRITTEN or path.exists():
-            settings.append(f"{key}={path.resolve()}")
+            settings.append(f"{key}={path.resolve()}{function}")
             shared.append(str(path.resolve()))
     if experiment.search is not None:
         storage = experiment.search.storage or ""

@@ -47,8 +47,9 @@ def _check_custom(experiment: Experiment, objective: Custom, place: Place) -> No
     if not functions:
         raise InputError(where, f"{file} has no function {objective.function}", "name one that it defines at its top")
     arguments = functions[-1].args
-    if len(arguments.posonlyargs + arguments.args) < 4 and arguments.vararg is None:
-        what = f"{objective.function} takes {len(arguments.args)} arguments"
+    taken = len(arguments.posonlyargs + arguments.args)
+    if taken < 4 and arguments.vararg is None:
+        what = f"{objective.function} takes {taken} arguments"
         raise InputError(where, what, "write it as train(settings, data, report, checkpoint)")
     for key in experiment.search.space.parameters if experiment.search else ():
         if not any(key == known or key.startswith(f"{known}.") for known in _READ_BY_CUSTOM):

@@ -17,8 +17,8 @@ from raytune_ft.search.earlier_studies.earlier import EarlierStudy
 _OTHER = 0.5
 _NOTHING = 0.0  # its best learning rate is another one altogether
 _SETTINGS = 0.75
-_ASIDE = (STEPS, "train.eval_steps", "train.dtype", "train.bf16")
-"""Settings that change results by rounding at most; `bf16` is the former name of `dtype`."""
+_ASIDE = (STEPS, METHOD, "train.eval_steps", "train.dtype", "train.bf16")
+"""Settings with a factor of their own, or that change results by rounding at most; `bf16` is the former `dtype`."""
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,37 @@ def test_what_a_setting_names_inside_the_working_directory_is_sent(tmp_path: Pat
     }
 
 
+def _custom(trainer: str) -> Experiment:
+    objective = {"type": "custom", "trainer": trainer, "metrics": {"score": "max"}}
+    return Experiment.model_validate({"name": "x", "objective": objective})
+
+
+def test_a_trainer_of_ones_own_is_sent_and_nothing_in_place_of_the_base_and_rows_that_it_does_without(
+    tmp_path: Path,
+) -> None:
+    _touch(tmp_path / "mine/trainer.py")
+    paths = _paths(_custom("mine/trainer.py:train"), tmp_path)
+    assert paths.sent == (Named("objective.trainer", Path("mine/trainer.py")),)
+    assert paths.settings == (f"output_dir={tmp_path}/runs", f"registry.path={tmp_path}/registry")
+    assert paths.shared == (f"{tmp_path}/runs", f"{tmp_path}/registry")
+
+
+def test_a_trainer_keeps_its_function_where_its_file_gets_another_name(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    outside = _touch(tmp_path / "trainer.py")
+    paths = _paths(_custom("../trainer.py:train"), work)
+    assert not paths.sent and str(outside) in paths.shared
+    assert f"objective.trainer={outside}:train" in paths.settings
+    _touch(work / "a/trainer.py")
+    paths = _paths(_custom("a/../a/trainer.py:train"), work)
+    assert paths.sent == (Named("objective.trainer", Path("a/trainer.py")),)
+    assert "objective.trainer=a/trainer.py:train" in paths.settings
+    assert str(outside) in _paths(_custom(f"{outside}:train"), work).shared
+    with pytest.raises(InputError, match=r"^objective\.trainer: no file gone\.py in .*; give its path from there"):
+        _paths(_custom("gone.py:train"), work)
+
+
 @pytest.mark.parametrize(
     "place",
     ["assets/train.jsonl", "runs/train.jsonl", ".hidden/train.jsonl", "../train.jsonl", "more/runs/train.jsonl",
@@ -180,8 +211,8 @@ def test_each_setting_that_may_name_a_file_is_known_here() -> None:
     from raytune_ft.cluster.paths_on_cluster import READ, READ_AT_LOADING, WRITTEN
 
     no_paths = {
-        "name", "method.target_modules", "evaluate.labels", "search.best", "tracking.wandb.project",
-        "tracking.wandb.entity", "registry.adapter",
+        "name", "method.target_modules", "evaluate.labels", "search.best", "search.metric", "search.metrics.name",
+        "tracking.wandb.project", "tracking.wandb.entity", "registry.adapter",
     }  # fmt: skip
     handled = {"search.storage", "search.warm_start"}
     assert set(_texts(Experiment.model_json_schema())) == {*READ, *READ_AT_LOADING, *WRITTEN, *no_paths, *handled} - {

@@ -76,7 +76,7 @@ def test_what_is_no_method_is_told_in_one_line(problem, method: str, line: str) 
 def test_a_misspelled_type_is_told_where_it_was_set(problem) -> None:
     assert (
         problem(overrides=("method.type=Full",))
-        == "--set: method: type 'Full' is unknown; did you mean full? use one of: lora, full"
+        == "--set: method: type 'Full' is unknown; did you mean full? use one of: lora, qlora, full"
     )
 
 

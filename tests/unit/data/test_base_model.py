@@ -103,16 +103,20 @@ def test_remote_code_needs_its_flag_and_is_logged(
 
 
 @pytest.mark.parametrize("searched", [False, True])
+@pytest.mark.parametrize("method", ["full", "qlora"])
 def test_weights_that_are_quantized_can_carry_adapters_and_not_move_themselves(
-    check, model: Path, searched: bool
+    check, model: Path, method: str, searched: bool
 ) -> None:
     content = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**content, "quantization_config": {"quant_method": "gptq"}}))
     check(model)
-    space = {"parameters": {"method.type": {"choice": ["lora", "full"]}}}
-    full: dict[str, object] = {"search": {"space": space}} if searched else {"method": {"type": "full"}}
-    with pytest.raises(InputError, match=r"method.type: full can't move the weights of .*quantized; use method"):
-        check(model, **full)
+    space = {"parameters": {"method.type": {"choice": ["lora", method]}}}
+    asked: dict[str, object] = {"search": {"space": space}} if searched else {"method": {"type": method}}
+    with pytest.raises(
+        InputError,
+        match=rf"^method\.type: {method} can't train on .*, which is quantized; use method: {{type: lora}}, or",
+    ):
+        check(model, **asked)
 
 
 def test_a_damaged_config_is_named(check, model: Path) -> None:

@@ -162,12 +162,6 @@ def test_preferences_are_not_compared_with_labels(experiment, write_rows) -> Non
         check_data(asked)
 
 
-def test_supervised_fine_tuning_takes_no_preferences(experiment, write_rows) -> None:
-    data = {"train": write_rows("train.jsonl", preferences(8)), "format": "preference"}
-    with pytest.raises(InputError, match=r"^data\.format: preference rows have two answers, and the objective sft"):
-        check_data(experiment(data))
-
-
 def test_preferences_are_told_apart_by_both_answers() -> None:
     one, other = preferences(2)
     swapped = {**one, "chosen": one["rejected"], "rejected": one["chosen"]}

@@ -8,12 +8,15 @@ import pytest
 from raytune_ft.evaluation import metrics
 from raytune_ft.evaluation.metrics import metric_value, row_differences
 from raytune_ft.metrics.named import OF_ROWS, deciding_metric, less_is_better, task_metrics
+from raytune_ft.objectives.scoring.names import CHOSEN, REJECTED
 from raytune_ft.objectives.scoring.scores import Scores
 
 
 def scores(choice: list[int]) -> Scores:
     expected = np.array([0, 1, 0, 1])
-    return Scores(np.full(4, 0.5), np.full(4, 3), np.array(choice), expected)
+    preferred = np.array(choice) == expected
+    more = {CHOSEN: np.where(preferred, -0.5, -0.9), REJECTED: np.full(4, -0.7)}
+    return Scores(np.full(4, 0.5), np.full(4, 3), np.array(choice), expected, more)
 
 
 @pytest.mark.parametrize("name", OF_ROWS)

@@ -11,7 +11,8 @@ from raytune_ft.config.data import DataFormat
 from raytune_ft.data.formats.choose import parse_row
 from raytune_ft.data.rows import Row
 from raytune_ft.data.tokens.tokenizer import load_tokenizer
-from raytune_ft.promotion.asked import Asked, _places, choose_rows
+from raytune_ft.objectives import sft
+from raytune_ft.promotion.asked import Answers, Asked, _places, choose_rows
 from raytune_ft.promotion.reference import answers
 
 IGNORED = -100
@@ -36,13 +37,13 @@ def tokenised(tokenizer: Any, prompt: str, completion: str) -> dict[str, list[in
 def test_rows_are_spread_over_the_split_and_asked_as_a_client_asks(tokenizer: Any) -> None:
     raw = [{"prompt": f"Note\u2028{number}:", "completion": " yes"} for number in range(10)]
     rows = [tokenised(tokenizer, row["prompt"], row["completion"]) for row in raw]
-    chosen = choose_rows(rows, read(raw), tokenizer, 4)
+    chosen = choose_rows(Answers(sft.answered, rows), read(raw), tokenizer, 4)
     assert [each.asked for each in chosen] == [raw[at]["prompt"] for at in (0, 2, 5, 7)]
     assert chosen[0].prompt + chosen[0].answer == rows[0]["input_ids"]
     assert chosen[0].answer[-1] == tokenizer.eos_token_id
     assert chosen[0].length == len(rows[0]["input_ids"])
     assert chosen[0].places[0] == 1 and chosen[0].places[-1] < len(chosen[0].prompt)
-    assert len(choose_rows(rows, read(raw), tokenizer, 99)) == 10
+    assert len(choose_rows(Answers(sft.answered, rows), read(raw), tokenizer, 99)) == 10
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_what_rows_of_one_template_share_is_asked_once(tokenizer: Any) -> None:
         for weather in ("sunny", "foggy", "empty", "foggy")
     ]
     rows = [tokenised(tokenizer, row["prompt"], row["completion"]) for row in raw]
-    chosen = choose_rows(rows, read(raw), tokenizer, 4)
+    chosen = choose_rows(Answers(sft.answered, rows), read(raw), tokenizer, 4)
     asked = [tuple(row.prompt[:place]) for row in chosen for place in row.places]
     assert len(asked) == len(set(asked))
     assert chosen[0].places[0] == 1 and chosen[1].places[0] > 5
@@ -81,7 +82,7 @@ def test_of_a_conversation_the_last_answer_counts(tokenizer: Any) -> None:
     labels = [IGNORED] * len(question) + answer
     labels[4:6] = question[4:6]  # the first answer carries loss too
     rows = [{"input_ids": question + answer, "labels": labels}]
-    (row,) = choose_rows(rows, read([{"messages": messages}]), tokenizer, 1)
+    (row,) = choose_rows(Answers(sft.answered, rows), read([{"messages": messages}]), tokenizer, 1)
     assert (row.prompt, row.answer, row.asked) == (question, answer, messages[:3])
 
 
@@ -89,14 +90,14 @@ def test_a_row_that_was_cut_to_length_is_asked_by_its_tokens(tokenizer: Any) -> 
     raw = {"prompt": "Note: the harbour is empty, foggy and sunny.\nSwim:", "completion": " yes"}
     whole = tokenised(tokenizer, raw["prompt"], raw["completion"])
     cut = {name: values[5:] for name, values in whole.items()}
-    (row,) = choose_rows([cut], read([raw]), tokenizer, 1)
+    (row,) = choose_rows(Answers(sft.answered, [cut]), read([raw]), tokenizer, 1)
     assert (row.asked, row.prompt + row.answer, row.length) == (None, cut["input_ids"], len(cut["input_ids"]))
 
 
 def test_a_row_whose_every_token_has_loss_is_continued_from_its_middle(tokenizer: Any) -> None:
     raw = {"prompt": "Note: sunny", "completion": " yes"}
     ids = tokenised(tokenizer, raw["prompt"], raw["completion"])["input_ids"]
-    (row,) = choose_rows([{"input_ids": ids, "labels": ids}], read([raw]), tokenizer, 1)
+    (row,) = choose_rows(Answers(sft.answered, [{"input_ids": ids, "labels": ids}]), read([raw]), tokenizer, 1)
     assert (row.asked, len(row.prompt), row.prompt + row.answer) == (None, len(ids) // 2, ids)
 
 

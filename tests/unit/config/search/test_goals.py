@@ -40,12 +40,12 @@ def test_the_goals_are_the_metrics_or_else_the_metric(load) -> None:
     [
         (
             "  metrics: [{name: eval_loss}, {name: accuracy}]\n",
-            "18: search.metrics.1.name: metric 'accuracy' is not reported by trials; use one of: eval_loss, "
-            "adapter_mib, train_seconds, tokens",
+            "18: search.metrics.1.name: metric 'accuracy' is not reported by trials of objective sft; use one of: "
+            "eval_loss, adapter_mib, train_seconds, tokens",
         ),
         (
             "  metric: eval_los\n",
-            "18: search.metric: metric 'eval_los' is not reported by trials; did you mean eval_loss?",
+            "18: search.metric: metric 'eval_los' is not reported by trials of objective sft; did you mean eval_loss?",
         ),
         (
             "  metrics: [{name: eval_loss}, {name: tokens}, {name: tokens}]\n",

@@ -13,7 +13,8 @@ from raytune_ft.config.load import load_experiment
 from raytune_ft.data.safetensors_header import read_header
 from raytune_ft.errors import InputError
 from raytune_ft.execution.runner import choose_runner
-from raytune_ft.search.planning.memory.weights import WorkerMemory, lora_parameters, worker_memory
+from raytune_ft.methods.low_rank import lora_parameters
+from raytune_ft.search.planning.memory.weights import WorkerMemory, worker_memory
 
 R8 = 2 * 8 * (64 + 64 + 64 + 32 + 64 + 32 + 64 + 64 + 64 + 128 + 64 + 128 + 128 + 64)  # q k v o gate up down, 2 layers
 

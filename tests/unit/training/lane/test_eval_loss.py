@@ -100,8 +100,8 @@ def isolated_losses(experiment: Experiment, root: Path, name: str, batch: int, c
     trainer = worker._trainer(spec, root / f"{name}-local", callback, measure_base=True)
     callback.on_save = lambda *_, **__: None  # type: ignore[method-assign]
     trainer.train()
-    assert callback.guard.base_loss is not None and callback.last_loss is not None
-    return [callback.guard.base_loss, callback.last_loss]
+    assert callback.guard.base_loss is not None and callback.leading is not None
+    return [callback.guard.base_loss, callback.leading]
 
 
 def test_an_isolated_trials_is_the_token_mean_with_any_batch_and_a_lanes(
