@@ -93,10 +93,6 @@ def _together() -> list[str]:
     return lines
 
 
-def _table(*heads: str) -> list[str]:
-    return [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-
-
 def _lanes(refusal: str | None) -> str:
     return "yes" if refusal is None else f"no: {refusal}"
 
