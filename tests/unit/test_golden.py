@@ -42,7 +42,10 @@ def test_a_shipped_space_and_portfolio_resolve_as_before(
         search["algorithm"] = {"type": "portfolio", "file": str(path)}
     method = {"type": path.stem.split("_")[0]} | ({"r": 8} if "lora" in path.stem else {})
     train = {"per_device_train_batch_size": 8, "max_steps": 100}
-    file = toy_experiment(search=search, method=method, train=train, base_model="models/base")
+    objective: dict[str, Any] = {}
+    if "_dpo" in path.stem:
+        objective = {"objective": {"type": "dpo"}, "data": {"train": "pairs.jsonl"}, "evaluate": None}
+    file = toy_experiment(search=search, method=method, train=train, base_model="models/base", **objective)
     kind = "portfolio" if path in PORTFOLIOS else "space"
     golden(f"{kind}-{path.stem}", resolved(file), {str(tmp_path): "TMP", str(ROOT): "ROOT"})
 

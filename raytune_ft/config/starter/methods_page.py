@@ -42,7 +42,8 @@ def _objectives() -> list[str]:
         metrics = ", ".join(f"`{each}`" for each in facts.row_metrics)
         lines.append(f"| `{name}` | {rows} | {first} | {'; '.join(others) or 'nothing'} | {metrics} |")
     lines.append("")
-    lines += _table("", "a trial has diverged", "searched settings of its own", "best learning rate", "lanes")
+    lines.append("| | a trial has diverged | searched settings of its own | best learning rate | lanes |")
+    lines.append("|---|---|---|---|---|")
     for name, facts in OBJECTIVES.items():
         by = (
             f"`{facts.diverges_by}` far above the base's, or no number"

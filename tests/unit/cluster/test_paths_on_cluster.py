@@ -212,7 +212,7 @@ def test_each_setting_that_may_name_a_file_is_known_here() -> None:
 
     no_paths = {
         "name", "method.target_modules", "evaluate.labels", "search.best", "search.metric", "search.metrics.name",
-        "tracking.wandb.project", "tracking.wandb.entity", "registry.adapter",
+        "search.algorithm.objective", "tracking.wandb.project", "tracking.wandb.entity", "registry.adapter",
     }  # fmt: skip
     handled = {"search.storage", "search.warm_start"}
     assert set(_texts(Experiment.model_json_schema())) == {*READ, *READ_AT_LOADING, *WRITTEN, *no_paths, *handled} - {

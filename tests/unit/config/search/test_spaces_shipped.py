@@ -21,6 +21,11 @@ def name(path: Path) -> str:
     return path.stem
 
 
+def of(path: Path) -> tuple[str, ...]:
+    """The settings of the objective that a space is for, which its name has after the method's."""
+    return ("objective.type=dpo", "data.format=preference") if "_dpo" in path.stem else ()
+
+
 def test_there_is_a_space_for_every_size_and_a_portfolio() -> None:
     sizes = ("small", "1b_4b", "7b_8b", "13b_70b")
     assert {f"{method}_sft_{size}" for method in ("lora", "full") for size in sizes} <= {path.stem for path in SPACES}
@@ -31,7 +36,7 @@ def test_there_is_a_space_for_every_size_and_a_portfolio() -> None:
 def test_a_shipped_space_loads_begins_somewhere_and_can_be_served(load, path: Path) -> None:
     method = path.stem.split("_")[0]
     changes = [("space: space.yaml", f"space: {path}"), ("method: {type: lora, r: 8}", f"method: {{type: {method}}}")]
-    space = load(*changes).search.space
+    space = load(*changes, overrides=of(path)).search.space
     assert space.start_from and all(set(start) == set(space.parameters) for start in space.start_from)
     ranks = space.parameters["method.r"].extremes() if method == "lora" else [0]
     assert max(ranks) <= MAX_SERVED_LORA_RANK
@@ -45,7 +50,8 @@ def test_a_shipped_space_says_where_its_ranges_come_from(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SPACES, ids=name)
 def test_a_shipped_space_is_found_from_any_directory(load, path: Path) -> None:
-    assert load(("space: space.yaml", f"space: search_spaces/{path.name}")).search.space.start_from
+    found = load(("space: space.yaml", f"space: search_spaces/{path.name}"), overrides=of(path))
+    assert found.search.space.start_from
 
 
 def test_the_quoted_first_choices_for_7b_and_8b_models_are_tried_first_as_batches_of_8_and_32(load) -> None:

@@ -146,7 +146,7 @@ def test_a_model_gets_the_space_of_its_size_where_its_name_tells_it(
     assert search.algorithm.type == ("portfolio" if size == "small" else "tpe")
     assert bool(search.space.start_from) != (size == "small")  # a small model's portfolio comes first
 
-    write_starter(tmp_path / "full.yaml", name=None, base_model=base, train=train, test=None, full=True)
+    write_starter(tmp_path / "full.yaml", name=None, base_model=base, train=train, test=None, method="full")
     full = load_experiment(tmp_path / "full.yaml")
     assert full.method == Full() and full.search.algorithm.type == "tpe"
     highest = [
