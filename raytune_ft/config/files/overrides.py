@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from raytune_ft.config.files.yaml import parse_yaml
-from raytune_ft.config.methods.choice import DEFAULT
+from raytune_ft.config.methods.choice import DEFAULT as LORA
+from raytune_ft.config.objectives.choice import DEFAULT as SFT
 from raytune_ft.errors import InputError
 
 METHOD = "method.type"
 """Key path of the setting that says which weights move."""
+_KINDS = {METHOD: LORA, "objective.type": SFT}
+"""Key path of the setting that says what a section is -> what it is by default."""
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
@@ -36,11 +39,13 @@ def check_section(section: str, assignments: Sequence[str]) -> None:
 def with_settings(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a copy of nested `values` in which each dotted key of `settings` has its value.
 
-    Another `method.type` clears the section first, because the settings of one method do not apply to another.
+    Another `method.type` or `objective.type` clears its section first, because the settings of one kind do not apply to
+    another.
     """
     result: dict[str, Any] = copy.deepcopy(dict(values))
-    if METHOD in settings and settings[METHOD] != (value_at(result, METHOD) or DEFAULT):
-        result["method"] = {}
+    for key, default in _KINDS.items():
+        if key in settings and settings[key] != (value_at(result, key) or default):
+            result[key.partition(".")[0]] = {}
     for dotted, value in settings.items():
         at: Any = result
         *parents, last = dotted.split(".")
