@@ -77,12 +77,12 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
     if uses is not None:
         log(uses.words(experiment.evaluate.confidence))
 
-    def scored(name: str, model: Any) -> tuple[Scores, float]:
+    def scored(name: str, model: Any, *, fluently: bool = True) -> tuple[Scores, float]:
         started = time.monotonic()
         how = Scoring(tokenizer.pad_token_id, experiment.evaluate.batch_size, RowProgress(log, name), labels, log)
         scores = objective.score(model, rows, how)
         seconds = round(time.monotonic() - started, 2)
-        if text is not None:
+        if text is not None and fluently:
             log(f"{name}: reading {len(text.texts)} general texts")
             fluency[name], fluency["tokens"] = perplexity(model, tokenised(text, tokenizer), tokenizer.pad_token_id)
         return scores, seconds
@@ -100,7 +100,7 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
     if experiment.method.base_loaded != "as_it_is":
         log(f"winner on the base as it was trained on ({experiment.method.base_loaded})")
         model = with_adapter(ROOMS[experiment.method.type].load(experiment), adapter)
-        as_trained, _ = scored("winner", placed(model))
+        as_trained, _ = scored("winner", placed(model), fluently=False)
 
     settings = experiment.evaluate
     result = {
