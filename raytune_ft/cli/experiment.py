@@ -22,13 +22,24 @@ def init(
     test: Annotated[Path | None, typer.Option("--test", help="JSONL file of rows to prove the winner on.")] = None,
     to: Annotated[Path, typer.Option("--to", help="File to write.")] = Path("experiment.yaml"),
     name: Annotated[str | None, typer.Option("--name", help="Name of the experiment.")] = None,
+    objective: Annotated[
+        str | None, typer.Option("--objective", help="What is learned; by default what the rows are for: sft or dpo.")
+    ] = None,
     method: Annotated[str, typer.Option("--method", help="What is trained: lora, qlora or full.")] = "lora",
     full: Annotated[bool, typer.Option("--full", help="The same as --method full.")] = False,
 ) -> None:
     """Write a commented experiment file for your own model and data."""
     from raytune_ft.config.starter.starter import write_starter
 
-    write_starter(to, name=name, base_model=base_model, train=train, test=test, method="full" if full else method)
+    write_starter(
+        to,
+        name=name,
+        base_model=base_model,
+        train=train,
+        test=test,
+        method="full" if full else method,
+        objective=objective,
+    )
     say(f"wrote {to}")
     if test is None:
         say("warning: without data.test the winner can't be evaluated or promoted; add rows that no trial sees")

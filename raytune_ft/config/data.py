@@ -40,9 +40,33 @@ class DataFormat(StrEnum):
         return "messages" if self.chat else "prompt_completion"
 
     @property
+    def canonical(self) -> DataFormat:
+        """The format in which prepared rows of this kind are kept, whatever names their keys had."""
+        return _CANONICAL[self.rows, self.chat]
+
+    @property
+    def keys(self) -> str:
+        """Its keys, for a person."""
+        return _KEYS[self]
+
+    @property
     def plain(self) -> DataFormat:
         """The format of the same kind of rows that needs no chat template."""
         return DataFormat.preference if self.rows == "preference" else DataFormat.prompt_completion
+
+
+_CANONICAL = {
+    ("answer", False): DataFormat.prompt_completion,
+    ("answer", True): DataFormat.messages,
+    ("preference", False): DataFormat.preference,
+    ("preference", True): DataFormat.preference_messages,
+}
+_KEYS = {
+    DataFormat.prompt_completion: '{"prompt", "completion"}',
+    DataFormat.messages: '{"messages": [{"role", "content"}, ...]}',
+    DataFormat.preference: '{"prompt", "chosen", "rejected"}',
+    DataFormat.preference_messages: '{"prompt": [...], "chosen": [...], "rejected": [...]}, each of messages',
+}
 
 
 def format_of_keys(row: Mapping[str, Any]) -> DataFormat | None:

@@ -114,6 +114,8 @@ def check_space(experiment: Experiment, values: Mapping[str, Any], place: _Place
         if section in Experiment.model_fields and section not in PER_TRIAL and not searched:
             path = ("search", "space", "parameters", key)
             what = f"{key} is the same for all trials of a study, so it can't be searched"
+            if section == "objective" and setting.partition(".")[0] not in type(experiment.objective).model_fields:
+                what = f"{key} is no setting of objective {experiment.objective.type}"
             own = [f"objective.{each}" for each in experiment.objective.searched]
             raise InputError(place(path), what, f"search settings of {', '.join([*PER_TRIAL, *own])}")
     _check_methods(space, place)

@@ -15,7 +15,7 @@ class Train(Strict):
     """Settings of optimisation, with the names of transformers' TrainingArguments."""
 
     learning_rate: StrictFloat = Field(2e-4, gt=0.0, le=10.0)
-    """Peak learning rate of AdamW; the default is a tenth with `method: {type: full}`, and with `objective: dpo`."""
+    """Peak learning rate of AdamW; the default is multiplied by the objective's and the method's (docs/methods.md)."""
     per_device_train_batch_size: StrictInt = Field(8, ge=1)
     """Rows of one worker's forward pass."""
     gradient_accumulation_steps: StrictInt = Field(1, ge=1)

@@ -52,7 +52,9 @@ class PreparedData:
         # Not splitlines(), because an answer may hold U+2028.
         lines = [line for line in self.test_rows.read_text(encoding="utf-8").split("\n") if line]
         try:
-            return [parse_row(json.loads(line), number, self.form) for number, line in enumerate(lines, start=1)]
+            return [
+                parse_row(json.loads(line), number, self.form.canonical) for number, line in enumerate(lines, start=1)
+            ]
         except (ValueError, BadRow) as problem:
             what = problem.what if isinstance(problem, BadRow) else str(problem)
             raise IntegrityError(

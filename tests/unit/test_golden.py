@@ -34,7 +34,7 @@ def resolved(path: Path) -> Any:
 
 @pytest.mark.parametrize("path", [*SPACES, *PORTFOLIOS], ids=lambda path: path.stem)
 def test_a_shipped_space_and_portfolio_resolve_as_before(
-    golden: Golden, toy_experiment: Callable[..., Path], tmp_path: Path, path: Path
+    golden: Golden, settings_of_space: Any, toy_experiment: Callable[..., Path], tmp_path: Path, path: Path
 ) -> None:
     space = ROOT / "search_spaces" / path.name
     search: dict[str, Any] = {"space": str(space), "trials": 4}
@@ -43,8 +43,9 @@ def test_a_shipped_space_and_portfolio_resolve_as_before(
     method = {"type": path.stem.split("_")[0]} | ({"r": 8} if "lora" in path.stem else {})
     train = {"per_device_train_batch_size": 8, "max_steps": 100}
     objective: dict[str, Any] = {}
-    if "_dpo" in path.stem:
-        objective = {"objective": {"type": "dpo"}, "data": {"train": "pairs.jsonl"}, "evaluate": None}
+    if settings := settings_of_space(path):
+        kind = settings[0].partition("=")[2]
+        objective = {"objective": {"type": kind}, "data": {"train": "pairs.jsonl"}, "evaluate": None}
     file = toy_experiment(search=search, method=method, train=train, base_model="models/base", **objective)
     kind = "portfolio" if path in PORTFOLIOS else "space"
     golden(f"{kind}-{path.stem}", resolved(file), {str(tmp_path): "TMP", str(ROOT): "ROOT"})

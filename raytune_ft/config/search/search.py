@@ -121,7 +121,7 @@ class Search(Strict):
     """Who stops the weak ones early: `asha`, `hyperband`, `bohb`, `median`, `pbt`, `pb2` or `none`."""
     metric: MetricName = EVAL_LOSS
     """The number that decides, by default the first that the objective reports: `eval_loss` of the validation split, as
-    a mean over the answers' tokens, or with `dpo` `eval_preference_accuracy`."""
+    a mean over the answers' tokens, with `sft`; docs/methods.md names those of the others."""
     mode: Mode = "min"
     """Whether smaller (`min`) or larger (`max`) values are better; it follows from the metric."""
     metrics: list[Metric] = []

@@ -8,22 +8,31 @@ from pathlib import Path
 
 from raytune_ft.config.data import DataFormat, format_of_keys
 from raytune_ft.config.methods.choice import DEFAULT, METHODS
+from raytune_ft.config.objectives.choice import OBJECTIVES as KINDS
 from raytune_ft.config.starter.model_size import size_of
-from raytune_ft.config.starter.text import starter_text
+from raytune_ft.config.starter.text import OBJECTIVES, starter_text
 from raytune_ft.errors import InputError
 from raytune_ft.names import check_name
 from raytune_ft.paths import write_text
 
 
 def write_starter(
-    to: Path, *, name: str | None, base_model: str, train: Path, test: Path | None, method: str = DEFAULT
+    to: Path,
+    *,
+    name: str | None,
+    base_model: str,
+    train: Path,
+    test: Path | None,
+    method: str = DEFAULT,
+    objective: str | None = None,
 ) -> None:
     """Writes a commented experiment file that `load_experiment` reads.
 
-    The objective follows from the rows: preferences are learned by `dpo`, answers by `sft`.
+    Without an `objective` it is the first that takes such rows: `sft` for answers, `dpo` for preferences.
 
     Raises:
-        InputError: `to` exists, a data file is missing, its first row has no known format, or there is no such method.
+        InputError: `to` exists, a data file is missing, its first row has no known format, there is no such method, or
+            the objective does not take such rows.
     """
     if to.exists():
         raise InputError(str(to), "already exists", "give another file with --to")
@@ -32,13 +41,19 @@ def write_starter(
     for path in (train, test):
         if path is not None and not path.is_file():
             raise InputError(str(path), "no such file", "give a JSONL file")
+    form = _format_of(train)
+    fitting = [each for each in OBJECTIVES if KINDS[each].rows == form.rows]
+    if objective is not None and objective not in fitting:
+        what = f"{objective!r} does not take the rows of {train}, which are {form}"
+        raise InputError("--objective", what, f"use {' or '.join(fitting)}, or leave it out")
     text = starter_text(
         file=str(to),
         name=check_name("--name", name) if name else _name_of(train),
         base_model=base_model,
         train=str(train),
         test=str(test) if test else None,
-        form=_format_of(train),
+        form=form,
+        objective=objective or fitting[0],
         method=method,
         size=size_of(base_model),
     )
@@ -60,5 +75,5 @@ def _format_of(train: Path) -> DataFormat:
     if isinstance(row, dict) and (found := format_of_keys(row)):
         return found
     keys = sorted(row) if isinstance(row, dict) else type(row).__name__
-    remedy = 'write {"prompt", "completion"}, {"messages"} or {"prompt", "chosen", "rejected"}'
+    remedy = f"write {' or '.join(each.keys for each in DataFormat)}"
     raise InputError(f"{train}:1", f"has {keys}, no known format", remedy)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from raytune_ft.config.data import DataFormat
+from raytune_ft.config.files.shipped import find
 from raytune_ft.config.files.yaml import dump_text
 from raytune_ft.config.methods.choice import METHODS
-from raytune_ft.config.objectives.choice import OBJECTIVES
 
 Size = str | None
 
@@ -78,27 +78,30 @@ _INLINE_FULL = """\
 """
 _LORA = "method: {type: %s, r: 16, alpha: %d, target_modules: all-linear}%s"
 _IN_4_BITS = "   # the base is held in 4 bits while it trains"
-_OBJECTIVES = {
+OBJECTIVES = {
     "sft": "objective: {type: sft, loss_on: completion}",
     "dpo": "objective: {type: dpo, beta: 0.1, loss_type: sigmoid}   # or ipo, hinge, ...; the base is the reference",
 }
-_EVALUATE = {
+EVALUATE = {
     "sft": """\
 # With a closed set of answers, accuracy and F1 are compared too:
 # evaluate: {metrics: [loss, accuracy, macro_f1], labels: [" yes", " no"]}
 evaluate: {metrics: [loss]}""",
     "dpo": "evaluate: {metrics: [preference_accuracy, loss]}   # the share of rows whose chosen answer is the likelier",
 }
-_KEYS = {
-    DataFormat.prompt_completion: '{"prompt", "completion"}',
-    DataFormat.messages: '{"messages": [{"role", "content"}, ...]}',
-    DataFormat.preference: '{"prompt", "chosen", "rejected"}',
-    DataFormat.preference_messages: '{"prompt": [...], "chosen": [...], "rejected": [...]}, each of messages',
-}
 
 
 def starter_text(
-    *, file: str, name: str, base_model: str, train: str, test: str | None, form: DataFormat, method: str, size: Size
+    *,
+    file: str,
+    name: str,
+    base_model: str,
+    train: str,
+    test: str | None,
+    form: DataFormat,
+    objective: str,
+    method: str,
+    size: Size,
 ) -> str:
     """Returns the experiment file.
 
@@ -108,11 +111,11 @@ def starter_text(
         base_model: The base.
         train: File of the training rows.
         test: File of the test rows, or None.
-        form: The rows' format, which decides the objective.
+        form: The rows' format.
+        objective: Name of the objective, which takes such rows.
         method: Name of the method.
         size: The base's size, or None where its name does not tell.
     """
-    objective = next(name for name, each in OBJECTIVES.items() if each.rows == form.rows)
     whole = METHODS[method].artefact == "model"
     alpha = 16 if size == "small" else 32  # as in the portfolio's studies
     lora = _LORA % (method, alpha, _IN_4_BITS if METHODS[method].base_loaded != "as_it_is" else "")
@@ -123,18 +126,21 @@ def starter_text(
         train=dump_text(train),
         test=f"  test: {dump_text(test)}" if test else "  # test: test.jsonl          # rows no trial ever sees",
         format=form.value,
-        keys=_KEYS[form],
-        objective=_OBJECTIVES[objective],
+        keys=form.keys,
+        objective=OBJECTIVES[objective],
         strategy=_SHARDED if whole and size in ("7b_8b", "13b_70b") else _WHOLE % (3 if whole else 2),
         method=_FULL if whole else lora,
         search=_search(objective, "full" if whole else "lora", size),
-        evaluate=_EVALUATE[objective],
+        evaluate=EVALUATE[objective],
     )
 
 
 def _search(objective: str, kind: str, size: Size) -> str:
     """Returns space and algorithm; qlora's best settings are lora's."""
-    if objective != "sft":
-        return _SHIPPED % f"{kind}_{objective}.yaml"
-    inline = {("lora", None): _INLINE, ("full", None): _INLINE_FULL, ("lora", "small"): _SMALL}
-    return inline.get((kind, size), _SHIPPED % f"{kind}_sft_{size}.yaml")
+    if objective == "sft":
+        inline = {("lora", None): _INLINE, ("full", None): _INLINE_FULL, ("lora", "small"): _SMALL}
+        return inline.get((kind, size), _SHIPPED % f"{kind}_sft_{size}.yaml")
+    shipped = f"{kind}_{objective}.yaml"
+    if find(f"search_spaces/{shipped}").is_file():
+        return _SHIPPED % shipped
+    return _INLINE_FULL if kind == "full" else _INLINE

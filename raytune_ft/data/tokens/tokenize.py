@@ -56,6 +56,8 @@ class RowTokeniser:
                 yield row, fit(ids, answers, self._max_length, self._start, self._loss_on_all)
 
     def _encode(self, batch: Sequence[Row], bad_rows: BadRows) -> Iterator[tuple[Row, tuple[list[int], list[Span]]]]:
+        if strange := [row for row in batch if not isinstance(row, PromptCompletion | Conversation)]:
+            raise TypeError(f"rows of type {type(strange[0]).__name__} have no one answer to learn")
         pairs = [row for row in batch if isinstance(row, PromptCompletion)]
         prompts, completions = [row.prompt for row in pairs], [row.completion for row in pairs]
         found = continuations(self._tokenizer, prompts, completions, special_tokens=True)

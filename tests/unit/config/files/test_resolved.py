@@ -107,9 +107,8 @@ def test_every_experiment_file_that_is_shipped_loads(path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "search_spaces").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_search_space_that_is_shipped_fits_a_plain_experiment(load, path) -> None:
-    dpo = ("objective.type=dpo", "data.format=preference") if "_dpo" in path.stem else ()
-    search = load(("space: space.yaml", f"space: {path}"), overrides=dpo).search
+def test_every_search_space_that_is_shipped_fits_a_plain_experiment(load, settings_of_space, path) -> None:
+    search = load(("space: space.yaml", f"space: {path}"), overrides=settings_of_space(path)).search
     assert search.space.start_from, "a space says where to begin"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from raytune_ft.config.data import DataFormat
 from raytune_ft.config.objectives.custom import Custom
 from raytune_ft.config.objectives.dpo import Dpo
 
@@ -27,9 +28,10 @@ def evaluate(metrics: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("form", ["preference", "preference_messages"])
 def test_supervised_fine_tuning_takes_one_answer_a_row_and_dpo_two(load, problem, form: str) -> None:
+    takes = " or ".join(each for each in DataFormat if each.rows == "answer")
     assert problem(data(form)) == (
         f"experiment.yaml:6: data.format: {form} has rows with a chosen and a rejected answer, and objective sft takes "
-        "rows with one answer; use messages or prompt_completion, or another objective.type"
+        f"rows with one answer; use {takes}, or another objective.type"
     )
     assert load((SFT, "objective: {type: dpo}"), data(form)).objective == Dpo()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -21,11 +22,6 @@ def name(path: Path) -> str:
     return path.stem
 
 
-def of(path: Path) -> tuple[str, ...]:
-    """The settings of the objective that a space is for, which its name has after the method's."""
-    return ("objective.type=dpo", "data.format=preference") if "_dpo" in path.stem else ()
-
-
 def test_there_is_a_space_for_every_size_and_a_portfolio() -> None:
     sizes = ("small", "1b_4b", "7b_8b", "13b_70b")
     assert {f"{method}_sft_{size}" for method in ("lora", "full") for size in sizes} <= {path.stem for path in SPACES}
@@ -33,10 +29,10 @@ def test_there_is_a_space_for_every_size_and_a_portfolio() -> None:
 
 
 @pytest.mark.parametrize("path", SPACES, ids=name)
-def test_a_shipped_space_loads_begins_somewhere_and_can_be_served(load, path: Path) -> None:
+def test_a_shipped_space_loads_begins_somewhere_and_can_be_served(load, settings_of_space, path: Path) -> None:
     method = path.stem.split("_")[0]
     changes = [("space: space.yaml", f"space: {path}"), ("method: {type: lora, r: 8}", f"method: {{type: {method}}}")]
-    space = load(*changes, overrides=of(path)).search.space
+    space = load(*changes, overrides=settings_of_space(path)).search.space
     assert space.start_from and all(set(start) == set(space.parameters) for start in space.start_from)
     ranks = space.parameters["method.r"].extremes() if method == "lora" else [0]
     assert max(ranks) <= MAX_SERVED_LORA_RANK
@@ -45,12 +41,13 @@ def test_a_shipped_space_loads_begins_somewhere_and_can_be_served(load, path: Pa
 @pytest.mark.parametrize("path", SPACES, ids=name)
 def test_a_shipped_space_says_where_its_ranges_come_from(path: Path) -> None:
     comment = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
-    assert path.read_text().startswith("#") and "LoRA Without Regret" in comment
+    assert path.read_text().startswith("#") and re.search(r"\b20[12]\d\b", comment), "name a source and its year"
+    assert "LoRA Without Regret" in comment or "_sft_" not in path.stem
 
 
 @pytest.mark.parametrize("path", SPACES, ids=name)
-def test_a_shipped_space_is_found_from_any_directory(load, path: Path) -> None:
-    found = load(("space: space.yaml", f"space: search_spaces/{path.name}"), overrides=of(path))
+def test_a_shipped_space_is_found_from_any_directory(load, settings_of_space, path: Path) -> None:
+    found = load(("space: space.yaml", f"space: search_spaces/{path.name}"), overrides=settings_of_space(path))
     assert found.search.space.start_from
 
 

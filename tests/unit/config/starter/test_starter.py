@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from raytune_ft.config.load import load_experiment
+from raytune_ft.config.methods.choice import METHODS
 from raytune_ft.config.methods.full import Full
+from raytune_ft.config.objectives.choice import OBJECTIVES
 from raytune_ft.config.search.portfolio import portfolio_warnings
+from raytune_ft.config.starter import text
 from raytune_ft.config.starter.model_size import billions, size_of
 from raytune_ft.config.starter.starter import write_starter
 from raytune_ft.errors import InputError
@@ -171,3 +174,25 @@ def test_the_starter_of_a_small_model_takes_the_portfolio_as_it_is(tmp_path: Pat
     train = rows(tmp_path / "t.jsonl", PAIR)
     write_starter(tmp_path / "e.yaml", name=None, base_model="SmolLM2-360M", train=train, test=None)
     assert portfolio_warnings(load_experiment(tmp_path / "e.yaml")) == []
+
+
+def test_each_objective_that_takes_rows_can_be_written_and_one_that_does_not_take_these_is_refused(
+    tmp_path: Path,
+) -> None:
+    taking = {name for name, facts in OBJECTIVES.items() if facts.rows}
+    assert set(text.OBJECTIVES) == set(text.EVALUATE) == taking
+    data = {"answer": PAIR, "preference": {"prompt": "a", "chosen": " b", "rejected": " c"}}
+    for name in taking:
+        train = rows(tmp_path / f"{name}.jsonl", data[OBJECTIVES[name].rows])
+        for method in METHODS:
+            file = tmp_path / f"{name}-{method}.yaml"
+            write_starter(
+                file, name=None, base_model="org/model", train=train, test=None, method=method, objective=name
+            )
+            written = load_experiment(file)
+            assert (written.objective.type, written.method.type) == (name, method)
+    with pytest.raises(InputError, match=r"--objective: 'dpo' does not take the rows of .*; use sft"):
+        write_starter(
+            tmp_path / "no.yaml", name=None, base_model="m", train=rows(tmp_path / "t.jsonl", PAIR), test=None,
+            objective="dpo",
+        )  # fmt: skip

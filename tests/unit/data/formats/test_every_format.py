@@ -20,6 +20,8 @@ GOOD: dict[DataFormat, dict[str, Any]] = {
     DataFormat.preference: {"prompt": "2 + 2 =", "chosen": " 4", "rejected": " 5"},
     DataFormat.preference_messages: {"prompt": [USER], "chosen": [YES], "rejected": [NO]},
 }
+OPTIONAL = {DataFormat.preference: ("prompt",), DataFormat.preference_messages: ("prompt",)}
+"""Keys that may be left out."""
 every_format = pytest.mark.parametrize("form", list(DataFormat))
 
 
@@ -29,10 +31,10 @@ def test_every_format_has_a_parser_and_a_row_here() -> None:
 
 @every_format
 def test_a_good_row_is_written_as_it_was_read(form: DataFormat) -> None:
-    row = parse_row({**GOOD[form], "id": 7}, 3, form)
-    assert row.as_json() == GOOD[form]
-    assert parse_row(json.loads(json.dumps(row.as_json())), 4, form) == row
-    assert (row.line, row.form, row.has_answer()) == (3, form, True)
+    row, canonical = parse_row({**GOOD[form], "id": 7}, 3, form), form.canonical
+    assert form is not canonical or row.as_json() == GOOD[form]
+    assert parse_row(json.loads(json.dumps(row.as_json())), 4, canonical) == row
+    assert (row.line, row.form, row.has_answer()) == (3, canonical, True)
 
 
 @every_format
@@ -56,7 +58,7 @@ def test_the_format_is_recognised_by_its_keys(form: DataFormat) -> None:
 
 @pytest.mark.parametrize(
     ("form", "key"),
-    [(form, key) for form in GOOD for key in GOOD[form] if key != "prompt" or form.rows == "answer"],
+    [(form, key) for form in GOOD for key in GOOD[form] if key not in OPTIONAL.get(form, ())],
 )
 def test_a_missing_key_is_named(form: DataFormat, key: str) -> None:
     with pytest.raises(BadRow, match=f'has no "{key}"'):
@@ -90,9 +92,12 @@ def test_a_line_that_is_no_object_is_refused(form: DataFormat, value: object, ki
 
 
 def test_the_facts_of_the_formats() -> None:
-    assert [form for form in DataFormat if form.chat] == ["messages", "preference_messages"]
-    assert [form for form in DataFormat if form.rows == "preference"] == ["preference", "preference_messages"]
-    assert [form.served_as for form in DataFormat] == [
-        "messages", "prompt_completion", "prompt_completion", "messages",
-    ]  # fmt: skip
-    assert {form.plain for form in DataFormat} == {form for form in DataFormat if not form.chat}
+    chat, pairs = {"messages", "preference_messages"}, {"preference", "preference_messages"}
+    four = [DataFormat(each) for each in ("prompt_completion", "messages", "preference", "preference_messages")]
+    assert {form for form in four if form.chat} == chat and {
+        form for form in four if form.rows == "preference"
+    } == pairs
+    for form in DataFormat:
+        assert form.served_as == ("messages" if form.chat else "prompt_completion") and form.keys
+        assert (form.canonical.rows, form.canonical.chat) == (form.rows, form.chat) and form.canonical in four
+        assert form.plain.rows == form.rows and not form.plain.chat
