@@ -30,7 +30,10 @@ def init(
 ) -> None:
     """Write a commented experiment file for your own model and data."""
     from raytune_ft.config.starter.starter import write_starter
+    from raytune_ft.errors import InputError
 
+    if full and method != "lora":
+        raise InputError("--full", f"is the same as --method full, and --method is {method}", "leave one of them out")
     write_starter(
         to,
         name=name,

@@ -158,11 +158,11 @@ class Experiment(Strict):
     @model_validator(mode="after")
     def _labels_are_answers(self) -> Experiment:
         if self.evaluate.labels and not self.objective.marks_answers:
-            decides = self.objective.decides_tokens()
-            shown = ", ".join(f"objective.{key} {value}" for key, value in decides.items())
+            decides = {key: value for key, value in self.objective.decides_tokens().items() if key != "objective"}
+            shown = "".join(f" with {key} {value}" for key, value in decides.items())
             raise ValueError(
-                f"evaluate.labels {self.evaluate.labels} are compared where the answer begins, which {shown} does not "
-                "mark; set objective.loss_on: completion, or leave labels out"
+                f"evaluate.labels {self.evaluate.labels} are compared where the answer begins, which objective "
+                f"{self.objective.type}{shown} does not mark; leave labels out, or change the objective"
             )
         return self
 

@@ -38,7 +38,7 @@ def check_base_model(experiment: Experiment) -> None:
             the model is not found.
     """
     name = experiment.base_model
-    if name == NONE:
+    if not experiment.trains_on_rows:
         return
     if experiment.trust_remote_code:
         message = (

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Any
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.files.overrides import METHOD, value_at
+from raytune_ft.config.files.overrides import METHOD
 from raytune_ft.config.number_type import NOT_IN_FLOAT16
+from raytune_ft.config.possible import possible
 from raytune_ft.config.search.schedulers import PAUSING
 from raytune_ft.config.target_modules import names
 from raytune_ft.config.training import DeepSpeed, Isolated, Lane
@@ -100,22 +100,15 @@ def _check_attention(experiment: Experiment, isolated: str | None = None) -> Non
         isolated: Why its trials are isolated; None where they train on lanes.
     """
     where, name = "train.attn_implementation", "flash_attention_2"
-    if name not in _values(experiment, where):
+    if name not in possible(experiment, where):
         return
     if not experiment.resources.gpus_per_worker:
         raise InputError(where, f"{name} runs on GPUs alone, and trials take none", "use auto, eager or sdpa")
-    if "float32" in _values(experiment, "train.dtype"):
+    if "float32" in possible(experiment, "train.dtype"):
         raise InputError(where, f"{name} does not compute in float32, which train.dtype is", "use auto or sdpa")
     if isolated and importlib.util.find_spec("flash_attn") is None:
         what = f"in isolated trials {name} is the package flash-attn, which is not installed, and {isolated}"
         raise InputError(where, what, "use sdpa, which has PyTorch's own flash kernel, or install flash-attn")
-
-
-def _values(experiment: Experiment, key: str) -> list[Any]:
-    """Returns the values that trials may have of a setting; of a searched range, its two ends."""
-    own = value_at(experiment.model_dump(mode="json"), key)
-    searched = experiment.search.space.parameters.get(key) if experiment.search else None
-    return [own] if searched is None else [*searched.extremes(), *([own] if searched.when else [])]
 
 
 def _obstacle(experiment: Experiment) -> str | None:
@@ -138,9 +131,9 @@ def _obstacle(experiment: Experiment) -> str | None:
     if (why := experiment.method.not_on_lanes) is not None:
         return why
     for setting, why in experiment.method.lanes_refuse.items():
-        if any(_values(experiment, f"method.{setting}")):
+        if any(possible(experiment, f"method.{setting}")):
             return f"method.{setting} {why}"
-    for each in _values(experiment, "method.target_modules"):
+    for each in possible(experiment, "method.target_modules"):
         for module in _OUTSIDE_LAYERS:
             if names(each, module):
                 return f"method.target_modules takes {module}, where lanes have no adapters"

@@ -72,7 +72,9 @@ OF_TRIALS = {
 }
 """What a trial's report may tell; any that its objective reports may be a goal of a search."""
 SPENT = ("adapter_mib", "train_seconds", "tokens")
-"""What every trial reports, whatever its objective: what was spent, and how large the result is."""
+"""What every trial that trains on rows reports, whatever its objective: what was spent, and how large the result is."""
+OF_ANY_TRIAL = ("train_seconds",)
+"""What a custom trainer's trial is known to have spent."""
 OF_ROWS = {
     facts.name: facts
     for facts in (

@@ -29,11 +29,14 @@ def load_trainer(objective: Custom) -> Train:
     path = Path(objective.file).resolve()
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    known = importlib.util.find_spec(path.stem) if path.stem.isidentifier() else None
+    taken = known is not None and Path(known.origin or "") != path  # such as torch.py
+    name = f"trainer_{path.stem}" if taken else path.stem
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise RaytuneError(f"objective.trainer: {path} can't be imported; give a .py file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # what it pickles, or hands to its own workers, is found again
+    sys.modules[name] = module  # what it pickles, or hands to its own workers, is found again
     spec.loader.exec_module(module)
     train = getattr(module, objective.function, None)
     if not callable(train):
@@ -51,10 +54,8 @@ def settings_of(experiment: Experiment) -> dict[str, Any]:
 
 def data_of(experiment: Experiment) -> dict[str, Any]:
     """Returns `train`, `validation` and `test` of the `data` section as written; None where nothing is."""
-    return {name: value or None for name, value in experiment.data.model_dump(mode="json").items() if name in _FILES}
-
-
-_FILES = ("train", "validation", "test")
+    values = {name: getattr(experiment.data, name) for name in ("train", "validation", "test")}
+    return {name: value if isinstance(value, str) and value else None for name, value in values.items()}
 
 
 def remember(experiment: Experiment, target: Path, *, in_use: bool = False) -> PreparedData:

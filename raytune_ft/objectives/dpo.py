@@ -65,7 +65,7 @@ def trainer(parts: TrainerParts) -> Any:
     assert isinstance(objective, Dpo)
     own: dict[str, Any] = {
         "beta": objective.beta,
-        "loss_type": list(objective.loss_type),
+        "loss_type": list(objective.losses),
         "loss_weights": list(objective.loss_weights) if objective.loss_weights else None,
         "label_smoothing": objective.label_smoothing,
         "max_length": None,
@@ -115,5 +115,5 @@ def words(experiment: Experiment) -> str:
     """Returns what was trained for, as a clause."""
     objective = experiment.objective
     assert isinstance(objective, Dpo)
-    losses = " + ".join(objective.loss_type)
+    losses = " + ".join(objective.losses)
     return f"preference optimisation (dpo, loss {losses}, beta {objective.beta:g}) against the base as the reference"

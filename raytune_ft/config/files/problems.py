@@ -65,7 +65,8 @@ def _line(problem: Any, model: type[BaseModel], place: Place) -> tuple[str, str,
             others = [tag for each in _at(model, path[:-1]) if (tag := _has(each, path[-1]))]
             if others:
                 in_space = f", or in a space give it when: {{method.type: {others[0]}}}" if path[0] == "method" else ""
-                remedy = f"remove it{in_space}"
+                own = f"set objective.type: {others[0]}, or " if path[0] == "objective" else ""
+                remedy = f"{own}remove it{in_space}"
                 return where, f"is no setting of type {problem['loc'][-2]} but of {others[0]}", remedy
             return where, "unknown key", f"did you mean {near[-1]}?" if near else f"known keys: {known}"
         case "missing":

@@ -20,7 +20,8 @@ def _with_type(value: Any) -> Any:
         return {"type": DEFAULT, **value}
     if isinstance(value, tuple(METHODS.values())):
         return value
-    raise ValueError(f"{json.dumps(value)} is not a section; write method: {{type: {DEFAULT}}}, or full")
+    named = value if isinstance(value, str) and value in METHODS else DEFAULT
+    raise ValueError(f"{json.dumps(value)} is not a section; write method: {{type: {named}}}")
 
 
 Method = Annotated[Annotated[Lora | Qlora | Full, Field(discriminator="type")], BeforeValidator(_with_type)]

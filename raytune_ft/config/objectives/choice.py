@@ -20,7 +20,8 @@ def _with_type(value: Any) -> Any:
         return {"type": DEFAULT, **value}
     if isinstance(value, tuple(OBJECTIVES.values())):
         return value
-    raise ValueError(f"{json.dumps(value)} is not a section; write objective: {{type: {DEFAULT}}}")
+    named = value if isinstance(value, str) and value in OBJECTIVES else DEFAULT
+    raise ValueError(f"{json.dumps(value)} is not a section; write objective: {{type: {named}}}")
 
 
 Objective = Annotated[Annotated[Sft | Dpo | Custom, Field(discriminator="type")], BeforeValidator(_with_type)]

@@ -15,7 +15,15 @@ from raytune_ft.metrics.named import OF_ROWS, OF_TRIALS, Direction, MetricFacts
 
 _TRAINER = re.compile(r"(?P<file>[^:]+\.py):(?P<function>[A-Za-z_]\w*)")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_TAKEN = ("step", "samples", "tokens", "seconds", "checkpoint", "time", "train_loss", "metrics", "done")
+_TAKEN = (
+    "step", "samples", "tokens", "seconds", "eval_seconds", "checkpoint", "time", "train_loss", "metrics", "memory_mib",
+    "copied_from", "parameters",  # of a report
+    "done", "config", "trial_id", "training_iteration", "iterations_since_restore", "date", "timestamp", "pid",
+    "hostname", "node_ip", "experiment_tag", "checkpoint_dir_name", "checkpoint_path", "time_this_iter_s",
+    "time_total_s",  # Ray's
+)  # fmt: skip
+RESERVED = ("seed", "max_steps", "report_steps")
+"""Settings that the search itself tells a trainer."""
 
 
 class Custom(Strict):
@@ -50,6 +58,15 @@ class Custom(Strict):
     def _a_function(cls, value: str) -> str:
         if _TRAINER.fullmatch(value) is None:
             raise ValueError(f"{value!r} is no function of a file; write it as my_file.py:train")
+        return value
+
+    @field_validator("settings")
+    @classmethod
+    def _own_names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if name in RESERVED or not name.isidentifier():
+                told = "is what the search tells the trainer" if name in RESERVED else "is no name"
+                raise ValueError(f"{name!r} {told}; name it otherwise, or use train.max_steps and seed")
         return value
 
     @field_validator("metrics")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, StrictFloat, model_validator
+from pydantic import Field, StrictFloat, model_validator
 
 from raytune_ft.config.data import RowKind
 from raytune_ft.config.model import Strict
@@ -25,12 +25,10 @@ LossType = Literal[
     "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft",
 ]  # fmt: skip
 """The losses of TRL 1.16's DPOTrainer."""
-_SMOOTHED = ("robust", "exo_pair")
+NEED_SMOOTHING = frozenset({"robust", "exo_pair"})
 """Losses that are something else, or not defined, without label smoothing."""
-
-
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+SMOOTHED = NEED_SMOOTHING | {"aot", "aot_unpaired"}
+"""Losses that read `label_smoothing`."""
 
 
 class Dpo(Strict):
@@ -63,23 +61,27 @@ class Dpo(Strict):
     type: Literal["dpo"] = "dpo"
     beta: StrictFloat = Field(0.1, gt=0.0)
     """How much a move away from the base counts; a smaller one allows larger moves. With `ipo`, its tau."""
-    loss_type: Annotated[list[LossType], BeforeValidator(_listed), Field(min_length=1)] = ["sigmoid"]
+    loss_type: LossType | Annotated[list[LossType], Field(min_length=1)] = "sigmoid"
     """One of TRL's losses, or a list of them that is summed by `loss_weights`: `sigmoid` is DPO, `ipo` is IPO, ..."""
-    loss_weights: list[StrictFloat] | None = None
+    loss_weights: list[Annotated[StrictFloat, Field(gt=0.0)]] | None = None
     """Weight of each loss of `loss_type`; by default each counts 1."""
     label_smoothing: StrictFloat = Field(0.0, ge=0.0, lt=0.5)
-    """Assumed share of rows whose answers are swapped; `robust` and `exo_pair` need it."""
+    """Assumed share of rows whose answers are swapped; `robust` and `exo_pair` need it, `aot` may have it."""
 
     @model_validator(mode="after")
     def _losses_fit(self) -> Dpo:
-        if len(set(self.loss_type)) != len(self.loss_type):
-            raise ValueError(f"loss_type {self.loss_type} repeats a loss; name each once")
-        if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_type):
-            weights, losses = len(self.loss_weights), len(self.loss_type)
-            raise ValueError(f"loss_weights has {weights} weights for {losses} losses; give one for each")
-        if not self.label_smoothing and (smoothed := [each for each in self.loss_type if each in _SMOOTHED]):
-            raise ValueError(f"loss_type {smoothed[0]} needs label_smoothing; set it above 0, such as 0.1")
+        losses = self.losses
+        if len(set(losses)) != len(losses):
+            raise ValueError(f"loss_type {losses} repeats a loss; name each once")
+        if self.loss_weights is not None and len(self.loss_weights) != len(losses):
+            weights = len(self.loss_weights)
+            raise ValueError(f"loss_weights has {weights} weights for {len(losses)} losses; give one for each")
         return self
+
+    @property
+    def losses(self) -> list[LossType]:
+        """The losses that are summed."""
+        return [self.loss_type] if isinstance(self.loss_type, str) else list(self.loss_type)
 
     @property
     def marks_answers(self) -> bool:

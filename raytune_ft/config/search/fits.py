@@ -5,6 +5,7 @@ from __future__ import annotations
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.files.overrides import value_at
 from raytune_ft.config.files.problems import Place, at
+from raytune_ft.config.objectives.custom_fits import custom_warnings
 from raytune_ft.config.search.algorithms import CmaEs, Gp, Grid, Nsga2, Nsga3, Portfolio, QuasiRandom, RandomSearch
 from raytune_ft.config.search.grid import MOST, lattice
 from raytune_ft.config.search.portfolio import portfolio_warnings
@@ -37,10 +38,15 @@ def check_algorithm(experiment: Experiment, search: Search, place: Place) -> Non
 
 def search_warnings(experiment: Experiment) -> tuple[str, ...]:
     """Returns warnings on settings of the search that are valid but may not do what the user expects."""
-    search = experiment.search
+    search, ignored = experiment.search, custom_warnings(experiment)
     if search is None:
-        return ()
-    return (*algorithm_warnings(search), *condition_warnings(experiment, search), *portfolio_warnings(experiment))
+        return ignored
+    return (
+        *ignored,
+        *algorithm_warnings(search),
+        *condition_warnings(experiment, search),
+        *portfolio_warnings(experiment),
+    )
 
 
 def algorithm_warnings(search: Search) -> tuple[str, ...]:

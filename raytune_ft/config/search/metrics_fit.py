@@ -8,13 +8,13 @@ from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.files.problems import KeyPath, Place
 from raytune_ft.config.search.search import Search
 from raytune_ft.errors import InputError
-from raytune_ft.metrics.named import OF_TRIALS, SPENT
+from raytune_ft.metrics.named import OF_ANY_TRIAL, OF_TRIALS, SPENT
 
 
 def check_metrics(experiment: Experiment, search: Search, place: Place) -> None:
     """Raises InputError if a metric is not reported, can't lead, has the wrong mode, or means several things."""
     objective, own = experiment.objective, {facts.name: facts for facts in experiment.objective.reports}
-    known = own | {name: OF_TRIALS[name] for name in SPENT}
+    known = own | {name: OF_TRIALS[name] for name in (SPENT if experiment.trains_on_rows else OF_ANY_TRIAL)}
     leading = [name for name, facts in own.items() if facts.leads]
     first = search.goals[0]
     for index, goal in enumerate(search.goals):

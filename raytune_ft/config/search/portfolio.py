@@ -106,7 +106,7 @@ def put_in(values: dict[str, Any], place: Place) -> None:
             raise InputError(where, f"no file {name}", "write one with raytune-ft portfolio build RUNS... --to FILE")
         portfolio = read_portfolio(path)
         algorithm["configurations"] = [entry.parameters for entry in portfolio.configurations]
-        if portfolio.objective != SFT:
+        if portfolio.objective != SFT or "objective" in algorithm:  # the file knows best
             algorithm["objective"] = portfolio.objective
 
 

@@ -65,6 +65,7 @@ _SHIPPED = """\
   algorithm: {type: tpe, seed: 0}
 """
 _WHOLE = "{type: ddp}          # or {type: deepspeed, zero_stage: %d}, which shards what each worker holds"
+_DDP = "{type: ddp}          # the one that this method was tried with"
 _SHARDED = "{type: deepspeed, zero_stage: 3}   # the workers share weights, gradients and optimizer; take several"
 _FULL = "method: {type: full}           # all weights move; the winner is a model of its own"
 _INLINE_FULL = """\
@@ -128,11 +129,18 @@ def starter_text(
         format=form.value,
         keys=form.keys,
         objective=OBJECTIVES[objective],
-        strategy=_SHARDED if whole and size in ("7b_8b", "13b_70b") else _WHOLE % (3 if whole else 2),
+        strategy=_strategy(method, size),
         method=_FULL if whole else lora,
         search=_search(objective, "full" if whole else "lora", size),
         evaluate=EVALUATE[objective],
     )
+
+
+def _strategy(method: str, size: Size) -> str:
+    whole = METHODS[method].artefact == "model"
+    if "deepspeed" not in METHODS[method].strategies:
+        return _DDP
+    return _SHARDED if whole and size in ("7b_8b", "13b_70b") else _WHOLE % (3 if whole else 2)
 
 
 def _search(objective: str, kind: str, size: Size) -> str:

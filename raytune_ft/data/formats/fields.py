@@ -12,6 +12,8 @@ from raytune_ft.data.bad_rows import BadRow
 _MEANINGFUL = {"prompt", "completion", "messages", "conversations", "system", "instruction", "input", "output"}
 _MEANINGFUL |= {"response", "chosen", "rejected", "text", "tools", "functions", "images", "chat_template_kwargs"}
 
+_PROMPTS = {"question", "query", "context", "user", "instructions", "prompts"}
+
 
 def check_keys(value: dict[str, Any], form: DataFormat, *needed: str, optional: str | None = None) -> None:
     """Raises BadRow if a needed key is missing, or a key that means something would be ignored."""
@@ -21,6 +23,15 @@ def check_keys(value: dict[str, Any], form: DataFormat, *needed: str, optional: 
     for key in value:
         if key in _MEANINGFUL and key not in needed and key != optional:
             raise BadRow(f'key "{key}" would be ignored by format {form.value}', "remove it, or change data.format")
+
+
+def check_no_other_prompt(value: dict[str, Any]) -> None:
+    """Raises BadRow if a key looks like the prompt by another name, which would be ignored."""
+    spare = [key for key in value if key not in _MEANINGFUL]
+    near = [key for key in spare if key.lower() in _PROMPTS]
+    if found := near or difflib.get_close_matches("prompt", spare, n=1, cutoff=0.7):
+        remedy = f'rename "{found[0]}" to "prompt", or remove it'
+        raise BadRow(f'has no "prompt", and "{found[0]}" would be ignored', remedy)
 
 
 def text_of(value: dict[str, Any], key: str, place: str = "") -> str:
@@ -60,8 +71,11 @@ def kind_of(value: object) -> str:
 
 def _missing(value: dict[str, Any], key: str, form: DataFormat) -> BadRow:
     other = format_of_keys(value)
-    if other not in (None, form):
-        return BadRow(f'has no "{key}" and looks like format {other}', f"set data.format: {other}")
+    if other is not None and other is not form:
+        remedy = f"set data.format: {other}"
+        if other.rows != form.rows:
+            remedy += ", and an objective that takes such rows"
+        return BadRow(f'has no "{key}" and looks like format {other}', remedy)
     spare = [known for known in value if known not in _MEANINGFUL]
     near = difflib.get_close_matches(key, spare, n=1, cutoff=0.6)
     if near:

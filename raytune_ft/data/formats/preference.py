@@ -10,8 +10,11 @@ from typing import Any
 
 from raytune_ft.config.data import DataFormat, format_of_keys
 from raytune_ft.data.bad_rows import BadRow
-from raytune_ft.data.formats.fields import check_keys, text_of
+from raytune_ft.data.formats.fields import check_keys, check_no_other_prompt, text_of
 from raytune_ft.data.rows import Preference, PromptCompletion
+
+_REPEATED = 16
+"""Characters of a prompt from which on both answers do not begin with it by chance."""
 
 
 def parse(value: dict[str, Any], line: int) -> Preference:
@@ -29,7 +32,11 @@ def parse(value: dict[str, Any], line: int) -> Preference:
         raise BadRow('"chosen" and "rejected" are equal, so neither is preferred', "drop the row, or mend an answer")
     if "prompt" in value:
         prompt = text_of(value, "prompt")
+        if len(prompt) >= _REPEATED and chosen.startswith(prompt) and rejected.startswith(prompt):
+            what = '"chosen" and "rejected" begin with the prompt again'
+            raise BadRow(what, 'leave "prompt" out, or take it off both')
     else:
+        check_no_other_prompt(value)
         prompt = _common(chosen, rejected)
         chosen, rejected = chosen.removeprefix(prompt), rejected.removeprefix(prompt)
     return Preference(PromptCompletion(prompt, chosen, line), PromptCompletion(prompt, rejected, line), line)

@@ -10,7 +10,7 @@ from typing import Any
 
 from raytune_ft.config.data import DataFormat, format_of_keys
 from raytune_ft.data.bad_rows import BadRow
-from raytune_ft.data.formats.fields import check_keys, kind_of
+from raytune_ft.data.formats.fields import check_keys, check_no_other_prompt, kind_of
 from raytune_ft.data.formats.turns import read_turns
 from raytune_ft.data.rows import Conversation, Message, Preference
 
@@ -30,9 +30,13 @@ def parse(value: dict[str, Any], line: int) -> Preference:
     chosen, rejected = (read_turns(value[key], key) for key in ("chosen", "rejected"))
     if chosen == rejected:
         raise BadRow('"chosen" and "rejected" are equal, so neither is preferred', "drop the row, or mend an answer")
+    if isinstance(value.get("prompt"), str):
+        what = '"prompt" is a string beside lists of messages'
+        raise BadRow(what, 'leave it out if "chosen" and "rejected" hold the question, or write it as messages')
     if "prompt" in value:
         prompt = read_turns(value["prompt"], "prompt")
     else:
+        check_no_other_prompt(value)
         prompt = _common(chosen, rejected)
         chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
     _check_answer("chosen", chosen)

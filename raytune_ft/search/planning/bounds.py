@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.files.overrides import value_at
+from raytune_ft.config.possible import possible
 from raytune_ft.config.search.search import STEPS
 
 LAID_OUT = 20
@@ -24,18 +23,9 @@ class Bounds:
         return Bounds(self.least * other.least, self.most * other.most)
 
 
-def choices(experiment: Experiment, key: str) -> list[Any]:
-    """Returns the setting's value; if it is searched, the ends of its range or all of its choices."""
-    own = value_at(experiment.model_dump(mode="json"), key)
-    parameter = experiment.search.space.parameters.get(key) if experiment.search else None
-    if parameter is None:
-        return [own]
-    return [*parameter.extremes(), *([own] if parameter.when else [])]
-
-
 def bounds(experiment: Experiment, key: str) -> Bounds:
     """Returns the least and the greatest value of a setting that is a whole number."""
-    values = [int(value) for value in choices(experiment, key)]
+    values = [int(value) for value in possible(experiment, key)]
     return Bounds(min(values), max(values))
 
 
@@ -53,5 +43,5 @@ def lengths(experiment: Experiment) -> list[int]:
 
 def ranks(experiment: Experiment) -> Bounds:
     """Returns the bounds of the adapters' rank; 1 where there are no adapters."""
-    values = [int(value) for value in choices(experiment, "method.r") if value is not None]
+    values = [int(value) for value in possible(experiment, "method.r") if value is not None]
     return Bounds(min(values, default=1), max(values, default=1))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.number_type import NumberType
+from raytune_ft.config.possible import possible
 from raytune_ft.config.search.search import STEPS
 from raytune_ft.config.training import Isolated, Lane
 from raytune_ft.data.base_model import model_config
@@ -14,7 +15,7 @@ from raytune_ft.execution.devices import threads_of
 from raytune_ft.execution.runner import choose_runner
 from raytune_ft.hardware.device import Device, common_type
 from raytune_ft.hardware.here import cpu_here, gpus_here
-from raytune_ft.search.planning.bounds import Bounds, bounds, choices
+from raytune_ft.search.planning.bounds import Bounds, bounds
 from raytune_ft.search.planning.forecast import device_hours, expected_paces, hours
 from raytune_ft.search.planning.groups import Groups, fitting_here, groups_at_once, packs_of, workers_on_one
 from raytune_ft.search.planning.memory.activations import Shape
@@ -229,7 +230,7 @@ def _closing(experiment: Experiment, tokens: Span | None, whole: Span | None, he
 
 
 def _warnings(experiment: Experiment) -> tuple[str, ...]:
-    decaying = [name for name in choices(experiment, "train.lr_scheduler_type") if name in DECAYING]
+    decaying = [name for name in possible(experiment, "train.lr_scheduler_type") if name in DECAYING]
     if not experiment.rungs() or not decaying:
         return ()
     decay = "decays" if len(decaying) == 1 else "decay"

@@ -9,9 +9,10 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass
 
 from raytune_ft.config.experiment import Experiment
+from raytune_ft.config.possible import possible
 from raytune_ft.config.search.schedulers import Asha, Halving, Median, NoScheduler
 from raytune_ft.config.search.search import STEPS
-from raytune_ft.search.planning.bounds import Bounds, bounds, choices, lengths
+from raytune_ft.search.planning.bounds import Bounds, bounds, lengths
 from raytune_ft.search.planning.row_lengths import RowLengths
 from raytune_ft.search.planning.span import Span
 
@@ -122,10 +123,10 @@ def _as_long(experiment: Experiment, steps: int) -> Experiment:
 
 
 def _samples_per_step(experiment: Experiment) -> Span:
-    batch = [float(each) for each in choices(experiment, "train.per_device_train_batch_size")]
+    batch = [float(each) for each in possible(experiment, "train.per_device_train_batch_size")]
     span = Span(min(batch), statistics.fmean(batch), max(batch))
     for key in ("train.gradient_accumulation_steps", "resources.workers"):
-        values = [float(each) for each in choices(experiment, key)]
+        values = [float(each) for each in possible(experiment, key)]
         span = span * Span(min(values), statistics.fmean(values), max(values))
     return span
 

@@ -146,7 +146,7 @@ def test_metrics_that_need_labels_and_labels_that_say_nothing_are_refused(proble
     assert "repeat; each stands once" in problem((end, end + "evaluate: {labels: [a, a]}\n"))
     assert "have an empty one" in problem((end, end + "evaluate: {labels: ['', a]}\n"))
     unmarked = problem(("loss_on: completion", "loss_on: all"), (end, end + "evaluate: {labels: [a, b]}\n"))
-    assert "set objective.loss_on: completion, or leave labels out" in unmarked
+    assert "which objective sft with loss_on all does not mark; leave labels out, or change" in unmarked
 
 
 @pytest.mark.parametrize("fraction", ["0.0", "1.0", "1", "-0.1", ".nan"])

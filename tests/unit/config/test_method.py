@@ -62,9 +62,9 @@ def test_a_section_cant_be_searched(problem) -> None:
 @pytest.mark.parametrize(
     ("method", "line"),
     [
-        ("method: full", 'method: "full" is not a section; write method: {type: lora}, or full'),
-        ("method: [full]", 'method: ["full"] is not a section; write method: {type: lora}, or full'),
-        ("method: null", "method: null is not a section; write method: {type: lora}, or full"),
+        ("method: full", 'method: "full" is not a section; write method: {type: full}'),
+        ("method: [full]", 'method: ["full"] is not a section; write method: {type: lora}'),
+        ("method: null", "method: null is not a section; write method: {type: lora}"),
         ("method: {lora: {r: 8}}", "method.lora: unknown key; "),
         ("method: {type: full, full: 3}", "method.full: unknown key; "),
     ],

@@ -10,6 +10,7 @@ from pathlib import Path
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.methods.choice import METHODS, Method
 from raytune_ft.config.number_type import NumberType
+from raytune_ft.config.possible import possible
 from raytune_ft.config.training import DeepSpeed, Isolated, Lane
 from raytune_ft.data.base_model import local_files, model_config
 from raytune_ft.data.safetensors_header import read_headers
@@ -17,7 +18,6 @@ from raytune_ft.errors import InputError, IntegrityError
 from raytune_ft.methods.rooms import ROOMS
 from raytune_ft.objectives.rooms import room
 from raytune_ft.paths import read_json
-from raytune_ft.search.planning.bounds import choices
 
 ADAM_BYTES = 8  # two float32 moments of each weight
 OWN_COPY_BYTES = 4  # lanes and DeepSpeed step on a float32 copy of the weights, sharded like the moments
@@ -113,7 +113,7 @@ def _methods(experiment: Experiment) -> list[Method]:
         model = METHODS[name]
         own = experiment.method.model_dump() if experiment.method.type == name else {}
         searched = {
-            field: [value for value in choices(experiment, f"method.{field}") if value is not None]
+            field: [value for value in possible(experiment, f"method.{field}") if value is not None]
             for field in model.model_fields
             if field != "type" and experiment.search and f"method.{field}" in experiment.search.space.parameters
         }

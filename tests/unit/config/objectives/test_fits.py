@@ -9,6 +9,7 @@ import pytest
 from raytune_ft.config.data import DataFormat
 from raytune_ft.config.objectives.custom import Custom
 from raytune_ft.config.objectives.dpo import Dpo
+from raytune_ft.config.search.fits import search_warnings
 
 SFT = "objective: {type: sft, loss_on: completion}"
 FORMAT = "  test: test.jsonl\n"
@@ -63,6 +64,8 @@ def trainer(tmp_path: Path):
     """Writes the trainer's file, and returns the change of the experiment that names it."""
 
     def write(content: str | bytes = TRAINER, name: str = "mine.py:train") -> tuple[str, str]:
+        for file in ("train.jsonl", "test.jsonl"):  # the experiment names them
+            (tmp_path / file).touch()
         (tmp_path / "mine.py").write_bytes(content if isinstance(content, bytes) else content.encode())
         return SFT, CUSTOM % name
 
@@ -93,7 +96,10 @@ def test_a_trainer_that_takes_four_arguments_is_taken_and_not_run(load, trainer,
         ("def train(settings, data): ...\n", "mine.py:train", "train takes 2 arguments; write it as train(settings"),
         ("def train(settings, /, data): ...\n", "mine.py:train", "train takes 2 arguments; write it as train("),
         ("def train(:\n", "mine.py:train", "mine.py is not Python (invalid syntax (mine.py, line 1)); mend it"),
-        (b"\xff\xfe", "mine.py:train", "mine.py is not Python ('utf-8' codec can't decode byte 0xff"),
+        (b"\xff\xfe", "mine.py:train", "mine.py is not Python ((unicode error) 'utf-8' codec can't decode byte 0xff"),
+        ("def train(a, b, c, d, e): ...\n", "mine.py:train", "train takes 5 arguments; write it as train(settings"),
+        ("def train(a, b, c, d, *, e): ...\n", "mine.py:train", "train needs the keyword e, which nobody gives"),
+        (TRAINER, "x" * 5000 + ".py:train", "no file xxx"),
     ],
 )  # fmt: skip
 def test_a_trainer_that_could_not_be_called_is_refused(
@@ -111,6 +117,71 @@ def test_what_a_trainer_of_ones_own_is_told_can_be_searched(load, trainer, key: 
 
 def test_what_a_trainer_of_ones_own_is_not_told_is_searched_for_nothing(problem, trainer) -> None:
     assert problem(trainer(), space=RATE) == (
-        "space.yaml:1: train.learning_rate: train.learning_rate is not told to a custom trainer, so searching it would "
-        "change nothing; search objective.settings.NAME instead"
+        "space.yaml:1: train.learning_rate: is not told to a custom trainer, so searching it would change nothing; "
+        "search objective.settings.NAME instead"
     )
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ("{objective.settings.widht: {choice: [2]}}", "objective.settings has no 'widht'; it has width; correct it"),
+        (
+            "{objective.settings.max_steps: {choice: [2]}}",
+            "'max_steps' is what the search tells the trainer; name",
+        ),
+    ],
+)
+def test_a_setting_that_a_trainer_does_not_have_is_searched_for_nothing(
+    problem, trainer, space: str, message: str
+) -> None:
+    assert message in problem(trainer(), space=f"parameters: {space}\n")
+
+
+def test_what_a_trainer_of_ones_own_can_do_nothing_with_is_refused_or_warned_of(
+    load, problem, trainer, tmp_path: Path
+) -> None:
+    pausing = ("scheduler: {type: asha, grace_period: 5}", "scheduler: {type: pbt, perturbation_interval: 5}")
+    assert "pbt pauses trials, which a custom trainer's can't; use asha" in problem(trainer(), pausing, space=WIDTHS)
+    tokens = ("  trials: 4\n", "  trials: 4\n  budget: {tokens: 100}\n")
+    assert "search.budget.tokens: counts tokens, and a custom trainer" in problem(trainer(), tokens, space=WIDTHS)
+    metric = ("  trials: 4\n", "  trials: 4\n  metrics: [{name: score, mode: max}, {name: adapter_mib}]\n")
+    assert "metric 'adapter_mib' is not reported" in problem(trainer(), metric, space=WIDTHS)
+    warned = search_warnings(load(trainer(), space=WIDTHS))
+    assert [line.partition(":")[0] for line in warned] == ["method", "resources.strategy", "base_model"]
+    trainer()
+    (tmp_path / "test.jsonl").unlink()
+    assert "data.test: no file test.jsonl" in problem((SFT, CUSTOM % "mine.py:train"), space=WIDTHS)
+
+
+DPO = "objective: {type: dpo, %s}"
+PAIRS = (FORMAT, f"{FORMAT}  format: preference\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "space", "message"),
+    [
+        ("label_smoothing: 0.2", RATE, "objective.label_smoothing: only aot, aot_unpaired, exo_pair, robust read it"),
+        ("loss_type: robust", RATE, "objective.label_smoothing: may be 0, with which loss_type robust can't train"),
+        ("beta: 0.1", "parameters: {objective.loss_type: {choice: [sigmoid, robust]}}\n", "may be 0, with which loss"),
+    ],
+)
+def test_smoothing_is_there_for_the_losses_that_read_it(problem, settings: str, space: str, message: str) -> None:
+    assert message in problem((SFT, DPO % settings), PAIRS, space=space)
+
+
+def test_a_space_of_losses_and_an_adapter_of_the_head(load, problem) -> None:
+    space = "parameters: {objective.loss_type: {choice: [sigmoid, robust]}}\n"
+    assert load((SFT, DPO % "label_smoothing: 0.1"), PAIRS, space=space).objective.losses == ["sigmoid"]
+    head = ("method: {type: lora, r: 8}", "method: {type: lora, target_modules: [lm_head]}")
+    assert "method.target_modules: takes lm_head" in problem((SFT, DPO % "beta: 0.1"), PAIRS, head, space=RATE)
+    negative = problem((SFT, DPO % "loss_weights: [-1.0]"), PAIRS, space=RATE)
+    assert "objective.loss_weights" in negative
+
+
+def test_qlora_is_tried_with_one_strategy_also_where_that_is_searched(problem) -> None:
+    qlora = ("method: {type: lora, r: 8}", "method: {type: qlora}")
+    ddp = ("strategy: {type: deepspeed, zero_stage: 2}", "strategy: {type: ddp}")
+    space = "parameters: {resources.strategy.type: {choice: [ddp, deepspeed]}}\n"
+    for changes, others in (((qlora,), {"space": RATE}), ((qlora, ddp), {"space": space})):
+        assert "resources.strategy: deepspeed was never tried with method qlora; use ddp" in problem(*changes, **others)

@@ -81,7 +81,8 @@ def test_a_key_that_means_something_elsewhere_is_not_ignored(form: DataFormat) -
 def test_a_row_of_another_format_is_told_which(form: DataFormat, other: DataFormat) -> None:
     with pytest.raises(BadRow, match=f"looks like format {other}'") as caught:
         parse_row(GOOD[other], 1, form)
-    assert caught.value.remedy == f"set data.format: {other}"
+    others = "" if other.rows == form.rows else ", and an objective that takes such rows"
+    assert caught.value.remedy == f"set data.format: {other}{others}"
 
 
 @every_format

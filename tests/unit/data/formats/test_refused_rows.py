@@ -44,7 +44,7 @@ PREFERENCE, PREFERENCE_CHAT = DataFormat.preference, DataFormat.preference_messa
         (PREFERENCE, {"chosen": "a b c", "rejected": "a b "}, 'all of "rejected" stands in the other', 'add "prompt"'),
         (PREFERENCE, {"prompt": [USER], "chosen": [YES]}, "looks like format preference_messages", "data.format"),
         (PREFERENCE, {"prompt": "a", "chosen": "b", "rejected": "c", "completion": "d"}, '"completion" would be', ""),
-        (PREFERENCE_CHAT, {"prompt": "a", "chosen": [YES], "rejected": [NO]}, '"prompt" is a string', "list of"),
+        (PREFERENCE_CHAT, {"prompt": "a", "chosen": [YES], "rejected": [NO]}, '"prompt" is a string', "leave it out"),
         (PREFERENCE_CHAT, {"prompt": [], "chosen": [YES], "rejected": [NO]}, '"prompt" is an empty list', "list of"),
         (PREFERENCE_CHAT, {"prompt": [USER], "chosen": [YES], "rejected": [YES]}, "are equal", "mend an answer"),
         (PREFERENCE_CHAT, {"prompt": [USER], "chosen": [YES, USER, NO], "rejected": [NO]},

@@ -11,8 +11,9 @@ import pytest
 
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.load import load_experiment
+from raytune_ft.config.possible import possible
 from raytune_ft.hardware.device import Device
-from raytune_ft.search.planning.bounds import Bounds, choices
+from raytune_ft.search.planning.bounds import Bounds
 from raytune_ft.search.planning.plan import SECONDS_PER_ISOLATED_START, Plan, plan_sweep
 from raytune_ft.search.scheduling.replay import PastTrial
 from raytune_ft.search.scheduling.schedulers import make_scheduler
@@ -128,8 +129,8 @@ def test_a_conditional_parameter_leaves_the_experiments_own_value_possible(toy_e
     experiment = load_experiment(
         toy_experiment(search={"space": {"parameters": parameters}, "scheduler": {"type": "none"}})
     )
-    assert choices(experiment, "method.r") == [4, 16, 8]
-    assert choices(experiment, "method.alpha") == [16]
+    assert possible(experiment, "method.r") == [4, 16, 8]
+    assert possible(experiment, "method.alpha") == [16]
 
 
 @pytest.mark.parametrize(
