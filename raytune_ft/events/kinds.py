@@ -78,4 +78,4 @@ class Closed:
 
 Event = Started | Progressed | Reported | Ended | Closed
 Listener = Callable[[Event], None]
-"""Takes each event in its order, one at a time; an error of it ends the sweep, or at `Progressed` the telling of it."""
+"""Takes each event in its order, one at a time; an error of it ends the sweep, at `Progressed` with the next event."""

@@ -42,18 +42,25 @@ class Heartbeat:
         self._running: set[str] = set()
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._look, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Heartbeat:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._over.set()
         self._thread.join(self._every_s)  # it may wait for a storage or a Ray that does not answer
+        if kind is None:
+            self._raise_what_a_listener_raised()
 
     def __call__(self, event: Event) -> None:
-        """Passes an event on, behind the reports that come before it."""
+        """Passes an event on, behind the reports that come before it.
+
+        An error that a listener raised in the thread is raised here, so that it ends the search as any other does.
+        """
+        self._raise_what_a_listener_raised()
         with self._lock:
             match event:
                 case Started(trial):
@@ -65,7 +72,18 @@ class Heartbeat:
                     self._running.discard(trial)
             self._events(event)
 
+    def _raise_what_a_listener_raised(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
     def _look(self) -> None:
+        try:
+            self._look_until_over()
+        except Exception as error:
+            self._error = error
+
+    def _look_until_over(self) -> None:
         while not self._over.wait(self._every_s):
             for line in self._notices():
                 self._log(line)

@@ -41,6 +41,26 @@ class Watcher:
                 self.enough.set()
 
 
+def test_an_error_of_a_listener_in_the_thread_ends_the_search_at_the_next_event(run: RunDirectory) -> None:
+    told = threading.Event()
+
+    def listener(event: Event) -> None:
+        if isinstance(event, Progressed):
+            told.set()
+            raise RuntimeError("the page is gone")
+
+    run.trial("0000").root.mkdir(parents=True)
+    with pytest.raises(RuntimeError, match="the page is gone"), Heartbeat(listener, run, every_s=0.01) as beat:
+        beat(Started("0000", {}))
+        assert told.wait(20)
+    told.clear()
+    with pytest.raises(RuntimeError, match="the page is gone"), Heartbeat(listener, run, every_s=0.01) as beat:
+        beat(Started("0000", {}))
+        assert told.wait(20)
+        while True:
+            beat(Started("0001", {}))
+
+
 def test_running_trials_are_told_of_every_few_seconds_and_ended_ones_are_not(run: RunDirectory) -> None:
     for name in ("0000", "0001", "0002"):
         run.trial(name).root.mkdir(parents=True)
