@@ -1,4 +1,4 @@
-"""Preferences, and a base in 4 bits, from `init` to a served answer by the real commands on the real model (minutes)."""
+"""Preferences, and a base in 4 bits, from `init` to a served answer by the real commands on the real model."""
 
 from __future__ import annotations
 
