@@ -162,6 +162,29 @@ def toy_experiment(tiny_llama: Path, tmp_path: Path) -> ToyExperiment:
     return write
 
 
+@pytest.fixture
+def toy_preferences(toy_experiment: ToyExperiment, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Writes the toy's rows as preferences, each answer preferred to the other one, and returns a `data` section.
+
+    `most` says how many rows a split has at most.
+    """
+
+    def write(most: int | None = None) -> dict[str, Any]:
+        toy_experiment()
+        data: dict[str, Any] = {"max_length": 64, "format": "preference"}
+        other = {" yes": " no", " no": " yes"}
+        for split in ("train", "validation", "test"):
+            rows = [json.loads(line) for line in (tmp_path / f"data/{split}.jsonl").read_text().splitlines()][:most]
+            pairs = [
+                {"prompt": row["prompt"], "chosen": row["completion"], "rejected": other[row["completion"]]}
+                for row in rows
+            ]
+            data[split] = str(write_jsonl(tmp_path / f"data/{split}-pairs.jsonl", pairs))
+        return data
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def free_ports() -> Callable[[int], list[int]]:
     """Finds so many ports of loopback that nobody listens on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import pytest
 
 from raytune_ft import api
 from raytune_ft.config.load import load_experiment
-from raytune_ft.errors import InputError
+from raytune_ft.errors import InputError, RaytuneError
 from raytune_ft.events.kinds import Event, Started
 from raytune_ft.metrics.report import value_in
 from raytune_ft.promotion.promote import promote
@@ -27,25 +26,22 @@ RATE, METHOD = "train.learning_rate", "method.type"
 ROOT = Path(__file__).parents[2]
 
 
-def preferences(toy_experiment: Callable[..., Path], tmp_path: Path, **changes: Any) -> Path:
-    """The toy's rows, each with its own answer preferred to the other one."""
-    toy_experiment()
-    data: dict[str, Any] = {"max_length": 64, "format": "preference"}
-    other = {" yes": " no", " no": " yes"}
-    for split in ("train", "validation", "test"):
-        rows = [json.loads(line) for line in (tmp_path / f"data/{split}.jsonl").read_text().splitlines()]
-        data[split] = str(tmp_path / f"{split}-pairs.jsonl")
-        pairs = [
-            {"prompt": row["prompt"], "chosen": row["completion"], "rejected": other[row["completion"]]} for row in rows
-        ]
-        Path(data[split]).write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    train = {"learning_rate": 1e-2, "per_device_train_batch_size": 8, "max_steps": 12, "dtype": "float32"}
-    values = {"data": data, "objective": {"type": "dpo"}, "train": train, "evaluate": None, **changes}
-    return toy_experiment(**values)
+@pytest.fixture
+def preferences(
+    toy_experiment: Callable[..., Path], toy_preferences: Callable[[], dict[str, Any]]
+) -> Callable[..., Path]:
+    """Writes an experiment that learns the toy's rows as preferences."""
+
+    def write(**changes: Any) -> Path:
+        train = {"learning_rate": 1e-2, "per_device_train_batch_size": 8, "max_steps": 12, "dtype": "float32"}
+        values = {"data": toy_preferences(), "objective": {"type": "dpo"}, "train": train, "evaluate": None}
+        return toy_experiment(**{**values, **changes})
+
+    return write
 
 
 def test_preferences_are_searched_with_qlora_beside_lora_proved_and_become_a_version(
-    cluster: None, toy_experiment: Callable[..., Path], tmp_path: Path
+    cluster: None, preferences: Callable[..., Path]
 ) -> None:
     parameters = {
         RATE: {"loguniform": [1e-6, 2e-2]},
@@ -58,7 +54,7 @@ def test_preferences_are_searched_with_qlora_beside_lora_proved_and_become_a_ver
     ]
     search = {"space": {"parameters": parameters, "start_from": start}, "scheduler": {"type": "none"}, "trials": 2}
     few = {"min_rows": 20}
-    experiment = load_experiment(preferences(toy_experiment, tmp_path, search=search, promotion=few))
+    experiment = load_experiment(preferences(search=search, promotion=few))
     result = api.run_sweep(experiment)
     assert {row.trial: row.outcome for row in result.board} == {"0000": "completed", "0001": "completed"}
     assert result.winner.parameters == start[1]
@@ -133,17 +129,41 @@ def test_a_killed_trainer_of_ones_own_goes_on_on_its_curve_and_is_not_promoted(
 @pytest.mark.system
 @pytest.mark.parametrize("stage", [2, 3])
 def test_preferences_on_two_workers_with_deepspeed_have_the_curve_of_one(
-    cluster: None, toy_experiment: Callable[..., Path], tmp_path: Path, stage: int
+    cluster: None, preferences: Callable[..., Path], stage: int
 ) -> None:
     train = {"learning_rate": 1e-2, "max_steps": 4, "eval_steps": 2, "dtype": "float32"}
     one = {**train, "per_device_train_batch_size": 8}
-    alone = preferences(toy_experiment, tmp_path, name="alone", train=one, search=None)
+    alone = preferences(name="alone", train=one, search=None)
     results = [train_once(load_experiment(alone), lambda event: None)]
     two = {**train, "per_device_train_batch_size": 4}
     resources = {"workers": 2, "strategy": {"type": "deepspeed", "zero_stage": stage}}
-    sharded = preferences(toy_experiment, tmp_path, name="sharded", train=two, search=None, resources=resources)
+    sharded = preferences(name="sharded", train=two, search=None, resources=resources)
     results.append(train_once(load_experiment(sharded), lambda event: None))
     curves = [read_metrics(each.run.trial("0000").metrics) for each in results]
     for here, there in zip(*curves, strict=True):
         for metric in ("eval_loss", "eval_chosen_loss", "eval_preference_accuracy"):
             assert value_in(there, metric) == pytest.approx(value_in(here, metric), rel=2e-3)
+
+
+def test_where_one_worker_of_a_custom_trial_fails_the_others_do_not_wait_for_ever(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two.py").write_text(
+        "import torch.distributed as dist\n\n\n"
+        "def train(settings, data, report, checkpoint):\n"
+        "    report(1, {'score': float(dist.get_rank())})\n"
+        "    if dist.get_rank() == 1:\n"
+        "        raise ValueError('the second one fails')\n"
+        "    report(2, {'score': 0.0})\n"
+    )
+    (tmp_path / "two.yaml").write_text(
+        "name: two\n"
+        "objective: {type: custom, trainer: two.py:train, metrics: {score: max}}\n"
+        "train: {max_steps: 2, eval_steps: 1}\n"
+        "resources: {workers: 2}\n"
+    )
+    with pytest.raises(RaytuneError, match=r"failed: two\.py:7: ValueError: the second one fails"):
+        train_once(load_experiment("two.yaml"), lambda event: None)
+    (report,) = read_metrics(tmp_path / "runs/two/trials/0000/metrics.jsonl")
+    assert value_in(report, "score") == 0.0  # the first worker's

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import shutil
 import tempfile
 import time
@@ -17,6 +16,8 @@ from raytune_ft.hardware.out_of_memory import out_of_memory_reason
 from raytune_ft.metrics.report import METRICS, for_ray, value_in
 from raytune_ft.objectives.custom import data_of, load_trainer, settings_of
 from raytune_ft.paths import checkpoint_name, read_json, write_json
+from raytune_ft.training.guards import finite
+from raytune_ft.training.isolated.group import first_rank, last_checkpoint
 from raytune_ft.training.metrics_log import append_metrics, read_metrics, write_metrics
 from raytune_ft.training.outcome import Outcome, OutcomeKind
 from raytune_ft.training.peak_memory import peak_memory_mib
@@ -46,9 +47,8 @@ class Reports:
         self._started = time.monotonic() - seconds_before
         self._names = [facts.name for facts in spec.experiment.objective.reports]
         self.values: dict[str, float] = {}
-        first = ray.train.get_context().get_world_rank() == 0
         steps = list(spec.experiment.report_steps())
-        self._progress = ProgressWriter(spec.directory.progress, steps) if first else None
+        self._progress = ProgressWriter(spec.directory.progress, steps) if first_rank() else None
         if self._progress:
             self._progress.begins(step)
 
@@ -73,19 +73,18 @@ class Reports:
         if set(metrics) != set(self._names):
             raise ValueError(f"report: metrics {sorted(metrics)} are not those of objective.metrics, {self._names}")
         self.step, self.values = step, {name: float(metrics[name]) for name in self._names}
-        bad = [name for name, value in self.values.items() if not math.isfinite(value)]
+        bad = [name for name, value in self.values.items() if finite(value) is None]
         report = self._report(whole=not bad)
-        context = ray.train.get_context()
         if bad:
-            if context.get_world_rank() == 0:
+            if first_rank():
                 append_metrics(self._spec.directory.metrics, report)
             raise Diverged(f"{bad[0]} is {self.values[bad[0]]} at step {step}")
         with tempfile.TemporaryDirectory() as scratch:
             saved = None
-            if context.get_local_rank() == 0:
+            if ray.train.get_context().get_local_rank() == 0:
                 saved = ray.train.Checkpoint.from_directory(self._copy(Path(scratch) / "own", checkpoint))
             ray.train.report(for_ray(report), checkpoint=saved, checkpoint_dir_name=checkpoint_name(step))
-        if context.get_world_rank() == 0:
+        if first_rank():
             append_metrics(self._spec.directory.metrics, report)
         if self._progress:
             self._progress.begins(step)
@@ -101,7 +100,7 @@ class Reports:
     def _report(self, *, whole: bool) -> dict[str, Any]:
         return {
             "step": self.step,
-            METRICS: {name: value if math.isfinite(value) else None for name, value in self.values.items()},
+            METRICS: {name: finite(value) for name, value in self.values.items()},
             "seconds": self.seconds,
             "memory_mib": peak_memory_mib("cuda" if self._spec.experiment.resources.gpus_per_worker else "cpu"),
             "time": steady_stamp(),
@@ -118,14 +117,13 @@ def custom_worker(config: dict[str, Any]) -> None:
     spec: TrialSpec = config["spec"]
     if Outcome.read(spec.directory) is not None:  # a rank had ended the trial before the group was restarted
         return
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        outcome = _run(spec, None)
-    else:
-        with checkpoint.as_directory() as directory:
-            outcome = _run(spec, Path(directory))
-    if _first() and Outcome.read(spec.directory) is None:
+    with last_checkpoint() as directory:
+        outcome = _run(spec, directory)
+    completed = outcome.kind is OutcomeKind.completed
+    if (first_rank() or not completed) and Outcome.read(spec.directory) is None:
         outcome.write(spec.directory)
+    if not completed and ray.train.get_context().get_world_size() > 1:
+        raise RuntimeError(outcome.reason)  # other ranks wait for this one's report; the new group returns above
 
 
 def _run(spec: TrialSpec, directory: Path | None) -> Outcome:
@@ -133,7 +131,7 @@ def _run(spec: TrialSpec, directory: Path | None) -> Outcome:
     step = int(state["step"]) if state["saved"] else 0  # without files of its own it begins anew
     earlier = [report for report in read_metrics(spec.directory.metrics) if report["step"] <= step]
     last = earlier[-1] if earlier else {}
-    if _first():
+    if first_rank():
         write_metrics(spec.directory.metrics, earlier)
     seconds = float(last.get("seconds", 0.0))
     leading, most = spec.experiment.goals[0].name, spec.experiment.train.max_steps
@@ -159,10 +157,6 @@ def _run(spec: TrialSpec, directory: Path | None) -> Outcome:
 
 def _custom(spec: TrialSpec) -> Any:
     return spec.experiment.objective
-
-
-def _first() -> bool:
-    return bool(ray.train.get_context().get_world_rank() == 0)
 
 
 def _where(error: Exception, spec: TrialSpec) -> str:

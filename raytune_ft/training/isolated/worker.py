@@ -22,6 +22,7 @@ from raytune_ft.paths import checkpoint_name, read_json
 from raytune_ft.training.base_loss import read_base_loss
 from raytune_ft.training.guards import finite
 from raytune_ft.training.isolated.deepspeed import deepspeed_settings
+from raytune_ft.training.isolated.group import first_rank, last_checkpoint
 from raytune_ft.training.isolated.reporting_callback import ReportingCallback
 from raytune_ft.training.isolated.scratch import scratch_directory
 from raytune_ft.training.kernel_cache import keep_few_kernels
@@ -43,13 +44,9 @@ def train_worker(config: dict[str, Any]) -> None:
         return
     keep_few_kernels()
     local = scratch_directory(spec.directory)
-    checkpoint = ray.train.get_checkpoint()
     try:
-        if checkpoint is None:
-            outcome = _train(spec, local, None)
-        else:
-            with checkpoint.as_directory() as directory:
-                outcome = _train(spec, local, directory)
+        with last_checkpoint() as directory:
+            outcome = _train(spec, local, str(directory) if directory else None)
     except (RuntimeError, MemoryError) as error:
         reason = out_of_memory_reason(error)
         if reason is None:
@@ -62,7 +59,7 @@ def train_worker(config: dict[str, Any]) -> None:
     finally:
         if ray.train.get_context().get_local_rank() == 0:
             shutil.rmtree(local, ignore_errors=True)
-    if _first() and Outcome.read(spec.directory) is None:  # it was not stopped
+    if first_rank() and Outcome.read(spec.directory) is None:  # it was not stopped
         outcome.write(spec.directory)
 
 
@@ -74,7 +71,7 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
     if step > last.get("step", 0):  # killed after the checkpoint and before its report line
         last = last | _unwritten(spec, saved, Path(resume_from or ""), last)
         earlier.append(last)
-    if _first():
+    if first_rank():
         write_metrics(spec.directory.metrics, earlier)
     if step >= spec.experiment.train.max_steps:  # killed after the last checkpoint; the trainer would take another step
         seconds = float(last.get("seconds", 0.0))
@@ -82,7 +79,7 @@ def _train(spec: TrialSpec, local: Path, resume_from: str | None) -> Outcome:
             OutcomeKind.completed, f"ran all {step} steps", step, value_in(last, spec.experiment.goals[0].name), seconds
         )
     # The first rank looks for all: their views of a shared disk may differ for a while.
-    base_loss = broadcast_from_rank_zero(read_base_loss(spec) if _first() else None)
+    base_loss = broadcast_from_rank_zero(read_base_loss(spec) if first_rank() else None)
     needed = spec.experiment.objective.diverges_by is not None
     callback = ReportingCallback(spec, base_loss, float(last.get("seconds", 0.0)))
     callback.loads(step)
@@ -116,10 +113,6 @@ def _unwritten(spec: TrialSpec, saved: dict[str, Any], checkpoint: Path, last: d
         seconds = round(last.get("seconds", 0.0) + took, 3)
     further = {"tokens": logged.get("num_tokens"), "seconds": seconds, "adapter_mib": tuned_mib(checkpoint)}
     return report | {key: value for key, value in further.items() if value is not None}
-
-
-def _first() -> bool:
-    return bool(ray.train.get_context().get_world_rank() == 0)
 
 
 def _trainer(spec: TrialSpec, local: Path, callback: ReportingCallback, *, measure_base: bool) -> Any:
