@@ -10,12 +10,16 @@ The Python API is what the command line itself calls:
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from raytune_ft.errors import InputError, RaytuneError
 
 if TYPE_CHECKING:
     from raytune_ft.api import evaluate, load_experiment, promote, run_sweep
+
+# transformers and PEFT import it, and on a CPU it warns that kernels of a hub are missing, which nothing here needs.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 __version__ = "0.1.0"
 _API = ("evaluate", "load_experiment", "promote", "run_sweep")

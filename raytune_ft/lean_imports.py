@@ -26,7 +26,6 @@ def import_transformers() -> None:
 
     A second call, or one after they were imported by others, does nothing. Read against transformers 5.19.
     """
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # PEFT imports it, and it misses kernels
     if not _models and "transformers" not in sys.modules:
         _import_without_torch()
     from transformers import utils

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ class TensorInfo:
 
     dtype: str
     shape: tuple[int, ...]
+
+
+def weights_in(tensors: Mapping[str, TensorInfo]) -> int:
+    """Returns the number of all tensors' elements."""
+    return sum(math.prod(info.shape) for info in tensors.values())
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:

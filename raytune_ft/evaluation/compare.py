@@ -98,6 +98,7 @@ def evaluate_run(run: RunDirectory, log: Callable[[str], None], overrides: Seque
 
     as_trained = None
     if experiment.method.base_loaded != "as_it_is":
+        model = None  # frees it before the other one is loaded
         log(f"winner on the base as it was trained on ({experiment.method.base_loaded})")
         model = with_adapter(ROOMS[experiment.method.type].load(experiment), adapter)
         as_trained, _ = scored("winner", placed(model), fluently=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from raytune_ft.config.attention import in_transformers
 from raytune_ft.config.experiment import Experiment
 from raytune_ft.config.methods.full import Full
 from raytune_ft.config.training import DeepSpeed
-from raytune_ft.data.safetensors_header import TensorInfo
+from raytune_ft.data.safetensors_header import TensorInfo, weights_in
 from raytune_ft.methods.weights.adapter_check import AdapterFacts
 from raytune_ft.methods.weights.base_model import load_base
 from raytune_ft.methods.weights.model_check import check_model
@@ -30,12 +29,12 @@ def adapter(method: Full) -> None:
 
 def parameters(method: Full, tensors: Mapping[str, TensorInfo]) -> int:
     """Returns all weights."""
-    return sum(math.prod(info.shape) for info in tensors.values())
+    return weights_in(tensors)
 
 
 def base_bytes(tensors: Mapping[str, TensorInfo], width: int) -> int:
     """Returns the bytes of the model's weights at `width` bytes each."""
-    return width * sum(math.prod(info.shape) for info in tensors.values())
+    return width * weights_in(tensors)
 
 
 def flops() -> int:

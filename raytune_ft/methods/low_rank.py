@@ -12,11 +12,10 @@ from raytune_ft.config.target_modules import names
 from raytune_ft.data.safetensors_header import TensorInfo
 from raytune_ft.methods.weights.adapter_check import AdapterFacts, check_adapter, check_mergeable
 
-TRAINING_FLOPS = 4  # 2 forward, and 2 for the gradient of the activations
 _EMBEDDING = re.compile(r"(.*\.)?(lm_head|embed_out|wte|wpe|[^.]*embed[^.]*)")
 
 
-def peft_config(method: LowRank) -> Any:
+def adapter(method: LowRank) -> Any:
     """Returns PEFT's LoraConfig."""
     from peft import LoraConfig
 
@@ -29,6 +28,16 @@ def peft_config(method: LowRank) -> Any:
         use_rslora=method.use_rslora,
         use_dora=method.use_dora,
     )
+
+
+def parameters(method: LowRank, tensors: Mapping[str, TensorInfo]) -> int:
+    """Returns the number of weights of A and B over all target modules."""
+    return lora_parameters(tensors, method.r, method.target_modules)
+
+
+def flops() -> int:
+    """Returns 4: 2 forward, and 2 for the gradient of the activations; frozen weights have none of their own."""
+    return 4
 
 
 def lora_parameters(tensors: Mapping[str, TensorInfo], r: int, target_modules: str | Collection[str]) -> int:

@@ -12,16 +12,15 @@ from typing import Any
 
 from raytune_ft.config.attention import in_transformers
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.methods.qlora import Qlora
-from raytune_ft.data.safetensors_header import TensorInfo
+from raytune_ft.data.safetensors_header import TensorInfo, weights_in
 from raytune_ft.hardware.here import torch_type
 from raytune_ft.methods.low_rank import (
-    TRAINING_FLOPS,
+    adapter,
     check,
+    flops,
     is_embedding,
     linear_shapes,
-    lora_parameters,
-    peft_config,
+    parameters,
     settings_in_words,
 )
 from raytune_ft.methods.weights.base_model import load_base
@@ -54,31 +53,16 @@ def load(experiment: Experiment) -> Any:
     return model
 
 
-def adapter(method: Qlora) -> Any:
-    """Returns PEFT's LoraConfig."""
-    return peft_config(method)
-
-
-def parameters(method: Qlora, tensors: Mapping[str, TensorInfo]) -> int:
-    """Returns the weights of A and B over all target modules."""
-    return lora_parameters(tensors, method.r, method.target_modules)
-
-
 def base_bytes(tensors: Mapping[str, TensorInfo], width: int) -> int:
     """Returns the bytes of the base: 4 bits a weight with their scales; embeddings, head and norms as they are."""
     linear = [math.prod(shape) for module, shape in linear_shapes(tensors).items() if not is_embedding(module)]
-    rest = sum(math.prod(info.shape) for info in tensors.values()) - sum(linear)
+    rest = weights_in(tensors) - sum(linear)
     return sum(_nf4_bytes(weights) for weights in linear) + width * rest
 
 
 def _nf4_bytes(weights: int) -> int:
     scales = -(-weights // BLOCK)
     return -(-weights // 2) + scales + 4 * -(-scales // OUTER_BLOCK) + _TABLES
-
-
-def flops() -> int:
-    """Returns 4, as LoRA; unpacking the base's weights for each product is not counted."""
-    return TRAINING_FLOPS
 
 
 def words(config: Mapping[str, Any]) -> str:

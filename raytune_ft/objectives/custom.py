@@ -38,10 +38,10 @@ def load_trainer(objective: Custom) -> Train:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # what it pickles, or hands to its own workers, is found again
     spec.loader.exec_module(module)
-    train = getattr(module, objective.function, None)
+    train: Train | None = getattr(module, objective.function, None)
     if not callable(train):
         raise RaytuneError(f"objective.trainer: {path} has no function {objective.function}; name one that it has")
-    return train  # type: ignore[no-any-return]
+    return train
 
 
 def settings_of(experiment: Experiment) -> dict[str, Any]:

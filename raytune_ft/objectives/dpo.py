@@ -65,21 +65,13 @@ def trainer(parts: TrainerParts) -> Any:
     assert isinstance(objective, Dpo)
     own: dict[str, Any] = {
         "beta": objective.beta,
-        "loss_type": list(objective.losses),
-        "loss_weights": list(objective.loss_weights) if objective.loss_weights else None,
+        "loss_type": objective.losses,
+        "loss_weights": objective.loss_weights,
         "label_smoothing": objective.label_smoothing,
         "max_length": None,
         "disable_dropout": False,  # else TRL would switch off `method.dropout` too
     }
-    return PreferenceTrainer(
-        model=parts.model,
-        args=DPOConfig(**parts.arguments, **own),
-        train_dataset=parts.train,
-        eval_dataset=parts.validation,
-        processing_class=parts.tokenizer,
-        peft_config=parts.adapter,
-        callbacks=list(parts.callbacks),
-    )
+    return PreferenceTrainer(args=DPOConfig(**parts.arguments, **own), **parts.for_trl())
 
 
 def lane_loss() -> LaneLoss | None:

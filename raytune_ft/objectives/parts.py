@@ -46,6 +46,17 @@ class TrainerParts:
     tokenizer: Any
     callbacks: Sequence[Any]
 
+    def for_trl(self) -> dict[str, Any]:
+        """Returns what every trainer of TRL takes, by the names of its arguments; `args` is the objective's own."""
+        return {
+            "model": self.model,
+            "train_dataset": self.train,
+            "eval_dataset": self.validation,
+            "processing_class": self.tokenizer,
+            "peft_config": self.adapter,
+            "callbacks": list(self.callbacks),
+        }
+
 
 @dataclass(frozen=True)
 class Scoring:

@@ -55,15 +55,7 @@ def trainer(parts: TrainerParts) -> Any:
     from raytune_ft.objectives.trl.answer_trainer import AnswerTrainer
 
     prepared: dict[str, Any] = {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None}
-    return AnswerTrainer(
-        model=parts.model,
-        args=SFTConfig(**parts.arguments, **prepared),
-        train_dataset=parts.train,
-        eval_dataset=parts.validation,
-        processing_class=parts.tokenizer,
-        peft_config=parts.adapter,
-        callbacks=list(parts.callbacks),
-    )
+    return AnswerTrainer(args=SFTConfig(**parts.arguments, **prepared), **parts.for_trl())
 
 
 def lane_loss() -> LaneLoss | None:

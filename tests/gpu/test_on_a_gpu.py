@@ -74,17 +74,10 @@ def test_vllm_agrees_with_transformers_in_the_type_that_serves(toy_experiment, t
     assert parity["passed"] and parity["dtype"] == read_json(run / "winner.json")["dtype"]
 
 
-def test_preferences_are_learned_on_a_base_in_4_bits_on_the_gpu(toy_experiment, tmp_path: Path) -> None:
-    toy_experiment()
-    data: dict[str, Any] = {"max_length": 64, "format": "preference"}
-    for split in ("train", "validation", "test"):
-        rows = [json.loads(line) for line in (tmp_path / f"data/{split}.jsonl").read_text().splitlines()]
-        other = {" yes": " no", " no": " yes"}
-        pairs = [
-            {"prompt": row["prompt"], "chosen": row["completion"], "rejected": other[row["completion"]]} for row in rows
-        ]
-        data[split] = str(tmp_path / f"{split}-pairs.jsonl")
-        Path(data[split]).write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+def test_preferences_are_learned_on_a_base_in_4_bits_on_the_gpu(
+    toy_experiment, toy_preferences, tmp_path: Path
+) -> None:
+    data = toy_preferences()
     others = {"data": data, "objective": {"type": "dpo"}, "method": {"type": "qlora", "r": 8}, "evaluate": None}
     path = experiment(toy_experiment, "auto", "isolated", search=None, **others)
     raytune_ft("train", path, where=tmp_path)

@@ -27,9 +27,9 @@ RENAMED: dict[KeyPath, tuple[str, str]] = {
 """Key path of an earlier version -> what has become of it, and the remedy."""
 
 
-def at(place: Place, *path: str) -> str:
+def at(place: Place, *path: str | int) -> str:
     """Returns the location of an error about a setting, such as `file:line: search.trials`."""
-    return f"{place(path)}: {'.'.join(path)}"
+    return f"{place(path)}: {'.'.join(str(part) for part in path)}"
 
 
 def always(where: str) -> Place:

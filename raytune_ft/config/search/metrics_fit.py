@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from raytune_ft.config.experiment import Experiment
-from raytune_ft.config.files.problems import KeyPath, Place
+from raytune_ft.config.files.problems import KeyPath, Place, at
 from raytune_ft.config.search.search import Search
 from raytune_ft.errors import InputError
 from raytune_ft.metrics.named import OF_ANY_TRIAL, OF_TRIALS, SPENT
@@ -23,27 +23,23 @@ def check_metrics(experiment: Experiment, search: Search, place: Place) -> None:
             near = difflib.get_close_matches(goal.name, known, n=1)
             remedy = f"did you mean {near[0]}?" if near else f"use one of: {', '.join(known)}"
             what = f"metric {goal.name!r} is not reported by trials of objective {objective.type}"
-            raise InputError(_where(place, path), what, remedy)
+            raise InputError(at(place, *path), what, remedy)
     if not known[first.name].leads:
         what = f"{first.name} can't lead: only {' or '.join(leading)} tells of a trial before its end how good it is"
         path = ("search", "metrics") if search.metrics else ("search", "metric")
         remedy = f"put {' or '.join(leading)} first" if search.metrics else f"name it in metrics, after {leading[0]}"
-        raise InputError(_where(place, path), what, remedy)
+        raise InputError(at(place, *path), what, remedy)
     if first.mode != known[first.name].direction:
         worst, right = ("greatest", "min") if first.mode == "max" else ("least", "max")
         path = ("search", "metrics") if search.metrics else ("search", "mode")
         use = f"use mode: {right}" if search.metrics else f"use {right}, or leave it out"
         what = f"{first.mode} would look for the {worst} {first.name}, the worst"
-        raise InputError(_where(place, path), what, use)
+        raise InputError(at(place, *path), what, use)
     for goal in search.goals:
         for setting in objective.scales.get(goal.name, ()):
             key = f"objective.{setting}"
             if key in search.space.parameters:
                 what = f"{goal.name} depends on {key}, so trials that differ in it can't be compared by it"
                 others = " or ".join(name for name in leading if name not in objective.scales)
-                where = _where(place, ("search", "space", "parameters", key))
+                where = at(place, "search", "space", "parameters", key)
                 raise InputError(where, what, f"search for {others}, or set {key} for all trials")
-
-
-def _where(place: Place, path: KeyPath) -> str:
-    return f"{place(path)}: {'.'.join(str(part) for part in path)}"

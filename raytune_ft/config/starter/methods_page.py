@@ -19,6 +19,8 @@ What can be trained, how, and where it is served; generated from the facts in `r
 _STRATEGIES = (("ddp", "ddp"), ("deepspeed", "deepspeed, ZeRO 1 and 2"), ("deepspeed", "deepspeed, ZeRO 3"))
 _SERVED = {"as_it_is": "vLLM, as an adapter", "whole": "vLLM, a model of its own"}
 
+_MAKES = {"causal_lm": "a language model", "anything": "what its trainer makes"}
+
 
 def render() -> str:
     """Returns the whole page as Markdown."""
@@ -26,24 +28,21 @@ def render() -> str:
 
 
 def _objectives() -> list[str]:
-    lines = [
-        "## Objectives",
-        "",
-        "| | rows (`data.format`) | what leads a search | also reported | `evaluate.metrics` |",
-    ]
-    lines.append("|---|---|---|---|---|")
+    rows_of = _table("rows (`data.format`)", "what leads a search", "also reported", "`evaluate.metrics`", "makes")
+    lines = ["## Objectives", "", *rows_of]
     for name, facts in OBJECTIVES.items():
+        makes = _MAKES[facts.makes]
         if name == "custom":
-            lines.append("| `custom` | its own | the first of `objective.metrics` | the others of them | none |")
+            lines.append(
+                f"| `custom` | its own | the first of `objective.metrics` | the others of them | none | {makes} |"
+            )
             continue
         rows = ", ".join(f"`{each.value}`" for each in DataFormat if each.rows == facts.rows)
         reports: Any = facts.reports  # of `custom` alone it is a property
         first, *others = (f"`{each.name}`, {each.direction}" for each in reports)
         metrics = ", ".join(f"`{each}`" for each in facts.row_metrics)
-        lines.append(f"| `{name}` | {rows} | {first} | {'; '.join(others) or 'nothing'} | {metrics} |")
-    lines.append("")
-    lines.append("| | a trial has diverged | searched settings of its own | best learning rate | lanes |")
-    lines.append("|---|---|---|---|---|")
+        lines.append(f"| `{name}` | {rows} | {first} | {'; '.join(others) or 'nothing'} | {metrics} | {makes} |")
+    lines += ["", *_table("a trial has diverged", "searched settings of its own", "best learning rate", "lanes")]
     for name, facts in OBJECTIVES.items():
         by = (
             f"`{facts.diverges_by}` far above the base's, or no number"
@@ -57,12 +56,8 @@ def _objectives() -> list[str]:
 
 
 def _methods() -> list[str]:
-    lines = [
-        "## Methods",
-        "",
-        "| | what a trial leaves | the base in training | best learning rate | lanes | served by |",
-    ]
-    lines.append("|---|---|---|---|---|---|")
+    heads = _table("what a trial leaves", "the base in training", "best learning rate", "lanes", "served by")
+    lines = ["## Methods", "", *heads]
     for name, facts in METHODS.items():
         held = "in 4 bits (nf4)" if facts.base_loaded == "nf4" else "in `train.dtype`" if name == "lora" else "trained"
         rate = "1" if facts.rate == 1 else f"{facts.rate:g} of `lora`'s"
@@ -75,12 +70,7 @@ def _methods() -> list[str]:
 
 
 def _together() -> list[str]:
-    lines = [
-        "## Together",
-        "",
-        "| objective | method | `resources.strategy` | runner | served |",
-        "|---|---|---|---|---|",
-    ]
+    lines = ["## Together", "", *_table("method", "`resources.strategy`", "runner", "served", first="objective")]
     for objective, of in OBJECTIVES.items():
         if of.rows is None:
             lines.append(f"| `{objective}` | its own | its own | isolated | by its user |")
@@ -92,6 +82,10 @@ def _together() -> list[str]:
                     runner = "lane, or isolated" if on_lane else "isolated"
                     lines.append(f"| `{objective}` | `{method}` | {words} | {runner} | {_SERVED[facts.served]} |")
     return lines
+
+
+def _table(*heads: str, first: str = "") -> list[str]:
+    return [f"| {' | '.join([first, *heads])} |", "|---" * (len(heads) + 1) + "|"]
 
 
 def _lanes(refusal: str | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from raytune_ft.data.tokens.labels import RowLabels
 from raytune_ft.data.tokens.tokenize import IGNORED
 from raytune_ft.errors import IntegrityError
 from raytune_ft.objectives.scoring.choices import Path, Step, further_answers, likeliest, steps_of
+from raytune_ft.objectives.scoring.passes import in_batches
 from raytune_ft.objectives.scoring.reading import Reader, Reading
 from raytune_ft.objectives.scoring.scores import Scores
 from raytune_ft.objectives.scoring.within_memory import WithinMemory
@@ -27,8 +27,7 @@ def score_answers(
 ) -> Scores:
     """Scores `model` on `rows` without generating text.
 
-    Rows of similar length share a forward pass. The passes come in random order rather than by length, so that the time
-    of those that are done tells how long the rest will take.
+    Rows of similar length share a forward pass, in an order of `passes.in_batches`.
 
     Args:
         model: A causal language model.
@@ -48,23 +47,17 @@ def score_answers(
     compared: Sequence[RowLabels | None] = labels or [None] * len(rows)
     pairs = enumerate(zip(rows["input_ids"], compared, strict=True))
     passes = [each for at, (ids, own) in pairs for each in _passes(at, ids, own)]
-    passes.sort(key=lambda each: each.length)
     loss, tokens = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.int64)
     found: list[dict[Step, float]] = [{} for _ in range(len(rows))]
     model.eval()
     read = WithinMemory(Reader(model, pad_token_id), log)
-    starts, done = list(range(0, len(passes), batch_size)), 0
-    random.Random(0).shuffle(starts)
-    for start in starts:
-        batch = passes[start : start + batch_size]
+    for batch in in_batches(passes, lambda each: each.length, batch_size, progress, len(rows)):
         targets = [_targets(rows[each.row]["labels"]) if each.further is None else [] for each in batch]
         values = read([each.reading(rows[each.row], own) for each, own in zip(batch, targets, strict=True)])
         for each, own, logprobs in zip(batch, targets, values, strict=True):
             if each.further is None:
                 loss[each.row], tokens[each.row] = -sum(logprobs[: len(own)]) / len(own), len(own)
             found[each.row].update(zip(each.steps, logprobs[len(own) :], strict=True))
-        done += len(batch)
-        progress(done * len(rows) // len(passes), len(rows))
     if not labels:
         return Scores(loss, tokens, None, None)
     choice = [likeliest(own.labels, steps) for own, steps in zip(labels, found, strict=True)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 from raytune_ft.objectives.parts import Scoring
 from raytune_ft.objectives.scoring.names import CHOSEN, REJECTED
+from raytune_ft.objectives.scoring.passes import in_batches
 from raytune_ft.objectives.scoring.reading import Reader, Reading
 from raytune_ft.objectives.scoring.scores import Scores
 from raytune_ft.objectives.scoring.within_memory import WithinMemory
@@ -33,18 +33,12 @@ def score_preferences(model: Any, rows: Any, how: Scoring) -> Scores:
         )
         for side, answer in enumerate(answers)
     ]
-    passes.sort(key=lambda each: each[2])  # rows of similar length share a pass; the passes come in random order
-    starts, done = list(range(0, len(passes), how.batch_size)), 0
-    random.Random(0).shuffle(starts)
     model.eval()
     read = WithinMemory(Reader(model, how.pad_token_id), how.log)
-    for start in starts:
-        batch = passes[start : start + how.batch_size]
+    for batch in in_batches(passes, lambda each: each[2], how.batch_size, how.progress, len(rows)):
         found = read([_reading(rows[at], side) for at, side, _ in batch])
         for (at, side, _), logprobs in zip(batch, found, strict=True):
             sums[at, side], tokens[at, side] = sum(logprobs), len(logprobs)
-        done += len(batch)
-        how.progress(done * len(rows) // len(passes), len(rows))
     means = sums / tokens
     return Scores(-means[:, 0], tokens[:, 0], more={CHOSEN: means[:, 0], REJECTED: means[:, 1]})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,30 +50,20 @@ class Trained:
     reports: list[dict[str, float]]
 
 
-def _preference(row: dict[str, str]) -> dict[str, str]:
-    other = {" yes": " no", " no": " yes"}[row["completion"]]
-    return {"prompt": row["prompt"], "chosen": row["completion"], "rejected": other}
-
-
 @pytest.fixture
-def experiment_of(toy_experiment, tmp_path: Path) -> Callable[..., Experiment]:
+def experiment_of(toy_experiment, toy_preferences, tmp_path: Path) -> Callable[..., Experiment]:
     """Makes an experiment of an objective and a method, whose rows are those that the objective takes."""
 
     def make(
         objective: str = "sft", method: str = "lora", settings: dict[str, Any] | None = None, **changes: Any
     ) -> Experiment:
-        kind = OBJECTIVES[objective].rows
-        toy_experiment()  # writes rows with answers
         data: dict[str, Any] = {"max_length": 64}
-        for split, count in {"train": 80, "validation": 16, "test": 16}.items():
-            lines = (tmp_path / f"data/{split}.jsonl").read_text().splitlines()[:count]
-            rows = [json.loads(line) for line in lines]
-            if kind == "preference":
-                rows = [_preference(row) for row in rows]
-                data["format"] = "preference"
-            path = tmp_path / f"{objective}-{split}.jsonl"
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            data[split] = str(path)
+        if OBJECTIVES[objective].rows == "preference":
+            data = toy_preferences(80)
+        else:
+            toy_experiment()
+            data |= {split: str(tmp_path / f"data/{split}.jsonl") for split in ("train", "validation", "test")}
+        data |= {"max_train_rows": 80, "max_validation_rows": 16, "max_test_rows": 16}
         values: dict[str, Any] = {
             "data": data,
             "objective": {"type": objective},

@@ -77,17 +77,17 @@ def worker_memory(experiment: Experiment, runner: Lane | Isolated) -> WorkerMemo
     loaded_as = _HEADERS[experiment.train.number_type]
     # Where the base is quantized, or has experts in one tensor, the files' shapes are not the model's.
     counted = not quantized and not any(config.get(key) for key in _EXPERTS)
+    methods = [(ROOMS[each.type], each) for each in _methods(experiment)]
+    most = max(functions.parameters(each, tensors) for functions, each in methods)
     if "model" in experiment.artefacts:
-        return _of_a_whole_model(
-            experiment, max(ROOMS[each.type].parameters(each, tensors) for each in _methods(experiment))
-        )
+        return _of_a_whole_model(experiment, most)
     if quantized:
         base = sum(math.prod(info.shape) * _WIDTHS.get(info.dtype, 1) for info in tensors.values())
     else:
-        base = max(ROOMS[each.type].base_bytes(tensors, _WIDTHS[loaded_as]) for each in _methods(experiment))
+        base = max(functions.base_bytes(tensors, _WIDTHS[loaded_as]) for functions, _ in methods)
     strategy, workers = experiment.resources.strategy, experiment.resources.workers
     zero = strategy.zero_stage if isinstance(strategy, DeepSpeed) else 0
-    weights = max(ROOMS[each.type].parameters(each, tensors) for each in _methods(experiment)) if counted else None
+    weights = most if counted else None
     wide = max(METHODS[method].weight_bytes for method in experiment.methods)
     lane = isinstance(runner, Lane)
     mapped = isinstance(runner, Lane) and runner.share_base and not experiment.resources.gpus_per_worker
